@@ -1,0 +1,67 @@
+"""The catalogue machine: product definitions and tenant settings, sent on to every partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.configuration import product_row
+from engine.effects import Effects, fingerprint, remember, remembers
+from engine.events import ABSENT, Delivered, ProductDefined, TenantUpdated
+
+PRODUCT_TABLE, TENANT_TABLE = "catalogue", "tenant-settings"
+
+
+class CatalogueMachine:
+    """Keeps of each product and tenant only which events were applied, and a tenant's settings."""
+
+    def __init__(self, effects: Effects, partitions: int) -> None:
+        self.effects = effects
+        self.partitions = partitions
+        self.seen: dict[str, bytes] = {}
+        self.tenants: dict[str, list[Any]] = {}
+        self.duplicates = 0
+
+    def load(self, table: str, key: str, row: Any) -> None:
+        if table == PRODUCT_TABLE:
+            self.seen[key] = bytes.fromhex(row)
+        else:
+            self.tenants[key] = row
+
+    def products(self, batch: list[Delivered]) -> None:
+        for event, at, _, source in batch:
+            assert isinstance(event, ProductDefined)
+            mark = fingerprint("product", event.id, source)
+            seen = self.seen.get(event.sku, b"")
+            if remembers(seen, mark):
+                self.duplicates += 1
+                continue
+            self.seen[event.sku] = seen = remember(seen, mark)
+            self.effects.rows[PRODUCT_TABLE, event.sku] = seen.hex()
+            row = product_row(event.sku, event.part_number, event.display_name, event.plans)
+            self._send(event.sku, {"kind": "product", "row": row, "at": at, "causedBy": event.id})
+
+    def tenant_settings(self, batch: list[Delivered]) -> None:
+        for event, at, _, source in batch:
+            assert isinstance(event, TenantUpdated)
+            location, automatic, convert, seen = self.tenants.get(
+                event.tenant, [None, True, True, ""]
+            )
+            mark = fingerprint("tenant", event.id, source)
+            if remembers(bytes.fromhex(seen), mark):
+                self.duplicates += 1
+                continue
+            if event.usage_location is not ABSENT:
+                location = event.usage_location
+            if event.seat_retry is not ABSENT:
+                automatic = event.seat_retry == "automatic"
+            if event.on_group_deletion is not ABSENT:
+                convert = event.on_group_deletion == "convert"
+            seen = remember(bytes.fromhex(seen), mark).hex()
+            row = self.tenants[event.tenant] = [location, automatic, convert, seen]
+            self.effects.rows[TENANT_TABLE, event.tenant] = row
+            message = {"kind": "tenant", "tenant": event.tenant, "row": row[:3], "at": at}
+            self._send(event.tenant, message | {"causedBy": event.id})
+
+    def _send(self, key: str, message: dict[str, Any]) -> None:
+        for p in range(self.partitions):
+            self.effects.emit("internal.configuration", key, message, p)

@@ -1,0 +1,139 @@
+"""One partition's copy of what is the same for all users: products, tenants, groups' licences.
+
+Every machine of the partition reads it; ``internal.configuration`` writes it, and so do restored
+rows. A change makes new objects (see :mod:`engine.model`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.lease import Lease
+from engine.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
+
+PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
+
+
+class Book:
+    """What a partition knows of one tenant. ``members``: group -> its users, by user id.
+
+    A group's users are its members, and those who left and keep one of its licences (R11).
+    """
+
+    __slots__ = ("groups", "id", "leases", "members", "numbers", "settings", "users")
+
+    def __init__(self, tenant: str) -> None:
+        self.id = tenant
+        self.settings: Tenant = DEFAULT_TENANT
+        self.groups: dict[str, Group] = {}
+        self.users: dict[str, Any] = {}
+        self.members: dict[str, dict[str, None]] = {}
+        self.numbers: dict[str, Any] = {}
+        self.leases: dict[str, Lease] = {}
+
+    def lease(self, sku: str) -> Lease:
+        found = self.leases.get(sku)
+        if found is None:
+            found = self.leases[sku] = Lease(sku)
+        return found
+
+
+class Configuration:
+    """Products of the catalogue and the books of all tenants."""
+
+    def __init__(self, number: int, partitions: int, partition_of: Callable[[str], int]) -> None:
+        self.number = number
+        self.partitions = partitions
+        self.partition_of = partition_of
+        self.products: dict[str, Product] = {}
+        self.books: dict[str, Book] = {}
+        self._offers: dict[tuple[PlanSet, ...], Offer] = {}
+
+    def book(self, tenant: str) -> Book:
+        found = self.books.get(tenant)
+        if found is None:
+            found = self.books[tenant] = Book(tenant)
+        return found
+
+    def settings(self, tenant: str) -> Tenant:
+        book = self.books.get(tenant)
+        return book.settings if book else DEFAULT_TENANT
+
+    # -- products
+    def define(self, row: list[Any]) -> bool:
+        """Takes a product's definition; False if it is what is known already."""
+        product = product_of_row(row)
+        known = self.products.get(product.id)
+        if known is not None and known.same_as(product):
+            return False
+        self.products[product.id] = product
+        self._offers.clear()
+        for book in self.books.values():
+            for id, group in book.groups.items():
+                if product.id in group.licenses:
+                    book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+        return True
+
+    def defined(self, skus: list[str]) -> bool:
+        return all(sku in self.products for sku in skus)
+
+    # -- groups
+    def group(
+        self, version: int, licenses: dict[str, tuple[str, ...]] | Any, deleted: bool
+    ) -> Group:
+        known = {sku: off for sku, off in licenses.items() if sku in self.products}
+        sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
+        offer = self._offers.get(sets) if sets else None
+        if sets and offer is None:
+            offer = self._offers[sets] = Offer(sets)
+        return Group(version, licenses, deleted, offer)
+
+    def load(self, table: str, key: str, row: Any) -> None:
+        """One restored row. Groups are completed by :meth:`start`, when all products are known."""
+        if table == PRODUCTS:
+            self.products[key] = product_of_row(row)
+        elif table == TENANTS:
+            self.book(key).settings = Tenant(*row)
+        else:
+            tenant, group = key.split("/", 1)
+            version, licenses, deleted = row
+            wanted = {sku: tuple(off) for sku, off in licenses.items()}
+            self.book(tenant).groups[group] = Group(version, wanted, deleted, None)
+
+    def start(self) -> None:
+        for book in self.books.values():
+            for id, group in book.groups.items():
+                book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+
+
+def product_row(
+    sku: str, part_number: str, name: str, plans: tuple[ServicePlan, ...]
+) -> list[Any]:
+    return [
+        sku,
+        part_number,
+        name,
+        [
+            [
+                p.id, p.name, p.applies_to, p.exclusive_sets, p.requires, p.prohibited_locations,
+                p.mail_enabled,
+            ]
+            for p in plans
+        ],
+    ]  # fmt: skip
+
+
+def product_of_row(row: list[Any]) -> Product:
+    sku, part_number, name, plans = row
+    return Product(
+        sku,
+        part_number,
+        name,
+        [
+            ServicePlan(
+                id, plan_name, applies_to, tuple(sets), tuple(map(tuple, requires)), tuple(places), mail
+            )
+            for id, plan_name, applies_to, sets, requires, places, mail in plans
+        ],
+    )

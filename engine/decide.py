@@ -1,0 +1,143 @@
+"""What follows for one user, seats aside: facts become a signature, and the signature an outcome."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.configuration import Configuration
+from engine.model import Entry, Offer
+from engine.rules import (
+    NOTHING,
+    DirectChange,
+    Outcome,
+    Rejection,
+    Situation,
+    change_direct,
+    evaluate,
+)
+from engine.user import User
+
+MEMO = 100_000
+NO_SLOTS: frozenset[int] = frozenset()
+NOBODY: frozenset[str] = frozenset()
+
+
+class Decision(NamedTuple):
+    """An outcome with the group ids of its slots.
+
+    ``wanted``: products, in skuId order, whose seats must be had or known to be denied before it can
+    be applied. ``rejection``: of the direct change under way, None if it goes through.
+    """
+
+    outcome: Outcome
+    paths: tuple[str, ...]
+    wanted: tuple[str, ...]
+    rejection: Rejection | None = None
+
+
+NOTHING_ASKED = Decision(NOTHING, (), ())
+
+
+class Decider:
+    """Evaluates users, sharing outcomes by signature (architecture, section 3)."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.memo: dict[Situation, Outcome] = {}
+        self.evaluations = 0
+        self.hits = 0
+
+    def forget(self) -> None:
+        """A product has changed: everything may follow differently."""
+        self.memo.clear()
+
+    def decide(self, user: User, denied: frozenset[str] = NOBODY) -> Decision:
+        facts, paths = self._facts(user, denied)
+        if not facts.asked and not facts.entries and (user.more is None or not user.more.change):
+            return NOTHING_ASKED
+        change = user.more.change if user.more else None
+        if change is None or change[1] is None:  # a reprocess changes nothing itself
+            outcome = self._evaluate(facts)
+            wanted = outcome.need
+            if outcome.probe:
+                wanted = tuple(sorted({*wanted, *outcome.probe}))
+            return Decision(outcome, paths, wanted)
+        return self._with_change(user, facts, paths, change)
+
+    def _with_change(
+        self, user: User, facts: Situation, paths: tuple[str, ...], change: list[object]
+    ) -> Decision:
+        """R16: the direct change first, then the re-evaluation of R9 on what it leaves."""
+        _, add, remove, _ = change
+        wish = DirectChange(
+            tuple((sku, tuple(off)) for sku, off in add), tuple(remove)  # type: ignore[attr-defined, arg-type]
+        )
+        made = change_direct(self.configuration.products, facts, user.location, wish)
+        rejection, need = None, ()
+        if isinstance(made, Rejection):
+            rejection = made
+        else:
+            entries, need = made
+            facts = facts._replace(entries=entries, held=facts.held.union(need))
+        outcome = self._evaluate(facts)
+        wanted = tuple(sorted({*need, *outcome.need, *outcome.probe}))
+        return Decision(outcome, paths, wanted, rejection)
+
+    def _evaluate(self, facts: Situation) -> Outcome:
+        self.evaluations += 1
+        outcome = self.memo.get(facts)
+        if outcome is None:
+            if len(self.memo) >= MEMO:
+                self.memo.clear()
+            outcome = self.memo[facts] = evaluate(self.configuration.products, facts)
+        else:
+            self.hits += 1
+        return outcome
+
+    def _facts(self, user: User, denied: frozenset[str]) -> tuple[Situation, tuple[str, ...]]:
+        book = user.book
+        offers: list[Offer] = []
+        paths: list[str] = []
+        for id in user.groups:
+            group = book.groups.get(id)
+            if group is not None and group.offer is not None:
+                offers.append(group.offer)
+                paths.append(id)
+        old = user.outcome
+        entries, converts = old.entries, NO_SLOTS
+        if entries:
+            entries, converts = self._placed(user, paths)
+        slots = user.groups if len(paths) == len(user.groups) else tuple(paths)
+        situation = Situation(
+            entries,
+            tuple(offers),
+            converts,
+            user.location or book.settings.location,
+            user.duplicate,
+            denied,
+            old.held,
+        )
+        return situation, slots
+
+    def _placed(
+        self, user: User, paths: list[str]
+    ) -> tuple[tuple[Entry, ...], frozenset[int]]:
+        """The user's entries with the slots of now; what no group asks for gets a slot at the end."""
+        book = user.book
+        old = user.outcome.entries
+        slots: dict[int, int] = {0: 0}
+        converts = set()
+        for e in old:
+            if e.slot in slots:
+                continue
+            id = user.paths[e.slot - 1]
+            if id not in paths:
+                paths.append(id)
+                group = book.groups.get(id)
+                if group is not None and group.deleted and book.settings.convert:
+                    converts.add(len(paths))
+            slots[e.slot] = paths.index(id) + 1
+        if all(now == before for before, now in slots.items()):
+            return old, frozenset(converts) if converts else NO_SLOTS
+        placed = tuple(e._replace(slot=slots[e.slot]) for e in old)
+        return placed, frozenset(converts)

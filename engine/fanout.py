@@ -1,0 +1,194 @@
+"""Fan-out: what a change of configuration means for many users, in slices (architecture, section 3).
+
+A job is a row with a cursor, so that a crash resumes; other events are handled between slices.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from engine.configuration import Book, Configuration
+from engine.effects import Effects
+from engine.user import User
+
+TABLE = "jobs"
+GROUP, PRODUCT, TENANT = "group", "product", "tenant"
+
+
+class Job:
+    """A walk over the users whom a change touches, in order of their ids.
+
+    ``version``: of the group's configuration, reported when all are done; ``before``: the one
+    reported until then. ``waiting``: users whom the walk left in flight; the job ends when they
+    are answered. ``again``: the change that came while the walk was under way: one more walk.
+    """
+
+    __slots__ = (
+        "again", "at", "before", "cause", "cursor", "id", "kind", "tenant", "todo", "version",
+        "waiting", "walked",
+    )  # fmt: skip
+
+    def __init__(
+        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+    ) -> None:
+        self.kind = kind
+        self.tenant = tenant
+        self.id = id
+        self.version = version
+        self.before = before
+        self.at = at
+        self.cause = cause
+        self.cursor = ""
+        self.again: list[Any] | None = None
+        self.todo: Iterator[User] | None = None
+        self.waiting: dict[User, None] = {}
+        self.walked = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.tenant}/{self.id}"
+
+    def row(self) -> list[Any]:
+        return [
+            self.kind, self.tenant, self.id, self.version, self.before, self.at, self.cause,
+            self.cursor, self.again,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> Job:
+        *first, cursor, again = row
+        job = cls(*first)
+        job.cursor = cursor
+        job.again = again
+        return job  # whom it had left in flight is found again by FanOut.start
+
+
+class FanOut:
+    """The jobs of one partition. ``evaluate(user, at, cause)`` is the user machine's."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        evaluate: Callable[[User, int, str], None],
+        done: Callable[[Job], None],
+    ) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.evaluate = evaluate
+        self.done = done
+        self.jobs: dict[str, Job] = {}
+
+    def load(self, key: str, row: list[Any]) -> None:
+        self.jobs[key] = Job.load(row)
+
+    def start(self) -> None:
+        """After a restore: users in flight may be due to a walk that passed them."""
+        for job in self.jobs.values():
+            for book in self._books(job):
+                waiting = {user: None for user in book.users.values() if user.waits}
+                job.waiting |= waiting
+
+    def begin(
+        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+    ) -> None:
+        job = Job(kind, tenant, id, version, before, at, cause)
+        running = self.jobs.get(job.key)
+        if running is not None:
+            running.again = [version, at, cause]
+            job = running
+        self.jobs[job.key] = job
+        self._keep(job)
+
+    def has(self, tenant: str, group: str) -> bool:
+        return f"{GROUP}/{tenant}/{group}" in self.jobs
+
+    def version(self, tenant: str, group: str, current: int) -> int:
+        """The group's version that this partition has done."""
+        job = self.jobs.get(f"{GROUP}/{tenant}/{group}")
+        return job.before if job else current
+
+    def work(self, limit: int) -> bool:
+        """Evaluates up to ``limit`` users, the jobs taking turns; True while there is more to do."""
+        for job in list(self.jobs.values()):
+            if not job.walked and limit > 0:
+                limit -= self._slice(job, limit)
+        return self.pending
+
+    @property
+    def pending(self) -> bool:
+        return any(not job.walked for job in self.jobs.values())
+
+    def _slice(self, job: Job, limit: int) -> int:
+        if job.todo is None:
+            job.todo = self._users(job)
+        visited = 0
+        for user in job.todo:
+            visited += 1
+            self.evaluate(user, job.at, job.cause)
+            job.waiting[user] = None
+            job.cursor = f"{user.book.id}/{user.id}"
+            if visited >= limit:
+                break
+        else:
+            job.todo = None
+            job.walked = True
+        self._keep(job)
+        return visited
+
+    def finish(self) -> None:
+        """After a slice: forgets who is not in flight, and ends the jobs that have nobody left."""
+        for job in list(self.jobs.values()):
+            job.waiting = {user: None for user in job.waiting if user.waits}
+            self._end(job)
+
+    def _users(self, job: Job) -> Iterator[User]:
+        """The users still to be visited, as they are when their turn comes."""
+        for book in self._books(job):
+            ids = sorted(book.members.get(job.id, ()) if job.kind == GROUP else book.users)
+            tenant, _, user_id = job.cursor.partition("/")
+            if tenant > book.id:
+                continue
+            first = bisect_right(ids, user_id) if tenant == book.id and user_id else 0
+            for id in ids[first:]:
+                user = book.users.get(id)
+                if user is not None and self._touches(job, user):
+                    yield user
+
+    def _books(self, job: Job) -> list[Book]:
+        if job.kind == PRODUCT:
+            return [book for _, book in sorted(self.configuration.books.items())]
+        return [self.configuration.book(job.tenant)]
+
+    @staticmethod
+    def _touches(job: Job, user: User) -> bool:
+        if job.kind != PRODUCT:
+            return user.known
+        return user.waits or job.id in user.outcome.skus
+
+    def settled(self, user: User) -> None:
+        """The user is no longer in flight."""
+        for job in list(self.jobs.values()):
+            if user in job.waiting:
+                del job.waiting[user]
+                self._end(job)
+
+    def _end(self, job: Job) -> None:
+        if job.waiting or not job.walked:
+            return
+        if job.again:
+            job.before = job.version
+            job.version, job.at, job.cause = job.again
+            job.again = None
+            job.walked = False
+            job.cursor = ""
+            self._keep(job)
+        else:
+            del self.jobs[job.key]
+            self.effects.rows[TABLE, job.key] = None
+        self.done(job)
+
+    def _keep(self, job: Job) -> None:
+        self.effects.rows[TABLE, job.key] = job.row()

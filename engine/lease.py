@@ -1,0 +1,145 @@
+"""The partition's side of the seat lease (architecture, section 4).
+
+Safety: ``granted`` is raised only by the product machine and ``returned`` only here; both only grow
+and are merged by maximum, so lost, repeated and reordered messages never make a unit. A partition
+never uses more than ``granted - returned``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import Any
+
+Place = tuple[int, str]
+"""A place in the waiting line of R8: since when, user id."""
+
+HEADS = 16
+MOST_HEADS = 1000
+
+
+class Lease:
+    """Units of one product that one partition may use.
+
+    ``used``: users with an entry; ``reserved``: units kept for users in flight; ``asking``: users
+    in flight who need an answer; ``line``: users who were denied and are waiting; ``waiting``:
+    users whose published state says CountViolation. ``scarce``: freed units go back at once, and
+    only what the product machine grants is used.
+    """
+
+    __slots__ = (
+        "asking", "consumed", "granted", "line", "must_answer", "news", "purchased", "recall",
+        "reserved", "returned", "room", "scarce", "seq", "sku", "told", "used", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+        self.granted = 0
+        self.returned = 0
+        self.used = 0
+        self.reserved = 0
+        self.waiting = 0
+        self.scarce = False
+        self.seq = 0
+        self.news = 0
+        self.recall = 0
+        self.room = 0
+        self.purchased = 0
+        self.consumed = 0
+        self.asking: list[tuple[int, str, int]] = []
+        self.line: list[Place] = []
+        self.must_answer = False
+        self.told: tuple[int, ...] = ()
+
+    @property
+    def idle(self) -> int:
+        return self.granted - self.returned - self.used - self.reserved
+
+    def take(self) -> bool:
+        """Reserves a unit if that needs nobody's leave."""
+        if self.scarce or self.idle <= 0:
+            return False
+        self.reserved += 1
+        return True
+
+    def ask(self, since: int, user: str) -> int:
+        """Puts the user among those who need an answer; the request number that will carry it."""
+        insort(self.asking, (since, user, self.seq + 1))
+        self.must_answer = True
+        return self.seq + 1
+
+    def withdraw(self, since: int, user: str) -> None:
+        at = bisect_left(self.asking, (since, user, 0))
+        if at < len(self.asking) and self.asking[at][:2] == (since, user):
+            del self.asking[at]
+
+    def queue(self, since: int, user: str) -> None:
+        insort(self.line, (since, user))
+
+    def leave(self, since: int, user: str) -> None:
+        at = bisect_left(self.line, (since, user))
+        if at < len(self.line) and self.line[at] == (since, user):
+            del self.line[at]
+
+    def heads(self, automatic: bool, limit: int) -> list[Place]:
+        """The longest waiting users, those in flight included; the line counts if automatic (R9)."""
+        found = [(since, user) for since, user, _ in self.asking[:limit]]
+        if automatic:
+            found = sorted(found + self.line[:limit])[:limit]
+        return found
+
+    def hear(self, grant: dict[str, Any]) -> bool:
+        """Merges a grant; False if it is older than one already heard."""
+        self.granted = max(self.granted, grant["granted"])
+        if grant["news"] <= self.news:
+            return False
+        self.news = grant["news"]
+        self.scarce = grant["scarce"]
+        self.room = grant["room"]
+        self.purchased = grant["purchased"]
+        self.consumed = grant["consumed"]
+        if grant["recall"] > self.recall:
+            self.recall = grant["recall"]
+            self.must_answer = True
+        return True
+
+    def give_back(self) -> None:
+        """In scarce times idle units are for the product machine to give (R8)."""
+        if self.scarce and self.idle > 0:
+            self.returned += self.idle
+            self.must_answer = True
+
+    def want(self, automatic: bool) -> int:
+        return len(self.asking) + (len(self.line) if automatic else 0)
+
+    def figures(self, automatic: bool) -> tuple[int, ...]:
+        """What the product machine should know, besides requests: compared with what it was told."""
+        return (self.want(automatic), self.used, self.waiting)
+
+    def request(self, automatic: bool) -> dict[str, Any]:
+        """The next request: absolute figures, so that the latest one says it all."""
+        self.seq += 1
+        self.must_answer = False
+        self.told = self.figures(automatic)
+        return {
+            "seq": self.seq,
+            "returned": self.returned,
+            "used": self.used,
+            "waiting": self.waiting,
+            "want": self.want(automatic),
+            "asked": max((asked for _, _, asked in self.asking), default=0),
+            "heads": self.heads(automatic, min(max(HEADS, self.room), MOST_HEADS)),
+            "recall": self.recall,
+        }
+
+    def row(self) -> list[Any]:
+        return [
+            self.granted, self.returned, self.seq, self.news, self.recall, self.scarce,
+            self.room, self.purchased, self.consumed, self.told, self.must_answer,
+        ]  # fmt: skip
+
+    def load(self, row: list[Any]) -> None:
+        (
+            self.granted, self.returned, self.seq, self.news, self.recall, self.scarce,
+            self.room, self.purchased, self.consumed, told, self.must_answer,
+        ) = row  # fmt: skip
+        self.told = tuple(told)

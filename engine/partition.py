@@ -1,0 +1,130 @@
+"""One partition: the five machines over one configuration, one set of rows, one stream of effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from engine import address, apply, catalogue, configuration, fanout, group, product, seating
+from engine.address import AddressMachine
+from engine.catalogue import CatalogueMachine
+from engine.configuration import Configuration
+from engine.effects import Effects
+from engine.events import Delivered
+from engine.group import GroupMachine
+from engine.partitioner import partition_of
+from engine.product import ProductMachine
+from engine.users import UserMachine
+
+Batch = Sequence[Delivered]
+
+
+class Partition:
+    """The deterministic machine whose log is its lock (architecture).
+
+    Life: ``load`` every row, ``start``, then ``handle`` batches in the order of each topic's log,
+    ``work`` off fan-outs between them, and ``take`` the effects of a transaction.
+    """
+
+    def __init__(self, number: int, partitions: int) -> None:
+        self.effects = Effects()
+        where = lru_cache(maxsize=65536)(lambda key: partition_of(key, partitions))
+        self.configuration = Configuration(number, partitions, where)
+        self.users = UserMachine(self.configuration, self.effects)
+        self.groups = GroupMachine(self.configuration, self.effects)
+        self.products = ProductMachine(self.configuration, self.effects, partitions)
+        self.addresses = AddressMachine(self.effects)
+        self.catalogue = CatalogueMachine(self.effects, partitions)
+        self._handlers: dict[str, Callable[[Any], None]] = {
+            "user-changes": self.users.changes,
+            "group-changes": self.groups.changes,
+            "catalog": self.catalogue.products,
+            "tenants": self.catalogue.tenant_settings,
+            "subscriptions": self.products.subscriptions,
+            "internal.configuration": self._configure,
+            "internal.seat-requests": self.products.requests,
+            "internal.seat-grants": self.users.grants,
+            "internal.group-reports": self.groups.reports,
+            "internal.address-claims": self.addresses.handle,
+            "internal.address-verdicts": self.users.verdicts,
+        }
+        self._loaders: dict[str, Callable[[str, str, Any], None]] = {
+            configuration.PRODUCTS: self.configuration.load,
+            configuration.TENANTS: self.configuration.load,
+            configuration.GROUPS: self.configuration.load,
+            catalogue.PRODUCT_TABLE: self.catalogue.load,
+            catalogue.TENANT_TABLE: self.catalogue.load,
+            apply.USERS: self.users.applier.load,
+            apply.PLANS: self.users.applier.load,
+            seating.TABLE: lambda _, key, row: self.users.seating.load(key, row),
+            fanout.TABLE: lambda _, key, row: self.users.fanout.load(key, row),
+            group.TABLE: lambda _, key, row: self.groups.load(key, row),
+            product.TABLE: lambda _, key, row: self.products.load(key, row),
+            address.TABLE: lambda _, key, row: self.addresses.load(key, row),
+        }
+
+    def load(self, table: str, key: str, row: Any) -> None:
+        """One restored row; the order of rows does not matter."""
+        self._loaders[table](table, key, row)
+
+    def start(self) -> None:
+        """All rows are loaded: builds the indexes, and queues what is to be reported again."""
+        self.configuration.start()
+        self.users.start()
+        self.products.start()
+
+    def handle(self, topic: str, batch: Batch) -> None:
+        """A batch of one topic (short name); internal topics carry decoded JSON as events."""
+        self._handlers[topic](batch)
+
+    def _configure(self, batch: Batch) -> None:
+        for message, _, _, _ in batch:
+            assert isinstance(message, dict)
+            kind = self.users.configured(message)
+            if kind == "product":
+                self.groups.product_defined()
+                self.products.product_defined(message["row"][0])
+
+    def work(self, limit: int) -> bool:
+        """A slice of pending fan-outs, at most ``limit`` users; True while there is more."""
+        return self.users.work(limit)
+
+    @property
+    def working(self) -> bool:
+        return self.users.fanout.pending
+
+    @property
+    def unreported(self) -> bool:
+        """Whether :meth:`flush` has something to send."""
+        users = self.users
+        return bool(
+            users.applier.unreported or users.seating.untold or self.products.unpublished
+        )
+
+    def flush(self) -> None:
+        """Reports and counters that are coalesced: to be called a few times a second."""
+        self.users.flush()
+        self.products.flush()
+
+    def take(self) -> Effects:
+        """The effects since the last call."""
+        taken = Effects(self.effects.rows, self.effects.records)
+        self.effects.rows, self.effects.records = {}, []
+        return taken
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the metrics count, since this partition was opened here."""
+        users = self.users
+        return {
+            "evaluations": users.decider.evaluations,
+            "memo_hits": users.decider.hits,
+            "published": users.applier.published,
+            "ignored_memberships": users.ignored,
+            "duplicates": users.duplicates
+            + self.groups.duplicates
+            + self.products.duplicates
+            + self.catalogue.duplicates,
+            "in_flight": len(users.seating.flying),
+        }

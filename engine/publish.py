@@ -1,0 +1,169 @@
+"""What is published of a user: state, error records, audit. Bytes that users share are made once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.effects import Effects
+from engine.explain import COUNT
+from engine.group import audit
+from engine.model import timestamp
+from engine.rules import ACTIVE, NOTHING, Outcome, State
+from engine.user import User
+
+Shown = tuple[str, str, tuple[str, ...], str, object]
+"""A published state of a user, by which two publications are compared: skuId, group, disabled
+plans, state, reason."""
+
+
+def text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class Form:
+    """The parts of a published state that users with one outcome share."""
+
+    __slots__ = ("assigned", "ordered", "states")
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.assigned = _assigned(outcome)
+        self.states = [_state_form(state) for state in outcome.states]
+        skus = [s.sku for s in outcome.states if s.slot]
+        self.ordered = len(skus) == len(set(skus))
+        """Slots in skuId order are in published order, unless a product comes by two groups."""
+
+
+def _assigned(outcome: Outcome) -> str:
+    """``assignedLicenses``: one per product held, with R1's effective disabled plans."""
+    effective: dict[str, set[str]] = {}
+    for e in outcome.entries:
+        off = set(e.plans.disabled)
+        known = effective.get(e.plans.sku)
+        effective[e.plans.sku] = off if known is None else known & off
+    return text(
+        [{"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(effective.items())]
+    )
+
+
+def _state_form(state: State) -> tuple[str, str, str]:
+    """The text before the group, between group and since, and after."""
+    before = f'{{"skuId":{text(state.sku)},"assignedByGroup":'
+    between = (
+        f',"disabledPlans":{text(state.disabled)},"state":"{state.state}",'
+        f'"error":"{state.reason.error}",'
+    )
+    if state.reason.message:
+        between += f'"message":{text(state.reason.message)},'
+    return before, between + '"since":"', '"}'
+
+
+def form(outcome: Outcome) -> Form:
+    if outcome.cache is None:
+        outcome.cache = Form(outcome)
+    found: Form = outcome.cache  # type: ignore[assignment]
+    return found
+
+
+def shown(outcome: Outcome, paths: tuple[str, ...]) -> list[Shown]:
+    """The published states as comparable values, in published order (skuId, then group)."""
+    found = [
+        (s.sku, paths[s.slot - 1] if s.slot else "", s.disabled, s.state, s.reason)
+        for s in outcome.states
+    ]
+    found.sort(key=lambda s: s[:2])
+    return found
+
+
+def sinces(user: User, outcome: Outcome, paths: tuple[str, ...], at: int) -> int | tuple[int, ...]:
+    """Since when each state of the new outcome holds: a state that goes on keeps its since."""
+    if user.outcome is NOTHING or not user.outcome.states:
+        return at
+    old = {
+        (s.sku, user.path(s.slot), s.state, s.reason.error): user.since_of(i)
+        for i, s in enumerate(user.outcome.states)
+    }
+    new = tuple(
+        old.get((s.sku, paths[s.slot - 1] if s.slot else "", s.state, s.reason.error), at)
+        for s in outcome.states
+    )
+    return new[0] if len(set(new)) == 1 else new or at
+
+
+def user_state(user: User, at: int, cause: str) -> bytes:
+    """A record of ``user-licenses`` (contract, section 3)."""
+    f = form(user.outcome)
+    rows = []
+    for i, (before, between, after) in enumerate(f.states):
+        slot = user.outcome.states[i].slot
+        group = f'"{user.paths[slot - 1]}"' if slot else "null"
+        rows.append(f"{before}{group}{between}{timestamp(user.since_of(i))}{after}")
+    if not f.ordered:
+        states = user.outcome.states
+        order = sorted(range(len(rows)), key=lambda i: (states[i].sku, user.path(states[i].slot)))
+        rows = [rows[i] for i in order]
+    location, mail, addresses = user.attributes()
+    return (
+        f'{{"tenant":"{user.book.id}","user":"{user.id}",'
+        f'"usageLocation":{text(location)},"mail":{text(mail)},"proxyAddresses":{text(addresses)},'
+        f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
+        f'"revision":{user.revision},"updatedAt":"{timestamp(at)}","causedBy":{text(cause)}}}'
+    ).encode()
+
+
+def errors(
+    effects: Effects, user: User, old: list[Shown], new: list[Shown], at: int, cause: str
+) -> list[Shown]:
+    """Opens, changes and closes the user's error records; returns those that are new."""
+    before = {s[:2]: s for s in old if s[3] != ACTIVE}
+    after = {s[:2]: s for s in new if s[3] != ACTIVE}
+    opened = []
+    for key, state in after.items():
+        if before.get(key) != state:
+            opened.append(state)
+            effects.emit("errors", _error_key(user, key), _error(user, state, at, cause))
+    for key in before:
+        if key not in after:
+            effects.emit("errors", _error_key(user, key), None)
+    return opened
+
+
+def _error_key(user: User, key: tuple[str, str]) -> str:
+    sku, group = key
+    return f"{user.book.id}/{user.id}/{group or 'direct'}/{sku}"
+
+
+def _error(user: User, state: Shown, at: int, cause: str) -> dict[str, Any]:
+    sku, group, _, kind, reason = state
+    details = dict(reason.details)  # type: ignore[attr-defined]
+    if reason.error == COUNT:  # type: ignore[attr-defined]
+        lease = user.book.lease(sku)
+        details = {"purchased": lease.purchased, "consumed": lease.consumed}
+    return {
+        "tenant": user.book.id,
+        "user": user.id,
+        "group": group or "direct",
+        "skuId": sku,
+        "state": kind,
+        "error": reason.error,  # type: ignore[attr-defined]
+        "message": reason.message,  # type: ignore[attr-defined]
+        "details": details,
+        "since": timestamp(at),
+        "causedBy": cause,
+        "revision": user.revision,
+    }
+
+
+def change_audit(
+    user: User, old: Outcome, opened: list[Shown], at: int, cause: str
+) -> dict[str, Any] | None:
+    """``Change user license``, if the user's licences changed or something could not be done."""
+    before, after = form(old).assigned, form(user.outcome).assigned
+    if before == after and not opened:
+        return None
+    changed = [("AssignedLicense", json.loads(before), json.loads(after))]
+    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened}))  # type: ignore[attr-defined]
+    return audit(
+        user.book.id, ("User", user.id), "Change user license", at, cause,
+        changed if before != after else [], why, failed=bool(opened),
+    )  # fmt: skip

@@ -1,0 +1,249 @@
+"""One user's facts, and their row in the changelog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.configuration import Book
+from engine.model import Entry, PlanSet
+from engine.rules import NOTHING, Outcome, Problem, Reason
+
+Since = tuple[int, int]
+"""Record timestamp in milliseconds and offset: when a fact came (rules, section 1)."""
+
+
+class Attempt:
+    """A user in flight: seats are being asked for in skuId order (architecture, section 4).
+
+    ``got``: products reserved so far; ``denied``: products that cannot be had; ``asking``: the one
+    that is waited for, in the request number ``asked``. ``since`` is the place in R8's order.
+    """
+
+    __slots__ = ("asked", "asking", "at", "cause", "denied", "got", "since")
+
+    def __init__(self, since: int, at: int, cause: str) -> None:
+        self.since = since
+        self.at = at
+        self.cause = cause
+        self.got: set[str] = set()
+        self.denied: frozenset[str] = frozenset()
+        self.asking = ""
+        self.asked = 0
+
+    def row(self) -> list[Any]:
+        return [
+            self.since, self.at, self.cause, sorted(self.got), sorted(self.denied), self.asking,
+            self.asked,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> Attempt:
+        since, at, cause, got, denied, asking, asked = row
+        attempt = cls(since, at, cause)
+        attempt.got = set(got)
+        attempt.denied = frozenset(denied)
+        attempt.asking = asking
+        attempt.asked = asked
+        return attempt
+
+
+class More:
+    """What few users have, so that the others do not pay for it.
+
+    ``change``: the direct change under way, as [event id, add, remove, at]; ``deferred``: direct
+    changes that wait for a product (R21), likewise; ``queue``: events that wait for the attempt
+    under way (R23), as [kind, members of the event, at, offset, source]; ``pending``: address ->
+    number of the claim that is not answered yet; ``duplicates``: address -> its earlier owner
+    (R18); ``shown``: published attributes before they changed; ``due``: (at, cause) of an
+    evaluation that waits for a verdict.
+    """
+
+    __slots__ = (
+        "attempt", "change", "claims", "deferred", "due", "duplicates", "pending", "queue", "shown",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.attempt: Attempt | None = None
+        self.change: list[Any] | None = None
+        self.deferred: list[list[Any]] = []
+        self.queue: list[list[Any]] = []
+        self.claims = 0
+        self.pending: dict[str, int] = {}
+        self.duplicates: dict[str, str] = {}
+        self.shown: tuple[Any, ...] | None = None
+        self.due: tuple[int, str] | None = None
+
+    def empty(self) -> bool:
+        return not any(getattr(self, name) for name in self.__slots__ if name != "claims")
+
+    def row(self) -> list[Any]:
+        return [
+            self.attempt.row() if self.attempt else None,
+            self.change, self.deferred, self.queue, self.claims, self.pending, self.duplicates,
+            self.shown, self.due,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> More:
+        more = cls()
+        (
+            attempt, more.change, more.deferred, more.queue, more.claims, more.pending,
+            more.duplicates, shown, due,
+        ) = row  # fmt: skip
+        more.attempt = Attempt.load(attempt) if attempt else None
+        if shown is not None:
+            location, mail, addresses = shown
+            more.shown = (location, mail, tuple(addresses))
+        more.due = (due[0], due[1]) if due else None
+        return more
+
+
+class User:
+    """A user as one partition knows it; unknown while only memberships name it (R22).
+
+    ``groups`` and ``since``: memberships in the order of R8. ``outcome`` is what is published,
+    with the group ids of its slots in ``paths`` and the since-when of its states in ``sinces`` (one
+    number while all are equal). ``given``: the primary address that the processor gave (R19).
+    """
+
+    __slots__ = (
+        "addresses", "book", "given", "groups", "id", "known", "location", "mail", "more",
+        "outcome", "paths", "revision", "seen", "since", "sinces", "upn",
+    )  # fmt: skip
+
+    def __init__(self, book: Book, id: str) -> None:
+        self.book = book
+        self.id = id
+        self.known = False
+        self.location: str | None = None
+        self.upn: str | None = None
+        self.mail: str | None = None
+        self.addresses: tuple[str, ...] = ()
+        self.given: str | None = None
+        self.groups: tuple[str, ...] = ()
+        self.since: tuple[Since, ...] = ()
+        self.outcome: Outcome = NOTHING
+        self.paths: tuple[str, ...] = ()
+        self.sinces: int | tuple[int, ...] = 0
+        self.revision = 0
+        self.seen = b""
+        self.more: More | None = None
+
+    def extra(self) -> More:
+        if self.more is None:
+            self.more = More()
+        return self.more
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.more.attempt if self.more else None
+
+    @property
+    def waits(self) -> bool:
+        """Not to be evaluated now: a seat is asked for, or an address verdict is due."""
+        more = self.more
+        return more is not None and (more.attempt is not None or bool(more.pending))
+
+    @property
+    def duplicate(self) -> tuple[str, str] | None:
+        if self.more is None or not self.more.duplicates:
+            return None
+        return min(self.more.duplicates.items())
+
+    def path(self, slot: int) -> str:
+        return self.paths[slot - 1] if slot else ""
+
+    def since_of(self, index: int) -> int:
+        return self.sinces if isinstance(self.sinces, int) else self.sinces[index]
+
+    def join(self, group: str, since: Since) -> bool:
+        """Adds a membership at its place in R8's order; False if the user is a member already."""
+        if group in self.groups:
+            return False
+        places = sorted([*zip(self.since, self.groups, strict=True), (since, group)])
+        self.groups = tuple(g for _, g in places)
+        self.since = tuple(s for s, _ in places)
+        return True
+
+    def leave(self, group: str) -> bool:
+        if group not in self.groups:
+            return False
+        places = [p for p in zip(self.since, self.groups, strict=True) if p[1] != group]
+        self.groups = tuple(g for _, g in places)
+        self.since = tuple(s for s, _ in places)
+        return True
+
+    def attributes(self) -> tuple[str | None, str | None, tuple[str, ...]]:
+        """R19: usage location, mail and proxy addresses as they are published."""
+        primary = next((a for a in self.addresses if a.startswith("SMTP:")), None)
+        if primary is None:
+            primary = self.given
+        addresses = self.addresses
+        if primary is not None and primary == self.given and primary not in addresses:
+            addresses = (primary, *addresses)
+        mail = self.mail
+        if primary is not None and (self.outcome.mail or (mail is None and self.given is not None)):
+            mail = primary[5:]
+        return self.location, mail, addresses
+
+    def give_address(self) -> None:
+        """R19: a mail-enabled user always has a primary address."""
+        if self.upn is None or self.given is not None:
+            return
+        if not any(a.startswith("SMTP:") for a in self.addresses):
+            self.given = f"SMTP:{self.upn}"
+
+    # -- changelog
+    def row(self) -> list[Any]:
+        outcome = self.outcome
+        return [
+            self.known,
+            self.location,
+            self.upn,
+            self.mail,
+            self.addresses,
+            self.given,
+            self.groups,
+            self.since,
+            self.paths,
+            [(e.slot, e.turn, e.plans.key, e.off) for e in outcome.entries],
+            [(*p[:4], (*p.reason,)) for p in outcome.problems],
+            self.sinces,
+            self.revision,
+            self.seen.hex(),
+            self.more.row() if self.more else None,
+        ]
+
+
+def tuples(value: Any) -> Any:
+    """A JSON value with its lists as tuples, so that it can be part of a key."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def load_user(
+    book: Book, id: str, row: list[Any], plans: Callable[[str], PlanSet], share: Callable[[Any], Any]
+) -> tuple[User, tuple[Entry, ...], tuple[Problem, ...]]:
+    """The user of a row, and what its outcome is made of; ``share`` interns strings and tuples."""
+    user = User(book, id)
+    (
+        user.known, location, user.upn, user.mail, addresses, user.given, groups, since, paths,
+        entries, problems, sinces, user.revision, seen, more,
+    ) = row  # fmt: skip
+    user.location = share(location)
+    user.addresses = tuple(addresses)
+    user.groups = share(tuple(map(share, groups)))
+    user.since = tuple((at, offset) for at, offset in since)
+    user.paths = share(tuple(map(share, paths)))
+    user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
+    user.seen = bytes.fromhex(seen)
+    user.more = More.load(more) if more else None
+    kept = tuple(
+        Entry(slot, turn, plans(key), tuple(off) if off is not None else None)
+        for slot, turn, key, off in entries
+    )
+    trouble = tuple(
+        Problem(sku, slot, state, tuple(off), Reason(error, tuples(details), message))
+        for sku, slot, state, off, (error, details, message) in problems
+    )
+    return user, kept, trouble

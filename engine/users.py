@@ -1,0 +1,423 @@
+"""The user machine: users of one partition, evaluated once per batch, published once (section 3).
+
+Events change facts; a changed user is *due*. It is evaluated at the end of the batch, or before an
+event that would make the outcome depend on where the batch ended: the states that are published
+follow from the order of the events alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine import events as ev
+from engine.addresses import Claims
+from engine.apply import Applier
+from engine.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
+from engine.decide import Decider
+from engine.effects import Effects, fingerprint, remember, remembers
+from engine.events import ABSENT, Delivered
+from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
+from engine.group import audit, result
+from engine.model import Tenant
+from engine.rules import Rejection
+from engine.seating import Seating
+from engine.user import User, tuples
+
+USERS = "users"
+CONCURRENCY = "LicenseAssignmentAttributeConcurrencyException"
+QUEUEABLE = {
+    kind.__name__: kind
+    for kind in (
+        ev.UserUpserted, ev.UserDeleted, ev.MembershipAdded, ev.MembershipRemoved,
+        ev.MembershipIgnored, ev.UserLicensesChanged, ev.UserReprocess,
+    )
+}  # fmt: skip
+
+
+class UserMachine:
+    """User changes, configuration, grants and verdicts in; states, errors, results, requests out."""
+
+    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.decider = Decider(configuration)
+        self.applier = Applier(configuration, effects)
+        self.seating = Seating(configuration, effects, self.decider, self._conclude)
+        self.claims = Claims(configuration, effects)
+        self.fanout = FanOut(configuration, effects, self._again, self._walked)
+        self.due: dict[User, tuple[int, str]] = {}
+        self.hungry: list[tuple[int, str, User, int, str]] = []
+        self.touched: dict[User, None] = {}
+        self.duplicates = 0
+        self.ignored = 0
+        self._apply: dict[type, Callable[[User, Any, int, int], None]] = {
+            ev.UserUpserted: self._upserted,
+            ev.UserDeleted: self._deleted,
+            ev.MembershipAdded: self._joined,
+            ev.MembershipRemoved: self._left,
+            ev.MembershipIgnored: self._ignored,
+            ev.UserLicensesChanged: self._licenses_changed,
+            ev.UserReprocess: self._reprocess,
+        }
+
+    # -- batches
+    def changes(self, batch: list[Delivered]) -> None:
+        """A batch of ``user-changes``, in the order of the log."""
+        books = self.configuration.book
+        for event, at, offset, source in batch:
+            _, tenant, id, *_ = event  # type: ignore[misc]
+            book = books(tenant)
+            user = book.users.get(id)
+            if user is None:
+                user = book.users[id] = User(book, id)
+            mark = fingerprint(type(event).__name__, event.id, source)  # type: ignore[attr-defined]
+            if user.seen and remembers(user.seen, mark):
+                self.duplicates += 1
+                continue
+            user.seen = remember(user.seen, mark)
+            self.touched[user] = None
+            if user.more is not None and user.more.queue:
+                user.more.queue.append(queued(event, at, offset))
+            elif not self._step(user, event, at, offset):
+                user.extra().queue.append(queued(event, at, offset))
+        self._finish()
+
+    def configured(self, message: dict[str, Any]) -> str:
+        """One message of ``internal.configuration``; returns its kind."""
+        kind, row, at, cause = (message[n] for n in ("kind", "row", "at", "causedBy"))
+        self.seating.at, self.seating.cause = at, cause
+        if kind == GROUP:
+            self._group(message["tenant"], message["group"], row, at, cause)
+        elif kind == TENANT:
+            book = self.configuration.book(message["tenant"])
+            if book.settings != Tenant(*row):
+                book.settings = Tenant(*row)
+                self.effects.rows[TENANTS, book.id] = row
+                self.fanout.begin(TENANT, book.id, "", 0, 0, at, cause)
+                for sku in book.leases:
+                    self.seating.touch(book, sku)
+        else:
+            self._product(row, at, cause)
+        self._finish()
+        return str(kind)
+
+    def grants(self, batch: list[Delivered]) -> None:
+        for message, _, _, _ in batch:
+            self.seating.grant(message)  # type: ignore[arg-type]
+        self._finish()
+
+    def verdicts(self, batch: list[Delivered]) -> None:
+        """R18: who owns the addresses that users of this partition claim."""
+        for message, _, _, _ in batch:
+            assert isinstance(message, dict)
+            user = self.configuration.book(message["tenant"]).users.get(message["user"])
+            if user is None or not self.claims.verdict(user, message):
+                continue
+            self.touched[user] = None
+            assert user.more is not None
+            at, cause = user.more.due or (message["at"], message["causedBy"])
+            user.more.due = None
+            self._fact_changed(user, at, cause)
+        self._finish()
+
+    def work(self, limit: int) -> bool:
+        """A slice of the fan-outs; True while there is more."""
+        self.fanout.work(limit)
+        self._finish()
+        self.fanout.finish()
+        self._finish()
+        return self.fanout.pending
+
+    def flush(self) -> None:
+        self.seating.flush()
+        self.applier.report(self.fanout)
+
+    # -- configuration
+    def _group(self, tenant: str, id: str, row: list[Any], at: int, cause: str) -> None:
+        book = self.configuration.book(tenant)
+        version, licenses, deleted = row
+        known = book.groups.get(id)
+        if known is not None and known.version >= version:
+            return
+        wanted = {sku: tuple(off) for sku, off in licenses.items()}
+        book.groups[id] = self.configuration.group(version, wanted, deleted)
+        self.effects.rows[GROUPS, f"{tenant}/{id}"] = row
+        before = known.version if known else 0
+        if book.members.get(id) or self.fanout.has(tenant, id):
+            self.fanout.begin(GROUP, tenant, id, version, before, at, cause)
+        self.applier.unreported[tenant, id] = at
+
+    def _product(self, row: list[Any], at: int, cause: str) -> None:
+        sku = row[0]
+        new = sku not in self.configuration.products
+        if not self.configuration.define(row):
+            return
+        self.effects.rows[PRODUCTS, sku] = row
+        self.decider.forget()
+        if not new:
+            self.fanout.begin(PRODUCT, "", sku, 0, 0, at, cause)
+        for user in list(self.applier.deferring):
+            self._carry_out_deferred(user)
+
+    def _walked(self, job: Job) -> None:
+        if job.kind == GROUP:
+            self.applier.unreported[job.tenant, job.id] = job.at
+
+    # -- one event of one user
+    def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
+        """Applies the event, or returns False if it has to wait for what is under way (R23)."""
+        kind = type(event)
+        if user in self.due and self._depends(user, kind, at, offset):
+            self._evaluate_now(user)
+        if user.more is not None and user.waits and self._must_wait(user, kind, at, offset):
+            return False
+        self._apply[kind](user, event, at, offset)
+        return True
+
+    def _must_wait(self, user: User, kind: type, at: int, offset: int) -> bool:
+        if kind is ev.UserLicensesChanged or kind is ev.UserReprocess:
+            return True
+        return user.attempt is None and self._depends(user, kind, at, offset)
+
+    @staticmethod
+    def _depends(user: User, kind: type, at: int, offset: int) -> bool:
+        """Whether to evaluate before the event may differ from evaluating after it.
+
+        It may not, when a user without licences and errors, asked for by one group at most, joins
+        another one later: R8 attempts the groups in this order anyway.
+        """
+        if kind is not ev.MembershipAdded or user.outcome.states:
+            return True
+        groups = user.book.groups
+        asked = sum(1 for id in user.groups if (g := groups.get(id)) and g.offer)
+        return asked > 1 or (bool(user.since) and user.since[-1] > (at, offset))
+
+    def _fact_changed(self, user: User, at: int, cause: str) -> None:
+        """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
+        if user.attempt is not None:
+            self._abandon(user, at, cause)
+        self._evaluate_later(user, at, cause)
+
+    def _evaluate_later(self, user: User, at: int, cause: str) -> None:
+        if user.more is not None and user.more.pending:
+            user.more.due = (at, cause)
+        elif user.known and user.attempt is None:
+            self.due[user] = (at, cause)
+
+    def _abandon(self, user: User, at: int, cause: str) -> None:
+        attempt = self.seating.abandon(user)
+        self.touched[user] = None
+        reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
+        value = audit(
+            user.book.id, ("User", user.id), CONCURRENCY, at, attempt.cause, [], reason, failed=True
+        )
+        self.effects.emit("audit", f"{user.book.id}/{user.id}", value | {"causedBy": cause})
+
+    # -- events
+    def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
+        shown = user.attributes()
+        was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
+        user.known = True
+        if event.user_principal_name is not ABSENT:
+            user.upn = event.user_principal_name  # type: ignore[assignment]
+        if event.usage_location is not ABSENT:
+            user.location = event.usage_location  # type: ignore[assignment]
+        if event.mail is not ABSENT:
+            user.mail = event.mail  # type: ignore[assignment]
+        if event.proxy_addresses is not ABSENT:
+            user.addresses = tuple(event.proxy_addresses or ())  # type: ignore[arg-type]
+            if user.addresses or facts[3]:
+                self._claim(user, facts[3], at, offset, event.id)
+        if not was_known:
+            self.applier.count_members(user, user.groups, 1, at)
+        if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
+            self._evaluate_later(user, at, event.id)
+            return
+        if user.revision and (user.more is None or user.more.shown is None):
+            user.extra().shown = shown
+        self._fact_changed(user, at, event.id)
+
+    def _claim(
+        self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str
+    ) -> None:
+        pending = user.more is not None and bool(user.more.pending)
+        self.claims.change(user, old, at, offset, cause)
+        if not pending and user.more is not None and user.more.pending:
+            if user.attempt is not None:
+                self._abandon(user, at, cause)
+            self.seating.leave_lines(user)
+
+    def _deleted(self, user: User, event: ev.UserDeleted, at: int, offset: int) -> None:
+        if user.attempt is not None:
+            self._abandon(user, at, event.id)
+        self.due.pop(user, None)
+        self.claims.change(user, user.addresses, at, offset, event.id, gone=True)
+        self.seating.leave_lines(user)
+        more = user.more
+        for id, *_ in [*(more.deferred if more else []), *([more.change] if more and more.change else [])]:
+            self._result(user, id, "rejected", not_found(user))
+        self.applier.delete(user, at, event.id, self.seating)
+
+    def _joined(self, user: User, event: ev.MembershipAdded, at: int, offset: int) -> None:
+        if user.join(event.group, (at, offset)):
+            self.applier.joined(user, event.group, at)
+            self._fact_changed(user, at, event.id)
+        else:
+            self._evaluate_later(user, at, event.id)
+
+    def _left(self, user: User, event: ev.MembershipRemoved, at: int, offset: int) -> None:
+        if user.leave(event.group):
+            self.applier.left(user, event.group, at)
+            self._fact_changed(user, at, event.id)
+        else:
+            self._evaluate_later(user, at, event.id)
+
+    def _ignored(self, user: User, event: ev.MembershipIgnored, at: int, offset: int) -> None:
+        self.ignored += 1
+
+    def _reprocess(self, user: User, event: ev.UserReprocess, at: int, offset: int) -> None:
+        if not user.known:
+            self._result(user, event.id, "rejected", not_found(user))
+            return
+        user.extra().change = [event.id, None, None, at]
+        self.due[user] = (at, event.id)
+        self._evaluate_now(user)
+
+    def _licenses_changed(
+        self, user: User, event: ev.UserLicensesChanged, at: int, offset: int
+    ) -> None:
+        named = [*dict(event.add), *event.remove]
+        if not user.known:
+            self._result(user, event.id, "rejected", not_found(user))
+        elif not named:
+            message = "The change names nothing to add and nothing to remove."
+            self._result(user, event.id, "rejected", Rejection("NoChange", None, (), message))
+            self._evaluate_later(user, at, event.id)
+        elif not self.configuration.defined(named):
+            user.extra().deferred.append([event.id, event.add, event.remove, at])
+            self.applier.deferring[user] = None
+            self._result(user, event.id, "deferred")
+        else:
+            self._change_directly(user, event.id, event.add, event.remove, at)
+
+    def _change_directly(self, user: User, id: str, add: Any, remove: Any, at: int) -> None:
+        user.extra().change = [id, add, remove, at]
+        self.due[user] = (at, id)
+        self._evaluate_now(user)
+
+    def _carry_out_deferred(self, user: User) -> None:
+        """R21: as if the change came now, after what is under way."""
+        assert user.more is not None
+        ready = [d for d in user.more.deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
+        for change in ready:
+            user.more.deferred.remove(change)
+            id, add, remove, at = change
+            event = ev.UserLicensesChanged(id, user.book.id, user.id, tuples(add), tuples(remove))
+            self.touched[user] = None
+            if user.more.queue or not self._step(user, event, at, 0):
+                user.more.queue.append(queued(event, at, 0))
+        if not user.more.deferred:
+            self.applier.deferring.pop(user, None)
+
+    # -- evaluation
+    def _again(self, user: User, at: int, cause: str) -> None:
+        """A change of configuration touches the user."""
+        self._fact_changed(user, at, cause)
+
+    def _evaluate_now(self, user: User) -> None:
+        at, cause = self.due.pop(user)
+        self._evaluate(user, at, cause)
+        while self.hungry:
+            _, _, hungry, at, cause = self.hungry.pop()
+            if hungry.attempt is None:
+                self.seating.begin(hungry, self.decider.decide(hungry), at, cause)
+
+    def _evaluate(self, user: User, at: int, cause: str) -> None:
+        decision = self.decider.decide(user)
+        if not decision.wanted:
+            self._conclude(user, decision, at, cause, set())
+            return
+        since = min((s for _, s in self.seating.places(user)), default=at)
+        self.hungry.append((since, user.id, user, at, cause))
+
+    def _conclude(self, user: User, decision: Any, at: int, cause: str, got: set[str]) -> None:
+        """Applies a decision whose seats are had, and lets what waited for it go on."""
+        self.touched[user] = None
+        self.due.pop(user, None)
+        self.applier.apply(user, decision, at, cause, got, self.seating)
+        more = user.more
+        if more is None:
+            return
+        if more.change is not None:
+            id, add, *_ = more.change
+            more.change = None
+            why = decision.rejection
+            self._result(user, id, "rejected" if why else "applied", why)
+            if why and add is not None:
+                self._rejected_audit(user, id, at, why)
+        self.fanout.settled(user)
+        self._drain(user)
+
+    def _drain(self, user: User) -> None:
+        """Events that waited for the attempt, in their order (R23)."""
+        more = user.more
+        while more is not None and more.queue:
+            name, members, at, offset = more.queue[0]
+            event = QUEUEABLE[name](**{k: tuples(v) for k, v in members.items()})
+            queue, more.queue = more.queue, []
+            done = self._step(user, event, at, offset)
+            more.queue = queue[1:] + more.queue if done else queue
+            if not done:
+                break
+        if more is not None and more.empty():
+            user.more = None
+
+    def _finish(self) -> None:
+        """Evaluates who is due, gives seats in R8's order, and writes the rows that changed."""
+        while self.due or self.hungry or self.seating.touched:
+            while self.due:
+                user = next(iter(self.due))
+                at, cause = self.due.pop(user)
+                self._evaluate(user, at, cause)
+            hungry, self.hungry = sorted(self.hungry, key=lambda h: h[:2]), []
+            for _, _, user, at, cause in hungry:
+                if user.attempt is None:
+                    self.touched[user] = None
+                    self.seating.begin(user, self.decider.decide(user), at, cause)
+            self.seating.settle()
+            if not self.due and not self.hungry:
+                self.seating.report()
+        for user in self.touched:
+            self.applier.keep(user)
+        self.touched.clear()
+
+    # -- output
+    def _result(
+        self, user: User, id: str, status: str, why: Rejection | None = None
+    ) -> None:
+        value = result(id, {"tenant": user.book.id, "user": user.id}, status, why)
+        self.effects.emit("results", f"{user.book.id}/{user.id}", value)
+
+    def _rejected_audit(self, user: User, id: str, at: int, why: Rejection) -> None:
+        value = audit(
+            user.book.id, ("User", user.id), "Change user license", at, id, [],
+            f"{why.error}: {why.message}", failed=True,
+        )  # fmt: skip
+        self.effects.emit("audit", f"{user.book.id}/{user.id}", value)
+
+    # -- restore
+    def start(self) -> None:
+        self.applier.start()
+        self.seating.start()
+        self.fanout.start()
+        self._finish()
+
+
+def queued(event: Any, at: int, offset: int) -> list[Any]:
+    members = {k: v for k, v in event._asdict().items() if v is not ABSENT}
+    return [type(event).__name__, members, at, offset]
+
+
+def not_found(user: User) -> Rejection:
+    return Rejection("UserNotFound", None, (), f"There is no user {user.id}.")
