@@ -34,9 +34,7 @@ class Claims:
             more.pending[address] = more.claims
             self._send(user, address, more.claims, at, offset, cause)
 
-    def _send(
-        self, user: User, address: str, claim: int, at: int, offset: int, cause: str
-    ) -> None:
+    def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
         key = f"{user.book.id}/{address}"
         message = {
             "tenant": user.book.id,

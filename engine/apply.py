@@ -102,9 +102,9 @@ class Applier:
         same_attributes = before is None or before == user.attributes()
         was = publish.shown(old, old_paths)
         now = publish.shown(user.outcome, user.paths)
-        if was == now and (same_attributes or not user.revision):
+        if was == now and (same_attributes or user.revision <= 0):
             return
-        user.revision += 1
+        user.revision = abs(user.revision) + 1
         self.published += 1
         key = f"{user.book.id}/{user.id}"
         self.effects.emit("user-licenses", key, publish.user_state(user, at, cause))
@@ -128,8 +128,9 @@ class Applier:
         self._numbers(book, old, old_paths, -1, at)
         was = publish.shown(old, old_paths)
         publish.errors(self.effects, user, was, [], at, cause)
-        if user.revision and user.known:
+        if user.revision > 0 and user.known:
             self.effects.emit("user-licenses", f"{book.id}/{user.id}", None)
+            user.revision = -user.revision
             record = publish.change_audit(user, old, [], at, cause)
             if record is not None:
                 self.effects.emit("audit", f"{book.id}/{user.id}", record)
@@ -280,4 +281,3 @@ class Applier:
         self._numbers(book, user.outcome, user.paths, 1, 0)
         if user.more is not None and user.more.deferred:
             self.deferring[user] = None
-

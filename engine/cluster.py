@@ -79,7 +79,7 @@ class Cluster:
                 changelog[place] = json.dumps(row)
         for topic, partition, key, value in effects.records:
             text = value if isinstance(value, bytes) else json.dumps(value)
-            decoded = None if value is None else json.loads(text)
+            decoded: Any = None if value is None else json.loads(text)
             if topic.startswith("internal."):
                 assert partition is not None
                 self._append(topic, partition, decoded, decoded.get("at", 0))

@@ -107,9 +107,7 @@ class Configuration:
                 book.groups[id] = self.group(group.version, group.licenses, group.deleted)
 
 
-def product_row(
-    sku: str, part_number: str, name: str, plans: tuple[ServicePlan, ...]
-) -> list[Any]:
+def product_row(sku: str, part_number: str, name: str, plans: tuple[ServicePlan, ...]) -> list[Any]:
     return [
         sku,
         part_number,
@@ -132,7 +130,13 @@ def product_of_row(row: list[Any]) -> Product:
         name,
         [
             ServicePlan(
-                id, plan_name, applies_to, tuple(sets), tuple(map(tuple, requires)), tuple(places), mail
+                id,
+                plan_name,
+                applies_to,
+                tuple(sets),
+                tuple(map(tuple, requires)),
+                tuple(places),
+                mail,
             )
             for id, plan_name, applies_to, sets, requires, places, mail in plans
         ],

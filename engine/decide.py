@@ -70,10 +70,12 @@ class Decider:
         """R16: the direct change first, then the re-evaluation of R9 on what it leaves."""
         _, add, remove, _ = change
         wish = DirectChange(
-            tuple((sku, tuple(off)) for sku, off in add), tuple(remove)  # type: ignore[attr-defined, arg-type]
+            tuple((sku, tuple(off)) for sku, off in add),
+            tuple(remove),  # type: ignore[attr-defined, arg-type]
         )
         made = change_direct(self.configuration.products, facts, user.location, wish)
-        rejection, need = None, ()
+        rejection: Rejection | None = None
+        need: tuple[str, ...] = ()
         if isinstance(made, Rejection):
             rejection = made
         else:
@@ -119,9 +121,7 @@ class Decider:
         )
         return situation, slots
 
-    def _placed(
-        self, user: User, paths: list[str]
-    ) -> tuple[tuple[Entry, ...], frozenset[int]]:
+    def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
         """The user's entries with the slots of now; what no group asks for gets a slot at the end."""
         book = user.book
         old = user.outcome.entries

@@ -29,10 +29,10 @@ class UserUpserted(NamedTuple):
     id: str
     tenant: str
     user: str
-    user_principal_name: str | None | _Absent = ABSENT
-    usage_location: str | None | _Absent = ABSENT
-    mail: str | None | _Absent = ABSENT
-    proxy_addresses: tuple[str, ...] | None | _Absent = ABSENT
+    user_principal_name: str | _Absent | None = ABSENT
+    usage_location: str | _Absent | None = ABSENT
+    mail: str | _Absent | None = ABSENT
+    proxy_addresses: tuple[str, ...] | _Absent | None = ABSENT
 
 
 class UserDeleted(NamedTuple):
@@ -105,7 +105,7 @@ class GroupUpserted(NamedTuple):
     id: str
     tenant: str
     group: str
-    display_name: str | None | _Absent = ABSENT
+    display_name: str | _Absent | None = ABSENT
 
 
 class GroupDeleted(NamedTuple):
@@ -145,7 +145,7 @@ class TenantUpdated(NamedTuple):
 
     id: str
     tenant: str
-    usage_location: str | None | _Absent = ABSENT
+    usage_location: str | _Absent | None = ABSENT
     seat_retry: str | _Absent = ABSENT
     on_group_deletion: str | _Absent = ABSENT
 

@@ -79,7 +79,7 @@ class GroupState:
         """The version that all partitions have done."""
         if len(self.parts) < partitions:
             return 0
-        return min(part[0] for part in self.parts.values())
+        return min(int(part[0]) for part in self.parts.values())
 
     def progress(self, partitions: int) -> str:
         if self.version <= self.done(partitions):
@@ -176,9 +176,9 @@ class GroupMachine:
     ) -> None:
         wanted = {sku: off for sku, off in state.licenses.items() if sku not in remove}
         wanted |= {sku: list(off) for sku, off in add}
-        rejection = disabled_plans_exist(
-            self.configuration.products, add
-        ) or self._prerequisites(wanted)
+        rejection = disabled_plans_exist(self.configuration.products, add) or self._prerequisites(
+            wanted
+        )
         if rejection:
             self._result(state, id, "rejected", rejection)
             self._audit(state, "Set group license", at, id, rejection)
@@ -256,9 +256,7 @@ class GroupMachine:
             status = self._status(state)
             if status != state.published:
                 state.published = status
-                self.effects.emit(
-                    "group-status", key, status | {"updatedAt": timestamp(state.at)}
-                )
+                self.effects.emit("group-status", key, status | {"updatedAt": timestamp(state.at)})
             self.effects.rows[TABLE, key] = state.row()
         self.changed.clear()
 
@@ -337,9 +335,7 @@ class GroupMachine:
 
 def listed(licenses: dict[str, list[str]]) -> list[dict[str, Any]]:
     """Licences in the form of Graph's ``assignedLicenses``."""
-    return [
-        {"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(licenses.items())
-    ]
+    return [{"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(licenses.items())]
 
 
 def result(id: str, target: dict[str, str], status: str, why: Rejection | None) -> dict[str, Any]:

@@ -74,7 +74,14 @@ class PlanSet:
     """
 
     __slots__ = (
-        "disabled", "enabled", "exclusive", "key", "mail", "prohibited", "product", "requires",
+        "disabled",
+        "enabled",
+        "exclusive",
+        "key",
+        "mail",
+        "product",
+        "prohibited",
+        "requires",
         "sku",
     )  # fmt: skip
 
@@ -88,9 +95,13 @@ class PlanSet:
             sorted(product.user_plans - enabled if disabled is None else disabled)
         )
         plans = [product.plans[p] for p in sorted(enabled) if p in product.plans]
-        self.exclusive = tuple((p.id, frozenset(p.exclusive_sets)) for p in plans if p.exclusive_sets)
+        self.exclusive = tuple(
+            (p.id, frozenset(p.exclusive_sets)) for p in plans if p.exclusive_sets
+        )
         self.requires = tuple((p.id, frozenset(any_of)) for p in plans for any_of in p.requires)
-        self.prohibited = tuple((p.id, p.prohibited_locations) for p in plans if p.prohibited_locations)
+        self.prohibited = tuple(
+            (p.id, p.prohibited_locations) for p in plans if p.prohibited_locations
+        )
         self.mail = frozenset(p.id for p in plans if p.mail_enabled)
         text = "\n".join((self.sku, ",".join(sorted(enabled)), ",".join(self.disabled)))
         self.key = hashlib.blake2b(text.encode(), digest_size=9).hexdigest()

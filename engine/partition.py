@@ -98,9 +98,7 @@ class Partition:
     def unreported(self) -> bool:
         """Whether :meth:`flush` has something to send."""
         users = self.users
-        return bool(
-            users.applier.unreported or users.seating.untold or self.products.unpublished
-        )
+        return bool(users.applier.unreported or users.seating.untold or self.products.unpublished)
 
     def flush(self) -> None:
         """Reports and counters that are coalesced: to be called a few times a second."""

@@ -9,10 +9,10 @@ from engine.effects import Effects
 from engine.explain import COUNT
 from engine.group import audit
 from engine.model import timestamp
-from engine.rules import ACTIVE, NOTHING, Outcome, State
+from engine.rules import ACTIVE, NOTHING, Outcome, Reason, State
 from engine.user import User
 
-Shown = tuple[str, str, tuple[str, ...], str, object]
+Shown = tuple[str, str, tuple[str, ...], str, Reason]
 """A published state of a user, by which two publications are compared: skuId, group, disabled
 plans, state, reason."""
 
@@ -135,8 +135,8 @@ def _error_key(user: User, key: tuple[str, str]) -> str:
 
 def _error(user: User, state: Shown, at: int, cause: str) -> dict[str, Any]:
     sku, group, _, kind, reason = state
-    details = dict(reason.details)  # type: ignore[attr-defined]
-    if reason.error == COUNT:  # type: ignore[attr-defined]
+    details = dict(reason.details)
+    if reason.error == COUNT:
         lease = user.book.lease(sku)
         details = {"purchased": lease.purchased, "consumed": lease.consumed}
     return {
@@ -145,8 +145,8 @@ def _error(user: User, state: Shown, at: int, cause: str) -> dict[str, Any]:
         "group": group or "direct",
         "skuId": sku,
         "state": kind,
-        "error": reason.error,  # type: ignore[attr-defined]
-        "message": reason.message,  # type: ignore[attr-defined]
+        "error": reason.error,
+        "message": reason.message,
         "details": details,
         "since": timestamp(at),
         "causedBy": cause,
@@ -162,7 +162,7 @@ def change_audit(
     if before == after and not opened:
         return None
     changed = [("AssignedLicense", json.loads(before), json.loads(after))]
-    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened}))  # type: ignore[attr-defined]
+    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened}))
     return audit(
         user.book.id, ("User", user.id), "Change user license", at, cause,
         changed if before != after else [], why, failed=bool(opened),

@@ -93,9 +93,7 @@ class Outcome:
             states.append(State(e.plans.sku, e.slot, e.plans.disabled, state, reason))
         return tuple(sorted(states, key=lambda s: (s.sku, s.slot)))
 
-    def _numbers(
-        self, slot: int, asked: tuple[Offer | None, ...]
-    ) -> tuple[bool, tuple[str, ...]]:
+    def _numbers(self, slot: int, asked: tuple[Offer | None, ...]) -> tuple[bool, tuple[str, ...]]:
         """What a group's status counts of this user: licensed by it, and the errors from it.
 
         Other counts only where it is the user's only error from the group (contract, section 3).
@@ -221,9 +219,7 @@ class Shelf:
         assert self.facts.duplicate is not None
         address, owner = self.facts.duplicate
         details = (("address", address), ("owner", owner))
-        return Reason(
-            UNIQUENESS, details, explain.duplicate(self.products, sku, address, owner)
-        )
+        return Reason(UNIQUENESS, details, explain.duplicate(self.products, sku, address, owner))
 
     def lost(
         self, sku: str, before: set[str], after: set[str], staying: Iterable[PlanSet]
@@ -501,7 +497,9 @@ def _end_state(
     added = {sku: products[sku].without(off) for sku, off in change.add}
     wishes = dict(change.add)
     entries = [
-        e for e in facts.entries if e.slot or (e.plans.sku not in change.remove) or e.plans.sku in added
+        e
+        for e in facts.entries
+        if e.slot or (e.plans.sku not in change.remove) or e.plans.sku in added
     ]
     entries = [
         e._replace(plans=added[e.plans.sku], off=wishes[e.plans.sku])

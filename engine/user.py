@@ -105,6 +105,7 @@ class User:
     ``groups`` and ``since``: memberships in the order of R8. ``outcome`` is what is published,
     with the group ids of its slots in ``paths`` and the since-when of its states in ``sinces`` (one
     number while all are equal). ``given``: the primary address that the processor gave (R19).
+    ``revision``: of the last publication; negative after a tombstone, until there is a new one.
     """
 
     __slots__ = (
@@ -222,7 +223,11 @@ def tuples(value: Any) -> Any:
 
 
 def load_user(
-    book: Book, id: str, row: list[Any], plans: Callable[[str], PlanSet], share: Callable[[Any], Any]
+    book: Book,
+    id: str,
+    row: list[Any],
+    plans: Callable[[str], PlanSet],
+    share: Callable[[Any], Any],
 ) -> tuple[User, tuple[Entry, ...], tuple[Problem, ...]]:
     """The user of a row, and what its outcome is made of; ``share`` interns strings and tuples."""
     user = User(book, id)

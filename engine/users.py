@@ -66,8 +66,8 @@ class UserMachine:
         """A batch of ``user-changes``, in the order of the log."""
         books = self.configuration.book
         for event, at, offset, source in batch:
-            _, tenant, id, *_ = event  # type: ignore[misc]
-            book = books(tenant)
+            book = books(event.tenant)  # type: ignore[attr-defined]
+            id: str = event[2]  # type: ignore[index]
             user = book.users.get(id)
             if user is None:
                 user = book.users[id] = User(book, id)
@@ -234,13 +234,11 @@ class UserMachine:
         if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
             self._evaluate_later(user, at, event.id)
             return
-        if user.revision and (user.more is None or user.more.shown is None):
+        if user.revision > 0 and (user.more is None or user.more.shown is None):
             user.extra().shown = shown
         self._fact_changed(user, at, event.id)
 
-    def _claim(
-        self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str
-    ) -> None:
+    def _claim(self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str) -> None:
         pending = user.more is not None and bool(user.more.pending)
         self.claims.change(user, old, at, offset, cause)
         if not pending and user.more is not None and user.more.pending:
@@ -255,7 +253,10 @@ class UserMachine:
         self.claims.change(user, user.addresses, at, offset, event.id, gone=True)
         self.seating.leave_lines(user)
         more = user.more
-        for id, *_ in [*(more.deferred if more else []), *([more.change] if more and more.change else [])]:
+        for id, *_ in [
+            *(more.deferred if more else []),
+            *([more.change] if more and more.change else []),
+        ]:
             self._result(user, id, "rejected", not_found(user))
         self.applier.delete(user, at, event.id, self.seating)
 
@@ -275,6 +276,7 @@ class UserMachine:
 
     def _ignored(self, user: User, event: ev.MembershipIgnored, at: int, offset: int) -> None:
         self.ignored += 1
+        self.applier.unreported.setdefault((user.book.id, event.group), at)
 
     def _reprocess(self, user: User, event: ev.UserReprocess, at: int, offset: int) -> None:
         if not user.known:
@@ -361,16 +363,16 @@ class UserMachine:
 
     def _drain(self, user: User) -> None:
         """Events that waited for the attempt, in their order (R23)."""
-        more = user.more
-        while more is not None and more.queue:
-            name, members, at, offset = more.queue[0]
+        while user.more is not None and user.more.queue:
+            queue, user.more.queue = user.more.queue, []
+            name, members, at, offset = queue[0]
             event = QUEUEABLE[name](**{k: tuples(v) for k, v in members.items()})
-            queue, more.queue = more.queue, []
             done = self._step(user, event, at, offset)
-            more.queue = queue[1:] + more.queue if done else queue
+            if left := queue[done:]:
+                user.extra().queue = left
             if not done:
                 break
-        if more is not None and more.empty():
+        if user.more is not None and user.more.empty():
             user.more = None
 
     def _finish(self) -> None:
@@ -393,9 +395,7 @@ class UserMachine:
         self.touched.clear()
 
     # -- output
-    def _result(
-        self, user: User, id: str, status: str, why: Rejection | None = None
-    ) -> None:
+    def _result(self, user: User, id: str, status: str, why: Rejection | None = None) -> None:
         value = result(id, {"tenant": user.book.id, "user": user.id}, status, why)
         self.effects.emit("results", f"{user.book.id}/{user.id}", value)
 

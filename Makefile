@@ -1,0 +1,83 @@
+# The verbs of the project. `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+# ONCE=1 ends the demo when everything has settled, instead of waiting for Ctrl-C.
+ONCE ?=
+# SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
+ARGS ?=
+
+.PHONY: help setup check lint unit kafka-tests test demo bench sim fmt lock clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# Redone only when the lock file or pyproject.toml changed in content (a checkout alters mtimes).
+setup: ## make .venv from the lock file and install seatflow in it
+	@if cmp -s requirements-dev.lock $(VENV)/installed.lock \
+	    && cmp -s pyproject.toml $(VENV)/installed.toml && $(PY) -c '' 2>/dev/null; then exit 0; fi; \
+	set -e; python=; \
+	for candidate in $(PYTHON) python3 python3.11 python3.12 python3.13; do \
+	  if $$candidate -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' \
+	      2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'make setup: Python 3.11 or later with its venv module is needed' \
+	       '(Debian and Ubuntu: apt-get install python3-venv).' >&2; exit 1; \
+	fi; \
+	$(PY) -c '' 2>/dev/null || $$python -m venv --clear $(VENV); \
+	if ! cmp -s requirements-dev.lock $(VENV)/installed.lock; then \
+	  echo 'Installing the pinned dependencies into $(VENV) ...'; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r requirements-dev.lock; \
+	fi; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	cp requirements-dev.lock $(VENV)/installed.lock; cp pyproject.toml $(VENV)/installed.toml; \
+	echo 'Ready: $(VENV)/bin/seatflow'
+
+lint:
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+unit:
+	$(PY) -m pytest -q -m 'not kafka' -n auto
+
+kafka-tests:
+	$(PY) -m pytest -v -m kafka
+
+check: setup ## format, lint, types and the tests without Kafka (under a minute)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+
+test: check ## everything: check, then the tests on a real Kafka
+	@$(MAKE) --no-print-directory kafka-tests
+
+demo: setup ## the whole thing on one machine (ONCE=1: end when settled)
+	@$(VENV)/bin/seatflow demo $(if $(ONCE),--once)
+
+bench: setup ## the benchmarks
+	@$(VENV)/bin/seatflow bench $(ARGS)
+
+sim: setup ## the simulator of the engine: many seeds, faults, checkers
+	@$(PY) -m engine.simulator $(ARGS)
+
+fmt: setup ## format the code and repair what the linter can
+	@$(VENV)/bin/ruff check --fix-only --quiet .
+	@$(VENV)/bin/ruff format .
+
+# `uv` is only needed here, so it lives in a directory of its own.
+lock: setup ## renew the lock files (exact versions and hashes) from pyproject.toml
+	@set -e; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
+	$(PY) -m venv "$$tool/venv"; "$$tool/venv/bin/pip" install --quiet uv; \
+	compile="$$tool/venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'"; \
+	eval "$$compile pyproject.toml -o requirements.lock"; \
+	eval "$$compile --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock"
+	@$(MAKE) --no-print-directory setup
+
+clean: ## remove what can be made again (.venv included; the Kafka jars' cache stays)
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .seatflow
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,18 @@
+"""Feeds: files in the formats of the ecosystem, as records for the input topics."""
+
+from streams.feed.catalog import events_from_catalog
+from streams.feed.items import Feed, FeedError, FeedItem, FeedProblem
+from streams.feed.jsonl import events_from_jsonl
+from streams.feed.publish import FeedResult, partition_of, publish
+
+__all__ = [
+    "Feed",
+    "FeedError",
+    "FeedItem",
+    "FeedProblem",
+    "FeedResult",
+    "events_from_catalog",
+    "events_from_jsonl",
+    "partition_of",
+    "publish",
+]

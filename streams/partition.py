@@ -1,0 +1,392 @@
+"""The life of a partition in a worker: fence, restore, run, close.
+
+Its log is its lock: fencing first means that from then on nobody else writes the changelog that is
+read next. What runs is a loop that lets the machine compute, and one transaction at a time that
+takes everything computed since the last: while it is on its way the next is computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn, Protocol
+
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from engine.events import Delivered
+from streams import changelog, faults, logs
+from streams.contract import Rejected
+from streams.exits import log
+from streams.faust_layer import Batch
+from streams.metrics import Stats, engine_counters
+from streams.settings import Settings
+from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
+from streams.transaction import DeadLetter, Transaction, dead_letter, new_producer
+
+QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
+SLICE_RECORDS = 1_000  # handled between two turns of the loop
+SLICE_USERS = 1_000  # of a fan-out, the same
+FLUSH_EVERY = 0.1
+FENCE_PATIENCE = 60.0
+HOLD_PATIENCE = 10.0
+CLOSE_PATIENCE = 2.0
+
+Bounds = Mapping[TopicPartition, tuple[int, int]]
+
+
+class Machine(Protocol):
+    """What the engine's partition offers; see ``engine/partition.py``."""
+
+    unreported: bool
+
+    def load(self, table: str, key: str, row: Any) -> None: ...
+    def start(self) -> None: ...
+    def handle(self, topic: str, batch: list[Delivered]) -> None: ...
+    def work(self, limit: int) -> bool: ...
+    def flush(self) -> None: ...
+    def take(self) -> Any: ...
+
+
+class Owner(Protocol):
+    """What a partition needs of its worker."""
+
+    settings: Settings
+    stats: Stats
+    decoders: Mapping[str, Callable[..., Any]]
+    restoring: asyncio.Semaphore
+
+    def new_machine(self, partition: int) -> Machine: ...
+    async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds: ...
+    def ready(self, partition: Partition) -> None: ...
+    def read_again(self, partition: Partition, topic: str) -> None: ...
+    def failed(self, error: BaseException, partition: int | None = None) -> NoReturn: ...
+
+
+class Partition:
+    def __init__(self, number: int, owner: Owner) -> None:
+        self.number, self._owner, self._settings = number, owner, owner.settings
+        self.machine = owner.new_machine(number)
+        self._producer = new_producer(owner.settings, number)
+        self.running = False
+        self.progress = 0  # grows with every step; for the watchdog
+        self.applied: dict[str, int] = {}  # in the machine's state: next offset per topic
+        self.committed: dict[str, int] = {}  # of that, what is in the log
+        self._reads: dict[str, int] = {}  # next offset to come, per topic
+        self._queues: dict[str, deque[tuple[list[Any], int]]] = {t: deque() for t in CONSUMED}
+        self._queued: Counter[str] = Counter()
+        self._dead: list[DeadLetter] = []
+        self._pending = 0  # records handled and users fanned out since the last transaction began
+        self._dirty = self._more = False
+        self._commit: asyncio.Task[None] | None = None
+        self._committed_at = self._flushed_at = 0.0
+        self._held = self._settling = self._closed = False
+        self._wake, self._fenced, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._task = asyncio.create_task(self._live(), name=f"partition-{number}")
+
+    # --- fence, restore --------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            await self._open()
+            await self._run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        # What happens to a partition that is given away already is its new owner's business.
+        if not self._closed:
+            self._owner.failed(error, self.number)
+
+    async def _open(self) -> None:
+        started = time.monotonic()
+        await self._fence()
+        self._owner.stats.add("partitions_fenced")
+        log.info(logs.PARTITION_FENCED, partition=self.number)
+        faults.hit("after-fence")
+        async with self._owner.restoring, changelog.reader(self._settings) as reader:
+            restored = await changelog.read(reader, self._settings, self.number)
+            self.applied = restored.applied()
+            rows = len(restored.values)
+            await restored.load_into(self.machine)
+        bounds = await self._owner.bounds(self._full_names(dict.fromkeys(CONSUMED, 0)))
+        self.machine.start()
+        self._started(changelog.starts(self._full_names(self.applied), bounds))
+        self._restored(rows, restored.read, time.monotonic() - started)
+        self._owner.ready(self)
+
+    async def _fence(self) -> None:
+        deadline = time.monotonic() + FENCE_PATIENCE
+        while True:
+            try:
+                await self._producer.start()
+                break
+            except KafkaConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                await self._producer.stop()
+                await asyncio.sleep(0.5)
+                self._producer = new_producer(self._settings, self.number)
+        self._fenced.set()
+        prefix = self._settings.topic_prefix
+        await asyncio.gather(*[self._producer.partitions_for(prefix + name) for name in PRODUCED])
+
+    def _started(self, places: Mapping[TopicPartition, int]) -> None:
+        prefix = self._settings.topic_prefix
+        starts = {tp.topic.removeprefix(prefix): offset for tp, offset in places.items()}
+        for topic, offset in self.applied.items():
+            # Retention deleted what no worker has read; control records may be among it.
+            if count := starts[topic] - offset:
+                self._owner.stats.add("expired", topic, count)
+                log.error(logs.INPUT_EXPIRED, partition=self.number, topic=topic, records=count)
+        self.applied = dict(starts)
+        self.committed, self._reads = dict(starts), dict(starts)
+        self._dirty = True  # the machine may have something to say again
+        self.running = True
+
+    def _restored(self, rows: int, read: int, seconds: float) -> None:
+        stats = self._owner.stats
+        stats.add("restored_rows", None, read)
+        stats.restore_seconds = max(stats.restore_seconds, seconds)
+        log.info(
+            logs.PARTITION_RESTORED,
+            partition=self.number,
+            rows=rows,
+            records=read,
+            seconds=round(seconds, 2),
+        )
+
+    # --- what comes in ---------------------------------------------------------------------------
+
+    def places(self) -> dict[TopicPartition, int]:
+        """Where each topic is to be read from, after a rebalance."""
+        return self._full_names(self._reads)
+
+    def noted(self) -> dict[TopicPartition, int]:
+        return self._full_names(self.committed)
+
+    def has_room(self, topic: str) -> bool:
+        return self.running and not self._held and self._queued[topic] < QUEUE_RECORDS
+
+    def deliver(self, topic: str, batch: Batch) -> None:
+        """Queues what is new in the batch; ``topic`` is the short name.
+
+        Records never change, so what was read twice, before and after a rebalance, is told by its
+        offset; and what got lost on the way by a batch that begins too late.
+        """
+        if not self.running:
+            return
+        expected = self._reads[topic]
+        if batch.start > expected:
+            self._owner.stats.add("gaps")
+            log.info(logs.GAP, partition=self.number, topic=topic, at=expected, got=batch.start)
+            self._owner.read_again(self, topic)
+        elif batch.next > expected:
+            records = batch.records
+            if records[0].offset < expected:
+                records = [record for record in records if record.offset >= expected]
+            self._reads[topic] = batch.next
+            self._queues[topic].append((records, batch.next))
+            self._queued[topic] += len(records)
+            self._wake.set()
+
+    def queues(self) -> Iterator[tuple[str, int, float]]:
+        """Topic, records queued, and the timestamp of the oldest in seconds (0.0 if none)."""
+        for topic, queue in self._queues.items():
+            try:
+                oldest = queue[0][0][0].timestamp / 1000
+            except IndexError:
+                oldest = 0.0
+            yield topic, self._queued[topic], oldest
+
+    @property
+    def busy(self) -> bool:
+        if not self.running:
+            return not self._closed
+        return not self._held and bool(self._dirty or self._commit or any(self._queued.values()))
+
+    def _full_names(self, offsets: Mapping[str, int]) -> dict[TopicPartition, int]:
+        prefix = self._settings.topic_prefix
+        return {TopicPartition(prefix + t, self.number): offset for t, offset in offsets.items()}
+
+    # --- run -------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            worked = self._step() if not self._held else False
+            self._commit_if_due()
+            if worked:
+                await asyncio.sleep(0)
+            else:
+                await self._rest()
+
+    def _step(self) -> bool:
+        """One slice of what has come and one of what is fanned out; False if there is nothing."""
+        if self._pending >= self._settings.commit_records and self._commit:
+            return False  # enough for the next transaction: wait for this one
+        handled = self._handle_slice()
+        if self._more or handled:
+            self._more = self.machine.work(SLICE_USERS)
+            self._pending += SLICE_USERS if self._more else 0
+            self._dirty = True
+        now = time.monotonic()
+        if self.machine.unreported and now - self._flushed_at >= FLUSH_EVERY:
+            self._flushed_at = now
+            self.machine.flush()
+            self._dirty = handled = True
+        self.progress += 1
+        return handled or self._more
+
+    def _handle_slice(self) -> bool:
+        topic = next((name for name, queue in self._queues.items() if queue), None)
+        if topic is None:
+            return False
+        queue = self._queues[topic]
+        records, end = queue.popleft()
+        if len(records) > SLICE_RECORDS:
+            queue.appendleft((records[SLICE_RECORDS:], end))
+            records = records[:SLICE_RECORDS]
+            end = records[-1].offset + 1
+        self._queued[topic] -= len(records)
+        self._pending += len(records)
+        self._dirty = True
+        if batch := self._decode(topic, records):
+            self.machine.handle(topic, batch)
+        self.applied[topic] = end
+        self._owner.stats.add("records_in", topic, len(records))
+        return True
+
+    def _decode(self, topic: str, records: list[Any]) -> list[Delivered]:
+        if topic not in INPUT_NAMES:
+            loads = orjson.loads
+            return [Delivered(loads(r.value), r.timestamp, r.offset) for r in records]
+        decode, batch, rejected = self._owner.decoders[topic], [], []
+        for record in records:
+            decoded = decode(record.key, record.value, record.headers)
+            if type(decoded) is Rejected:
+                rejected.append((record, decoded.reason))
+            else:
+                batch.append(Delivered(decoded[0], record.timestamp, record.offset, decoded[1]))
+        if rejected:
+            self._reject(topic, rejected)
+        self._owner.stats.counts["events"].update([type(delivered[0]) for delivered in batch])
+        return batch
+
+    def _reject(self, topic: str, rejected: list[tuple[Any, str]]) -> None:
+        name = self._settings.topic_prefix + topic
+        self._dead += [dead_letter(record, name, reason) for record, reason in rejected]
+        self._owner.stats.add("dead_letters", topic, len(rejected))
+        record, reason = rejected[0]
+        log.warning(
+            logs.DEAD_LETTER,
+            topic=topic,
+            partition=self.number,
+            offset=record.offset,
+            reason=reason,
+            more=len(rejected) - 1,
+        )
+
+    async def _rest(self) -> None:
+        """Until something comes, a transaction ends, or it is time to commit or to report."""
+        if self._held and not self._commit and not (self._settling and self._dirty):
+            self._idle.set()
+            self._settling = False
+        due = [
+            at
+            for at, wanted in (
+                (self._commit_due_at(), self._may_commit()),
+                (self._flushed_at + FLUSH_EVERY, self.machine.unreported and not self._held),
+            )
+            if wanted
+        ]
+        timer = None
+        if due:
+            delay = max(0.0, min(due) - time.monotonic())
+            timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+        await self._wake.wait()
+        self._wake.clear()
+        if timer:
+            timer.cancel()
+
+    # --- commit ----------------------------------------------------------------------------------
+
+    def _may_commit(self) -> bool:
+        return self._dirty and not self._commit and (self._settling or not self._held)
+
+    def _commit_due_at(self) -> float:
+        if self._held or self._pending >= self._settings.commit_records:
+            return 0.0
+        # From the last one on: the first event after a pause does not wait.
+        return self._committed_at + self._settings.commit_interval
+
+    def _commit_if_due(self) -> None:
+        if self._may_commit() and time.monotonic() >= self._commit_due_at():
+            self._begin_commit()
+
+    def _begin_commit(self) -> None:
+        effects, letters, applied = self.machine.take(), self._dead, dict(self.applied)
+        self._dead, self._pending, self._dirty = [], 0, False
+        if not (effects.rows or effects.records or letters or applied != self.committed):
+            return
+        self._committed_at = time.monotonic()
+        transaction = Transaction(self._producer, self._settings.topic_prefix, self.number)
+        transaction.add_effects(effects)
+        transaction.add_dead_letters(letters)
+        transaction.add_applied(applied)
+        self._commit = asyncio.create_task(self._send(transaction, applied))
+
+    async def _send(self, transaction: Transaction, applied: dict[str, int]) -> None:
+        try:
+            await transaction.commit()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._fail(error)
+            return
+        self.committed = applied
+        self._commit = None
+        self.progress += 1
+        stats = self._owner.stats
+        stats.add("transactions")
+        stats.counts["records_out"].update(transaction.counts)
+        stats.transaction_seconds.observe(time.monotonic() - self._committed_at)
+        self._wake.set()
+
+    # --- rebalance, close ------------------------------------------------------------------------
+
+    async def hold(self) -> None:
+        """Commits what is computed, then computes nothing until ``resume``.
+
+        A new owner fences only after the rebalance that this begins; so nothing of ours is under
+        way then. One that is just being opened first gets over its own fencing, lest it fences the
+        new owner later.
+        """
+        self._held, self._settling = True, self.running
+        self._idle.clear()
+        self._wake.set()
+        waiting = self._idle if self.running else self._fenced
+        # If the broker does not answer, what is open is aborted by the next owner's fencing.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(waiting.wait(), HOLD_PATIENCE)
+
+    def resume(self) -> None:
+        self._held = False
+        self._wake.set()
+
+    async def close(self) -> None:
+        """For a partition that is held. What is still open is left to the next owner's fencing."""
+        self._closed, self.running = True, False
+        tasks = [task for task in (self._task, self._commit) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._owner.stats.engine.update(engine_counters(self.machine))
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(self._producer.stop(), CLOSE_PATIENCE)
+        log.info(logs.PARTITION_CLOSED, partition=self.number)

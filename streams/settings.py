@@ -1,0 +1,186 @@
+"""The settings, on one screen: ``SEATFLOW_…`` in the environment, an ``.env`` file, or flags."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SEATFLOW_"
+
+
+def _brokers(value: str) -> str:
+    addresses = [part.strip() for part in value.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError
+    return ",".join(addresses)
+
+
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError
+    return value
+
+
+# Each type carries what is allowed, for the messages and for `seatflow settings`.
+Brokers = Annotated[str, AfterValidator(_brokers), "host:port, several separated by commas"]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$"), "1 to 100 characters of A-Z a-z 0-9 . _ -"
+]
+TopicPrefix = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$"), "at most 100 characters of A-Z a-z 0-9 . _ -"
+]
+Port = Annotated[int, Field(ge=0, le=65535), "a port from 0 to 65535; 0: any free one"]
+File = Annotated[Path, AfterValidator(_file), "the path of a file that exists"]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error"], "one of debug, info, warning, error"
+]
+Format = Annotated[Literal["console", "json"], "console or json"]
+Protocol = Annotated[
+    Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+    "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL",
+]
+Mechanism = Annotated[
+    Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+    "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+]
+Partitions = Annotated[int, Field(ge=1, le=1024), "a whole number from 1 to 1024"]
+Replication = Annotated[int, Field(ge=1, le=9), "a whole number from 1 to 9"]
+Session = Annotated[float, Field(ge=6, le=300), "seconds from 6 to 300"]
+Interval = Annotated[float, Field(ge=0.0, le=5.0), "seconds from 0 to 5"]
+Records = Annotated[int, Field(ge=1, le=100_000), "a whole number from 1 to 100000"]
+Stall = Annotated[float, Field(ge=20, le=3600), "seconds from 20 to 3600"]
+
+
+class Settings(BaseSettings):
+    """Where each value comes from, the first that has it: a flag, the environment, ``.env``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    brokers: Brokers = Field("127.0.0.1:9092", description="the Kafka brokers to start from")
+    app_id: Name = Field("seatflow", description="consumer group and transactional ids")
+    worker_id: Name | None = Field(
+        None, description="static membership: a restart in time moves no partition; unset: dynamic"
+    )
+    partitions: Partitions = Field(8, description="of every topic; fixed when they are made")
+    topic_prefix: TopicPrefix = Field("licensing.", description="before every topic's name")
+    replication: Replication = Field(1, description="copies of every topic, when they are made")
+    data_dir: Path = Field(
+        Path(".seatflow"), description="of broker and console; workers keep none"
+    )
+    http_port: Port = Field(8080, description="of the console")
+    metrics_port: Port = Field(0, description="of a worker's /metrics and /healthz")
+    session_timeout: Session = Field(10.0, description="silence after which a worker is replaced")
+    stall_timeout: Stall = Field(60.0, description="work without progress that ends a worker")
+    commit_interval: Interval = Field(0.05, description="between transactions under load")
+    commit_records: Records = Field(5_000, description="events that fill a transaction")
+    log_level: Level = Field("info", description="the least severe that is logged")
+    log_format: Format = Field("console", description="for people or for machines")
+    security_protocol: Protocol = Field("PLAINTEXT", description="how to talk to the brokers")
+    ssl_ca_file: File | None = Field(None, description="certificates to trust; unset: the system's")
+    ssl_cert_file: File | None = Field(None, description="the client's certificate")
+    ssl_key_file: File | None = Field(None, description="its key")
+    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="with SASL")
+    sasl_username: str | None = Field(None, description="with SASL")
+    sasl_password: SecretStr | None = Field(None, description="with SASL; better as a file")
+    sasl_password_file: File | None = Field(None, description="a file that holds the password")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise ValueError("SEATFLOW_SSL_CERT_FILE and SEATFLOW_SSL_KEY_FILE: both or neither")
+        if self.security_protocol.startswith("SASL") and (
+            not self.sasl_username or not (self.sasl_password or self.sasl_password_file)
+        ):
+            raise ValueError(
+                f"SEATFLOW_SECURITY_PROTOCOL is {self.security_protocol!r}: SEATFLOW_SASL_USERNAME,"
+                " and SEATFLOW_SASL_PASSWORD or SEATFLOW_SASL_PASSWORD_FILE must be set"
+            )
+        return self
+
+
+class SettingsError(Exception):
+    """One line for each setting that is wrong: its name, its value, what is allowed."""
+
+
+class Described(NamedTuple):
+    name: str
+    value: str
+    default: str
+    meaning: str
+    allowed: str
+
+
+def load_settings(**flags: Any) -> Settings:
+    """The settings; a flag that is None is not given. Raises SettingsError."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        lines = dict.fromkeys(_line(problem) for problem in error.errors())
+        raise SettingsError("\n".join(lines)) from None
+
+
+def describe(settings: Settings) -> Iterator[Described]:
+    """All settings with their meaning; secrets are masked."""
+    for name, field in Settings.model_fields.items():
+        yield Described(
+            PREFIX + name.upper(),
+            _shown(getattr(settings, name)),
+            _shown(field.default),
+            field.description or "",
+            _allowed(name),
+        )
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """What every aiokafka client of ours is made with."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.brokers,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.endswith("SSL"):
+        ca = settings.ssl_ca_file
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+        if settings.ssl_cert_file and settings.ssl_key_file:
+            context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file)
+        options["ssl_context"] = context
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = _password(settings)
+    return options
+
+
+def _password(settings: Settings) -> str:
+    if settings.sasl_password_file is not None:
+        return settings.sasl_password_file.read_text().rstrip("\r\n")
+    return settings.sasl_password.get_secret_value() if settings.sasl_password else ""
+
+
+def _line(problem: Any) -> str:
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    name = str(problem["loc"][0])
+    value = "***" if "password" in name else repr(str(problem["input"]))
+    return f"{PREFIX}{name.upper()} is {value}: must be {_allowed(name) or problem['msg']}"
+
+
+def _allowed(name: str) -> str:
+    """The words in the annotation, or in that of the optional type."""
+    field = Settings.model_fields[name]
+    candidates: list[Any] = list(field.metadata)
+    for part in getattr(field.annotation, "__args__", ()):
+        candidates += getattr(part, "__metadata__", ())
+    return next((text for text in candidates if isinstance(text, str)), "")
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,332 @@
+"""One worker: the Faust app, the partitions that the group gives it, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import uvloop
+from aiokafka import TopicPartition, errors
+
+from streams import exits, logs, metrics
+from streams.assignor import NO_CLAIM, Claim
+from streams.contract import DECODERS
+from streams.exits import WorkerError, leave, log
+from streams.faust_layer import App, Batch, build_app
+from streams.partition import Bounds, Machine, Partition
+from streams.settings import Settings
+from streams.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, check_topics
+from streams.watchdog import Watchdog, Work
+
+NOTE_EVERY = 0.2  # the group's offsets, for lag tools
+LOOK_EVERY = 1.0
+RESTORES_AT_ONCE = 2  # more would only take turns on the same core, and need the memory
+STOP_WITHIN = 8.0
+KILL_WITHIN = 9.5
+
+NewMachine = Callable[[int, int], Machine]
+Decoders = Mapping[str, Callable[..., Any]]
+
+# Another owner has our transactional id: it lives, and we are the past.
+FENCINGS = (
+    errors.ProducerFenced,
+    errors.InvalidProducerEpoch,
+)
+DENIALS = (
+    errors.TopicAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.TransactionalIdAuthorizationFailed,
+    errors.ClusterAuthorizationFailedError,
+)
+
+
+def run_worker(
+    settings: Settings,
+    machine: NewMachine | None = None,
+    decoders: Decoders | None = None,
+    watch: bool = True,
+) -> int:
+    """Runs a worker until SIGTERM or SIGINT; returns the exit code (``streams/exits.py``).
+
+    ``machine`` and ``decoders`` are the engine's and the contract's, unless a test has its own.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    if machine is None:
+        machine = importlib.import_module("engine.partition").Partition
+    if decoders is None:
+        decoders = DECODERS
+    # State is millions of objects that stay: going through them all again and again is a waste.
+    gc.set_threshold(100_000, 50, 1_000)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    try:
+        return asyncio.run(_run(settings, machine, decoders, watch))
+    except WorkerError as error:
+        log.error(logs.FAIL_STOP, why=str(error), exit=error.code)
+        return error.code
+
+
+async def _run(settings: Settings, machine: NewMachine, decoders: Decoders, watch: bool) -> int:
+    return await Worker(settings, machine, decoders, watch).run()
+
+
+class Worker:
+    def __init__(
+        self, settings: Settings, machine: NewMachine, decoders: Decoders, watch: bool = True
+    ) -> None:
+        self.settings, self.decoders, self.stats = settings, decoders, metrics.Stats()
+        self.partitions: dict[int, Partition] = {}
+        self.lag: Counter[str] = Counter()
+        self.restoring = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self._new_machine, self._watch = machine, watch
+        self._claim: Claim = NO_CLAIM
+        self._unread: dict[TopicPartition, int] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._short = {settings.topic_prefix + name: name for name in CONSUMED}
+        self._tps = {
+            number: {
+                name: TopicPartition(settings.topic_prefix + name, number) for name in CONSUMED
+            }
+            for number in range(settings.partitions)
+        }
+        self._app: App = build_app(settings, self, self._short)
+        self._watchdog = Watchdog(settings.session_timeout, settings.stall_timeout, self._works)
+
+    # --- start and stop --------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        if await self._unless_stopped(check_topics(self.settings)):
+            return exits.OK
+        self.stats.registry.register(metrics.Collector(self.stats, self))
+        port = metrics.serve(self.stats.registry, self.settings.metrics_port, self._wrong)
+        log.info(
+            logs.WORKER_STARTED,
+            app=self.settings.app_id,
+            worker=self.settings.worker_id or "dynamic",
+            pid=os.getpid(),
+            brokers=self.settings.brokers,
+            metrics=f"http://127.0.0.1:{port}/metrics",
+        )
+        if self._watch:
+            self._watchdog.start()
+        # Faust's start returns only with the first assignment.
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._app.start(), self._note_offsets(), self._look_after())
+        ]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+        await self._stop.wait()
+        await self._leave_group(tasks)
+        log.info(logs.WORKER_STOPPED)
+        return exits.OK
+
+    def _asked_to_stop(self) -> None:
+        if not self._stop.is_set():
+            log.info(logs.WORKER_STOPPING)
+            self._stop.set()
+            self._watchdog.stop_within(KILL_WITHIN)
+
+    async def _unless_stopped(self, work: Any) -> bool:
+        """True if the worker was asked to stop before ``work`` was done."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            task.result()
+            return self._stop.is_set()
+        task.cancel()
+        return True
+
+    async def _leave_group(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Finishes the open transactions, notes the offsets, leaves.
+
+        A static member (SEATFLOW_WORKER_ID) stays one for the session timeout: if it comes back by
+        then nothing moves.
+        """
+        try:
+            async with asyncio.timeout(STOP_WITHIN):
+                await self.hold()
+                await self._note()
+                await asyncio.gather(*[p.close() for p in self.partitions.values()])
+                await asyncio.gather(*self._closing)
+                for task in tasks:
+                    task.cancel()
+                await self._app.stop()
+        except TimeoutError:
+            log.warning(logs.STOP_TIMED_OUT, why="what is open is left to the next owner")
+            leave(exits.OK)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and not self._stop.is_set() and (error := task.exception()):
+            self.failed(error)
+
+    # --- what Faust asks (streams.faust_layer.Host) ----------------------------------------------
+
+    def wanted(self) -> tuple[list[TopicPartition], list[TopicPartition]]:
+        first, others = [], []
+        for number, partition in self.partitions.items():
+            tps = self._tps[number]
+            first += [tps[name] for name in INTERNAL_NAMES if partition.has_room(name)]
+            others += [tps[name] for name in INPUT_NAMES if partition.has_room(name)]
+        return first, others
+
+    def deliver(self, batch: Batch) -> None:
+        if partition := self.partitions.get(batch.partition):
+            partition.deliver(self._short[batch.topic], batch)
+
+    async def hold(self) -> None:
+        await asyncio.gather(*[partition.hold() for partition in self.partitions.values()])
+
+    def assigned(self, partitions: set[int], generation: int) -> None:
+        """Keeps what stays, gives up what went, opens what is new.
+
+        What stays is as it was only if nobody could have had it in between. If the group went
+        through a generation without us, it is opened anew.
+        """
+        unbroken = generation - self._claim[1] <= 1
+        for number in set(self.partitions):
+            if number not in partitions or not unbroken:
+                self._give_up(self.partitions.pop(number))
+        kept = set(self.partitions)
+        for number in partitions - kept:
+            self.partitions[number] = Partition(number, self)
+        for number in kept:
+            self.partitions[number].resume()
+            if self.partitions[number].running:
+                self.ready(self.partitions[number])
+        self._claim = frozenset(partitions), generation
+        self.stats.add("rebalances")
+        log.info(
+            logs.ASSIGNED, generation=generation, partitions=sorted(partitions), kept=sorted(kept)
+        )
+
+    def owned(self) -> Claim:
+        return self._claim
+
+    def _give_up(self, partition: Partition) -> None:
+        closing = asyncio.create_task(partition.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    # --- what a partition asks (streams.partition.Owner) -----------------------------------------
+
+    def new_machine(self, partition: int) -> Machine:
+        return self._new_machine(partition, self.settings.partitions)
+
+    async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds:
+        return await self._app.bounds(list(tps))
+
+    def ready(self, partition: Partition) -> None:
+        self._spawn(self._app.read_from(partition.places()))
+
+    def read_again(self, partition: Partition, topic: str) -> None:
+        tp = TopicPartition(self.settings.topic_prefix + topic, partition.number)
+        self._spawn(self._app.read_from({tp: partition.places()[tp]}))
+
+    def _spawn(self, work: Any) -> None:
+        asyncio.ensure_future(work).add_done_callback(self._task_ended)
+
+    def failed(self, error: BaseException, partition: int | None = None) -> NoReturn:
+        """Fail stop: one clear line, and the end. What is not committed never was."""
+        where = {} if partition is None else {"partition": partition}
+        name, why = type(error).__name__, str(error)
+        if isinstance(error, FENCINGS):
+            log.error(logs.FENCED, error=name, exit=exits.TEMPORARY, why=OTHER_OWNER, **where)
+            leave(exits.TEMPORARY)
+        if isinstance(error, WorkerError):
+            code = error.code
+        elif isinstance(error, DENIALS):
+            code = exits.CONFIGURATION
+        elif isinstance(error, (errors.KafkaError, OSError)):
+            code = exits.TEMPORARY
+        else:
+            code = exits.SOFTWARE
+        log.error(
+            logs.FAIL_STOP,
+            error=name,
+            why=why,
+            exit=code,
+            exc_info=error if code == exits.SOFTWARE else None,
+            **where,
+        )
+        leave(code)
+
+    # --- now and then ----------------------------------------------------------------------------
+
+    async def _note_offsets(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_EVERY)
+            await self._note()
+
+    async def _note(self) -> None:
+        """Nothing depends on these offsets: what fails, in a rebalance for one, is tried again."""
+        applied: dict[TopicPartition, int] = {}
+        for partition in self.partitions.values():
+            if partition.running:
+                applied |= partition.noted()
+        if applied:
+            try:
+                await self._app.note(applied)
+            except (errors.KafkaError, TimeoutError) as error:
+                log.debug(logs.OFFSETS_NOT_NOTED, error=repr(error))
+
+    async def _look_after(self) -> None:
+        """The watchdog's beat, the lag, and whether Faust is still there."""
+        looked = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._watchdog.beat()
+            if self._app.crashed:
+                self.failed(self._app.crash_reason or WorkerError("Faust crashed"))
+            if loop.time() - looked > LOOK_EVERY and self.partitions:
+                looked = loop.time()
+                await self._look_at_lag()
+            await asyncio.sleep(0.2)
+
+    async def _look_at_lag(self) -> None:
+        try:
+            places = await self._app.unread()
+        except errors.KafkaError:  # a rebalance has just begun
+            places = {}
+        wanted = set().union(*self.wanted())
+        self._unread = {tp: at for tp, (at, end) in places.items() if at < end and tp in wanted}
+        lag: Counter[str] = Counter()
+        for tp, (at, end) in places.items():
+            lag[self._short[tp.topic]] += max(0, end - at)
+        for partition in self.partitions.values():
+            for topic, count, _ in partition.queues():
+                lag[topic] += count
+        self.lag = lag
+
+    def _works(self) -> Iterator[Work]:
+        """For the watchdog, in its thread."""
+        for partition in list(self.partitions.values()):
+            name = f"partition {partition.number}"
+            yield Work(name, partition.busy, partition.progress)
+        for tp, position in list(self._unread.items()):
+            yield Work(f"reading {tp.topic}, partition {tp.partition},", True, position)
+
+    def _wrong(self) -> Iterator[str]:
+        """For /healthz: what keeps this worker from working, if anything."""
+        if not self._claim[0]:
+            yield "no partitions are assigned"
+        for partition in list(self.partitions.values()):
+            if not partition.running:
+                yield f"partition {partition.number} is being restored"
+
+
+OTHER_OWNER = (
+    "another worker owns the partition now: this one was silent longer than"
+    " SEATFLOW_SESSION_TIMEOUT, or a second one has the same SEATFLOW_WORKER_ID"
+)

@@ -1,0 +1,207 @@
+"""What the input asked for, folded from the input topics and the answers in `results`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from tests.checkers.history import History
+from tests.spec.events import added_licenses, named_products, read_product, removed_licenses
+from tests.spec.licensing import Group, Product
+from tests.spec.mail import plain_address
+
+Json = dict[str, Any]
+
+
+@dataclass
+class AskedUser:
+    known: bool = False
+    location: str | None = None
+    addresses: frozenset[str] = frozenset()
+    memberships: dict[str, int] = field(default_factory=dict)  # group -> position of the event
+    direct: dict[str, frozenset[str]] = field(default_factory=dict)  # skuId -> disabled plans
+    unclear: bool = False  # a deferred change and a deletion: the logs do not tell their order
+
+
+@dataclass
+class AskedGroup:
+    licenses: dict[str, frozenset[str]] = field(default_factory=dict)
+    deleted: bool = False
+    ever_licensed: set[str] = field(default_factory=set)
+    ever_deleted: bool = False
+    batches: list[set[str]] = field(default_factory=list)  # products, by the change that added them
+    only_grew: bool = True
+    unclear: bool = False
+
+
+@dataclass
+class AskedTenant:
+    location: str | None = None
+    seat_retry: str = "automatic"
+    on_group_deletion: str = "convert"
+
+
+class Intent:
+    """The facts at the end of the input; keys are tenant/user, tenant/group, tenant/skuId."""
+
+    def __init__(self, history: History) -> None:
+        self.products: dict[str, Product] = {}
+        self.tenants: dict[str, AskedTenant] = {}
+        self.users: dict[str, AskedUser] = {}
+        self.groups: dict[str, AskedGroup] = {}
+        self.units: dict[str, Json] = {}
+        self.left: set[tuple[str, str]] = set()  # (tenant/user, group) removed at some time
+        self.answers = answers(history)
+        for position, event in enumerate(in_order_of_effect(history, self.answers)):
+            self._take(event, position)
+
+    def tenant(self, name: str) -> AskedTenant:
+        return self.tenants.setdefault(name, AskedTenant())
+
+    def purchased(self, key: str) -> int:
+        units = self.units.get(key, {})
+        return int(units.get("enabled", 0) + units.get("warning", 0))
+
+    @cached_property
+    def groups_of(self) -> dict[str, dict[str, Group]]:
+        """tenant -> group -> its licences."""
+        found: dict[str, dict[str, Group]] = {}
+        for key, group in self.groups.items():
+            tenant, name = key.split("/")
+            found.setdefault(tenant, {})[name] = Group(group.licenses, group.deleted)
+        return found
+
+    @cached_property
+    def members_of(self) -> dict[str, list[str]]:
+        """tenant/group -> the known users among its members, as tenant/user."""
+        found: dict[str, list[str]] = {}
+        for key, user in self.users.items():
+            for group in user.memberships if user.known else ():
+                found.setdefault(f"{key.split('/')[0]}/{group}", []).append(key)
+        return found
+
+    @cached_property
+    def convertible(self) -> set[tuple[str, str]]:
+        """(tenant, skuId) of licences that R13 may have made direct."""
+        return {
+            (key.split("/")[0], sku)
+            for key, group in self.groups.items()
+            for sku in group.ever_licensed
+            if group.ever_deleted or group.unclear
+        }
+
+    @cached_property
+    def claims(self) -> Counter[tuple[str, str]]:
+        """(tenant, address) -> how many known users have it."""
+        return Counter(
+            (key.split("/")[0], address)
+            for key, user in self.users.items()
+            if user.known
+            for address in user.addresses
+        )
+
+    def undefined(self, event: Json) -> set[str]:
+        return named_products(event) - set(self.products)
+
+    def _take(self, event: Json, position: int) -> None:
+        key = event["key"]
+        match event["topic"]:
+            case "catalog":
+                self.products[key] = read_product(event)
+            case "subscriptions":
+                self.units[key] = event["prepaidUnits"]
+            case "tenants":
+                policies = event.get("policies", {})
+                self.tenants[key] = AskedTenant(
+                    event.get("usageLocation"),
+                    policies.get("seatRetry", "automatic"),
+                    policies.get("onGroupDeletion", "convert"),
+                )
+            case "group-changes":
+                self._take_group(self.groups.setdefault(key, AskedGroup()), event)
+            case "user-changes":
+                self._take_user(self.users.setdefault(key, AskedUser()), event, position)
+
+    def _take_group(self, group: AskedGroup, event: Json) -> None:
+        answered = self.answers.get((event["key"], event["id"]), [])
+        match event["type"]:
+            case "group.upserted":
+                group.deleted = False
+            case "group.deleted":
+                group.ever_deleted, group.only_grew = True, False
+                group.licenses, group.deleted = {}, True
+                group.unclear |= event["after deferred"]
+            case "licenses.changed" if "applied" in answered:
+                added, removed = added_licenses(event), removed_licenses(event)
+                group.only_grew &= not removed & set(group.licenses)
+                group.batches.append(set(added) - set(group.licenses))
+                kept = {s: off for s, off in group.licenses.items() if s not in removed}
+                group.licenses = kept | dict(added)
+                group.ever_licensed |= set(added)
+                group.deleted &= not group.licenses
+
+    def _take_user(self, user: AskedUser, event: Json, position: int) -> None:
+        answered = self.answers.get((event["key"], event["id"]), [])
+        match event["type"]:
+            case "user.upserted":
+                user.known = True
+                user.location = event.get("usageLocation", user.location)
+                if "proxyAddresses" in event:
+                    given = event["proxyAddresses"] or []
+                    user.addresses = frozenset(map(plain_address, given))
+            case "user.deleted":
+                self.left |= {(event["key"], group) for group in user.memberships}
+                unclear = user.unclear or event["after deferred"]
+                self.users[event["key"]] = AskedUser(unclear=unclear)
+            case "membership.added" if event.get("memberType", "user") == "user":
+                self.groups.setdefault(f"{event['tenant']}/{event['group']}", AskedGroup())
+                user.memberships.setdefault(event["group"], position)
+            case "membership.removed":
+                self.groups.setdefault(f"{event['tenant']}/{event['group']}", AskedGroup())
+                self.left.add((event["key"], event["group"]))
+                user.memberships.pop(event["group"], None)
+            case "licenses.changed" if "applied" in answered:
+                kept = {s: o for s, o in user.direct.items() if s not in removed_licenses(event)}
+                user.direct = kept | dict(added_licenses(event))
+
+
+@lru_cache(maxsize=4)
+def intent_of(history: History) -> Intent:
+    return Intent(history)
+
+
+def answers(history: History) -> dict[tuple[str, str], list[str]]:
+    """(key, id of the command) -> its statuses in order."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for key, result in history.log("results"):
+        if result is not None:
+            found.setdefault((key, result["causedBy"]), []).append(result["status"])
+    return found
+
+
+def in_order_of_effect(history: History, answered: dict[tuple[str, str], list[str]]) -> list[Json]:
+    """The events, with each deferred change moved to where its final answer puts it (R21).
+
+    Its answer stands in the log of its key before those of the changes that came after it.
+    """
+    finals = [
+        (key, result["causedBy"])
+        for key, result in history.log("results")
+        if result is not None and result["status"] in ("applied", "rejected")
+    ]
+    rank = {identity: number for number, identity in enumerate(finals)}
+    pending: dict[str, list[Json]] = {}
+    ordered: list[Json] = []
+    for event in history.events:
+        identity = (event["key"], event["id"])
+        line = pending.setdefault(f"{event['topic']} {event['key']}", [])
+        if "deferred" in answered.get(identity, ()):
+            line.append(event)
+            line.sort(key=lambda e: rank.get((e["key"], e["id"]), 1 << 60))
+            continue
+        while line and rank.get(identity, -1) > rank.get((line[0]["key"], line[0]["id"]), 1 << 60):
+            ordered.append(line.pop(0))
+        ordered.append(event | {"after deferred": bool(line)})
+    return ordered + [event for line in pending.values() for event in line]

@@ -1,0 +1,17 @@
+"""What every test may use: the broker of the Kafka tests, and hypothesis's profile."""
+
+from hypothesis import settings
+
+from tests.kafka import (
+    kafka,
+    pytest_collection_modifyitems,
+    pytest_report_header,
+    topic_prefix,
+)
+
+__all__ = ["kafka", "pytest_collection_modifyitems", "pytest_report_header", "topic_prefix"]
+
+# A deadline measures the machine, not the code; the same examples each time, so that a failure is
+# one for everybody.
+settings.register_profile("seatflow", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("seatflow")

@@ -1,0 +1,271 @@
+"""The broker of the Kafka tests, and the few things that most of them do with it.
+
+The broker is, in this order: the one that SEATFLOW_TEST_BROKERS names; a container, where a Docker
+engine answers; a child process run from Kafka's jars. It is shared by the whole session: a test
+takes a `topic_prefix` of its own, and a broker of its own (`streams.broker.Broker`) when it wants
+to kill or pause it.
+"""
+
+import functools
+import os
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams.broker import BASE_CONFIG, Broker, free_port, kafka_answers
+from streams.kafka_jars import KAFKA_VERSION
+
+RUNNING = os.environ.get("SEATFLOW_TEST_BROKERS")
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Where the shared broker listens, and where it came from."""
+
+    bootstrap: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as read back; key and value None mean null, times are epoch milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@functools.cache
+def origin() -> str:
+    if RUNNING:
+        return f"the running one at {RUNNING} (SEATFLOW_TEST_BROKERS)"
+    if _docker_answers():
+        return f"Testcontainers, apache/kafka:{KAFKA_VERSION}"
+    return f"its jars, Apache Kafka {KAFKA_VERSION} (no Docker engine answers)"
+
+
+def _docker_answers() -> bool:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=3)
+        try:
+            return bool(client.ping())
+        finally:
+            client.close()
+    except (DockerException, OSError):
+        return False
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.option.markexpr == "not kafka":
+        return None
+    return f"kafka: broker from {origin()}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses the broker needs it: no test can forget the marker."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker("kafka")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """The session's broker; which one is in pytest's header."""
+    if RUNNING:
+        yield Kafka(RUNNING, origin())
+        return
+    if _docker_answers():
+        yield from _from_container()
+        return
+    broker = Broker(0, tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    try:
+        yield Kafka(broker.bootstrap, origin())
+    finally:
+        broker.kill()
+        shutil.rmtree(broker.data_dir / "kafka", ignore_errors=True)
+
+
+def _from_container() -> Iterator[Kafka]:
+    from testcontainers.core.container import DockerContainer
+
+    # The address that Kafka advertises must be known before it starts, so the port is not Docker's
+    # to choose.
+    port = free_port()
+    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(port, port)
+    host = container.get_container_host_ip()
+    config = {
+        **BASE_CONFIG,
+        "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9093",
+        "advertised.listeners": f"PLAINTEXT://{host}:{port}",
+        "controller.quorum.voters": "1@127.0.0.1:9093",
+    }
+    for name, value in config.items():
+        container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+    with container:
+        deadline = time.monotonic() + 120
+        while not kafka_answers(host, port):
+            if time.monotonic() > deadline:
+                out, error = container.get_logs()
+                pytest.fail(f"Kafka in its container does not answer:\n{(out + error).decode()}")
+            time.sleep(0.1)
+        yield Kafka(f"{host}:{port}", origin())
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Names of the test's own on the shared broker, for topics, groups and transactional ids."""
+    return f"test-{uuid.uuid4().hex[:12]}."
+
+
+async def create_topics(
+    bootstrap: str,
+    *names: str,
+    partitions: int = 1,
+    config: Mapping[str, str] | None = None,
+) -> None:
+    """Make the topics and return when every partition of them has a leader."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        settings = dict(config or {})
+        await admin.create_topics(
+            [NewTopic(name, partitions, 1, topic_configs=settings) for name in names]
+        )
+    finally:
+        await admin.close()
+    for name in names:
+        await end_offsets(bootstrap, name)
+
+
+@asynccontextmanager
+async def reading(bootstrap: str, isolation: str) -> AsyncIterator[Any]:
+    """A consumer without a group."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level=isolation,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        # A record over 1 MiB is one of the things to test.
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def end_offsets(
+    bootstrap: str, topic: str, isolation: str = "read_uncommitted"
+) -> dict[int, int]:
+    """Where each partition of the topic ends (its high watermark unless `read_committed`)."""
+    async with reading(bootstrap, isolation) as consumer:
+        partitions = await _assign(consumer, topic)
+        ends = await consumer.end_offsets(partitions)
+        return {partition.partition: end for partition, end in ends.items()}
+
+
+async def _assign(consumer: Any, topic: str) -> list[Any]:
+    # Kafka answers with no partitions while the metadata of a new topic is on its way.
+    deadline = time.monotonic() + 15
+    while not (numbers := consumer.partitions_for_topic(topic)):
+        if time.monotonic() > deadline:
+            raise LookupError(f"There is no topic {topic!r}.")
+        consumer.subscribe([topic])
+        await consumer._client.force_metadata_update()
+        consumer.unsubscribe()
+    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    consumer.assign(partitions)
+    return partitions
+
+
+async def read_topic(
+    bootstrap: str, topic: str, *, isolation: str = "read_committed", timeout: float = 30.0
+) -> list[Record]:
+    """Everything in the topic now, in the order of each partition.
+
+    With `read_committed`, up to the first open transaction. TimeoutError when the end, as it was at
+    the call, is not reached; reached by position, since markers of transactions take offsets too.
+    """
+    async with reading(bootstrap, isolation) as consumer:
+        partitions = await _assign(consumer, topic)
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        records: list[Record] = []
+        deadline = time.monotonic() + timeout
+        while [p for p in partitions if await consumer.position(p) < ends[p]]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic} was not read to its end in {timeout:.0f} s.")
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records.extend(_record(message) for message in batch)
+        return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.timestamp,
+        message.key,
+        message.value,
+        tuple(message.headers),
+    )
+
+
+def latest(records: Iterable[Record]) -> dict[bytes | None, bytes]:
+    """What a compacted topic says: the last value of each key, without tombstones."""
+    values = {record.key: record.value for record in records}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+async def produce(
+    bootstrap: str,
+    topic: str,
+    records: Iterable[tuple[bytes | None, bytes | None]],
+    *,
+    partition: int | None = None,
+    timestamp: int | None = None,
+    headers: Iterable[tuple[str, bytes]] = (),
+) -> None:
+    """Publish (key, value) pairs in order, by Kafka's default partitioner, and wait for them."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        enable_idempotence=True,
+        linger_ms=5,
+        max_request_size=4 * 1024 * 1024,
+    )
+    await producer.start()
+    try:
+        sent = [
+            await producer.send(
+                topic,
+                value,
+                key,
+                partition=partition,
+                timestamp_ms=timestamp,
+                headers=list(headers),
+            )
+            for key, value in records
+        ]
+        for delivery in sent:
+            await delivery
+    finally:
+        await producer.stop()

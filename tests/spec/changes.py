@@ -1,0 +1,140 @@
+"""Changes answered at once: R16 (a user's direct licences) and R20 (a group's licences)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tests.spec.licensing import (
+    COUNT,
+    DEPENDENCY,
+    Entry,
+    Facts,
+    Product,
+    lacks_seat,
+    lost_requirements,
+    r7_failures,
+    user_plans,
+)
+
+USER_NOT_FOUND = "UserNotFound"
+INVALID_DISABLED_PLAN = "InvalidDisabledPlan"
+INHERITED_LICENSE = "InheritedLicense"
+NOT_ASSIGNED = "NotAssigned"
+INVALID_USAGE_LOCATION = "InvalidUsageLocation"
+NO_CHANGE = "NoChange"
+
+Licenses = Mapping[str, frozenset[str]]  # skuId -> disabled plans
+
+
+@dataclass(frozen=True)
+class Rejected:
+    error: str
+    sku: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+def undefined_products(products: Mapping[str, Product], named: set[str]) -> list[str]:
+    """R21: a change that names one of these is deferred."""
+    return sorted(named - set(products))
+
+
+def invalid_disabled_plan(products: Mapping[str, Product], added: Licenses) -> Rejected | None:
+    for sku in sorted(added):
+        strange = sorted(added[sku] - set(products[sku]))
+        if strange:
+            return Rejected(INVALID_DISABLED_PLAN, sku, {"plans": strange})
+    return None
+
+
+def evaluate_direct(
+    facts: Facts, added: Licenses, removed: frozenset[str]
+) -> tuple[Entry, ...] | Rejected:
+    """R16 for a known user and defined products: the new entries, or the first reason why not."""
+    if not added and not removed:
+        return Rejected(NO_CHANGE)
+    end = direct_end_state(facts, added, removed)
+    return (
+        invalid_disabled_plan(facts.products, added)
+        or invalid_removal(facts, removed)
+        or own_location_missing(facts, added)
+        or invalid_addition(facts, added, end)
+        or stranded_plan(facts, end)
+        or seat_missing(facts, added)
+        or end
+    )
+
+
+def direct_end_state(facts: Facts, added: Licenses, removed: frozenset[str]) -> tuple[Entry, ...]:
+    """What the user would have. A replaced entry keeps its place, a new one comes last."""
+    number = 1 + max((e.admitted for e in facts.entries), default=0)
+    end = [e for e in facts.entries if e.path is not None or e.sku not in removed]
+    for sku in sorted(added):
+        enabled = user_plans(facts.products[sku]) - added[sku]
+        old = next((e for e in end if e.sku == sku and e.path is None), None)
+        if old is None:
+            end.append(Entry(sku, None, enabled, number, added[sku]))
+        else:
+            new = replace(old, enabled=enabled, disabled=added[sku])
+            end[end.index(old)] = new
+    return tuple(end)
+
+
+def invalid_removal(facts: Facts, removed: frozenset[str]) -> Rejected | None:
+    for sku in sorted(removed):
+        paths = [e.path for e in facts.entries if e.sku == sku]
+        if None not in paths:
+            return Rejected(INHERITED_LICENSE if paths else NOT_ASSIGNED, sku)
+    return None
+
+
+def own_location_missing(facts: Facts, added: Licenses) -> Rejected | None:
+    """A removal needs no location."""
+    if added and facts.location is None:
+        return Rejected(INVALID_USAGE_LOCATION, min(added))
+    return None
+
+
+def invalid_addition(facts: Facts, added: Licenses, end: tuple[Entry, ...]) -> Rejected | None:
+    for sku in sorted(added):
+        plans = user_plans(facts.products[sku]) - added[sku]
+        for error, details in r7_failures(facts, sku, plans, end):
+            return Rejected(error, sku, details)
+    return None
+
+
+def stranded_plan(facts: Facts, end: tuple[Entry, ...]) -> Rejected | None:
+    lost = lost_requirements(facts, facts.entries, end)
+    if not lost:
+        return None
+    sku = lost[0][0]
+    return Rejected(DEPENDENCY, sku, {"missing": [what for of, what in lost if of == sku]})
+
+
+def seat_missing(facts: Facts, added: Licenses) -> Rejected | None:
+    for sku in sorted(added):
+        if lacks_seat(facts, facts.entries, sku):
+            return Rejected(COUNT, sku)
+    return None
+
+
+def evaluate_group_change(
+    products: Mapping[str, Product], present: Licenses, added: Licenses, removed: frozenset[str]
+) -> dict[str, frozenset[str]] | Rejected:
+    """R20 for defined products: the group's new licences, or the reason why not."""
+    rejected = invalid_disabled_plan(products, added)
+    if rejected:
+        return rejected
+    result = {sku: off for sku, off in present.items() if sku not in removed} | dict(added)
+    plans = {sku: user_plans(products[sku]) - off for sku, off in result.items()}
+    enabled = frozenset(plan for some in plans.values() for plan in some)
+    for sku in sorted(plans):
+        missing = [
+            [plan, sorted(any_of)]
+            for plan in sorted(plans[sku])
+            for any_of in products[sku][plan].requires
+            if not any_of & enabled
+        ]
+        if missing:
+            return Rejected(DEPENDENCY, sku, {"missing": missing})
+    return result

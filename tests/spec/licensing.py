@@ -1,0 +1,379 @@
+"""What one user has and why not: R1-R3, R5-R8, R11-R14, R16, R20 as pure functions.
+
+`evaluate` moves the user's entries to a fixpoint and then describes it. Every error is computed
+from that fixpoint, because the last attempt of each group saw exactly these entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+LOCATION = "ProhibitedInUsageLocationViolation"
+CONFLICT = "MutuallyExclusiveViolation"
+DEPENDENCY = "DependencyViolation"
+UNIQUENESS = "UniquenessViolation"
+COUNT = "CountViolation"
+OTHER = "Other"
+R7_ORDER = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
+
+NO_PLANS: frozenset[str] = frozenset()
+Failure = tuple[str, dict[str, object]]  # error, details
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One service plan, as its product defines it."""
+
+    for_users: bool = True  # appliesTo User; company plans are never on a user
+    exclusive_sets: frozenset[str] = NO_PLANS
+    requires: tuple[frozenset[str], ...] = ()
+    prohibited: frozenset[str] = NO_PLANS
+    mail: bool = False
+
+
+Product = Mapping[str, Plan]  # servicePlanId -> plan
+
+
+@dataclass(frozen=True)
+class Group:
+    licenses: Mapping[str, frozenset[str]]  # skuId -> disabled plans
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One licence through one path: a group, or None for direct.
+
+    Entries admitted together share one `admitted` number. `disabled` is what a direct entry asks
+    to be off; a group's entry asks its group.
+    """
+
+    sku: str
+    path: str | None
+    enabled: frozenset[str]
+    admitted: int
+    disabled: frozenset[str] = NO_PLANS
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that one evaluation of one user depends on."""
+
+    products: Mapping[str, Product]
+    groups: Mapping[str, Group]
+    memberships: tuple[str, ...] = ()  # group ids, ordered by since when, then group id
+    entries: tuple[Entry, ...] = ()  # in the order of their admission
+    location: str | None = None
+    tenant_location: str | None = None
+    on_group_deletion: str = "convert"
+    duplicate: bool = False  # shares a proxy address with an earlier owner (R18)
+    denied: frozenset[str] = NO_PLANS  # products of which no seat can be had
+    held: frozenset[str] | None = None  # seats held at the beginning; None: those of the entries
+
+    @property
+    def effective_location(self) -> str | None:
+        return self.location if self.location is not None else self.tenant_location
+
+
+@dataclass(frozen=True)
+class State:
+    """One published licenseAssignmentState."""
+
+    sku: str
+    path: str | None
+    state: str  # Active, ActiveWithError or Error
+    error: str = "None"
+    disabled: frozenset[str] = NO_PLANS
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    entries: tuple[Entry, ...]
+    states: tuple[State, ...]  # sorted by skuId, then path with direct first
+    seats_taken: frozenset[str]  # products held now that were not held at the beginning
+    seats_freed: frozenset[str]
+
+
+# ---- the words of the rules
+
+
+def user_plans(product: Product) -> frozenset[str]:
+    return frozenset(plan for plan, facts in product.items() if facts.for_users)
+
+
+def held(entries: Iterable[Entry]) -> frozenset[str]:
+    """R2: the products that take a seat."""
+    return frozenset(e.sku for e in entries)
+
+
+def union(entries: Iterable[Entry]) -> frozenset[str]:
+    """R1: the plans that the user has."""
+    return frozenset(plan for e in entries for plan in e.enabled)
+
+
+def pairs(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    """Every (skuId, enabled plan) of the user."""
+    return sorted({(e.sku, plan) for e in entries for plan in e.enabled})
+
+
+def licenses_of(facts: Facts, group: str) -> Mapping[str, frozenset[str]]:
+    known = facts.groups.get(group)
+    return {} if known is None or known.deleted else known.licenses
+
+
+def asked_for(facts: Facts, entry: Entry) -> bool:
+    """A direct entry asks for itself."""
+    if entry.path is None:
+        return True
+    return entry.path in facts.memberships and entry.sku in licenses_of(facts, entry.path)
+
+
+def lost_requirements(
+    facts: Facts, before: tuple[Entry, ...], after: tuple[Entry, ...]
+) -> list[tuple[str, list[object]]]:
+    """(skuId, [plan, [any of]]) of plans that stay enabled and lose a requirement they have."""
+    had, have, stay = union(before), union(after), set(pairs(before)) & set(pairs(after))
+    return [
+        (sku, [plan, sorted(any_of)])
+        for sku, plan in sorted(stay)
+        for any_of in facts.products[sku][plan].requires
+        if any_of & had and not any_of & have
+    ]
+
+
+# ---- R7, checks 1 to 4
+
+
+def location_failures(facts: Facts, sku: str, plans: frozenset[str]) -> list[Failure]:
+    where = facts.effective_location
+    prohibited = any(where in facts.products[sku][plan].prohibited for plan in plans)
+    return [(LOCATION, {"location": where})] if where is None or prohibited else []
+
+
+def conflict_failures(
+    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+) -> list[Failure]:
+    conflicts = [
+        [plan, other_plan, other_sku]
+        for plan in sorted(plans)
+        for other_sku, other_plan in pairs(end)
+        if other_sku != sku and other_plan != plan
+        if facts.products[sku][plan].exclusive_sets
+        & facts.products[other_sku][other_plan].exclusive_sets
+    ]
+    return [(CONFLICT, {"conflicts": conflicts})] if conflicts else []
+
+
+def dependency_failures(
+    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+) -> list[Failure]:
+    missing = [
+        [plan, sorted(any_of)]
+        for plan in sorted(plans)
+        for any_of in facts.products[sku][plan].requires
+        if not any_of & union(end)
+    ]
+    return [(DEPENDENCY, {"missing": missing})] if missing else []
+
+
+def uniqueness_failures(facts: Facts, sku: str, plans: frozenset[str]) -> list[Failure]:
+    mail = any(facts.products[sku][plan].mail for plan in plans)
+    return [(UNIQUENESS, {})] if facts.duplicate and mail else []
+
+
+def r7_failures(
+    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+) -> list[Failure]:
+    """What forbids these plans of the product in the end state, in R7's order."""
+    return [
+        *location_failures(facts, sku, plans),
+        *conflict_failures(facts, sku, plans, end),
+        *dependency_failures(facts, sku, plans, end),
+        *uniqueness_failures(facts, sku, plans),
+    ]
+
+
+# ---- R11, R13: removal
+
+
+def held_by_dependency(
+    facts: Facts, entries: tuple[Entry, ...], entry: Entry
+) -> list[tuple[str, list[object]]]:
+    return lost_requirements(facts, entries, tuple(e for e in entries if e != entry))
+
+
+def held_by_uniqueness(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> bool:
+    others = union(e for e in entries if e != entry)
+    ends = [p for p in entry.enabled - others if facts.products[entry.sku][p].mail]
+    return facts.duplicate and bool(ends)
+
+
+def remove(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """R11: what nothing asks for goes, one by one, the latest admitted first, then by skuId."""
+    while True:
+        before = entries
+        candidates = [e for e in entries if not asked_for(facts, e)]
+        for entry in sorted(candidates, key=lambda e: (-e.admitted, e.sku, e.path or "")):
+            kept = held_by_dependency(facts, entries, entry)
+            if not kept and not held_by_uniqueness(facts, entries, entry):
+                entries = tuple(e for e in entries if e != entry)
+        if entries == before:
+            return entries
+
+
+def convert(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """R13: what a dependency holds back from a deleted group becomes direct."""
+    if facts.on_group_deletion != "convert":
+        return entries
+    for entry in entries:
+        group = facts.groups.get(entry.path) if entry.path is not None else None
+        if group is None or not group.deleted or asked_for(facts, entry):
+            continue
+        if held_by_dependency(facts, entries, entry):
+            entries = made_direct(facts, entries, entry)
+    return entries
+
+
+def made_direct(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
+    direct = next((e for e in entries if e.sku == entry.sku and e.path is None), None)
+    if direct is None:
+        off = user_plans(facts.products[entry.sku]) - entry.enabled
+        new = replace(entry, path=None, disabled=off)
+        return tuple(new if e == entry else e for e in entries)
+    enabled = direct.enabled | entry.enabled
+    new = replace(direct, enabled=enabled, disabled=direct.disabled - enabled)
+    return tuple(new if e == direct else e for e in entries if e != entry)
+
+
+# ---- R12: changed plans
+
+
+def desired_plans(facts: Facts, entry: Entry) -> frozenset[str]:
+    off = entry.disabled if entry.path is None else licenses_of(facts, entry.path)[entry.sku]
+    return user_plans(facts.products[entry.sku]) - off
+
+
+def change_failures(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
+    """Why the entry cannot have the plans that its path asks for, in R7's order."""
+    desired = desired_plans(facts, entry)
+    new = desired - entry.enabled
+    end = tuple(replace(e, enabled=desired) if e == entry else e for e in entries)
+    failures = r7_failures(facts, entry.sku, new, end) if new else []
+    lost = [what for _, what in lost_requirements(facts, entries, end)]
+    if lost:
+        failures.append((DEPENDENCY, {"missing": lost}))
+    return in_r7_order(failures)
+
+
+def change(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    while True:
+        before = entries
+        for entry in before:
+            if asked_for(facts, entry) and not change_failures(facts, entries, entry):
+                new = replace(entry, enabled=desired_plans(facts, entry))
+                entries = tuple(new if e == entry else e for e in entries)
+        if entries == before:
+            return entries
+
+
+# ---- R6, R8: admission
+
+
+def attempt(
+    facts: Facts, entries: tuple[Entry, ...], group: str
+) -> tuple[tuple[Entry, ...], dict[str, Failure]]:
+    """The entries with all missing products of the group; and why not, if there is a reason."""
+    licenses = licenses_of(facts, group)
+    missing = sorted(set(licenses) - {e.sku for e in entries if e.path == group})
+    number = 1 + max((e.admitted for e in entries), default=0)
+    wanted = {sku: user_plans(facts.products[sku]) - licenses[sku] for sku in missing}
+    end = entries + tuple(Entry(sku, group, wanted[sku], number) for sku in missing)
+    errors: dict[str, Failure] = {}
+    for sku in missing:
+        failures = r7_failures(facts, sku, wanted[sku], end)
+        if failures:
+            errors[sku] = failures[0]
+    if not errors:
+        errors = {sku: (COUNT, {}) for sku in missing if lacks_seat(facts, entries, sku)}
+    if errors:
+        blocked: Failure = (OTHER, {"blockedBy": sorted(errors)})
+        errors = {sku: errors.get(sku, blocked) for sku in missing}
+    return end, errors
+
+
+def lacks_seat(facts: Facts, entries: tuple[Entry, ...], sku: str) -> bool:
+    at_first = held(facts.entries) if facts.held is None else facts.held
+    return sku in facts.denied and sku not in held(entries) and sku not in at_first
+
+
+def admit(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """R8: the groups in order, pass after pass, until none admits anything more."""
+    while True:
+        before = entries
+        for group in facts.memberships:
+            end, errors = attempt(facts, entries, group)
+            if not errors:
+                entries = end
+        if entries == before:
+            return entries
+
+
+# ---- the whole
+
+
+def evaluate(facts: Facts) -> Evaluation:
+    entries = tuple(
+        replace(e, enabled=e.enabled & user_plans(facts.products[e.sku])) for e in facts.entries
+    )
+    while True:
+        before = entries
+        entries = convert(facts, remove(facts, entries))
+        entries = change(facts, entries)
+        entries = admit(facts, entries)
+        if entries == before:
+            break
+    at_first = held(facts.entries) if facts.held is None else facts.held
+    return Evaluation(
+        entries, describe(facts, entries), held(entries) - at_first, at_first - held(entries)
+    )
+
+
+def describe(facts: Facts, entries: tuple[Entry, ...]) -> tuple[State, ...]:
+    """Section 7 of the rules: the states published for these entries."""
+    states = [entry_state(facts, entries, e) for e in entries]
+    for group in facts.memberships:
+        _, errors = attempt(facts, entries, group)
+        for sku, (error, details) in errors.items():
+            off = licenses_of(facts, group)[sku] & user_plans(facts.products[sku])
+            states.append(State(sku, group, "Error", error, off, details))
+    return tuple(sorted(states, key=lambda s: (s.sku, s.path is not None, s.path or "")))
+
+
+def entry_state(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> State:
+    off = user_plans(facts.products[entry.sku]) - entry.enabled
+    if asked_for(facts, entry):
+        failures = in_r7_order(
+            change_failures(facts, entries, entry) + drift_failures(facts, entries, entry)
+        )
+    else:
+        lost = [what for _, what in held_by_dependency(facts, entries, entry)]
+        failures = [(DEPENDENCY, {"missing": lost})] if lost else [(UNIQUENESS, {})]
+    if not failures:
+        return State(entry.sku, entry.path, "Active", "None", off)
+    error, details = failures[0]
+    return State(entry.sku, entry.path, "ActiveWithError", error, off, details)
+
+
+def drift_failures(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
+    """R14: a plan became prohibited where the user is, or lost what it requires."""
+    where = facts.effective_location
+    failures = dependency_failures(facts, entry.sku, entry.enabled, entries)
+    if any(where in facts.products[entry.sku][plan].prohibited for plan in entry.enabled):
+        failures.append((LOCATION, {"location": where}))
+    return failures
+
+
+def in_r7_order(failures: list[Failure]) -> list[Failure]:
+    return sorted(failures, key=lambda f: R7_ORDER.index(f[0]))

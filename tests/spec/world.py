@@ -1,0 +1,383 @@
+"""A whole system as a sequential oracle: one event at a time, everything settled in between.
+
+`World.apply(topic, event, at)` takes events that `contract.read` accepts. `at` is when the event
+was recorded: any values that compare, such as (timestamp, offset). `World.log` holds what was
+published, `World.latest` the latest of each key, `World.state(tenant)` a short form to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.spec import documents
+from tests.spec.changes import (
+    USER_NOT_FOUND,
+    Rejected,
+    evaluate_direct,
+    evaluate_group_change,
+    undefined_products,
+)
+from tests.spec.events import added_licenses, named_products, read_product, removed_licenses
+from tests.spec.licensing import COUNT, Entry, Facts, Group, Product, State, evaluate, held
+from tests.spec.mail import give_address, plain_address
+
+At = Any
+Json = dict[str, Any]
+NO_UNITS = {"enabled": 0, "warning": 0, "suspended": 0, "lockedOut": 0}
+
+
+@dataclass
+class User:
+    known: bool = False
+    principal_name: str | None = None
+    location: str | None = None
+    mail: str | None = None
+    addresses: list[str] = field(default_factory=list)
+    given: str | None = None  # R19: the address that came with the first mail plan
+    memberships: dict[str, At] = field(default_factory=dict)  # group -> since when
+    entries: tuple[Entry, ...] = ()
+    states: tuple[State, ...] = ()
+    since: dict[tuple[str, str | None], tuple[str, str, At]] = field(default_factory=dict)
+
+
+@dataclass
+class Tenant:
+    name: str
+    location: str | None = None
+    seat_retry: str = "automatic"
+    on_group_deletion: str = "convert"
+    users: dict[str, User] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    group_names: dict[str, str | None] = field(default_factory=dict)
+    units: dict[str, dict[str, int]] = field(default_factory=dict)
+    claims: dict[str, list[str]] = field(default_factory=dict)  # address -> users, owner first
+    waiting: dict[str, dict[str, At]] = field(default_factory=dict)  # skuId -> user -> since when
+
+    def holders(self, sku: str) -> set[str]:
+        return {name for name, user in self.users.items() if sku in held(user.entries)}
+
+    def purchased(self, sku: str) -> int:
+        units = self.units.get(sku, NO_UNITS)
+        return units["enabled"] + units["warning"]
+
+    def available(self, sku: str) -> int:
+        return self.purchased(sku) - len(self.holders(sku))
+
+    def owner(self, address: str) -> str:
+        return self.claims[address][0]
+
+    def shared_address(self, name: str) -> tuple[str, str] | None:
+        """R18: an address of the user that an earlier user owns, and that owner."""
+        for address in sorted(map(plain_address, self.users[name].addresses)):
+            if self.owner(address) != name:
+                return address, self.owner(address)
+        return None
+
+    def touched_by_group(self, group: str) -> list[str]:
+        """Its members, and those who left and still have an entry through it."""
+        return [
+            name
+            for name, user in self.users.items()
+            if group in user.memberships or any(e.path == group for e in user.entries)
+        ]
+
+
+class World:
+    def __init__(self) -> None:
+        self.products: dict[str, Product] = {}
+        self.part_numbers: dict[str, str | None] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self.deferred: list[tuple[str, Json]] = []
+        self.seen: set[tuple[object, ...]] = set()
+        self.cause: Json = {}  # the event that is being applied
+        self.log: list[tuple[str, str, Json | None]] = []  # topic, key, value as published
+        self.latest: dict[str, dict[str, Json | None]] = {}  # topic -> key -> value
+
+    def apply(self, topic: str, event: Mapping[str, Any], at: At) -> None:
+        """R24: an event that was seen changes nothing."""
+        identity = (topic, event.get("tenant"), event["type"], event["id"])
+        if identity in self.seen:
+            return
+        self.seen.add(identity)
+        handler = getattr(self, f"_{topic}_{event['type']}".replace("-", "_").replace(".", "_"))
+        self.cause = dict(event)
+        handler(self.cause, at)
+        documents.publish_rest(self, at)
+
+    def emit(self, topic: str, key: str, value: Json | None) -> None:
+        self.log.append((topic, key, value))
+        self.latest.setdefault(topic, {})[key] = value
+
+    def state(self, tenant: str) -> Json:
+        return documents.short_form(self.log, tenant)
+
+    def tenant(self, event: Json) -> Tenant:
+        return self.tenants.setdefault(event["tenant"], Tenant(event["tenant"]))
+
+    # ---- catalogue, subscriptions, tenants
+
+    def _catalog_product_defined(self, event: Json, at: At) -> None:
+        sku = event["skuId"]
+        self.products[sku] = read_product(event)
+        self.part_numbers[sku] = event.get("skuPartNumber")
+        for tenant in self.tenants.values():
+            self._evaluate_all(tenant, tenant.users, at, retry=False)
+        waiting, self.deferred = self.deferred, []
+        for topic, change in waiting:
+            if undefined_products(self.products, named_products(change)):
+                self.deferred.append((topic, change))
+            elif topic == "user-changes":
+                self._change_user_licenses(change, at)
+            else:
+                self._change_group_licenses(change, at)
+
+    def _subscriptions_subscription_updated(self, event: Json, at: At) -> None:
+        tenant = self.tenant(event)
+        tenant.units[event["skuId"]] = NO_UNITS | event["prepaidUnits"]
+        self._serve_waiting(tenant, at)
+
+    def _tenants_tenant_updated(self, event: Json, at: At) -> None:
+        tenant = self.tenant(event)
+        policies = event.get("policies", {})
+        tenant.location = event.get("usageLocation")
+        tenant.seat_retry = policies.get("seatRetry", "automatic")
+        tenant.on_group_deletion = policies.get("onGroupDeletion", "convert")
+        self._evaluate_all(tenant, tenant.users, at, retry=False)
+
+    # ---- groups
+
+    def _group_changes_group_upserted(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["group"]
+        group = tenant.groups.get(name, Group({}))
+        tenant.groups[name] = Group(group.licenses)
+        tenant.group_names[name] = event.get("displayName", tenant.group_names.get(name))
+        self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+
+    def _group_changes_group_deleted(self, event: Json, at: At) -> None:
+        """R13: the licences go, the memberships stay as facts."""
+        tenant, name = self.tenant(event), event["group"]
+        tenant.groups[name] = Group({}, deleted=True)
+        self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+
+    def _group_changes_group_reprocess(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["group"]
+        tenant.groups.setdefault(name, Group({}))
+        self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+        self._answer("group", event, "applied")
+
+    def _group_changes_licenses_changed(self, event: Json, at: At) -> None:
+        self.tenant(event).groups.setdefault(event["group"], Group({}))
+        if undefined_products(self.products, named_products(event)):
+            self.deferred.append(("group-changes", event))
+            self._answer("group", event, "deferred")
+        else:
+            self._change_group_licenses(event, at)
+
+    def _change_group_licenses(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["group"]
+        group = tenant.groups[name]
+        result = evaluate_group_change(
+            self.products, group.licenses, added_licenses(event), removed_licenses(event)
+        )
+        if isinstance(result, Rejected):
+            self._answer("group", event, "rejected", result)
+            return
+        tenant.groups[name] = Group(result, deleted=group.deleted and not result)
+        self._answer("group", event, "applied")
+        self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+
+    # ---- users
+
+    def _user_changes_user_upserted(self, event: Json, at: At) -> None:
+        """A patch: a member that is absent stays, null clears it."""
+        tenant, name = self.tenant(event), event["user"]
+        user = tenant.users.setdefault(name, User())
+        user.known = True
+        user.principal_name = event.get("userPrincipalName", user.principal_name)
+        user.location = event.get("usageLocation", user.location)
+        user.mail = event.get("mail", user.mail)
+        released: list[str] = []
+        if "proxyAddresses" in event:
+            user.given = None
+            released = self._claim(tenant, name, event["proxyAddresses"] or [])
+        self._evaluate_all(tenant, [name], at)
+        self._evaluate_all(tenant, released, at, retry=False)
+
+    def _user_changes_user_deleted(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["user"]
+        if name not in tenant.users:
+            return
+        released = self._claim(tenant, name, [])
+        del tenant.users[name]
+        documents.publish_user(self, tenant, name, at)
+        for line in tenant.waiting.values():
+            line.pop(name, None)
+        self._serve_waiting(tenant, at)
+        self._evaluate_all(tenant, released, at, retry=False)
+
+    def _claim(self, tenant: Tenant, name: str, addresses: list[str]) -> list[str]:
+        """R18: who must be looked at again because the user released an address it owned."""
+        user = tenant.users[name]
+        old = set(map(plain_address, user.addresses))
+        new = set(map(plain_address, addresses))
+        user.addresses = list(addresses)
+        released: set[str] = set()
+        for address in sorted(old - new):
+            if tenant.owner(address) == name:
+                released |= set(tenant.claims[address]) - {name}
+            tenant.claims[address].remove(name)
+        for address in sorted(new - old):
+            tenant.claims.setdefault(address, []).append(name)
+        return sorted(released)
+
+    def _user_changes_membership_added(self, event: Json, at: At) -> None:
+        if event.get("memberType", "user") != "user":
+            return
+        tenant, name = self.tenant(event), event["user"]
+        tenant.groups.setdefault(event["group"], Group({}))
+        user = tenant.users.setdefault(name, User())
+        user.memberships.setdefault(event["group"], at)
+        self._evaluate_all(tenant, [name], at)
+
+    def _user_changes_membership_removed(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["user"]
+        tenant.groups.setdefault(event["group"], Group({}))
+        user = tenant.users.setdefault(name, User())
+        user.memberships.pop(event["group"], None)
+        self._evaluate_all(tenant, [name], at)
+
+    def _user_changes_user_reprocess(self, event: Json, at: At) -> None:
+        tenant, name = self.tenant(event), event["user"]
+        if not tenant.users.get(name, User()).known:
+            self._answer("user", event, "rejected", Rejected(USER_NOT_FOUND))
+            return
+        self._evaluate_all(tenant, [name], at)
+        self._answer("user", event, "applied")
+
+    def _user_changes_licenses_changed(self, event: Json, at: At) -> None:
+        user = self.tenant(event).users.get(event["user"], User())
+        if user.known and undefined_products(self.products, named_products(event)):
+            self.deferred.append(("user-changes", event))
+            self._answer("user", event, "deferred")
+        else:
+            self._change_user_licenses(event, at)
+
+    def _change_user_licenses(self, event: Json, at: At) -> None:
+        """R16, then the re-evaluation of R9."""
+        tenant, name = self.tenant(event), event["user"]
+        user = tenant.users.get(name, User())
+        if not user.known:
+            self._answer("user", event, "rejected", Rejected(USER_NOT_FOUND))
+            return
+        facts = self._facts(tenant, name)
+        result = evaluate_direct(facts, added_licenses(event), removed_licenses(event))
+        if isinstance(result, Rejected):
+            self._answer("user", event, "rejected", self._with_numbers(tenant, result))
+            return
+        before, user.entries = held(user.entries), result
+        self._answer("user", event, "applied")
+        self._evaluate(tenant, name, at, seats_before=before)
+        self._serve_waiting(tenant, at)
+
+    def _with_numbers(self, tenant: Tenant, rejected: Rejected) -> Rejected:
+        sku = rejected.sku
+        if rejected.error != COUNT or sku is None:
+            return rejected
+        numbers = {"purchased": tenant.purchased(sku), "consumed": len(tenant.holders(sku))}
+        return Rejected(COUNT, sku, numbers)
+
+    # ---- evaluation and the waiting line
+
+    def _facts(
+        self,
+        tenant: Tenant,
+        name: str,
+        *,
+        retry: bool = True,
+        seats_before: frozenset[str] | None = None,
+    ) -> Facts:
+        user = tenant.users[name]
+        denied = {sku for sku in self.products if tenant.available(sku) <= 0}
+        if tenant.seat_retry == "manual" and not retry:
+            denied |= {sku for sku, line in tenant.waiting.items() if name in line}
+        return Facts(
+            products=self.products,
+            groups=tenant.groups,
+            memberships=tuple(sorted(user.memberships, key=lambda g: (user.memberships[g], g))),
+            entries=user.entries,
+            location=user.location,
+            tenant_location=tenant.location,
+            on_group_deletion=tenant.on_group_deletion,
+            duplicate=tenant.shared_address(name) is not None,
+            denied=frozenset(denied),
+            held=seats_before,
+        )
+
+    def _evaluate(
+        self,
+        tenant: Tenant,
+        name: str,
+        at: At,
+        *,
+        retry: bool = True,
+        seats_before: frozenset[str] | None = None,
+    ) -> None:
+        user = tenant.users[name]
+        if not user.known:
+            return
+        result = evaluate(self._facts(tenant, name, retry=retry, seats_before=seats_before))
+        user.entries, user.states = result.entries, result.states
+        lacked = {s.sku for s in result.states if s.error == COUNT}
+        for sku in lacked:
+            tenant.waiting.setdefault(sku, {}).setdefault(name, at)
+        for sku, line in tenant.waiting.items():
+            if sku not in lacked:
+                line.pop(name, None)
+        note_since(user, at)
+        give_address(user, self.products)
+        documents.publish_user(self, tenant, name, at)
+
+    def _evaluate_all(
+        self, tenant: Tenant, names: Iterable[str], at: At, *, retry: bool = True
+    ) -> None:
+        """R8: who has waited longest comes first, then by user id; freed seats go at once."""
+        lines = list(tenant.waiting.values())
+        first = {n: min((line[n] for line in lines if n in line), default=at) for n in names}
+        for name in sorted(first, key=lambda n: (first[n], n)):
+            self._evaluate(tenant, name, at, retry=retry)
+            self._serve_waiting(tenant, at)
+        self._serve_waiting(tenant, at)
+
+    def _serve_waiting(self, tenant: Tenant, at: At) -> None:
+        """R9: with automatic retry no unit is free while somebody waits for it."""
+        while tenant.seat_retry == "automatic":
+            free = [s for s, line in tenant.waiting.items() if line and tenant.available(s) > 0]
+            if not free:
+                return
+            line = tenant.waiting[min(free)]
+            name = min(line, key=lambda n: (line[n], n))
+            self._evaluate(tenant, name, at)
+            assert name not in line, "a free unit was refused"
+
+    def _answer(
+        self, kind: str, event: Json, status: str, rejected: Rejected | None = None
+    ) -> None:
+        result = {"causedBy": event["id"], "tenant": event["tenant"], kind: event[kind]}
+        result["status"] = status
+        if rejected is not None:
+            result |= {"error": rejected.error, "skuId": rejected.sku}
+            result |= {"message": f"The change was rejected: {rejected.error}."}
+            result |= {"details": dict(rejected.details)}
+        self.emit("results", f"{event['tenant']}/{event[kind]}", result)
+
+
+def note_since(user: User, at: At) -> None:
+    """When each published state began."""
+    old = user.since
+    user.since = {}
+    for s in user.states:
+        path, (state, error, since) = (s.sku, s.path), old.get((s.sku, s.path), ("", "", at))
+        since = since if (state, error) == (s.state, s.error) else at
+        user.since[path] = (s.state, s.error, since)
