@@ -110,7 +110,7 @@ class Applier:
         self.effects.emit("user-licenses", key, publish.user_state(user, at, cause))
         opened = []
         if old.problems or user.outcome.problems:
-            opened = publish.errors(self.effects, user, was, now, at, cause)
+            opened = publish.errors(self.effects, user, was, now, cause)
         record = publish.change_audit(user, old, opened, at, cause)
         if record is not None:
             self.effects.emit("audit", key, record)
@@ -127,7 +127,7 @@ class Applier:
         self._index(user, (*old_paths, *groups))
         self._numbers(book, old, old_paths, -1, at)
         was = publish.shown(old, old_paths)
-        publish.errors(self.effects, user, was, [], at, cause)
+        publish.errors(self.effects, user, was, [], cause)
         if user.revision > 0 and user.known:
             self.effects.emit("user-licenses", f"{book.id}/{user.id}", None)
             user.revision = -user.revision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.configuration import product_row
+from engine.configuration import Configuration, product_row
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import ABSENT, Delivered, ProductDefined, TenantUpdated
 
@@ -14,9 +14,9 @@ PRODUCT_TABLE, TENANT_TABLE = "catalogue", "tenant-settings"
 class CatalogueMachine:
     """Keeps of each product and tenant only which events were applied, and a tenant's settings."""
 
-    def __init__(self, effects: Effects, partitions: int) -> None:
+    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+        self.configuration = configuration
         self.effects = effects
-        self.partitions = partitions
         self.seen: dict[str, bytes] = {}
         self.tenants: dict[str, list[Any]] = {}
         self.duplicates = 0
@@ -28,8 +28,10 @@ class CatalogueMachine:
             self.tenants[key] = row
 
     def products(self, batch: list[Delivered]) -> None:
-        for event, at, _, source in batch:
+        for event, at, offset, source in batch:
             assert isinstance(event, ProductDefined)
+            if event.sku not in self.seen and not self.configuration.mine(event.sku, offset):
+                continue
             mark = fingerprint("product", event.id, source)
             seen = self.seen.get(event.sku, b"")
             if remembers(seen, mark):
@@ -41,8 +43,11 @@ class CatalogueMachine:
             self._send(event.sku, {"kind": "product", "row": row, "at": at, "causedBy": event.id})
 
     def tenant_settings(self, batch: list[Delivered]) -> None:
-        for event, at, _, source in batch:
+        for event, at, offset, source in batch:
             assert isinstance(event, TenantUpdated)
+            known = event.tenant in self.tenants
+            if not known and not self.configuration.mine(event.tenant, offset):
+                continue
             location, automatic, convert, seen = self.tenants.get(
                 event.tenant, [None, True, True, ""]
             )
@@ -63,5 +68,5 @@ class CatalogueMachine:
             self._send(event.tenant, message | {"causedBy": event.id})
 
     def _send(self, key: str, message: dict[str, Any]) -> None:
-        for p in range(self.partitions):
+        for p in range(self.configuration.partitions):
             self.effects.emit("internal.configuration", key, message, p)

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.lease import Lease
 from engine.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
+from engine.partitioner import partition_of
 
 PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
 
@@ -49,6 +50,18 @@ class Configuration:
         self.products: dict[str, Product] = {}
         self.books: dict[str, Book] = {}
         self._offers: dict[tuple[PlanSet, ...], Offer] = {}
+        self.misplaced: list[int] = []
+
+    def mine(self, key: str, offset: int) -> bool:
+        """Whether an object seen for the first time belongs to this partition.
+
+        A producer with another partitioner would give two partitions the same user, and so seats
+        twice. The offsets of such events are left in ``misplaced``.
+        """
+        if partition_of(key, self.partitions) == self.number:
+            return True
+        self.misplaced.append(offset)
+        return False
 
     def book(self, tenant: str) -> Book:
         found = self.books.get(tenant)

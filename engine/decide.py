@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.configuration import Configuration
 from engine.model import Entry, Offer
@@ -65,13 +65,13 @@ class Decider:
         return self._with_change(user, facts, paths, change)
 
     def _with_change(
-        self, user: User, facts: Situation, paths: tuple[str, ...], change: list[object]
+        self, user: User, facts: Situation, paths: tuple[str, ...], change: list[Any]
     ) -> Decision:
         """R16: the direct change first, then the re-evaluation of R9 on what it leaves."""
         _, add, remove, _ = change
         wish = DirectChange(
             tuple((sku, tuple(off)) for sku, off in add),
-            tuple(remove),  # type: ignore[attr-defined, arg-type]
+            tuple(remove),
         )
         made = change_direct(self.configuration.products, facts, user.location, wish)
         rejection: Rejection | None = None

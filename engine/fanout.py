@@ -66,13 +66,13 @@ class Job:
 
 
 class FanOut:
-    """The jobs of one partition. ``evaluate(user, at, cause)`` is the user machine's."""
+    """The jobs of one partition. ``evaluate(user, job)`` is the user machine's."""
 
     def __init__(
         self,
         configuration: Configuration,
         effects: Effects,
-        evaluate: Callable[[User, int, str], None],
+        evaluate: Callable[[User, Job], None],
         done: Callable[[Job], None],
     ) -> None:
         self.configuration = configuration
@@ -127,7 +127,7 @@ class FanOut:
         visited = 0
         for user in job.todo:
             visited += 1
-            self.evaluate(user, job.at, job.cause)
+            self.evaluate(user, job)
             job.waiting[user] = None
             job.cursor = f"{user.book.id}/{user.id}"
             if visited >= limit:

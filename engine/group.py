@@ -115,8 +115,11 @@ class GroupMachine:
 
     # -- input
     def changes(self, batch: list[Delivered]) -> None:
-        for event, at, _, source in batch:
+        for event, at, offset, source in batch:
             tenant, group = event.tenant, event[2]  # type: ignore[attr-defined, index]
+            key = f"{tenant}/{group}"
+            if key not in self.groups and not self.configuration.mine(key, offset):
+                continue
             state = self._of(tenant, group)
             mark = fingerprint(type(event).__name__, event.id, source)  # type: ignore[attr-defined]
             if remembers(state.seen, mark):
@@ -186,7 +189,7 @@ class GroupMachine:
         old, state.licenses = state.licenses, wanted
         self._result(state, id, "applied")
         self._audit(state, "Set group license", at, id, None, (listed(old), listed(wanted)))
-        state.deleted = False
+        state.deleted = state.deleted and not wanted
         self._audit(state, "Start applying group based license to users", at, id)
         state.promised.append([state.version + 1, "finish", id])
         self._send(state, at, id)

@@ -35,7 +35,7 @@ class Partition:
         self.groups = GroupMachine(self.configuration, self.effects)
         self.products = ProductMachine(self.configuration, self.effects, partitions)
         self.addresses = AddressMachine(self.effects)
-        self.catalogue = CatalogueMachine(self.effects, partitions)
+        self.catalogue = CatalogueMachine(self.configuration, self.effects)
         self._handlers: dict[str, Callable[[Any], None]] = {
             "user-changes": self.users.changes,
             "group-changes": self.groups.changes,
@@ -76,7 +76,13 @@ class Partition:
 
     def handle(self, topic: str, batch: Batch) -> None:
         """A batch of one topic (short name); internal topics carry decoded JSON as events."""
+        self.configuration.misplaced.clear()
         self._handlers[topic](batch)
+
+    @property
+    def misplaced(self) -> list[int]:
+        """Offsets of the last batch whose keys belong to another partition: not applied."""
+        return self.configuration.misplaced
 
     def _configure(self, batch: Batch) -> None:
         for message, _, _, _ in batch:

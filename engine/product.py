@@ -264,8 +264,11 @@ class ProductMachine:
         return self.seats[key]
 
     def subscriptions(self, batch: list[Delivered]) -> None:
-        for event, at, _, source in batch:
+        for event, at, offset, source in batch:
             assert isinstance(event, SubscriptionUpdated)
+            key = f"{event.tenant}/{event.sku}"
+            if key not in self.seats and not self.configuration.mine(key, offset):
+                continue
             seats = self._of(event.tenant, event.sku)
             mark = fingerprint("subscription", event.id, source)
             if remembers(seats.seen, mark):

@@ -112,7 +112,7 @@ def user_state(user: User, at: int, cause: str) -> bytes:
 
 
 def errors(
-    effects: Effects, user: User, old: list[Shown], new: list[Shown], at: int, cause: str
+    effects: Effects, user: User, old: list[Shown], new: list[Shown], cause: str
 ) -> list[Shown]:
     """Opens, changes and closes the user's error records; returns those that are new."""
     before = {s[:2]: s for s in old if s[3] != ACTIVE}
@@ -121,7 +121,7 @@ def errors(
     for key, state in after.items():
         if before.get(key) != state:
             opened.append(state)
-            effects.emit("errors", _error_key(user, key), _error(user, state, at, cause))
+            effects.emit("errors", _error_key(user, key), _error(user, state, cause))
     for key in before:
         if key not in after:
             effects.emit("errors", _error_key(user, key), None)
@@ -133,7 +133,7 @@ def _error_key(user: User, key: tuple[str, str]) -> str:
     return f"{user.book.id}/{user.id}/{group or 'direct'}/{sku}"
 
 
-def _error(user: User, state: Shown, at: int, cause: str) -> dict[str, Any]:
+def _error(user: User, state: Shown, cause: str) -> dict[str, Any]:
     sku, group, _, kind, reason = state
     details = dict(reason.details)
     if reason.error == COUNT:
@@ -148,10 +148,15 @@ def _error(user: User, state: Shown, at: int, cause: str) -> dict[str, Any]:
         "error": reason.error,
         "message": reason.message,
         "details": details,
-        "since": timestamp(at),
+        "since": timestamp(_since(user, sku, group)),
         "causedBy": cause,
         "revision": user.revision,
     }
+
+
+def _since(user: User, sku: str, group: str) -> int:
+    states = enumerate(user.outcome.states)
+    return next(user.since_of(i) for i, s in states if (s.sku, user.path(s.slot)) == (sku, group))
 
 
 def change_audit(

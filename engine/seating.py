@@ -33,7 +33,9 @@ class Seating:
         self.cause = ""
 
     # -- attempts
-    def begin(self, user: User, decision: Decision, at: int, cause: str) -> None:
+    def begin(
+        self, user: User, decision: Decision, at: int, cause: str, denied: frozenset[str]
+    ) -> None:
         """Takes the seats at once if all are at hand, else puts the user in flight."""
         leases = [user.book.lease(sku) for sku in decision.wanted]
         if all(not lease.scarce and lease.idle > 0 for lease in leases):
@@ -43,7 +45,8 @@ class Seating:
             return
         since = min((s for _, s in self.places(user)), default=at)
         self.leave_lines(user)
-        user.extra().attempt = Attempt(since, at, cause)
+        attempt = user.extra().attempt = Attempt(since, at, cause)
+        attempt.denied = denied
         self.flying[user] = None
         self.go_on(user)
 

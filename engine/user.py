@@ -55,8 +55,8 @@ class More:
     changes that wait for a product (R21), likewise; ``queue``: events that wait for the attempt
     under way (R23), as [kind, members of the event, at, offset, source]; ``pending``: address ->
     number of the claim that is not answered yet; ``duplicates``: address -> its earlier owner
-    (R18); ``shown``: published attributes before they changed; ``due``: (at, cause) of an
-    evaluation that waits for a verdict.
+    (R18); ``shown``: published attributes before they changed; ``due``: (at, cause, retry)
+    of an evaluation that waits for a verdict.
     """
 
     __slots__ = (
@@ -72,7 +72,7 @@ class More:
         self.pending: dict[str, int] = {}
         self.duplicates: dict[str, str] = {}
         self.shown: tuple[Any, ...] | None = None
-        self.due: tuple[int, str] | None = None
+        self.due: tuple[int, str, bool] | None = None
 
     def empty(self) -> bool:
         return not any(getattr(self, name) for name in self.__slots__ if name != "claims")
@@ -95,7 +95,7 @@ class More:
         if shown is not None:
             location, mail, addresses = shown
             more.shown = (location, mail, tuple(addresses))
-        more.due = (due[0], due[1]) if due else None
+        more.due = (due[0], due[1], due[2]) if due else None
         return more
 
 

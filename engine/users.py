@@ -14,7 +14,7 @@ from engine import events as ev
 from engine.addresses import Claims
 from engine.apply import Applier
 from engine.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
-from engine.decide import Decider
+from engine.decide import NOBODY, Decider
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import ABSENT, Delivered
 from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
@@ -24,7 +24,9 @@ from engine.rules import Rejection
 from engine.seating import Seating
 from engine.user import User, tuples
 
-USERS = "users"
+Due = tuple[int, str, bool]
+"""An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
+
 CONCURRENCY = "LicenseAssignmentAttributeConcurrencyException"
 QUEUEABLE = {
     kind.__name__: kind
@@ -46,8 +48,8 @@ class UserMachine:
         self.seating = Seating(configuration, effects, self.decider, self._conclude)
         self.claims = Claims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
-        self.due: dict[User, tuple[int, str]] = {}
-        self.hungry: list[tuple[int, str, User, int, str]] = []
+        self.due: dict[User, Due] = {}
+        self.hungry: list[tuple[int, str, User, Due]] = []
         self.touched: dict[User, None] = {}
         self.duplicates = 0
         self.ignored = 0
@@ -70,6 +72,8 @@ class UserMachine:
             id: str = event[2]  # type: ignore[index]
             user = book.users.get(id)
             if user is None:
+                if not self.configuration.mine(f"{book.id}/{id}", offset):
+                    continue
                 user = book.users[id] = User(book, id)
             mark = fingerprint(type(event).__name__, event.id, source)  # type: ignore[attr-defined]
             if user.seen and remembers(user.seen, mark):
@@ -116,9 +120,9 @@ class UserMachine:
                 continue
             self.touched[user] = None
             assert user.more is not None
-            at, cause = user.more.due or (message["at"], message["causedBy"])
+            due = user.more.due or (message["at"], message["causedBy"], False)
             user.more.due = None
-            self._fact_changed(user, at, cause)
+            self._fact_changed(user, *due)
         self._finish()
 
     def work(self, limit: int) -> bool:
@@ -193,17 +197,19 @@ class UserMachine:
         asked = sum(1 for id in user.groups if (g := groups.get(id)) and g.offer)
         return asked > 1 or (bool(user.since) and user.since[-1] > (at, offset))
 
-    def _fact_changed(self, user: User, at: int, cause: str) -> None:
+    def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
         if user.attempt is not None:
             self._abandon(user, at, cause)
-        self._evaluate_later(user, at, cause)
+            retry = True
+        self._evaluate_later(user, at, cause, retry)
 
-    def _evaluate_later(self, user: User, at: int, cause: str) -> None:
+    def _evaluate_later(self, user: User, at: int, cause: str, retry: bool = True) -> None:
+        """``retry``: an event of the user's own or of a group, which tries seats again (R9)."""
         if user.more is not None and user.more.pending:
-            user.more.due = (at, cause)
+            user.more.due = (at, cause, retry or bool(user.more.due and user.more.due[2]))
         elif user.known and user.attempt is None:
-            self.due[user] = (at, cause)
+            self.due[user] = (at, cause, retry or (user in self.due and self.due[user][2]))
 
     def _abandon(self, user: User, at: int, cause: str) -> None:
         attempt = self.seating.abandon(user)
@@ -276,14 +282,13 @@ class UserMachine:
 
     def _ignored(self, user: User, event: ev.MembershipIgnored, at: int, offset: int) -> None:
         self.ignored += 1
-        self.applier.unreported.setdefault((user.book.id, event.group), at)
 
     def _reprocess(self, user: User, event: ev.UserReprocess, at: int, offset: int) -> None:
         if not user.known:
             self._result(user, event.id, "rejected", not_found(user))
             return
         user.extra().change = [event.id, None, None, at]
-        self.due[user] = (at, event.id)
+        self.due[user] = (at, event.id, True)
         self._evaluate_now(user)
 
     def _licenses_changed(
@@ -305,7 +310,7 @@ class UserMachine:
 
     def _change_directly(self, user: User, id: str, add: Any, remove: Any, at: int) -> None:
         user.extra().change = [id, add, remove, at]
-        self.due[user] = (at, id)
+        self.due[user] = (at, id, True)
         self._evaluate_now(user)
 
     def _carry_out_deferred(self, user: User) -> None:
@@ -323,25 +328,38 @@ class UserMachine:
             self.applier.deferring.pop(user, None)
 
     # -- evaluation
-    def _again(self, user: User, at: int, cause: str) -> None:
+    def _again(self, user: User, job: Job) -> None:
         """A change of configuration touches the user."""
-        self._fact_changed(user, at, cause)
+        self._fact_changed(user, job.at, job.cause, retry=job.kind == GROUP)
 
     def _evaluate_now(self, user: User) -> None:
-        at, cause = self.due.pop(user)
-        self._evaluate(user, at, cause)
+        self._evaluate(user, self.due.pop(user))
         while self.hungry:
-            _, _, hungry, at, cause = self.hungry.pop()
-            if hungry.attempt is None:
-                self.seating.begin(hungry, self.decider.decide(hungry), at, cause)
+            self._seat(*self.hungry.pop()[2:])
 
-    def _evaluate(self, user: User, at: int, cause: str) -> None:
-        decision = self.decider.decide(user)
-        if not decision.wanted:
+    def _evaluate(self, user: User, due: Due) -> None:
+        at, cause, _ = due
+        decision = self.decider.decide(user, self._denied(user, due))
+        if decision.wanted:
+            since = min((s for _, s in self.seating.places(user)), default=at)
+            self.hungry.append((since, user.id, user, due))
+        else:
             self._conclude(user, decision, at, cause, set())
-            return
-        since = min((s for _, s in self.seating.places(user)), default=at)
-        self.hungry.append((since, user.id, user, at, cause))
+
+    def _seat(self, user: User, due: Due) -> None:
+        if user.attempt is None:
+            at, cause, _ = due
+            denied = self._denied(user, due)
+            self.touched[user] = None
+            self.seating.begin(user, self.decider.decide(user, denied), at, cause, denied)
+
+    @staticmethod
+    def _denied(user: User, due: Due) -> frozenset[str]:
+        """R9: with manual retry, what was denied stays so until an event of the user or a group."""
+        waiting = user.outcome.waiting
+        if not waiting or due[2] or user.book.settings.automatic:
+            return NOBODY
+        return frozenset(waiting)
 
     def _conclude(self, user: User, decision: Any, at: int, cause: str, got: set[str]) -> None:
         """Applies a decision whose seats are had, and lets what waited for it go on."""
@@ -380,13 +398,10 @@ class UserMachine:
         while self.due or self.hungry or self.seating.touched:
             while self.due:
                 user = next(iter(self.due))
-                at, cause = self.due.pop(user)
-                self._evaluate(user, at, cause)
+                self._evaluate(user, self.due.pop(user))
             hungry, self.hungry = sorted(self.hungry, key=lambda h: h[:2]), []
-            for _, _, user, at, cause in hungry:
-                if user.attempt is None:
-                    self.touched[user] = None
-                    self.seating.begin(user, self.decider.decide(user), at, cause)
+            for _, _, user, due in hungry:
+                self._seat(user, due)
             self.seating.settle()
             if not self.due and not self.hungry:
                 self.seating.report()

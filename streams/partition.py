@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -35,6 +35,10 @@ FLUSH_EVERY = 0.1
 FENCE_PATIENCE = 60.0
 HOLD_PATIENCE = 10.0
 CLOSE_PATIENCE = 2.0
+MISPLACED = (
+    "the key belongs to another partition; produce with Kafka's default partitioner (murmur2 of the"
+    " key), or every partition would have its own idea of this object"
+)
 
 Bounds = Mapping[TopicPartition, tuple[int, int]]
 
@@ -43,6 +47,7 @@ class Machine(Protocol):
     """What the engine's partition offers; see ``engine/partition.py``."""
 
     unreported: bool
+    misplaced: Sequence[int]  # offsets of the last batch that belong to another partition
 
     def load(self, table: str, key: str, row: Any) -> None: ...
     def start(self) -> None: ...
@@ -147,7 +152,8 @@ class Partition:
                 log.error(logs.INPUT_EXPIRED, partition=self.number, topic=topic, records=count)
         self.applied = dict(starts)
         self.committed, self._reads = dict(starts), dict(starts)
-        self._dirty = True  # the machine may have something to say again
+        # The machine may have something to say again, or a fan-out to go on with.
+        self._dirty = self._more = True
         self.running = True
 
     def _restored(self, rows: int, read: int, seconds: float) -> None:
@@ -258,6 +264,9 @@ class Partition:
         self._dirty = True
         if batch := self._decode(topic, records):
             self.machine.handle(topic, batch)
+            if self.machine.misplaced:
+                offsets = set(self.machine.misplaced)
+                self._reject(topic, [(r, MISPLACED) for r in records if r.offset in offsets])
         self.applied[topic] = end
         self._owner.stats.add("records_in", topic, len(records))
         return True

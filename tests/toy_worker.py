@@ -38,6 +38,7 @@ class Toy:
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions
         self.unreported = False
+        self.misplaced: list[int] = []
         self.counters: Counter[str] = Counter()
         self._counts: dict[tuple[str, str], int] = {}
         self._fan: list[str] = []

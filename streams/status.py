@@ -1,0 +1,311 @@
+"""How a running system is doing, from its topics and its consumer group: `seatflow status`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from aiokafka import TopicPartition, errors
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from streams.exits import TEMPORARY, WorkerError
+from streams.follow import Follower, admin_client, connected, consumer, topic_partitions
+from streams.settings import Settings
+from streams.topics import CONSUMED
+
+QUIET = 0.5  # seconds without lag: a hop to another partition shows sooner
+LOOK_EVERY = 0.05
+SHOWN = 10
+BAR = 24
+NOT_YET = (
+    errors.GroupCoordinatorNotAvailableError,
+    errors.NotCoordinatorForGroupError,
+    errors.GroupLoadInProgressError,
+)
+
+OnLook = Callable[[int], Awaitable[None]]
+
+
+class LagReader:
+    """What the group has not applied yet, in records, of every topic that workers read.
+
+    Measured against the high watermark: an open transaction counts, since its records are coming.
+    A partition that the group never committed lags by all that it holds.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._prefix = len(settings.topic_prefix)
+        self._stack = AsyncExitStack()
+        self.places: list[TopicPartition] = []
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            self.admin = await stack.enter_async_context(
+                connected(admin_client(settings), settings)
+            )
+            self.places = await topic_partitions(self.admin, settings, CONSUMED)
+            self._consumer = await stack.enter_async_context(
+                connected(consumer(settings, "read_uncommitted"), settings)
+            )
+            self._consumer.assign(self.places)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._stack.__aexit__(*exception)
+
+    async def read(self) -> dict[str, int]:
+        """Lag by topic (short name), the topics without any too."""
+        # First what is done, then what there is: what comes between is seen as lag.
+        committed = await self._committed()
+        ends = await self._consumer.end_offsets(self.places)
+        unknown = [place for place in self.places if committed.get(place, -1) < 0]
+        begins = await self._consumer.beginning_offsets(unknown) if unknown else {}
+        lag: Counter[str] = Counter()
+        for place in self.places:
+            done = begins[place] if place in begins else committed[place]
+            lag[place.topic[self._prefix :]] += max(0, ends[place] - done)
+        return dict(lag)
+
+    async def _committed(self) -> dict[TopicPartition, int]:
+        try:
+            found = await self.admin.list_consumer_group_offsets(self._settings.app_id)
+        except NOT_YET:  # no group has ever been on this broker, or it has just started
+            return {}
+        return {place: noted.offset for place, noted in found.items()}
+
+
+async def wait_until_settled(
+    reader: LagReader, timeout: float | None = None, on_look: OnLook | None = None
+) -> float:
+    """Returns when nothing lags and has not for a while: since when (``time.monotonic()``).
+
+    WorkerError after ``timeout`` seconds. ``on_look`` gets the records left, at each look.
+    """
+    began = time.monotonic()
+    zero_since: float | None = None
+    while True:
+        lag = await reader.read()
+        left, now = sum(lag.values()), time.monotonic()
+        if left:
+            zero_since = None
+        elif zero_since is None:
+            zero_since = now
+        elif now - zero_since >= QUIET:
+            return zero_since
+        if on_look:
+            await on_look(left)
+        if timeout is not None and now - began > timeout:
+            raise _not_settled(lag, timeout)
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _not_settled(lag: dict[str, int], timeout: float) -> WorkerError:
+    behind = ", ".join(f"{topic} {count:,}" for topic, count in lag.items() if count)
+    what = f"still to be done: {behind}" if behind else "new work keeps coming"
+    return WorkerError(
+        f"not settled after {timeout:g} s; {what}. Is a `seatflow worker` running?", TEMPORARY
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    id: str
+    host: str
+    partitions: list[int]
+
+
+@dataclass(slots=True)
+class Status:
+    brokers: str
+    app_id: str
+    topic_prefix: str
+    workers: list[Member] = field(default_factory=list)
+    unowned: list[int] = field(default_factory=list)
+    lag: dict[str, int] = field(default_factory=dict)
+    seats: list[dict[str, Any]] = field(default_factory=list)
+    users_in_error: int = 0
+    users_by_error: dict[str, int] = field(default_factory=dict)
+    groups: int = 0
+    groups_in_error: list[dict[str, Any]] = field(default_factory=list)
+    groups_in_progress: list[str] = field(default_factory=list)
+    dead_letters: int = 0
+    last_dead_letter: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"lag_total": sum(self.lag.values())}
+
+
+async def read_status(settings: Settings) -> Status:
+    """Reads the compacted outputs whole; the users' own records, of which there may be millions,
+    are not needed."""
+    status = Status(settings.brokers, settings.app_id, settings.topic_prefix)
+
+    topics = ("errors", "group-status", "product-seats", "dead-letters")
+    async with LagReader(settings) as reader, Follower(settings, topics, ["dead-letters"]) as seen:
+        status.workers = await _workers(reader.admin, settings.app_id)
+        owned = {number for worker in status.workers for number in worker.partitions}
+        status.unowned = sorted({place.partition for place in reader.places} - owned)
+        status.lag = await reader.read()
+        await seen.catch_up()
+    _add_outputs(status, seen)
+    return status
+
+
+async def _workers(admin: Any, app_id: str) -> list[Member]:
+    try:
+        (response,) = await admin.describe_consumer_groups([app_id])
+    except NOT_YET:
+        return []
+    workers = []
+    for member, _, host, _, assignment in response.groups[0][5]:
+        dealt = ConsumerProtocolMemberAssignment.decode(assignment).assignment if assignment else []
+        numbers = {number for _, numbers in dealt for number in numbers}
+        workers.append(Member(member, host.lstrip("/"), sorted(numbers)))
+    return sorted(workers, key=lambda worker: (worker.partitions, worker.id))
+
+
+def _add_outputs(status: Status, seen: Follower) -> None:
+    groups = [group for _, group in sorted(seen.latest["group-status"].items())]
+    status.groups = len(groups)
+    status.groups_in_error = sorted(
+        (group for group in groups if group["membersWithErrors"]),
+        key=lambda group: -group["membersWithErrors"],
+    )
+    status.groups_in_progress = [
+        f"{group['tenant']}/{group['group']}"
+        for group in groups
+        if group["licenseProcessingState"] != "ProcessingComplete"
+    ]
+    status.seats = [
+        seats
+        for _, seats in sorted(
+            seen.latest["product-seats"].items(), key=lambda item: -item[1]["consumedUnits"]
+        )
+    ]
+    users: dict[str, set[str]] = {}
+    for error in seen.latest["errors"].values():
+        users.setdefault(error["error"], set()).add(f"{error['tenant']}/{error['user']}")
+    status.users_in_error = len(set().union(*users.values()))
+    status.users_by_error = {kind: len(users[kind]) for kind in sorted(users)}
+    letters = seen.log["dead-letters"]
+    status.dead_letters = len(letters)
+    if letters:
+        last = max(letters, key=lambda letter: letter.timestamp).headers
+        status.last_dead_letter = f"{last.get('dlq.topic')}: {last.get('dlq.reason')}"
+
+
+# --- on one screen -------------------------------------------------------------------------------
+
+
+def show(status: Status, console: Console) -> None:
+    heading = f"[bold]Seatflow[/] at {status.brokers}, group {status.app_id}"
+    if status.topic_prefix != "licensing.":
+        heading += f", topics {status.topic_prefix}*"
+    console.print(heading, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    facts.add_row("Workers", _workers_shown(status))
+    facts.add_row("Lag", _lag_shown(status.lag))
+    facts.add_row("Groups", _groups_shown(status))
+    by_error = ", ".join(f"{kind} {users:,}" for kind, users in status.users_by_error.items())
+    facts.add_row("Users in error", f"{status.users_in_error:,}" + (by_error and f": {by_error}"))
+    letters = f"{status.dead_letters:,}"
+    if status.last_dead_letter:
+        letters += f", the last one from {escape(status.last_dead_letter)}"
+    facts.add_row("Dead letters", letters)
+    console.print(facts, highlight=False)
+    if status.seats:
+        console.print(_seats_table(status.seats), highlight=False)
+    if status.groups_in_error:
+        console.print(_group_table(status.groups_in_error), highlight=False)
+
+
+def _workers_shown(status: Status) -> Any:
+    if not status.workers:
+        return "[red]none[/]: start one with `seatflow worker`"
+    lines = [
+        f"{worker.host} {worker.id[-12:]}: partitions "
+        + (" ".join(map(str, worker.partitions)) or "none")
+        for worker in status.workers
+    ]
+    if status.unowned:
+        lines.append(f"[red]nobody[/]: partitions {' '.join(map(str, status.unowned))}")
+    return Group(*lines)
+
+
+def _lag_shown(lag: dict[str, int]) -> str:
+    behind = {topic: count for topic, count in lag.items() if count}
+    if not behind:
+        return "[green]0[/] records: everything is done"
+    topics = ", ".join(f"{topic} {count:,}" for topic, count in behind.items())
+    return f"[yellow]{sum(behind.values()):,}[/] records: {topics}"
+
+
+def _groups_shown(status: Status) -> str:
+    text = f"{status.groups:,}, with errors {len(status.groups_in_error):,}"
+    if status.groups_in_progress:
+        names = ", ".join(status.groups_in_progress[:3])
+        more = ", …" if status.groups_in_progress[3:] else ""
+        text += f"; being processed {len(status.groups_in_progress):,}: {names}{more}"
+    return text
+
+
+def bar(used: int, units: int, width: int = BAR) -> Text:
+    """Seats used of those bought; red where nothing is left, bright where it is more than all."""
+    full = min(width, round(width * used / units)) if units else (width if used else 0)
+    style = "green" if used < units else "red" if used == units or not used else "bright_red"
+    return Text("█" * full, style).append("░" * (width - full), "dim")
+
+
+def _seats_table(seats: list[dict[str, Any]]) -> Table:
+    tenants = {one["tenant"] for one in seats}
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("Product", no_wrap=True)
+    table.add_column("Seats")
+    for title in ("used", "units", "waiting"):
+        table.add_column(title, justify="right")
+    for one in seats[:SHOWN]:
+        used, units = one["consumedUnits"], one["consumedUnits"] + one["availableUnits"]
+        name = one["skuPartNumber"] or one["skuId"]
+        table.add_row(
+            escape(f"{one['tenant']}/{name}" if len(tenants) > 1 else name),
+            bar(used, units),
+            f"{used:,}",
+            f"{units:,}",
+            f"{one['waitingUsers']:,}" if one["waitingUsers"] else "",
+        )
+    if seats[SHOWN:]:
+        table.caption = f"and {len(seats) - SHOWN:,} more"
+    return table
+
+
+def _group_table(groups: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("Groups with errors", no_wrap=True)
+    for title in ("members", "licensed", "in error"):
+        table.add_column(title, justify="right")
+    table.add_column("users by error")
+    for group in groups[:SHOWN]:
+        table.add_row(
+            escape(f"{group['tenant']}/{group['group']}"),
+            f"{group['members']:,}",
+            f"{group['membersLicensed']:,}",
+            f"{group['membersWithErrors']:,}",
+            ", ".join(f"{kind} {users:,}" for kind, users in group["errors"].items()),
+        )
+    if groups[SHOWN:]:
+        table.caption = f"and {len(groups) - SHOWN:,} more"
+    return table

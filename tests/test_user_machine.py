@@ -1,0 +1,167 @@
+"""What the user machine does beyond the scenarios: batches, queues, restores, wrong partitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.cluster import Cluster
+from engine.events import (
+    Delivered,
+    GroupLicensesChanged,
+    MembershipAdded,
+    MembershipRemoved,
+    ProductDefined,
+    SubscriptionUpdated,
+    UserDeleted,
+    UserLicensesChanged,
+    UserUpserted,
+)
+from engine.model import ServicePlan
+from engine.partition import Partition
+from engine.partitioner import partition_of
+
+T = "contoso"
+
+
+class Tenant:
+    """A small tenant on a cluster in memory, driven by plain verbs."""
+
+    def __init__(self, partitions: int = 3) -> None:
+        self.cluster = Cluster(partitions)
+        self.count = 0
+        for sku in ("base", "extra"):
+            plans = (ServicePlan(f"{sku}-plan", sku.upper(), prohibited_locations=("CN",)),)
+            self._send("catalog", sku, ProductDefined(self.id(), sku, sku.upper(), sku, plans))
+        self.settle()
+
+    def id(self) -> str:
+        self.count += 1
+        return f"e{self.count}"
+
+    def _send(self, topic: str, key: str, event: Any) -> None:
+        self.cluster.publish(topic, key, event, at=1_000 + self.count)
+
+    def user(self, event: Any) -> None:
+        self._send("user-changes", f"{T}/{event[2]}", event)
+
+    def upsert(self, user: str, **facts: Any) -> None:
+        self.user(UserUpserted(self.id(), T, user, **({"usage_location": "US"} | facts)))
+
+    def join(self, user: str, group: str) -> None:
+        self.user(MembershipAdded(self.id(), T, user, group))
+
+    def leave(self, user: str, group: str) -> None:
+        self.user(MembershipRemoved(self.id(), T, user, group))
+
+    def assign(self, user: str, *skus: str, remove: tuple[str, ...] = ()) -> None:
+        add = tuple((sku, ()) for sku in skus)
+        self.user(UserLicensesChanged(self.id(), T, user, add, remove))
+
+    def license(self, group: str, *skus: str) -> None:
+        add = tuple((sku, ()) for sku in skus)
+        self._send(
+            "group-changes", f"{T}/{group}", GroupLicensesChanged(self.id(), T, group, add, ())
+        )
+
+    def seats(self, sku: str, units: int) -> None:
+        event = SubscriptionUpdated(self.id(), T, sku, units, 0, 0, 0)
+        self._send("subscriptions", f"{T}/{sku}", event)
+
+    def settle(self) -> None:
+        self.cluster.settle()
+
+    def published(self, topic: str, key: str) -> list[Any]:
+        return [r.value for r in self.cluster.outputs if (r.topic, r.key) == (topic, key)]
+
+    def states(self, user: str) -> dict[str, str]:
+        value = self.published("user-licenses", f"{T}/{user}")[-1]
+        return {
+            f"{s['skuId']}/{s['assignedByGroup']}": f"{s['state']}/{s['error']}"
+            for s in value["licenseAssignmentStates"]
+        }
+
+
+def test_a_prohibited_location_after_the_join_in_one_batch_does_not_refuse_the_join() -> None:
+    """The states follow from the order of the events, not from where a batch ends."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 50)
+    tenant.license("g", "base")
+    tenant.settle()
+    tenant.upsert("b")
+    tenant.join("b", "g")
+    tenant.settle()  # leaves seats at hand
+    tenant.upsert("a")
+    tenant.join("a", "g")
+    tenant.upsert("a", usage_location="CN")
+    tenant.settle()
+    assert tenant.states("a") == {"base/g": "ActiveWithError/ProhibitedInUsageLocationViolation"}
+
+
+def test_events_after_a_deletion_that_waited_for_a_seat_are_not_lost() -> None:
+    tenant = Tenant()
+    tenant.seats("base", 5)
+    tenant.license("g", "base")
+    tenant.settle()
+    tenant.upsert("a")
+    tenant.assign("a", "base")  # asks for a seat: what follows waits
+    tenant.assign("a", "extra")
+    tenant.user(UserDeleted(tenant.id(), T, "a"))
+    tenant.upsert("a")
+    tenant.join("a", "g")
+    tenant.settle()
+    assert tenant.states("a") == {"base/g": "Active/None"}
+    results = [r["status"] for r in tenant.published("results", f"{T}/a")]
+    assert results == ["applied", "rejected"]
+
+
+def test_a_user_who_comes_back_goes_on_with_the_next_revision_and_only_when_licensed() -> None:
+    tenant = Tenant()
+    tenant.seats("base", 5)
+    tenant.settle()
+    tenant.license("g", "base")
+    tenant.upsert("a")
+    tenant.join("a", "g")
+    tenant.settle()
+    tenant.user(UserDeleted(tenant.id(), T, "a"))
+    tenant.settle()
+    tenant.upsert("a", usage_location="DE")
+    tenant.settle()
+    assert tenant.published("user-licenses", f"{T}/a")[-1] is None
+    tenant.join("a", "g")
+    tenant.settle()
+    assert tenant.published("user-licenses", f"{T}/a")[-1]["revision"] == 2
+
+
+def test_an_event_on_the_wrong_partition_is_not_applied_and_named() -> None:
+    key = f"{T}/a"
+    wrong = (partition_of(key, 4) + 1) % 4
+    machine = Partition(wrong, 4)
+    machine.start()
+    machine.handle("user-changes", [Delivered(UserUpserted("e1", T, "a"), 1, 77)])
+    assert machine.misplaced == [77]
+    assert not machine.take().rows
+
+
+@pytest.mark.parametrize("users", [1, 7])
+def test_a_restored_partition_is_as_it_was_and_says_nothing_new(users: int) -> None:
+    tenant = Tenant()
+    tenant.seats("base", 3)
+    tenant.seats("extra", 100)
+    tenant.license("g", "base", "extra")
+    for i in range(users):
+        tenant.upsert(f"u{i}", user_principal_name=f"u{i}@contoso.example")
+        tenant.join(f"u{i}", "g")
+    tenant.settle()
+    rows = [dict(log) for log in tenant.cluster.changelogs]
+    outputs = len(tenant.cluster.outputs)
+    for p in range(3):
+        tenant.cluster.restart(p)
+    tenant.settle()
+    assert len(tenant.cluster.outputs) == outputs
+    users_before = [{k: v for k, v in log.items() if k[0] == "users"} for log in rows]
+    users_after = [
+        {k: v for k, v in log.items() if k[0] == "users"} for log in tenant.cluster.changelogs
+    ]
+    assert users_after == users_before
