@@ -62,6 +62,7 @@ class Applier:
         if new.mail:
             user.give_address()
         if new is old and paths == old_paths and not got:
+            seating.join_lines(user)  # an attempt left them
             if user.more is not None and user.more.shown is not None:
                 self._publish(user, old, old_paths, at, cause)
             return
@@ -69,8 +70,7 @@ class Applier:
         since = publish.sinces(user, new, paths, at)
         user.outcome, user.paths, user.sinces = new, paths, since
         self._seats(user, old, got, seating)
-        for sku, place in seating.places(user):
-            seating.touch(user.book, sku).queue(place, user.id)
+        seating.join_lines(user)
         self._index(user, old_paths)
         self._numbers(user.book, old, old_paths, -1, at)
         self._numbers(user.book, new, paths, 1, at)

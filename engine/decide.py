@@ -109,7 +109,10 @@ class Decider:
         entries, converts = old.entries, NO_SLOTS
         if entries:
             entries, converts = self._placed(user, paths)
-        slots = user.groups if len(paths) == len(user.groups) else tuple(paths)
+        # Not by length: a group that the user left may stand in for one without licences.
+        slots = tuple(paths)
+        if slots == user.groups:
+            slots = user.groups  # one tuple for both, and for all who have it
         situation = Situation(
             entries,
             tuple(offers),

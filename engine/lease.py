@@ -73,7 +73,9 @@ class Lease:
             del self.asking[at]
 
     def queue(self, since: int, user: str) -> None:
-        insort(self.line, (since, user))
+        at = bisect_left(self.line, (since, user))
+        if self.line[at : at + 1] != [(since, user)]:
+            self.line.insert(at, (since, user))
 
     def leave(self, since: int, user: str) -> None:
         at = bisect_left(self.line, (since, user))

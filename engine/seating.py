@@ -20,12 +20,18 @@ class Seating:
     """Brings the seats for what :class:`Decider` decided, then lets ``conclude`` apply it."""
 
     def __init__(
-        self, configuration: Configuration, effects: Effects, decider: Decider, conclude: Conclude
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        decider: Decider,
+        conclude: Conclude,
+        changed: dict[User, None],
     ) -> None:
         self.configuration = configuration
         self.effects = effects
         self.decider = decider
         self.conclude = conclude
+        self.changed = changed  # users whose rows are to be written
         self.flying: dict[User, None] = {}
         self.touched: dict[tuple[str, str], None] = {}
         self.untold: dict[tuple[str, str], None] = {}
@@ -55,6 +61,7 @@ class Seating:
         attempt = user.attempt
         assert attempt is not None
         attempt.asking = ""
+        self.changed[user] = None
         while True:
             decision = self.decider.decide(user, attempt.denied)
             known = attempt.got | attempt.denied
@@ -84,8 +91,7 @@ class Seating:
         for sku in attempt.got:
             self.touch(user.book, sku).reserved -= 1
         self._end(user)
-        for sku, since in self.places(user):
-            self.touch(user.book, sku).queue(since, user.id)
+        self.join_lines(user)
         return attempt
 
     # -- the waiting line
@@ -99,6 +105,11 @@ class Seating:
                 since = user.since_of(i)
                 found[state.sku] = min(since, found.get(state.sku, since))
         return list(found.items())
+
+    def join_lines(self, user: User) -> None:
+        """To join again changes nothing."""
+        for sku, since in self.places(user):
+            self.touch(user.book, sku).queue(since, user.id)
 
     def leave_lines(self, user: User) -> None:
         for sku, since in self.places(user):
@@ -163,6 +174,7 @@ class Seating:
             attempt = user.attempt
             if attempt and lease.sku in attempt.got and attempt.asking < lease.sku:
                 if user.book.leases.get(lease.sku) is lease:
+                    self.changed[user] = None
                     attempt.got.discard(lease.sku)
                     lease.reserved -= 1
 

@@ -190,7 +190,7 @@ class User:
 
     def give_address(self) -> None:
         """R19: a mail-enabled user always has a primary address."""
-        if self.upn is None or self.given is not None:
+        if not self.upn or self.given is not None:
             return
         if not any(a.startswith("SMTP:") for a in self.addresses):
             self.given = f"SMTP:{self.upn}"

@@ -45,12 +45,14 @@ class UserMachine:
         self.effects = effects
         self.decider = Decider(configuration)
         self.applier = Applier(configuration, effects)
-        self.seating = Seating(configuration, effects, self.decider, self._conclude)
+        self.touched: dict[User, None] = {}
+        self.seating = Seating(
+            configuration, effects, self.decider, self._conclude, self.touched
+        )
         self.claims = Claims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
         self.due: dict[User, Due] = {}
         self.hungry: list[tuple[int, str, User, Due]] = []
-        self.touched: dict[User, None] = {}
         self.duplicates = 0
         self.ignored = 0
         self._apply: dict[type, Callable[[User, Any, int, int], None]] = {
@@ -116,9 +118,11 @@ class UserMachine:
         for message, _, _, _ in batch:
             assert isinstance(message, dict)
             user = self.configuration.book(message["tenant"]).users.get(message["user"])
-            if user is None or not self.claims.verdict(user, message):
+            if user is None:
                 continue
             self.touched[user] = None
+            if not self.claims.verdict(user, message):
+                continue
             assert user.more is not None
             due = user.more.due or (message["at"], message["causedBy"], False)
             user.more.due = None
@@ -318,13 +322,14 @@ class UserMachine:
         assert user.more is not None
         ready = [d for d in user.more.deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
         for change in ready:
-            user.more.deferred.remove(change)
+            more = user.extra()
+            more.deferred.remove(change)
             id, add, remove, at = change
             event = ev.UserLicensesChanged(id, user.book.id, user.id, tuples(add), tuples(remove))
             self.touched[user] = None
-            if user.more.queue or not self._step(user, event, at, 0):
-                user.more.queue.append(queued(event, at, 0))
-        if not user.more.deferred:
+            if more.queue or not self._step(user, event, at, 0):
+                more.queue.append(queued(event, at, 0))
+        if user.more is None or not user.more.deferred:
             self.applier.deferring.pop(user, None)
 
     # -- evaluation

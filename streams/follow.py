@@ -51,9 +51,9 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
         except errors.KafkaConnectionError:
             raise no_broker(settings) from None
         yield client
-    except (errors.KafkaConnectionError, errors.NodeNotReadyError, TimeoutError) as error:
+    except (errors.KafkaError, TimeoutError) as error:
         raise WorkerError(
-            f"the broker at {settings.brokers} does not answer any more: {error!r}", TEMPORARY
+            f"the broker at {settings.brokers} did not answer as it should: {error!r}", TEMPORARY
         ) from None
     finally:
         await close()

@@ -363,7 +363,7 @@ class Partition:
         self.progress += 1
         stats = self._owner.stats
         stats.add("transactions")
-        stats.counts["records_out"].update(transaction.counts)
+        stats.counts["records_out"].update(transaction.counts())
         stats.transaction_seconds.observe(time.monotonic() - self._committed_at)
         self._wake.set()
 

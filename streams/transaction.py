@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,7 +18,9 @@ from streams.topics import CHANGELOG, DEAD_LETTERS
 
 BATCH_BYTES = 1 << 20
 TRANSACTION_TIMEOUT_MS = 15_000
-NO_HEADERS: list[tuple[str, bytes]] = []  # shared, never changed
+
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []  # shared, never changed
 
 
 class DeadLetter(NamedTuple):
@@ -26,7 +28,7 @@ class DeadLetter(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers
 
 
 def dead_letter(record: Any, topic: str, reason: str) -> DeadLetter:
@@ -53,53 +55,71 @@ def new_producer(settings: Settings, partition: int) -> Any:
     )
 
 
+class Log:
+    """What a transaction writes to one topic partition, in batches."""
+
+    def __init__(self, topic: str, partition: int, new_batch: Callable[[], Any]) -> None:
+        self.topic, self.partition, self._new_batch = topic, partition, new_batch
+        self.batches: list[Any] = []
+        self.append = self.roll()
+
+    def roll(self) -> Callable[..., Any]:
+        """Begins a batch; the ``append`` of one that is full returns None."""
+        self.batches.append(self._new_batch())
+        self.append = self.batches[-1].append
+        return self.append
+
+    def add(self, timestamp: int, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
+        if self.append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+            # An empty batch takes its first record whatever its size.
+            self.roll()(timestamp=timestamp, key=key, value=value, headers=headers)
+
+
 class Transaction:
     """Everything of one transaction, encoded when it is made: the machine may go on at once."""
 
     def __init__(self, producer: Any, prefix: str, partition: int) -> None:
         self._producer, self._prefix, self._partition = producer, prefix, partition
         self._now = int(time.time() * 1000)
-        self._open: dict[tuple[str, int], Any] = {}
-        self._full: list[tuple[tuple[str, int], Any]] = []
-        self.counts: Counter[str] = Counter()
+        self._logs: dict[tuple[str, int], Log] = {}
 
     def add_effects(self, effects: Any) -> None:
         """``effects`` as the engine gives them: rows and records, values not yet encoded."""
-        here, dumps = self._partition, orjson.dumps
+        here, now, dumps = self._partition, self._now, orjson.dumps
+        log = self._log(CHANGELOG.name, here)
+        append = log.append
         for (table, key), row in effects.rows.items():
-            self._add(
-                CHANGELOG.name, here, row_key(table, key), None if row is None else dumps(row)
-            )
+            name, value = row_key(table, key), None if row is None else dumps(row)
+            if append(timestamp=now, key=name, value=value) is None:
+                append = log.roll()
+                append(timestamp=now, key=name, value=value)
+        logs = self._logs
         for topic, partition, key, value in effects.records:
+            place = (topic, here if partition is None else partition)
+            log = logs.get(place) or self._log(*place)
             if value is not None and type(value) is not bytes:
                 value = dumps(value)
-            self._add(topic, here if partition is None else partition, key.encode(), value)
+            log.add(now, key.encode(), value)
 
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
-            self._add(DEAD_LETTERS, self._partition, *letter)
+            self._log(DEAD_LETTERS, self._partition).add(self._now, *letter)
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
-        self._add(CHANGELOG.name, self._partition, APPLIED, orjson.dumps(applied))
+        self._log(CHANGELOG.name, self._partition).add(self._now, APPLIED, orjson.dumps(applied))
 
-    def _add(
-        self,
-        topic: str,
-        partition: int,
-        key: Any,
-        value: Any,
-        headers: list[tuple[str, bytes]] = NO_HEADERS,
-    ) -> None:
-        self.counts[topic] += 1
-        place = (topic, partition)
-        batch = self._open.get(place)
-        if batch is not None:
-            if batch.append(timestamp=self._now, key=key, value=value, headers=headers) is not None:
-                return
-            self._full.append((place, batch))
-        batch = self._open[place] = self._producer.create_batch()
-        # An empty batch takes its first record whatever its size.
-        batch.append(timestamp=self._now, key=key, value=value, headers=headers)
+    def _log(self, topic: str, partition: int) -> Log:
+        log = self._logs.get((topic, partition))
+        if log is None:
+            log = self._logs[topic, partition] = Log(topic, partition, self._producer.create_batch)
+        return log
+
+    def counts(self) -> Counter[str]:
+        """Records by topic."""
+        counts: Counter[str] = Counter()
+        for log in self._logs.values():
+            counts[log.topic] += sum(batch.record_count() for batch in log.batches)
+        return counts
 
     async def commit(self) -> None:
         """All or nothing. Any exception means that the outcome is not known: stop, and restore."""
@@ -107,8 +127,9 @@ class Transaction:
         producer = self._producer
         await producer.begin_transaction()
         sent = [
-            await producer.send_batch(batch, self._prefix + topic, partition=partition)
-            for (topic, partition), batch in (*self._full, *self._open.items())
+            await producer.send_batch(batch, self._prefix + log.topic, partition=log.partition)
+            for log in self._logs.values()
+            for batch in log.batches
         ]
         # A batch that failed does not fail aiokafka's commit: it must be asked.
         await asyncio.gather(*sent)

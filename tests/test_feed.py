@@ -233,8 +233,8 @@ def test_feeding_a_table_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         f"{HEADER}\nCaf\u00e9,SUITE,s1,EXCHANGE,{EXCHANGE},x\n\n,,,,,\n".encode("cp1252"),
         f'{HEADER}\n"Caf\u00e9",SUITE,s1,EXCHANGE,{EXCHANGE},"x, y"\n'.encode(),
         (
-            f"{HEADER.lower()},More\nCaf\u00e9,SUITE,s1,EXCHANGE,{EXCHANGE},x,y\n"
-            f"Caf\u00e9,SUITE,s1,EXCHANGE (old name),{EXCHANGE},x,y\n"
+            f"{HEADER.lower()},More\nCaf\u00e9,SUITE,s1,EXCHANGE (old name),{EXCHANGE},x,y\n"
+            f"Caf\u00e9,SUITE,s1,EXCHANGE,{EXCHANGE},x,y\n"
         ).encode(),
     ],
 )

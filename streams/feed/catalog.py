@@ -89,7 +89,8 @@ class CatalogFeed:
         product = products.setdefault(
             sku, _Product(line, get["stringid"] or sku, get["productdisplayname"])
         )
-        product.plans.setdefault(plan, get["serviceplanname"] or plan)
+        # A plan that is listed twice keeps its place, and the later name.
+        product.plans[plan] = get["serviceplanname"] or plan
 
     def _read(self) -> Iterator[FeedItem | FeedProblem]:
         yield from self._problems

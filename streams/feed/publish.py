@@ -123,7 +123,7 @@ def _good(
 def _print_items(items: Iterator[FeedItem], result: FeedResult, console: Console) -> None:
     for topic, key, value in items:
         line = f"{topic}\t{key.decode(errors='replace')}\t{value.decode(errors='replace')}"
-        console.out(line, highlight=False)
+        console.file.write(line + "\n")  # as it is: no wrapping, tabs kept
         result.events += 1
         result.topics[topic] += 1
 

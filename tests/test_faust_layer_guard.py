@@ -1,0 +1,94 @@
+"""Fails when the libraries under streams/faust_layer.py change what it leans on.
+
+Before a new version is let in: read the diff of what is named here, run the Kafka tests, then
+change ``VERSIONS``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer import fetcher, group_coordinator
+from aiokafka.producer import message_accumulator, sender
+from faust.app import base as app
+from faust.tables import recovery
+from faust.transport import conductor, consumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import ConsumerMessage
+from mode import threads
+
+from streams import faust_layer
+
+
+@pytest.mark.parametrize(("package", "pinned"), faust_layer.VERSIONS.items())
+def test_the_version_is_the_one_that_was_read(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+@pytest.mark.parametrize(("owner", "name"), faust_layer.PRIVATE)
+def test_the_name_is_there(owner: Any, name: str) -> None:
+    assert hasattr(owner, name), f"{owner.__name__}.{name} is gone"
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        # The fetcher runs the consumer's drain loop, and nothing else asks for records.
+        (consumer.Fetcher, "await consumer._drain_messages(self)"),
+        (consumer.ThreadDelegateConsumer, "self._thread = self._new_consumer_thread()"),
+        (consumer.Consumer, "can_resume_flow"),
+        (threads.ServiceThread, "self.thread_loop = thread_loop or asyncio.new_event_loop()"),
+        # The thread makes its consumer when it starts, in its own loop.
+        (driver.AIOKafkaConsumerThread.on_start, "self._create_consumer(loop=self.thread_loop)"),
+        (driver.AIOKafkaConsumerThread._create_consumer, "self._create_worker_consumer(transport)"),
+        (driver.ConsumerRebalanceListener, "await self._thread.on_partitions_assigned("),
+        # Rebalances: what is dropped on the way, and that Faust seeks with perform_seek only.
+        (app.App._on_partitions_revoked, "self.flow_control.clear"),
+        (recovery.Recovery._resume_streams, "consumer.perform_seek()"),
+        (recovery.Recovery._resume_streams, "consumer.resume_flow()"),
+        # The conductor hands on what the drain loop gives it, undecoded by the raw codec.
+        (conductor.Conductor, "return await callback(message)"),
+        # The transport and the boot strategy are ours to choose.
+        (app.App, "self.boot_strategy = self.BootStrategy(self)"),
+        (app.BootStrategy, "enable_kafka_producer"),
+        # aiokafka: a position is that of the records just taken, and is read without waiting.
+        (fetcher.FetchResult.getall, "self._update_position()"),
+        (AIOKafkaConsumer.position, "return tp_state.position"),
+        (fetcher.Fetcher.seek_to, "del self._records[tp]"),
+        (fetcher.Fetcher._get_actions_per_node, "elif tp_state.paused:"),
+        # aiokafka: callbacks' exceptions are swallowed, heartbeats wait for the second one.
+        (group_coordinator.GroupCoordinator._on_join_complete, "log.exception("),
+        (group_coordinator.GroupCoordinator.ensure_active_group, "self._start_heartbeat_task()"),
+        # aiokafka: an idempotent producer retries for ever, a commit does not ask its batches.
+        (sender.SendProduceReqHandler._can_retry, "return error.retriable"),
+        (sender.Sender._do_txn_commit, "flush_for_commit()"),
+        (sender.EndTxnHandler.handle_response, "raise ProducerFenced()"),
+        (message_accumulator.MessageAccumulator.add_batch, "return asyncio.shield(batch.future)"),
+        (AIOKafkaProducer.commit_transaction, "wait_for_transaction_end()"),
+    ],
+)
+def test_the_code_does_what_it_did(where: Any, what: str) -> None:
+    assert what in inspect.getsource(where)
+
+
+def test_a_message_has_the_fields_that_are_filled() -> None:
+    given = list(inspect.signature(ConsumerMessage.__init__).parameters)[1:]
+    assert given[:12] == [
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "timestamp_type",
+        "headers",
+        "key",
+        "value",
+        "checksum",
+        "serialized_key_size",
+        "serialized_value_size",
+        "tp",
+    ]
+    assert "generation_id" in given
