@@ -1,4 +1,4 @@
-"""Applies decisions: seats, counters and indexes follow the outcome, and what changed is published."""
+"""Applies decisions: seats, counters and indexes follow the outcome; what changed is published."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Numbers:
 
 
 class Applier:
-    """The one writer of a user's outcome. ``unreported``: groups whose numbers changed, with when."""
+    """The one writer of a user's outcome. ``unreported``: groups whose numbers changed, and when."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration

@@ -1,4 +1,4 @@
-"""What follows for one user, seats aside: facts become a signature, and the signature an outcome."""
+"""What follows for one user, seats aside: facts become a signature, the signature an outcome."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NOBODY: frozenset[str] = frozenset()
 class Decision(NamedTuple):
     """An outcome with the group ids of its slots.
 
-    ``wanted``: products, in skuId order, whose seats must be had or known to be denied before it can
-    be applied. ``rejection``: of the direct change under way, None if it goes through.
+    ``wanted``: products, in skuId order, whose seats must be had or known to be denied before it
+    can be applied. ``rejection``: of the direct change under way, None if it goes through.
     """
 
     outcome: Outcome
@@ -125,7 +125,7 @@ class Decider:
         return situation, slots
 
     def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
-        """The user's entries with the slots of now; what no group asks for gets a slot at the end."""
+        """The user's entries with the slots of now; what no group asks for comes at the end."""
         book = user.book
         old = user.outcome.entries
         slots: dict[int, int] = {0: 0}

@@ -1,4 +1,4 @@
-"""One English sentence per error, for an administrator. Details carry ids, sentences carry names."""
+"""One English sentence per error, for an administrator. Details carry ids, sentences names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fan-out: what a change of configuration means for many users, in slices (architecture, section 3).
+"""Fan-out: what a change of configuration means for many users, in slices.
 
 A job is a row with a cursor, so that a crash resumes; other events are handled between slices.
 """
@@ -111,7 +111,7 @@ class FanOut:
         return job.before if job else current
 
     def work(self, limit: int) -> bool:
-        """Evaluates up to ``limit`` users, the jobs taking turns; True while there is more to do."""
+        """Evaluates up to ``limit`` users, the jobs taking turns; True while there is more."""
         for job in list(self.jobs.values()):
             if not job.walked and limit > 0:
                 limit -= self._slice(job, limit)

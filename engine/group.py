@@ -1,8 +1,8 @@
 """The group machine: groups and their licences, and how far the partitions are with them.
 
-A change is checked (R20, R21), gets the next version, and goes as the group's whole configuration to
-every partition. The partitions report absolute numbers with the version they have done; the status
-is their sum, and complete when all have done the current version.
+A change is checked (R20, R21), gets the next version, and goes as the group's whole configuration
+to every partition. The partitions report absolute numbers with the version they have done; the
+status is their sum, and complete when all have done the current version.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Lease:
             del self.line[at]
 
     def heads(self, automatic: bool, limit: int) -> list[Place]:
-        """The longest waiting users, those in flight included; the line counts if automatic (R9)."""
+        """The longest waiting users, in flight or, if automatic (R9), in the line."""
         found = [(since, user) for since, user, _ in self.asking[:limit]]
         if automatic:
             found = sorted(found + self.line[:limit])[:limit]
@@ -114,7 +114,7 @@ class Lease:
         return len(self.asking) + (len(self.line) if automatic else 0)
 
     def figures(self, automatic: bool) -> tuple[int, ...]:
-        """What the product machine should know, besides requests: compared with what it was told."""
+        """What the product machine should know: compared with what it was told."""
         return (self.want(automatic), self.used, self.waiting)
 
     def request(self, automatic: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The facts of the rules, section 1, that are shared: products, tenants, groups, plan sets, entries.
+"""The facts of the rules, section 1, that are shared: products, tenants, groups, plan sets.
 
 Ids are strings. Everything here is frozen once made; a change makes a new object, so that identity
 can stand for equality in the memo of evaluations (architecture, section 3).
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 DIRECT = ""
-"""The path of a direct licence; sorts before every group id, as null does in the published lists."""
+"""The path of a direct licence; sorts before every group id, as null does when published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ServicePlan:
 
 
 class Product:
-    """One definition of a product. ``user_plans``: the plans that can be on a user (not Company)."""
+    """One definition of a product. ``user_plans``: plans that can be on a user (not Company)."""
 
     __slots__ = ("_sets", "id", "name", "part_number", "plans", "user_plans")
 
@@ -67,7 +67,7 @@ class Product:
 
 
 class PlanSet:
-    """The plans that one entry enables, of one definition of one product, with what rules ask of them.
+    """The plans that one entry enables, of one definition of a product, and what rules ask of them.
 
     Interned by its product: two entries with the same plans share one object. ``key`` names the
     content (product, enabled, disabled) and is the same in every process.

@@ -1,4 +1,4 @@
-"""One partition: the five machines over one configuration, one set of rows, one stream of effects."""
+"""One partition: five machines over one configuration, one set of rows, one stream of effects."""
 
 from __future__ import annotations
 

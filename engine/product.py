@@ -190,7 +190,7 @@ class Seats:
             self.awaited.discard(p)
 
     def grant(self, p: int) -> dict[str, Any]:
-        """The next grant for partition ``p``; a recall is only named to those who must answer it."""
+        """The next grant for partition ``p``; it names a recall only to those who must answer it."""
         part = self.parts[p]
         part.news += 1
         part.must_tell = False

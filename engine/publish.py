@@ -1,4 +1,4 @@
-"""What is published of a user: state, error records, audit. Bytes that users share are made once."""
+"""What is published of a user: state, error records, audit. Shared text is made once."""
 
 from __future__ import annotations
 

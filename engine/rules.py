@@ -126,8 +126,8 @@ class Situation(NamedTuple):
     """The facts of one evaluation: the signature by which outcomes are shared.
 
     ``asked``: offers of the user's groups in the order of R8, slot 1 first. ``converts``: slots
-    whose group is deleted under the policy ``convert`` (R13). ``location``: effective. ``duplicate``:
-    an address and its earlier owner (R18). ``denied``: products of which no seat can be had.
+    whose group is deleted under the policy ``convert`` (R13). ``location``: effective.
+    ``duplicate``: an address and its earlier owner (R18). ``denied``: products of which no seat can be had.
     ``held``: products whose seat the user has when the evaluation begins.
     """
 
@@ -141,7 +141,7 @@ class Situation(NamedTuple):
 
 
 def evaluate(products: Products, facts: Situation) -> Outcome:
-    """The outcome of ``facts``: removals, changed plans and admissions, until nothing changes (R9)."""
+    """Removals, changed plans and admissions, until nothing changes any more (R9)."""
     run = _Run(products, facts)
     run.follow_catalogue()
     while run.remove() | run.change_plans() | run.admit():
@@ -165,7 +165,7 @@ class Shelf:
     def check(
         self, plans: PlanSet, new: frozenset[str], end: set[str], others: Iterable[PlanSet]
     ) -> Reason | None:
-        """R7.1–R7.4 for the plans ``new`` of a product; ``others``: all plan sets of the end state."""
+        """R7.1–R7.4 for the plans ``new`` of a product; ``others``: plan sets of the end state."""
         return (
             self._location(plans, new)
             or self._conflict(plans, new, others)

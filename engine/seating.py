@@ -1,4 +1,4 @@
-"""Seats for users: leases, attempts in flight, the waiting line (architecture, section 4; R8, R23)."""
+"""Seats for users: leases, attempts in flight, the waiting line (R8, R23)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ QUEUEABLE = {
 
 
 class UserMachine:
-    """User changes, configuration, grants and verdicts in; states, errors, results, requests out."""
+    """User changes, configuration, grants, verdicts in; states, errors, results, requests out."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
