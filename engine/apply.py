@@ -9,6 +9,7 @@ from engine.configuration import Book, Configuration
 from engine.decide import Decision
 from engine.effects import Effects
 from engine.fanout import FanOut
+from engine.figures import Tally
 from engine.model import Offer, PlanSet
 from engine.rules import NOTHING, Outcome
 from engine.seating import Seating
@@ -44,8 +45,11 @@ class Applier:
         self.configuration = configuration
         self.effects = effects
         self.unreported: dict[tuple[str, str], int] = {}
+        self.vacated: list[tuple[str, str]] = []
         self.deferring: dict[User, None] = {}
         self.published = 0
+        self.in_error = Tally()  # users by kind of error
+        self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
         self._rows: list[tuple[str, Any]] = []
         self._plan_rows: dict[str, list[Any]] = {}
@@ -59,6 +63,8 @@ class Applier:
         new = decision.outcome
         paths = decision.paths[: new.slots - 1]
         seating.at, seating.cause = at, cause
+        if new.mail != old.mail:
+            user.keep_shown()
         if new.mail:
             user.give_address()
         if new is old and paths == old_paths and not got:
@@ -69,6 +75,7 @@ class Applier:
         seating.leave_lines(user)
         since = publish.sinces(user, new, paths, at)
         user.outcome, user.paths, user.sinces = new, paths, since
+        self._errors(old, new)
         self._seats(user, old, got, seating)
         seating.join_lines(user)
         self._index(user, old_paths)
@@ -90,6 +97,11 @@ class Applier:
             seating.touch(book, sku).waiting -= 1
         for sku in new.waiting:
             seating.touch(book, sku).waiting += 1
+
+    def _errors(self, old: Outcome, new: Outcome) -> None:
+        if old.errors != new.errors:
+            self.in_error.move(old.errors, new.errors)
+            self.with_errors += bool(new.errors) - bool(old.errors)
 
     def _publish(
         self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int, cause: str
@@ -123,6 +135,7 @@ class Applier:
             self.count_members(user, user.groups, -1, at)
         groups, user.groups, user.since = user.groups, (), ()
         user.outcome, user.paths, user.sinces = NOTHING, (), 0
+        self._errors(old, NOTHING)
         self._seats(user, old, set(), seating)
         self._index(user, (*old_paths, *groups))
         self._numbers(book, old, old_paths, -1, at)
@@ -152,6 +165,12 @@ class Applier:
         if user.known:
             self.count_members(user, (group,), -1, at)
 
+    def named(self, book: Book, group: str, at: int) -> None:
+        """A group that only a removal names is published, too (contract, section 3)."""
+        if group not in book.members and group not in book.groups:
+            self.unreported[book.id, group] = at
+            self.vacated.append((book.id, group))
+
     def count_members(self, user: User, groups: tuple[str, ...], sign: int, at: int) -> None:
         for group in groups:
             self._number(user.book, group, at).members += sign
@@ -165,8 +184,7 @@ class Applier:
         for group in old_paths:
             self._unindex(user, group)
 
-    @staticmethod
-    def _unindex(user: User, group: str) -> None:
+    def _unindex(self, user: User, group: str) -> None:
         if group in user.groups or group in user.paths:
             return
         members = user.book.members.get(group)
@@ -174,6 +192,7 @@ class Applier:
             members.pop(user.id, None)
             if not members:
                 del user.book.members[group]
+                self.vacated.append((user.book.id, group))
 
     def _number(self, book: Book, group: str, at: int) -> Numbers:
         numbers: Numbers | None = book.numbers.get(group)
@@ -192,25 +211,37 @@ class Applier:
     def report(self, fanout: FanOut) -> None:
         """Absolute numbers of the groups that changed, with the version that is done here."""
         for (tenant, id), at in self.unreported.items():
-            book = self.configuration.book(tenant)
-            numbers = book.numbers.get(id) or Numbers()
-            group = book.groups.get(id)
-            key = f"{tenant}/{id}"
-            message = {
-                "tenant": tenant,
-                "group": id,
-                "partition": self.configuration.number,
-                "version": fanout.version(tenant, id, group.version if group else 0),
-                "members": numbers.members,
-                "licensed": numbers.licensed,
-                "withErrors": numbers.with_errors,
-                "errors": {e: n for e, n in sorted(numbers.errors.items()) if n},
-                "at": at,
-            }
-            self.effects.emit(
-                "internal.group-reports", key, message, self.configuration.partition_of(key)
-            )
+            self._report(tenant, id, at, fanout)
         self.unreported.clear()
+
+    def report_vacated(self, fanout: FanOut) -> None:
+        """In the transaction that makes a group empty here: after a restart no row would tell of it."""
+        for tenant, id in self.vacated:
+            if id not in self.configuration.book(tenant).groups:
+                at = self.unreported.pop((tenant, id), None)
+                if at is not None:
+                    self._report(tenant, id, at, fanout)
+        self.vacated.clear()
+
+    def _report(self, tenant: str, id: str, at: int, fanout: FanOut) -> None:
+        book = self.configuration.book(tenant)
+        numbers = book.numbers.get(id) or Numbers()
+        group = book.groups.get(id)
+        key = f"{tenant}/{id}"
+        message = {
+            "tenant": tenant,
+            "group": id,
+            "partition": self.configuration.number,
+            "version": fanout.version(tenant, id, group.version if group else 0),
+            "members": numbers.members,
+            "licensed": numbers.licensed,
+            "withErrors": numbers.with_errors,
+            "errors": {e: n for e, n in sorted(numbers.errors.items()) if n},
+            "at": at,
+        }
+        self.effects.emit(
+            "internal.group-reports", key, message, self.configuration.partition_of(key)
+        )
 
     # -- rows
     def keep(self, user: User) -> None:
@@ -279,5 +310,6 @@ class Applier:
         if user.known:
             self.count_members(user, user.groups, 1, 0)
         self._numbers(book, user.outcome, user.paths, 1, 0)
+        self._errors(NOTHING, user.outcome)
         if user.more is not None and user.more.deferred:
             self.deferring[user] = None

@@ -21,6 +21,7 @@ from engine.events import (
     GroupUpserted,
 )
 from engine.explain import DEPENDENCY
+from engine.figures import Tally
 from engine.model import timestamp
 from engine.rules import Rejection, disabled_plans_exist
 
@@ -102,9 +103,12 @@ class GroupMachine:
         self.groups: dict[str, GroupState] = {}
         self.changed: set[str] = set()
         self.duplicates = 0
+        self.statuses = Tally()  # groups by their published state
+        self.with_errors = 0
 
     def load(self, key: str, row: list[Any]) -> None:
-        self.groups[key] = GroupState.load(key, row)
+        state = self.groups[key] = GroupState.load(key, row)
+        self._count({}, state.published or {})
 
     def _of(self, tenant: str, group: str) -> GroupState:
         key = f"{tenant}/{group}"
@@ -258,10 +262,16 @@ class GroupMachine:
             self._keep_promises(state)
             status = self._status(state)
             if status != state.published:
+                self._count(state.published or {}, status)
                 state.published = status
                 self.effects.emit("group-status", key, status | {"updatedAt": timestamp(state.at)})
             self.effects.rows[TABLE, key] = state.row()
         self.changed.clear()
+
+    def _count(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        was, now = old.get("licenseProcessingState"), new.get("licenseProcessingState")
+        self.statuses.move((was,) if was else (), (now,) if now else ())
+        self.with_errors += bool(new.get("membersWithErrors")) - bool(old.get("membersWithErrors"))
 
     def _keep_promises(self, state: GroupState) -> None:
         done = state.done(self.configuration.partitions)

@@ -12,6 +12,7 @@ from engine.catalogue import CatalogueMachine
 from engine.configuration import Configuration
 from engine.effects import Effects
 from engine.events import Delivered
+from engine.figures import Figures, figures
 from engine.group import GroupMachine
 from engine.partitioner import partition_of
 from engine.product import ProductMachine
@@ -130,5 +131,7 @@ class Partition:
             + self.groups.duplicates
             + self.products.duplicates
             + self.catalogue.duplicates,
-            "in_flight": len(users.seating.flying),
         }
+
+    def figures(self) -> Figures:
+        return figures(self)

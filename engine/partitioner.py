@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from struct import unpack_from
+import struct
 
 MASK = 0xFFFFFFFF
 M = 0x5BD1E995
 SEED = 0x9747B28C
+WORDS = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
 
 
 def murmur2(data: bytes) -> int:
     """The 32-bit murmur2 hash of Kafka's clients, unsigned."""
     length = len(data)
-    h = SEED ^ length
     words = length >> 2
-    for k in unpack_from(f"<{words}I", data):
+    unpack = WORDS[words] if words < len(WORDS) else struct.Struct(f"<{words}I").unpack_from
+    h = SEED ^ length
+    for k in unpack(data):
         k = k * M & MASK
-        k = (k ^ k >> 24) * M & MASK
-        h = h * M & MASK ^ k
-    tail = data[words << 2 :]
-    if tail:
-        h = (h ^ int.from_bytes(tail, "little")) * M & MASK
+        h = h * M & MASK ^ (k ^ k >> 24) * M & MASK
+    if rest := data[words << 2 :]:
+        h = (h ^ int.from_bytes(rest, "little")) * M & MASK
     h = (h ^ h >> 13) * M & MASK
     return h ^ h >> 15
 
 
-def partition_of(key: str, partitions: int) -> int:
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+def partition_of(key: str | bytes, partitions: int) -> int:
+    data = key if isinstance(key, bytes) else key.encode()
+    return (murmur2(data) & 0x7FFFFFFF) % partitions

@@ -104,11 +104,11 @@ class Seats:
     def settle(self, partitions: int) -> None:
         """Brings grants, recalls and denials in line with what is known. Idempotent."""
         self._hand_out(partitions)
-        if self.free < 0 and not self.scarce:
+        wanted = sum(part.want for part in self.parts.values())
+        if (wanted or self.free < 0) and not self.scarce:
             self._begin_recall()
         if self._unmet() and not self.awaited:
             self._deny_or_recall()
-        wanted = sum(part.want for part in self.parts.values())
         if self.scarce and not wanted and not self.awaited and self.free > 0:
             self.scarce = False
         for part in self.parts.values():

@@ -55,8 +55,8 @@ class Outcome:
     """
 
     __slots__ = (
-        "by_slot", "cache", "entries", "held", "mail", "need", "probe", "problems", "skus",
-        "slots", "states", "waiting",
+        "by_slot", "cache", "entries", "errors", "held", "mail", "need", "probe", "problems",
+        "skus", "slots", "states", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class Outcome:
         self.mail = any(e.plans.mail for e in entries)
         self.skus = self.held.union(p.sku for p in problems)
         self.states = self._states()
+        self.errors = tuple(sorted({s.reason.error for s in self.states if s.state != ACTIVE}))
         self.slots = 1 + max(len(asked), *(s.slot for s in self.states), 0)
         self.by_slot = tuple(self._numbers(slot, asked) for slot in range(1, self.slots))
         self.cache: object = None

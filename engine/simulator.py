@@ -97,7 +97,7 @@ def _reprocesses(s: Simulation, turn: int) -> list[Input]:
     found = []
     for i in {i.key: i for i in s.setting.inputs if i.topic in ("user-changes", "group-changes")}:
         tenant, name = i.split("/")
-        id = f"again{turn}"
+        id = f"again{turn}.{name}"
         if name.startswith("u"):
             found.append(Input("user-changes", i, ev.UserReprocess(id, tenant, name), at))
         else:

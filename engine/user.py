@@ -188,6 +188,11 @@ class User:
             mail = primary[5:]
         return self.location, mail, addresses
 
+    def keep_shown(self) -> None:
+        """Before attributes change: what is published of them, to tell whether that changes."""
+        if self.revision > 0 and (self.more is None or self.more.shown is None):
+            self.extra().shown = self.attributes()
+
     def give_address(self) -> None:
         """R19: a mail-enabled user always has a primary address."""
         if not self.upn or self.given is not None:

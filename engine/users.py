@@ -269,6 +269,7 @@ class UserMachine:
         ]:
             self._result(user, id, "rejected", not_found(user))
         self.applier.delete(user, at, event.id, self.seating)
+        self.fanout.settled(user)
 
     def _joined(self, user: User, event: ev.MembershipAdded, at: int, offset: int) -> None:
         if user.join(event.group, (at, offset)):
@@ -282,6 +283,7 @@ class UserMachine:
             self.applier.left(user, event.group, at)
             self._fact_changed(user, at, event.id)
         else:
+            self.applier.named(user.book, event.group, at)
             self._evaluate_later(user, at, event.id)
 
     def _ignored(self, user: User, event: ev.MembershipIgnored, at: int, offset: int) -> None:
@@ -413,6 +415,8 @@ class UserMachine:
         for user in self.touched:
             self.applier.keep(user)
         self.touched.clear()
+        if self.applier.vacated:
+            self.applier.report_vacated(self.fanout)
 
     # -- output
     def _result(self, user: User, id: str, status: str, why: Rejection | None = None) -> None:

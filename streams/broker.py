@@ -101,6 +101,7 @@ class Broker:
         self.log = log or self.data_dir / "broker.log"
         self.host = host
         self.heap = heap
+        self.cluster = ""  # the id that the brokers of one cluster share; a new one unless set
         self._say = progress
         self._chosen = port == 0
         self._port = port or free_port(host)
@@ -239,7 +240,8 @@ class Broker:
         if (self.data_dir / "kafka" / "meta.properties").exists():
             return
         # Kafka's form of a random id; its own tools take a leading dash for an option.
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        fresh = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        cluster = self.cluster or fresh
         arguments = ["format", "--ignore-formatted", "-t", cluster, "-c", str(properties)]
         # A short life: the quick compiler and the simple collector start sooner.
         command = [str(java), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]

@@ -15,6 +15,7 @@ POINTS = (
     "before-send",  # computed, the transaction is not begun
     "after-send",  # the records are in the log, the transaction is open
     "after-commit",  # committed, group offsets not noted
+    "seats-asked",  # committed, with a request for seats that nobody has answered yet
 )
 
 

@@ -1,105 +1,145 @@
-"""What a worker counts, on one screen, and its HTTP endpoint: /metrics and /healthz.
+"""All metrics on one screen, and the numbers that the delivery layer counts itself.
 
-The engine counts for itself (``machine.counters``, a dict of plain ints): those numbers are
-collected when somebody asks, as ``seatflow_engine_<name>_total``. No label carries a user's id.
+Names follow Prometheus: base units, ``_total`` for what only grows. No label carries a user or a
+group. ``streams/collector.py`` fills the gauges when somebody asks; ``docs/reference/metrics.md`` is
+made of this table by ``make docs``.
 """
 
 from __future__ import annotations
 
 import re
-import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
+LATENCY_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
+RESTORE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-from streams.exits import CONFIGURATION, WorkerError
 
-# name without seatflow_, what it counts, label; `_total` is added
-COUNTERS = (
-    ("events", "input events applied, by the engine's name of their type", "type"),
-    ("records_in", "records read and applied, inputs and internal ones", "topic"),
-    ("records_out", "records written and committed", "topic"),
-    ("dead_letters", "input records that could not be read", "topic"),
-    ("transactions", "transactions committed", None),
-    ("partitions_fenced", "partitions taken over: earlier owners are fenced", None),
-    ("restored_rows", "rows read back when partitions were taken over", None),
-    ("rebalances", "assignments of the group seen", None),
-    ("gaps", "batches that did not fit on and were read again", None),
-    ("expired", "input records that retention deleted before they were read", "topic"),
+class Metric(NamedTuple):
+    """``name`` is without ``seatflow_``; a counter's is without ``_total``, too."""
+
+    name: str
+    kind: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        return f"seatflow_{self.name}" + ("_total" if self.kind == COUNTER else "")
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, COUNTER, meaning, labels)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, GAUGE, meaning, labels)
+
+
+def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(name, HISTOGRAM, meaning, (), buckets)
+
+
+# Counted by the delivery layer.
+LAYER = (
+    _counter("events", "input events given to the rules", "type"),
+    _counter("dead_letters", "input records that could not be read", "topic", "reason"),
+    _counter("records_in", "records read and applied, inputs and internal ones", "topic"),
+    _counter("records_out", "records written and committed", "topic"),
+    _counter("expired_records", "input that retention deleted before it was read", "topic"),
+    _counter("partitions_fenced", "partitions taken over; open transactions of others are aborted"),
+    _counter("restored_rows", "rows of the partitions that were taken over"),
+    _counter("rebalances", "assignments of the group that this worker saw"),
+    _counter("gaps", "batches that did not fit on and were read again"),
+    _histogram("transaction_seconds", "from the first record sent to committed", COMMIT_SECONDS),
+    _histogram("latency_seconds", "from an input record's timestamp to committed", LATENCY_SECONDS),
+    _histogram("restore_seconds", "from taking over a partition to running it", RESTORE_SECONDS),
 )
-GAUGES = (
-    ("partitions_owned", "partitions that this worker runs", None),
-    ("partitions_opening", "partitions being fenced and restored", None),
-    ("queue_records", "records fetched and not applied yet", "topic"),
-    ("lag_records", "committed records not applied yet", "topic"),
-    ("lag_seconds", "age of the oldest record that is fetched and not applied", "topic"),
-    ("restore_seconds", "the longest that taking over a partition took", None),
+# Counted by the engine, since a partition was opened here.
+ENGINE = (
+    _counter("evaluations", "evaluations of a user by the rules"),
+    _counter("memo_hits", "evaluations answered by an earlier one of a user alike"),
+    _counter("published", "revisions of users published"),
+    _counter("duplicates", "events sent again and skipped"),
+    _counter("ignored_memberships", "memberships of what is no user, say a device"),
 )
-TRANSACTION_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
+# Of this moment: the worker's.
+WORKER = (
+    _gauge("partitions", "partitions of every topic, as SEATFLOW_PARTITIONS says"),
+    _gauge("partitions_owned", "partitions that this worker runs"),
+    _gauge("partitions_opening", "partitions being fenced and restored"),
+    _gauge("queue_records", "records fetched and not applied yet", "topic"),
+    _gauge("lag_records", "committed records not applied yet, of partitions that run", "topic"),
+    _gauge("lag_seconds", "age of the oldest record not applied yet, likewise", "topic"),
+    _gauge("build_info", "always 1", "version"),
+)
+# Of this moment: what the partitions that this worker runs have in their state.
+STATE = (
+    _gauge("users", "users in memory, those of whom only a membership is known included"),
+    _gauge("users_in_error", "users with this error open, by whatever path", "error"),
+    _gauge("users_with_errors", "users with any error open"),
+    _gauge("seat_requests_in_flight", "users whose outcome waits for an answer about a seat"),
+    _gauge("groups", "groups by their processing state", "state"),
+    _gauge("groups_with_errors", "groups with members in error"),
+    _gauge("seats_units", "units that give seats: enabled and warning", "tenant", "sku"),
+    _gauge("seats_used", "users who have a seat", "tenant", "sku"),
+    _gauge("seats_available", "units less used; below 0 where units were lowered", "tenant", "sku"),
+    _gauge("users_waiting", "users who were denied a seat", "tenant", "sku"),
+    _gauge("seats_held", "users who have a seat, of all products, as their partitions count"),
+    _gauge("users_denied", "users who were denied a seat, likewise"),
+    _gauge("seats_oversold", "seats used beyond what is leased to the partition: must be 0"),
+    _gauge("product_info", "always 1; joins the part number to sku", "sku", "part_number"),
+)
+METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
+
+
+class Buckets:
+    """A histogram: how many values are at most each bound; not cumulative."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add_ages(self, now: int, timestamps: list[int]) -> None:
+        """The ages in seconds of many timestamps in milliseconds, which are nearly sorted."""
+        timestamps.sort()
+        left, counts = len(timestamps), self.counts
+        for i, bound in enumerate(self.bounds):
+            old = bisect_left(timestamps, now - bound * 1000, 0, left)
+            counts[i] += left - old
+            left = old
+            if not left:
+                break
+        counts[-1] += left
+        # Below 0 only where a sender's clock is ahead.
+        self.sum += max(0, now * len(timestamps) - sum(timestamps)) / 1000
 
 
 class Stats:
     """The layer's own numbers; partitions and the worker add to them on the main loop."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.counts: dict[str, Counter[Any]] = {name: Counter() for name, _, _ in COUNTERS}
+        counters = [metric.name for metric in LAYER if metric.kind == COUNTER]
+        self.counts: dict[str, Counter[Any]] = {name: Counter() for name in counters}
         self.engine: Counter[str] = Counter()  # of machines that are closed
-        self.restore_seconds = 0.0
-        self.transaction_seconds = Histogram(
-            "seatflow_transaction_seconds",
-            "from the first record sent to committed",
-            registry=self.registry,
-            buckets=TRANSACTION_SECONDS,
-        )
+        histograms = {m.name: Buckets(m.buckets) for m in LAYER if m.kind == HISTOGRAM}
+        self.histograms = histograms
+        self.transaction = histograms["transaction_seconds"]
+        self.latency = histograms["latency_seconds"]
+        self.restore = histograms["restore_seconds"]
 
     def add(self, name: str, label: Any = None, count: int = 1) -> None:
         self.counts[name][label] += count
-
-
-class Collector:
-    """The numbers as Prometheus families, when asked for; runs in the thread of the endpoint."""
-
-    def __init__(self, stats: Stats, worker: Any) -> None:
-        self._stats, self._worker = stats, worker
-
-    def collect(self) -> Iterator[Any]:
-        for name, meaning, label in COUNTERS:
-            yield _family(CounterMetricFamily, name, meaning, label, self._stats.counts[name])
-        gauges = self._gauges()
-        for name, meaning, label in GAUGES:
-            yield _family(GaugeMetricFamily, name, meaning, label, gauges[name])
-        engine = Counter(self._stats.engine)
-        for partition in list(self._worker.partitions.values()):
-            engine.update(engine_counters(partition.machine))
-        for name, value in sorted(engine.items()):
-            meaning = f"the engine's {name.replace('_', ' ')}"
-            yield _family(CounterMetricFamily, f"engine_{name}", meaning, None, {None: value})
-
-    def _gauges(self) -> dict[str, dict[Any, float]]:
-        partitions = list(self._worker.partitions.values())
-        queued: Counter[str] = Counter()
-        age: dict[str, float] = {}
-        now = time.time()
-        for partition in partitions:
-            for topic, count, oldest in partition.queues():
-                queued[topic] += count
-                age[topic] = max(age.get(topic, 0.0), now - oldest if count else 0.0)
-        running = sum(partition.running for partition in partitions)
-        return {
-            "partitions_owned": {None: running},
-            "partitions_opening": {None: len(partitions) - running},
-            "queue_records": dict(queued),
-            "lag_records": dict(self._worker.lag),
-            "lag_seconds": dict(age),
-            "restore_seconds": {None: self._stats.restore_seconds},
-        }
 
 
 def engine_counters(machine: Any) -> dict[str, int]:
@@ -107,56 +147,6 @@ def engine_counters(machine: Any) -> dict[str, int]:
     return dict(getattr(machine, "counters", None) or {})
 
 
-def _family(
-    kind: Callable[..., Any],
-    name: str,
-    meaning: str,
-    label: str | None,
-    values: Mapping[Any, float],
-) -> Any:
-    family = kind(f"seatflow_{name}", meaning, labels=[label] if label else [])
-    for key, value in list(values.items()):
-        shown = _snake(key.__name__) if isinstance(key, type) else str(key)
-        family.add_metric([shown] if label else [], value)
-    return family
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def serve(registry: CollectorRegistry, port: int, healthy: Callable[[], Iterable[str]]) -> int:
-    """Serves in a thread of its own and returns the port. ``healthy`` gives what is wrong."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-            elif path == "/healthz":
-                wrong = list(healthy())
-                text = "\n".join(wrong or ["ok"]) + "\n"
-                self._answer(503 if wrong else 200, "text/plain; charset=utf-8", text.encode())
-            else:
-                self._answer(404, "text/plain; charset=utf-8", b"/metrics and /healthz\n")
-
-        def _answer(self, status: int, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    try:
-        server = ThreadingHTTPServer(("", port), Handler)
-    except OSError as error:
-        raise WorkerError(
-            f"SEATFLOW_METRICS_PORT is {port}: cannot listen there ({error.strerror})",
-            CONFIGURATION,
-        ) from None
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return int(server.server_address[1])
+def event_type(event: type) -> str:
+    """``UserUpserted`` is counted as ``user_upserted``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()

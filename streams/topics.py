@@ -70,6 +70,7 @@ OUTPUTS = (
 )
 CHANGELOG = Topic("changelog", "compact", _COMPACTED)
 DEAD_LETTERS = "dead-letters"
+SEAT_REQUESTS = "internal.seat-requests"
 
 TOPICS = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
 INPUT_NAMES = tuple(topic.name for topic in INPUTS)

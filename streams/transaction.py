@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from streams import faults
 from streams.changelog import APPLIED, row_key
 from streams.settings import Settings, client_options
-from streams.topics import CHANGELOG, DEAD_LETTERS
+from streams.topics import CHANGELOG, DEAD_LETTERS, SEAT_REQUESTS
 
 BATCH_BYTES = 1 << 20
 TRANSACTION_TIMEOUT_MS = 15_000
@@ -136,3 +136,5 @@ class Transaction:
         faults.hit("after-send")
         await producer.commit_transaction()
         faults.hit("after-commit")
+        if any(topic == SEAT_REQUESTS for topic, _ in self._logs):
+            faults.hit("seats-asked")

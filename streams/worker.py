@@ -328,5 +328,6 @@ class Worker:
 
 OTHER_OWNER = (
     "another worker owns the partition now: this one was silent longer than"
-    " SEATFLOW_SESSION_TIMEOUT, or a second one has the same SEATFLOW_WORKER_ID"
+    " SEATFLOW_SESSION_TIMEOUT, or a second one has the same SEATFLOW_WORKER_ID (or the broker was"
+    " away longer than the 15 s that a transaction may last)"
 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from engine.cluster import Cluster, Output
 from engine.partition import Partition
+from engine.partitioner import partition_of
 
 Place = tuple[str, str]
 """Table and key of a row."""
@@ -27,13 +28,22 @@ class Transaction(NamedTuple):
 
 
 class Broker(Cluster):
-    """Logs outlive every worker. A partition's changelog keeps the last row of each place."""
+    """Logs outlive every worker. A partition's changelog keeps the last row of each place.
+
+    ``journal``: input events and output documents in the order of their becoming visible, as
+    (topic, partition, key, value).
+    """
 
     def __init__(self, partitions: int) -> None:
         super().__init__(partitions)
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
         self.fenced = 0
+        self.journal: list[tuple[str, int, str, Any]] = []
+
+    def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
+        super().publish(topic, key, event, at, source)
+        self.journal.append((topic, partition_of(key, self.partitions), key, event))
 
     def fence(self, p: int) -> int:
         """A new transactional producer for the partition; the earlier ones cannot commit any more."""
@@ -69,6 +79,7 @@ class Broker(Cluster):
                 self._append(topic, p, value, value["at"])
             else:
                 self.outputs.append(Output(topic, p, key, value))
+                self.journal.append((topic, p, key, value))
         return self.outputs[first:]
 
     def repeat(self, topic: str, p: int, offset: int) -> None:

@@ -1,9 +1,11 @@
-"""`seatflow bench`: how fast it is, always beside the limit of the same machine at the same time."""
+"""`seatflow bench`: how fast it is, beside the limit of the same machine at the same time."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,16 @@ from streams.bench.report import Result, print_table, write_json, write_plot
 from streams.bench.show import Show
 from streams.bench.stand import BenchError, Stand, a_broker
 
-NAMES = ("onboarding",)
+NAMES = (
+    "onboarding",
+    "contention",
+    "fanout",
+    "restore",
+    "latency",
+    "memory",
+    "growth",
+    "engine",
+)
 
 
 def run(
@@ -36,6 +47,8 @@ def run(
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         console.print("--plot needs matplotlib: pip install 'seatflow[dev]'")
         return 2
+    # aiokafka tells of retries that then succeed.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         results = asyncio.run(_run(wanted, brokers, quick, console))
     except BenchError as error:
@@ -55,10 +68,14 @@ async def _run(
     show = Show(console)
     results = []
     with show.progress:
-        async with a_broker(brokers, show) as (bootstrap, directory):
+        async with a_broker(brokers, show, [n for n in names if n != "engine"]) as (where, logs):
             for name in names:
                 show.bench(name)
                 bench = importlib.import_module(f"streams.bench.{name}")
-                async with Stand(bootstrap, name, directory, show, quick) as stand:
+                stand = Stand(where, name, logs, show, quick)
+                if name == "engine":
+                    results.append(await bench.run(stand))
+                    continue
+                async with stand:
                     results.append(await bench.run(stand))
     return results

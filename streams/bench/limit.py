@@ -46,7 +46,9 @@ async def measure_limit(stand: Stand, events: int) -> Limit:
     stand.show.step("the limit: the bare pipeline", None)
     names = [stand.topic("limit-rows"), stand.topic("limit-states")]
     config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG.config.items()}}
-    await stand.admin.create_topics([NewTopic(n, PARTITIONS, 1, topic_configs=config) for n in names])
+    await stand.admin.create_topics(
+        [NewTopic(n, PARTITIONS, 1, topic_configs=config) for n in names]
+    )
     command = [sys.executable, "-m", "streams.bench.limit", stand.settings.brokers]
     command += [stand.topic("user-changes"), *names, str(PARTITIONS), str(events)]
     process = await asyncio.create_subprocess_exec(
@@ -78,8 +80,7 @@ class _Lane:
     async def start(self) -> None:
         await self._producer.start()
         for topic, _ in self._topics:
-            while not await self._producer.partitions_for(topic):
-                await asyncio.sleep(0.1)
+            await self._producer.partitions_for(topic)
 
     async def run(self) -> None:
         while records := await self.queue.get():
@@ -110,7 +111,9 @@ async def _pipeline(brokers: str, topics: list[str], partitions: int, events: in
     await asyncio.gather(*(lane.start() for lane in lanes))
     tps = [TopicPartition(source, number) for number in range(partitions)]
     reader: Any = AIOKafkaConsumer(
-        bootstrap_servers=brokers, isolation_level="read_committed", max_partition_fetch_bytes=1 << 20
+        bootstrap_servers=brokers,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=1 << 20,
     )
     await reader.start()
     reader.assign(tps)

@@ -14,14 +14,23 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.bench.limit import measure_limit
+from streams.bench.limit import Limit, measure_limit
 from streams.bench.report import Result
 from streams.bench.stand import PARTITIONS, BenchError, Stand, WorkerProcess
 from streams.catalogue import product
-from streams.workload import PRODUCTS, bench_configuration, bench_demand, bench_onboarding
+from streams.workload import (
+    PRODUCTS,
+    TENANT,
+    TIME,
+    Record,
+    bench_configuration,
+    bench_demand,
+    bench_onboarding,
+)
 
 USERS, QUICK_USERS = 200_000, 3_000
 GROUPS = 500
+SPARE = 110  # per cent of the seats that are needed
 EVENTS_PER_USER = 3
 
 
@@ -29,11 +38,15 @@ class Run(NamedTuple):
     """What one onboarding took. ``worker`` still runs."""
 
     worker: WorkerProcess
-    events: int
+    users: int
     seconds: float
     cpu: float
     rss_before: int
     rss_after: int
+
+    @property
+    def events(self) -> int:
+        return self.users * EVENTS_PER_USER
 
     @property
     def events_per_second(self) -> float:
@@ -42,23 +55,43 @@ class Run(NamedTuple):
 
 async def run(stand: Stand) -> Result:
     users = QUICK_USERS if stand.quick else USERS
-    await prepare(stand, bench_demand(users, GROUPS), users)
+    demand = bench_demand(users, GROUPS)
+    # Seats enough, and some spare, as in a tenant that is well run.
+    await prepare(stand, {name: n * SPARE // 100 for name, n in demand.items()}, users)
+    done, limit = await beside_the_limit(stand, users)
+    check_licences(await licences(stand), demand, users)
+    return figures(stand, done, limit, "100,000 events/s, 0.55 of the limit", 0.55, 100_000)
+
+
+async def beside_the_limit(stand: Stand, users: int) -> tuple[Run, list[Limit]]:
+    """The onboarding between two runs of the bare pipeline; the worker is stopped after it."""
     before = await measure_limit(stand, users * EVENTS_PER_USER)
     done = await onboard(stand, users)
     done.worker.stop()
-    after = await measure_limit(stand, users * EVENTS_PER_USER)
-    await _check_all_served(stand, users)
-    limit = (before.events_per_second + after.events_per_second) / 2
+    return done, [before, await measure_limit(stand, users * EVENTS_PER_USER)]
+
+
+def figures(
+    stand: Stand, done: Run, limits: list[Limit], goal: str, share: float, least: float = 0.0
+) -> Result:
+    """``share``: the least part of the limit; ``least``: the least rate."""
+    rates = [limit.events_per_second for limit in limits]
+    limit, rate, users = sum(rates) / len(rates), done.events_per_second, done.users
+    cpu = [limit.cpu_seconds / done.events * 1e6 for limit in limits]
     return Result(
         stand.name,
-        f"{users:,} users, {done.events:,} events, 8 partitions, 1 worker",
-        events_per_second=done.events_per_second,
+        f"{users:,} users, {done.events:,} events, {PARTITIONS} partitions, 1 worker",
+        events_per_second=rate,
         limit_events_per_second=limit,
         rss_bytes_per_user=(done.rss_after - done.rss_before) / users,
-        goal="100,000 events/s, 0.55 of the limit",
-        reached=done.events_per_second >= 100_000 and done.events_per_second >= 0.55 * limit,
-        details={"seconds": done.seconds, "worker_cpu_seconds": done.cpu}
-        | {"limit_runs": [before.events_per_second, after.events_per_second]},
+        goal=goal,
+        reached=rate >= least and rate >= share * limit,
+        details={
+            "seconds": done.seconds,
+            "limit_runs_events_per_second": rates,
+            "worker_cpu_microseconds_per_event": done.cpu / done.events * 1e6,
+            "limit_cpu_microseconds_per_event": sum(cpu) / len(cpu),
+        },
     )
 
 
@@ -72,6 +105,19 @@ async def prepare(stand: Stand, units: Mapping[str, int], users: int) -> None:
     await stand.publish(bench_onboarding(users, GROUPS), "users' events", events)
 
 
+def license_group(group: str, name: str) -> Record:
+    """The event that licenses one product, by its short name, to a group."""
+    body = {
+        "type": "licenses.changed",
+        "id": f"license-{group}",
+        "time": TIME,
+        "tenant": TENANT,
+        "group": group,
+        "addLicenses": [{"skuId": product(name)["skuId"]}],
+    }
+    return "group-changes", f"{TENANT}/{group}".encode(), orjson.dumps(body)
+
+
 async def onboard(stand: Stand, users: int) -> Run:
     """A worker starts, and handles what is in the topic."""
     worker = stand.start_worker()
@@ -80,7 +126,7 @@ async def onboard(stand: Stand, users: int) -> Run:
     growth = await stand.settled(worker, "onboarding", users)
     return Run(
         worker,
-        users * EVENTS_PER_USER,
+        users,
         growth[-1][0] - started,
         worker.cpu() - cpu,
         rss,
@@ -88,21 +134,26 @@ async def onboard(stand: Stand, users: int) -> Run:
     )
 
 
-async def _check_all_served(stand: Stand, users: int) -> None:
-    """Outside of the clock: every user has what its groups license."""
-    latest: dict[bytes, bytes] = {}
+async def licences(stand: Stand) -> dict[bytes, set[str]]:
+    """What each published user holds, by the short names of the products."""
+    latest: dict[bytes, bytes | None] = {}
     async for record in stand.read("user-licenses"):
         latest[record.key] = record.value
-    held: Counter[str] = Counter()
-    for value in latest.values():
-        held.update(each["skuId"] for each in orjson.loads(value)["assignedLicenses"])
     names = {product(name)["skuId"]: name for name in PRODUCTS}
-    found = {names[sku]: count for sku, count in held.items()}
-    wanted = dict(bench_demand(users, GROUPS))
-    if len(latest) != users or found != wanted:
+    return {
+        key: {names[each["skuId"]] for each in orjson.loads(value)["assignedLicenses"]}
+        for key, value in latest.items()
+        if value is not None
+    }
+
+
+def check_licences(held: dict[bytes, set[str]], wanted: Mapping[str, int], users: int) -> None:
+    """Outside of the clock: every user is published, and as many hold each product as should."""
+    found: Counter[str] = Counter()
+    for names in held.values():
+        found.update(names)
+    if len(held) != users or found != Counter(wanted):
         raise BenchError(
-            f"{len(latest)} of {users} users are published, with {found} licences of {wanted}"
+            f"{len(held)} of {users} users are published, with {dict(found)} licences; there should"
+            f" be {dict(wanted)}"
         )
-
-
-__all__ = ["GROUPS", "PARTITIONS", "Run", "onboard", "prepare", "run"]

@@ -77,11 +77,9 @@ def machine() -> dict[str, Any]:
 def print_table(results: Sequence[Result], console: Console, quick: bool) -> None:
     title = "Quick run: sizes too small to be compared" if quick else None
     table = Table(title=title, title_justify="left")
-    for name in ("bench", "rate", "limit", "ratio", "latency p50 / p95 / p99", "bytes/user"):
+    for name in ("bench", "rate", "limit", "ratio", "p50 / p95 / p99", "bytes/user"):
         table.add_column(name, justify="left" if name == "bench" else "right", no_wrap=True)
-    table.add_column("goal")
     for result in results:
-        mark = {True: " [green]yes[/]", False: " [red]no[/]", None: ""}[result.reached]
         table.add_row(
             result.name,
             _number(result.events_per_second, f" {result.unit}"),
@@ -89,11 +87,12 @@ def print_table(results: Sequence[Result], console: Console, quick: bool) -> Non
             "" if result.ratio is None else f"{result.ratio:.2f}",
             _latency(result.percentiles),
             _number(result.rss_bytes_per_user, ""),
-            result.goal + ("" if quick else mark),
         )
     console.print(table)
     for result in results:
-        console.print(f"[bold]{result.name}[/bold]: {result.work}", highlight=False)
+        mark = {True: "[green]reached[/]", False: "[red]not reached[/]", None: ""}[result.reached]
+        goal = f"Goal: {result.goal}. {'' if quick else mark}"
+        console.print(f"[bold]{result.name}[/bold]: {result.work}. {goal}", highlight=False)
 
 
 def _number(value: float | None, unit: str) -> str:
@@ -136,7 +135,9 @@ def write_plot(results: Sequence[Result], path: Path) -> None:
 
 def _draw_rates(axis: Any, rates: Sequence[Result]) -> None:
     names = [f"{r.name} ({r.unit})" for r in rates]
-    axis.barh(names, [r.limit_events_per_second or 0 for r in rates], color="#d9d9d9", label="limit")
+    axis.barh(
+        names, [r.limit_events_per_second or 0 for r in rates], color="#d9d9d9", label="limit"
+    )
     axis.barh(names, [r.events_per_second or 0 for r in rates], height=0.45, label="measured")
     for at, result in enumerate(rates):
         share = "" if result.ratio is None else f"  {result.ratio:.2f} of the limit"
@@ -150,7 +151,9 @@ def _draw_rates(axis: Any, rates: Sequence[Result]) -> None:
 def _draw_waits(axis: Any, waits: Sequence[Result]) -> None:
     for result in waits:
         assert result.percentiles is not None
-        axis.plot(list(result.percentiles), list(result.percentiles.values()), "o-", label=result.name)
+        axis.plot(
+            list(result.percentiles), list(result.percentiles.values()), "o-", label=result.name
+        )
     axis.set_title("From the record to the published state")
     axis.set_ylabel("milliseconds")
     axis.set_ylim(bottom=0)

@@ -23,6 +23,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from streams.bench.show import Show
@@ -50,7 +51,7 @@ class BenchError(Exception):
 class WorkerProcess:
     """A worker and its log, one JSON object a line."""
 
-    def __init__(self, settings: Settings, directory: Path, profile: list[str] | None = None) -> None:
+    def __init__(self, settings: Settings, directory: Path) -> None:
         self.log = directory / f"worker-{uuid.uuid4().hex[:8]}.log"
         env = os.environ | {
             "SEATFLOW_BROKERS": settings.brokers,
@@ -134,15 +135,16 @@ class Stand:
         self.name, self.show, self.quick = name, show, quick
         self._directory = directory
         self._workers: list[WorkerProcess] = []
-        self.admin: Any = AIOKafkaAdminClient(**client_options(self.settings))
-        self.reader: Any = AIOKafkaConsumer(
-            **client_options(self.settings), isolation_level="read_committed"
-        )
+        self.admin: Any = None
+        self.reader: Any = None
 
     async def __aenter__(self) -> Stand:
         report = await create_topics(self.settings)
         if report.problems:
             raise BenchError(report.problems[0])
+        options = client_options(self.settings)
+        self.admin = AIOKafkaAdminClient(**options)
+        self.reader = AIOKafkaConsumer(**options, isolation_level="read_committed")
         await self.admin.start()
         await self.reader.start()
         return self
@@ -154,6 +156,11 @@ class Stand:
         await self.admin.delete_topics([self.topic(topic.name) for topic in TOPICS])
         await self.reader.stop()
         await self.admin.close()
+
+    def another(self) -> Stand:
+        """A stand with topics of its own on the same broker."""
+        brokers, directory = self.settings.brokers, self._directory
+        return Stand(brokers, self.name, directory, self.show, self.quick)
 
     def topic(self, name: str) -> str:
         return self.settings.topic_prefix + name
@@ -188,18 +195,24 @@ class Stand:
     async def _applied(self) -> dict[Any, int] | None:
         """The ends of all that workers read, if all of it is applied, else None."""
         ends: dict[Any, int] = await self.reader.end_offsets(self.tps(*CONSUMED))
-        noted = await self.admin.list_consumer_group_offsets(self.settings.app_id)
+        try:
+            noted = await self.admin.list_consumer_group_offsets(self.settings.app_id)
+        except KafkaError:  # the group's coordinator is just being made
+            return None
         done = all(tp in noted and noted[tp].offset >= end for tp, end in ends.items() if end)
         return ends if done else None
 
-    async def settled(self, worker: WorkerProcess, what: str, total: int) -> list[tuple[float, int]]:
+    async def settled(
+        self, worker: WorkerProcess, what: str, total: int
+    ) -> list[tuple[float, int]]:
         """Until nothing is left to do; returns when how much of ``user-licenses`` was readable.
 
         Seconds since 1970 and offsets, at each growth. The group's offsets say what is applied.
         """
         step = self.show.step(what, total)
         growth = [(time.time(), await self.committed("user-licenses"))]
-        first, looked, since, ends = growth[0][1], 0.0, 0.0, None
+        first, looked, since = growth[0][1], 0.0, 0.0
+        ends: dict[Any, int] | None = None
         deadline = time.monotonic() + PATIENCE
         while True:
             at, count = time.time(), await self.committed("user-licenses")
@@ -239,14 +252,16 @@ class Stand:
 
 
 @asynccontextmanager
-async def a_broker(brokers: str | None, show: Show) -> AsyncIterator[tuple[str, Path]]:
-    """The brokers given, or one that lives as long as the benches; and a directory for their logs."""
+async def a_broker(
+    brokers: str | None, show: Show, needed: object = True
+) -> AsyncIterator[tuple[str, Path]]:
+    """The brokers given, or one that lives as long as the benches; and a directory for logs."""
     from streams.broker import Broker, BrokerError
 
     with tempfile.TemporaryDirectory(prefix="seatflow-bench-") as name:
         directory = Path(name)
-        if brokers:
-            yield brokers, directory
+        if brokers or not needed:
+            yield brokers or "127.0.0.1:9092", directory
             return
         show.step("starting a broker", None)
         broker = Broker(0, directory / "broker", progress=lambda _: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from engine import partitioner
 from streams.feed.items import FeedError, FeedItem, FeedProblem
 
 BATCH_BYTES = 1 << 18
@@ -33,9 +33,6 @@ SLICE_ITEMS = 2_000
 # catalogue first and the users last arrives so. A file that mixes topics soon runs at full speed.
 ORDERED_TOPIC_CHANGES = 100
 KEPT_PROBLEMS = 100
-
-_MASK = 0xFFFFFFFF
-_WORDS = [struct.Struct(f"<{count}I").unpack_from for count in range(80)]
 
 
 @dataclass(slots=True)
@@ -54,20 +51,7 @@ class FeedResult:
         return self.events / self.seconds if self.seconds else 0.0
 
 
-@lru_cache(maxsize=1 << 16)
-def partition_of(key: bytes, partitions: int) -> int:
-    """Where Kafka's default partitioner puts a key: murmur2, whole words at a time."""
-    length = len(key)
-    words = length >> 2
-    unpack = _WORDS[words] if words < len(_WORDS) else struct.Struct(f"<{words}I").unpack_from
-    h = 0x9747B28C ^ length
-    for k in unpack(key):
-        k = k * 0x5BD1E995 & _MASK
-        h = h * 0x5BD1E995 & _MASK ^ (k ^ k >> 24) * 0x5BD1E995 & _MASK
-    if rest := key[words << 2 :]:
-        h = (h ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & _MASK
-    h = (h ^ h >> 13) * 0x5BD1E995 & _MASK
-    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
+partition_of = lru_cache(maxsize=1 << 16)(partitioner.partition_of)
 
 
 async def publish(

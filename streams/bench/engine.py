@@ -1,0 +1,154 @@
+"""The engine alone, without Kafka: evaluations a second, and what each stage of an event costs.
+
+One partition, whose messages come back to itself. Records are decoded, handled, and the effects
+encoded and put in record batches, as a worker does.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from engine.events import Delivered
+from engine.partition import Partition
+from streams.bench.onboarding import GROUPS, SPARE
+from streams.bench.report import Result
+from streams.bench.stand import Stand
+from streams.contract import DECODERS, Rejected
+from streams.transaction import Transaction
+from streams.workload import TENANT, Record, bench_configuration, bench_demand, bench_onboarding
+
+USERS, QUICK_USERS = 50_000, 2_000
+BATCH = 1_000
+BATCHES_A_TRANSACTION = 5
+
+
+async def run(stand: Stand) -> Result:
+    users = QUICK_USERS if stand.quick else USERS
+    stand.show.step("onboarding in memory", None)
+    gc.set_threshold(100_000, 50, 1_000)  # as a worker does
+    loop = Loop(users)
+    loop.onboard(users)
+    events = 3 * users
+    stages = sorted(((s / events * 1e6, name) for name, s in loop.seconds.items()), reverse=True)
+    stand.show.step("evaluations", None)
+    everyone = list(loop.machine.configuration.book(TENANT).users.values())
+    decider = loop.machine.users.decider
+    warm = _rate(decider.decide, everyone)
+
+    def cold(user: Any) -> None:
+        decider.forget()
+        decider.decide(user)
+
+    cold_rate = _rate(cold, everyone[: len(everyone) // 10])
+    spent = sum(loop.seconds.values())
+    return Result(
+        stand.name,
+        f"memoised; cold {cold_rate:,.0f} evaluations/s; onboarding {events / spent:,.0f} events/s",
+        unit="evaluations/s",
+        events_per_second=warm,
+        goal="reported",
+        details={
+            "cold_evaluations_per_second": cold_rate,
+            "onboarding_events_per_second": events / spent,
+            "microseconds_per_event": {name: cost for cost, name in stages},
+            "records_per_user": {n: c / users for n, c in loop.records.most_common()},
+        },
+    )
+
+
+def _rate(work: Callable[[Any], object], users: Sequence[Any]) -> float:
+    began = time.process_time()
+    for user in users:
+        work(user)
+    return len(users) / (time.process_time() - began)
+
+
+class Loop:
+    """One machine, and the way that its records take back to it. ``seconds`` by stage, of CPU."""
+
+    def __init__(self, users: int) -> None:
+        self.machine = Partition(0, 1)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.records: Counter[str] = Counter()
+        self._offsets: Counter[str] = Counter()
+        self._back: dict[str, list[bytes]] = defaultdict(list)
+        units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
+        for record in bench_configuration(units, GROUPS):
+            self._input([record])
+            self.commit()
+
+    def onboard(self, users: int) -> None:
+        """The users' events in batches, some of them to a transaction."""
+        records = list(bench_onboarding(users, GROUPS))
+        self.seconds.clear()
+        self.records.clear()
+        gc.collect()
+        for number, at in enumerate(range(0, len(records), BATCH), 1):
+            self._input(records[at : at + BATCH])
+            if number % BATCHES_A_TRANSACTION == 0:
+                self.commit()
+        self.commit()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.seconds[stage] += time.process_time() - began
+
+    def _input(self, records: list[Record]) -> None:
+        topic = records[0][0]
+        with self._timed("decode input"):
+            decode, first, batch = DECODERS[topic], self._offsets[topic], []
+            for number, (_, key, value) in enumerate(records):
+                decoded = decode(key, value, None)
+                if type(decoded) is Rejected:
+                    raise AssertionError(decoded.reason)
+                event, source = decoded  # type: ignore[misc]
+                batch.append(Delivered(event, 1_800_000_000_000, first + number, source))
+        self._handle(topic, batch)
+
+    def _handle(self, topic: str, batch: list[Delivered]) -> None:
+        self._offsets[topic] += len(batch)
+        with self._timed(f"handle {topic}"):
+            self.machine.handle(topic, batch)
+
+    def commit(self) -> None:
+        """A transaction, and all that follows from what it sends back, each again in one."""
+        self.machine.flush()
+        self._encode()
+        while self._back:
+            topic, values = self._back.popitem()
+            for at in range(0, len(values), BATCH):
+                with self._timed("decode internal"):
+                    first, some = self._offsets[topic], values[at : at + BATCH]
+                    now = 1_800_000_000_000
+                    batch = [Delivered(orjson.loads(v), now, first + i) for i, v in enumerate(some)]
+                self._handle(topic, batch)
+            self.machine.work(BATCH)
+            self._encode()
+
+    def _encode(self) -> None:
+        effects = self.machine.take()
+        with self._timed("encode and append"):
+            transaction = Transaction(_Batches(), "", 0)
+            transaction.add_effects(effects)
+        self.records.update(f"row {table}" for table, _ in effects.rows)
+        self.records.update(record[0] for record in effects.records)
+        for topic, _, _, value in effects.records:
+            if topic.startswith("internal."):
+                self._back[topic].append(value if type(value) is bytes else orjson.dumps(value))
+
+
+class _Batches:
+    """What a transaction needs of a producer to fill batches, and no connection."""
+
+    def create_batch(self) -> Any:
+        return BatchBuilder(1 << 20, 0, is_transactional=True)

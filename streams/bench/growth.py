@@ -1,0 +1,31 @@
+"""Growth: onboarding of more and more users; the rate must not depend on how many there are."""
+
+from __future__ import annotations
+
+from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
+from streams.bench.report import Result
+from streams.bench.stand import Stand
+from streams.workload import bench_demand
+
+SIZES = (50_000, 200_000, 800_000)
+QUICK_SIZES = (500, 1_000, 2_000)
+FLAT = 0.15
+
+
+async def run(stand: Stand) -> Result:
+    rates: dict[str, float] = {}
+    for users in QUICK_SIZES if stand.quick else SIZES:
+        async with stand.another() as each:
+            units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
+            await prepare(each, units, users)
+            rates[f"{users}"] = (await onboard(each, users)).events_per_second
+    least, most = min(rates.values()), max(rates.values())
+    shown = ", ".join(f"{int(users):,}: {rate:,.0f}" for users, rate in rates.items())
+    return Result(
+        stand.name,
+        f"events/s by users: {shown}",
+        events_per_second=least,
+        goal="flat within 15 % from 50 k to 800 k users",
+        reached=least >= (1 - FLAT) * most,
+        details={"events_per_second_by_users": rates, "least_of_most": least / most},
+    )

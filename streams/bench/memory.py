@@ -1,0 +1,27 @@
+"""Memory: what the worker's process grows by for each of a million users that it onboards."""
+
+from __future__ import annotations
+
+from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
+from streams.bench.report import Result
+from streams.bench.stand import Stand
+from streams.workload import bench_demand
+
+USERS, QUICK_USERS = 1_000_000, 5_000
+
+
+async def run(stand: Stand) -> Result:
+    users = QUICK_USERS if stand.quick else USERS
+    units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
+    await prepare(stand, units, users)
+    done = await onboard(stand, users)
+    each = (done.rss_after - done.rss_before) / users
+    return Result(
+        stand.name,
+        f"{users:,} users on one worker: growth of its resident size from its start to the end",
+        events_per_second=done.events_per_second,
+        rss_bytes_per_user=each,
+        goal="700 bytes a user",
+        reached=each <= 700,
+        details={"rss_before": done.rss_before, "rss_after": done.rss_after},
+    )

@@ -1,0 +1,86 @@
+"""How long an event takes: from when it is sent until its outcome is readable by others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from streams.bench.stand import BenchError, Stand
+from streams.settings import client_options
+
+PATIENCE = 60.0
+
+
+class Probe:
+    """Sends events and watches ``outcome`` (an output topic) for what they caused."""
+
+    def __init__(self, stand: Stand, outcome: str) -> None:
+        options = client_options(stand.settings)
+        self._stand, self._outcome = stand, outcome
+        self._producer: Any = AIOKafkaProducer(**options, enable_idempotence=True, linger_ms=0)
+        self._consumer: Any = AIOKafkaConsumer(**options, isolation_level="read_committed")
+        self._sent: dict[str, float] = {}
+        self.waits: list[tuple[float, float]] = []  # when sent (monotonic), seconds until seen
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Probe:
+        await self._producer.start()
+        await self._consumer.start()
+        tps = self._stand.tps(self._outcome)
+        self._consumer.assign(tps)
+        await self._consumer.seek_to_end(*tps)
+        for tp in tps:
+            await self._consumer.position(tp)
+        self._watch = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watch:
+            self._watch.cancel()
+        await self._producer.stop()
+        await self._consumer.stop()
+
+    async def _follow(self) -> None:
+        while True:
+            got = await self._consumer.getmany(timeout_ms=1000)
+            now = time.monotonic()
+            for records in got.values():
+                for record in records:
+                    cause = record.value and orjson.loads(record.value)["causedBy"]
+                    if sent := self._sent.pop(cause, None):
+                        self.waits.append((sent, now - sent))
+
+    async def send(self, topic: str, key: str, body: dict[str, Any]) -> None:
+        self._sent[body["id"]] = time.monotonic()
+        await self._producer.send(self._stand.topic(topic), orjson.dumps(body), key.encode())
+
+    async def send_at(
+        self, rate: float, seconds: float, make: Callable[[int], tuple[str, str, dict[str, Any]]]
+    ) -> None:
+        """Sends the events ``make(0)``, ``make(1)``, … at an even rate; as late as they may be."""
+        began, count = time.monotonic(), 0
+        while (now := time.monotonic() - began) < seconds:
+            while count < now * rate:
+                await self.send(*make(count))
+                count += 1
+            await asyncio.sleep(0.005)
+
+    async def all_seen(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self._sent:
+            if time.monotonic() > deadline:
+                raise BenchError(f"{len(self._sent)} events had no outcome in {PATIENCE:.0f} s")
+            await asyncio.sleep(0.05)
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """In milliseconds."""
+    ordered = sorted(seconds)
+    ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    last = len(ordered) - 1
+    return {name: ordered[round(rank * last)] * 1000 for name, rank in ranks.items()}

@@ -1,0 +1,154 @@
+"""The read model: one SQLite file, written by the follower alone, read by every request.
+
+Rebuilt from nothing by deleting the file. Users who have the same licences in the same states share
+one *shape*, so a user is one small row, and "who holds this product" is a sum over shapes. How far
+each topic was read is in ``offsets``, written in the transaction of the rows.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VERSION = "1"
+"""Another one, and the file is made anew."""
+
+SCHEMA = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE offsets(topic TEXT, partition INTEGER, next INTEGER,
+  PRIMARY KEY(topic, partition)) WITHOUT ROWID;
+
+-- From user-changes: known, name, upn, location, mail, addresses. From user-licenses: the others;
+-- `published` is [usageLocation, mail, proxyAddresses, [since…], updatedAt, causedBy].
+CREATE TABLE users(tenant TEXT, user TEXT, known INTEGER DEFAULT 0, name TEXT, upn TEXT,
+  location TEXT, mail TEXT, addresses TEXT, find TEXT, shape INTEGER, revision INTEGER,
+  published TEXT);
+CREATE UNIQUE INDEX user_ids ON users(tenant, user);
+CREATE INDEX user_shapes ON users(shape, user) WHERE shape IS NOT NULL;
+CREATE TABLE shapes(shape INTEGER PRIMARY KEY, tenant TEXT, digest BLOB, body TEXT);
+CREATE UNIQUE INDEX shape_digests ON shapes(tenant, digest);
+CREATE TABLE paths(tenant TEXT, sku TEXT, grp TEXT, state TEXT, error TEXT, shape INTEGER);
+CREATE INDEX paths_by_sku ON paths(tenant, sku, grp);
+CREATE INDEX paths_by_group ON paths(tenant, grp, sku);
+
+-- From user-changes: direct memberships. `since` is milliseconds, `place` the record's offset (R8).
+CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,
+  PRIMARY KEY(tenant, user, grp)) WITHOUT ROWID;
+CREATE INDEX group_members ON members(tenant, grp, user);
+
+CREATE TABLE groups(tenant TEXT, grp TEXT, name TEXT, deleted INTEGER, state TEXT, members INTEGER,
+  licensed INTEGER, in_error INTEGER, body TEXT, PRIMARY KEY(tenant, grp)) WITHOUT ROWID;
+CREATE TABLE errors(tenant TEXT, user TEXT, grp TEXT, sku TEXT, state TEXT, error TEXT, since TEXT,
+  body TEXT, PRIMARY KEY(tenant, user, grp, sku)) WITHOUT ROWID;
+CREATE INDEX errors_by_error ON errors(tenant, error, user, grp, sku);
+CREATE INDEX errors_by_group ON errors(tenant, grp, user, sku);
+CREATE INDEX errors_by_sku ON errors(tenant, sku, user, grp);
+CREATE TABLE seats(tenant TEXT, sku TEXT, consumed INTEGER, available INTEGER, waiting INTEGER,
+  body TEXT, PRIMARY KEY(tenant, sku)) WITHOUT ROWID;
+-- The last figures of each minute in which they changed.
+CREATE TABLE seat_history(tenant TEXT, sku TEXT, minute INTEGER, consumed INTEGER, units INTEGER,
+  PRIMARY KEY(tenant, sku, minute)) WITHOUT ROWID;
+CREATE TABLE catalog(sku TEXT PRIMARY KEY, part TEXT, name TEXT, body TEXT) WITHOUT ROWID;
+CREATE TABLE subscriptions(tenant TEXT, sku TEXT, body TEXT,
+  PRIMARY KEY(tenant, sku)) WITHOUT ROWID;
+CREATE TABLE tenants(tenant TEXT PRIMARY KEY, name TEXT, body TEXT) WITHOUT ROWID;
+
+CREATE TABLE results(cause TEXT, tenant TEXT, at INTEGER, status TEXT, body TEXT);
+CREATE INDEX results_by_cause ON results(cause);
+CREATE TABLE audit(id INTEGER PRIMARY KEY, tenant TEXT, time TEXT, kind TEXT, target TEXT,
+  activity TEXT, result TEXT, who TEXT, cause TEXT, body TEXT);
+CREATE INDEX audit_by_time ON audit(tenant, time, id);
+CREATE INDEX audit_by_target ON audit(tenant, kind, target, time, id);
+CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, at INTEGER, topic TEXT, key TEXT, reason TEXT,
+  place TEXT);
+"""
+
+
+class Store:
+    """The file. ``writer`` is the follower's connection; ``reading`` gives each thread its own."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        """``source`` names the topics that are followed: another one makes the file anew."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rebuilt = not self._usable(source)
+        if self.rebuilt:
+            self.delete()
+        self.writer = _open(path)
+        if self.rebuilt:
+            with transaction(self.writer):
+                self._make(source)
+        self._local = threading.local()
+
+    def _usable(self, source: str) -> bool:
+        if not self.path.is_file():
+            return False
+        try:
+            connection = _open(self.path)
+            try:
+                found = dict(connection.execute("SELECT name, value FROM meta"))
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError:
+            return False
+        return found == {"version": VERSION, "source": source}
+
+    def _make(self, source: str) -> None:
+        for statement in SCHEMA.split(";"):
+            self.writer.execute(statement)
+        meta = [("version", VERSION), ("source", source)]
+        self.writer.executemany("INSERT INTO meta VALUES(?, ?)", meta)
+
+    def delete(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def reading(self) -> sqlite3.Connection:
+        """The calling thread's connection for queries."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _open(self.path)
+            connection.execute("PRAGMA query_only=1")
+            connection.row_factory = sqlite3.Row
+        return connection
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        rows = self.writer.execute("SELECT topic, partition, next FROM offsets")
+        return {(topic, partition): place for topic, partition, place in rows}
+
+    def clear(self) -> None:
+        """Forgets everything that was read: the topics are not the ones that were read before."""
+        tables = self.writer.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        with transaction(self.writer):
+            for (name,) in tables.fetchall():
+                if name != "meta":
+                    self.writer.execute(f"DELETE FROM {name}")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A power cut may lose the last transactions, rows and offsets together: they are read again.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

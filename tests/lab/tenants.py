@@ -1,0 +1,291 @@
+"""What is loaded: random tenants, made from a seed, one input record after the other.
+
+*Calm* has seats enough, and nothing in it depends on which of two things happens first: its end
+state is determined, so a second, fault-free telling of the same input must agree with it. The
+*wild* tenants have too few seats and everything that can be in each other's way; there the
+checkers judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+from typing import Any
+
+from tests.spec.contract import KEYS
+
+Event = tuple[str, str | None, bytes | None]
+"""Topic without prefix, key, value."""
+Json = dict[str, Any]
+
+CALM = "calm"
+WILD = ("wild", "wilder")
+ENOUGH = 100_000
+HOT = "w-hot"
+CALM_USERS, SETTLERS, WILD_USERS, GROUPS = 80, 20, 150, 6
+TIME = "2026-11-24T08:00:00Z"
+
+
+class Maker:
+    """Makes input records, with ids in order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def event(self, topic: str, type: str, **body: Any) -> Event:
+        self.count += 1
+        value = {"type": type, "id": f"e{self.count}", "time": TIME, **body}
+        key = "/".join(str(value[part]) for part in KEYS[topic])
+        return topic, key, json.dumps(value).encode()
+
+    def product(self, sku: str, *plans: Json) -> Event:
+        return self.event("catalog", "product.defined", skuId=sku, servicePlans=list(plans))
+
+    def seats(self, tenant: str, sku: str, enabled: int, warning: int = 0) -> Event:
+        units = {"enabled": enabled, "warning": warning}
+        body = {"tenant": tenant, "skuId": sku, "prepaidUnits": units}
+        return self.event("subscriptions", "subscription.updated", **body)
+
+    def settings(self, tenant: str, location: str | None, **policies: str) -> Event:
+        body = {"tenant": tenant, "usageLocation": location, "policies": policies}
+        return self.event("tenants", "tenant.updated", **body)
+
+    def group(self, type: str, tenant: str, group: str, **body: Any) -> Event:
+        return self.event("group-changes", type, tenant=tenant, group=group, **body)
+
+    def user(self, type: str, tenant: str, user: str, **body: Any) -> Event:
+        return self.event("user-changes", type, tenant=tenant, user=user, **body)
+
+
+def plan(name: str, **members: object) -> Json:
+    return {"servicePlanId": name, "servicePlanName": name, **members}
+
+
+def added(skus: Iterable[str], off: Iterable[str] = ()) -> list[Json]:
+    return [{"skuId": sku, "disabledPlans": list(off)} for sku in skus]
+
+
+class CalmTenant:
+    """Its groups never change under load, and nobody's licences get in the way of each other's.
+
+    The settlers are the exception: the product they have from the beginning conflicts with one
+    they ask for later, and always wins.
+    """
+
+    groups = {  # noqa: RUF012
+        "one": ("c-base",),
+        "two": ("c-base", "c-addon"),
+        "three": ("c-plus",),
+        "left": ("c-left",),
+        "right": ("c-right",),
+    }
+
+    def __init__(self, make: Maker, dice: Random) -> None:
+        self.make, self.dice = make, dice
+
+    def setup(self) -> Iterator[Event]:
+        make = self.make
+        yield make.settings(CALM, "US")
+        yield make.product("c-base", plan("c-b"), plan("c-company", appliesTo="Company"))
+        yield make.product("c-addon", plan("c-a", requires=[["c-b"]]))
+        yield make.product("c-plus", plan("c-p", prohibitedLocations=["CN"]), plan("c-q"))
+        yield make.product("c-left", plan("c-l", exclusiveSets=["side"]))
+        yield make.product("c-right", plan("c-r", exclusiveSets=["side"]))
+        yield make.product("c-direct", plan("c-d"))
+        for sku in ("c-base", "c-addon", "c-plus", "c-left", "c-right", "c-direct"):
+            yield make.seats(CALM, sku, ENOUGH)
+        for group, skus in self.groups.items():
+            yield make.group("licenses.changed", CALM, group, addLicenses=added(skus))
+        for n in range(CALM_USERS):
+            at = "CN" if n % 9 == 0 else "US"
+            yield make.user("user.upserted", CALM, f"u{n}", usageLocation=at)
+        for n in range(SETTLERS):
+            yield make.user("membership.added", CALM, f"u{n}", group="left")
+
+    def next(self) -> Event:
+        make, dice = self.make, self.dice
+        n = dice.randrange(CALM_USERS)
+        user, group = f"u{n}", dice.choice(("one", "two", "three"))
+        if n < SETTLERS and dice.random() < 0.3:
+            return make.user("membership.added", CALM, user, group="right")
+        kind = dice.choices("join leave assign drop gone upsert again".split(), (9, 5, 3, 2, 1, 2, 1))
+        match kind[0]:
+            case "join":
+                return make.user("membership.added", CALM, user, group=group)
+            case "leave":
+                return make.user("membership.removed", CALM, user, group=group)
+            case "assign":
+                return make.user("licenses.changed", CALM, user, addLicenses=added(["c-direct"]))
+            case "drop":
+                return make.user("licenses.changed", CALM, user, removeLicenses=["c-direct"])
+            case "gone" if n >= SETTLERS:
+                return make.user("user.deleted", CALM, user)
+            case "again":
+                return make.user("user.reprocess", CALM, user)
+        at = "CN" if n % 9 == 0 else "US"
+        return make.user("user.upserted", CALM, user, usageLocation=at)
+
+
+class WildTenant:
+    """Too few seats, conflicts, dependencies, shared addresses, deletions, changing everything."""
+
+    skus = ("w-suite", "w-rival", "w-addon", "w-extra", "w-late")
+    off = ((), (), (), ("w-mail",), ("w-call",), ("w-mail2",))
+
+    def __init__(self, make: Maker, dice: Random, name: str) -> None:
+        self.make, self.dice, self.name = make, dice, name
+        self.retry = "automatic" if name == WILD[0] else dice.choice(("automatic", "manual"))
+
+    @staticmethod
+    def catalogue(make: Maker) -> Iterator[Event]:
+        mail = plan("w-mail", exclusiveSets=["exchange"], mailEnabled=True)
+        billing = plan("w-billing", appliesTo="Company")
+        yield make.product("w-suite", mail, plan("w-call"), billing)
+        rival = plan("w-mail2", exclusiveSets=["exchange"], mailEnabled=True)
+        yield make.product("w-rival", rival)
+        audio = plan("w-audio", requires=[["w-call"]], prohibitedLocations=["CN"])
+        yield make.product("w-addon", audio)
+        yield make.product("w-extra", plan("w-more"))
+        yield make.product(HOT, plan("w-heat"))
+
+    def setup(self) -> Iterator[Event]:
+        make, dice = self.make, self.dice
+        yield make.settings(self.name, "US", seatRetry=self.retry)
+        for sku in self.skus:
+            yield make.seats(self.name, sku, dice.randint(5, WILD_USERS // 3))
+        yield make.seats(self.name, HOT, WILD_USERS // 4)
+        for group in range(GROUPS):
+            some = dice.sample(self.skus[:4], dice.choice((1, 1, 2)))
+            yield self._license(f"g{group}", added(some))
+        yield self._license("hot", added([HOT]))
+        for n in range(WILD_USERS):
+            yield make.user("user.upserted", self.name, f"u{n}", usageLocation="US")
+
+    def _license(self, group: str, add: list[Json], remove: Iterable[str] = ()) -> Event:
+        change = {"addLicenses": add, "removeLicenses": list(remove)}
+        return self.make.group("licenses.changed", self.name, group, **change)
+
+    def next(self) -> Event:
+        make, dice, name = self.make, self.dice, self.name
+        user = f"u{dice.randrange(WILD_USERS)}"
+        group = f"g{dice.randrange(GROUPS)}"
+        some = dice.sample(self.skus, dice.choice((1, 1, 2)))
+        off = dice.choice(self.off)
+        kinds: list[tuple[int, Callable[[], Event]]] = [
+            (30, lambda: make.user("membership.added", name, user, group=group)),
+            (16, lambda: make.user("membership.removed", name, user, group=group)),
+            (4, lambda: make.user("user.upserted", name, user, usageLocation=dice.choice(AT))),
+            (4, lambda: make.user("user.upserted", name, user, proxyAddresses=self._addresses())),
+            (5, lambda: make.user("licenses.changed", name, user, addLicenses=added(some, off))),
+            (4, lambda: make.user("licenses.changed", name, user, removeLicenses=some)),
+            (3, lambda: self._swap(user, some)),
+            (2, lambda: make.user("user.deleted", name, user)),
+            (3, lambda: make.user("user.upserted", name, user, userPrincipalName=f"{user}@x")),
+            (2, lambda: make.user("user.reprocess", name, user)),
+            (3, lambda: self._license(group, added(some, off))),
+            (1, lambda: self._license(group, [], some)),
+            (1, lambda: make.group("group.reprocess", name, group)),
+            (1, lambda: make.group(dice.choice(LIFE), name, group)),
+            (3, lambda: make.seats(name, some[0], dice.randint(0, WILD_USERS // 3))),
+            (1, lambda: self._anything()),
+        ]
+        return dice.choices([make for _, make in kinds], [weight for weight, _ in kinds])[0]()
+
+    def _swap(self, user: str, some: list[str]) -> Event:
+        change = {"addLicenses": added(some[1:]), "removeLicenses": some[:1]}
+        return self.make.user("licenses.changed", self.name, user, **change)
+
+    def _addresses(self) -> list[str]:
+        shared = self.dice.randrange(20)
+        return self.dice.choice(([], [f"SMTP:a{shared}@x"], [f"smtp:A{shared}@x", "SMTP:b@x"]))
+
+    def _anything(self) -> Event:
+        make, dice = self.make, self.dice
+        extra = [plan("w-more")]
+        if dice.random() < 0.5:
+            extra.append(plan("w-mail3", exclusiveSets=["exchange"]))
+        late = plan("w-new", requires=[["w-call", "w-more"]])
+        deletion = dice.choice(("convert", "error"))
+        return dice.choice(
+            (
+                make.product("w-extra", *extra),
+                make.product("w-late", late),
+                make.settings(
+                    self.name,
+                    dice.choice(("US", "US", None)),
+                    seatRetry=self.retry,
+                    onGroupDeletion=deletion,
+                ),
+            )
+        )
+
+    def heat(self) -> Event:
+        """Somebody joins or leaves the group of the hot product."""
+        user = f"u{self.dice.randrange(WILD_USERS)}"
+        kind = self.dice.choice(("membership.added", "membership.added", "membership.removed"))
+        return self.make.user(kind, self.name, user, group="hot")
+
+
+AT = ("US", "US", "US", "CN", None)
+LIFE = ("group.upserted", "group.upserted", "group.deleted")
+
+
+class Tenants:
+    """All of it; `next` is the next record of the load."""
+
+    def __init__(self, dice: Random, bad: float = 0.002, again: float = 0.002, hot: float = 0.1):
+        self.dice, self.bad, self.again, self.hot = dice, bad, again, hot
+        self.make = Maker()
+        self.calm = CalmTenant(self.make, dice)
+        self.wild = [WildTenant(self.make, dice, name) for name in WILD]
+        self._recent: list[Event] = []
+
+    def setup(self) -> list[list[Event]]:
+        """To be published and settled one after the other: the second knows the first."""
+        catalogue = WildTenant.catalogue(self.make)
+        events = [*catalogue, *self.calm.setup(), *(e for w in self.wild for e in w.setup())]
+        users = [event for event in events if event[0] == "user-changes"]
+        return [[event for event in events if event[0] != "user-changes"], users]
+
+    def next(self) -> Event:
+        dice = self.dice
+        chance = dice.random()
+        if chance < self.bad:
+            return self._bad()
+        if chance < self.bad + self.again and self._recent:
+            return dice.choice(self._recent)
+        if dice.random() < self.hot:
+            event = dice.choice(self.wild).heat()
+        else:
+            event = dice.choice((self.calm, *self.wild)).next()
+        self._recent = [*self._recent[-199:], event]
+        return event
+
+    def _bad(self) -> Event:
+        """Poison: what no reader of JSON, or none of ours, can make sense of."""
+        dice, key = self.dice, f"{WILD[0]}/u{self.dice.randrange(WILD_USERS)}"
+        topic, right, value = self.wild[0].next()
+        assert value is not None
+        wrong = dice.choice(
+            (
+                b"",
+                b"\xff\x00 not json",
+                b"[1,2,3]",
+                b"null",
+                value[: len(value) // 2],
+                value.replace(b'"type"', b'"kind"'),
+                value.replace(b'"id": "', b'"id": "\\u00e9 '),
+                value.replace(b'"tenant": "', b'"tenant": 1, "other": "'),
+                value + b"{}",
+            )
+        )
+        return dice.choice(
+            (
+                (topic, right, wrong),
+                (topic, right, None),
+                (topic, None, value),
+                (topic, "somebody/else", value),
+                ("user-changes", key, b"x" * dice.choice((10, 1000, 1_100_000))),
+            )
+        )

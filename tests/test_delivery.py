@@ -1,0 +1,489 @@
+"""The delivery layer under faults, with a machine that only counts (tests/toy_worker.py).
+
+Each test has topics of its own. The counts that the machine keeps, of what it read and of what it
+heard over an internal topic, are the verdict: nothing lost, nothing applied twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from streams import exits, faults
+from streams.assignor import Claim, deal
+from streams.broker import Broker
+from streams.changelog import APPLIED
+from streams.settings import Settings, load_settings
+from streams.topics import CONSUMED, TOPICS, create_topics
+from tests.kafka import Kafka, Record, end_offsets, latest, produce, read_topic
+
+TOY = Path(__file__).with_name("toy_worker.py")
+PARTITIONS = 4
+SESSION = 6.0  # seconds; the least that is allowed
+
+
+class Toy:
+    """A toy worker process and what it logged."""
+
+    def __init__(self, settings: Settings, log: Path, **env: str) -> None:
+        self.log = log
+        self.process = subprocess.Popen(
+            [sys.executable, str(TOY)],
+            env={
+                **os.environ,
+                "SEATFLOW_BROKERS": settings.brokers,
+                "SEATFLOW_APP_ID": settings.app_id,
+                "SEATFLOW_TOPIC_PREFIX": settings.topic_prefix,
+                "SEATFLOW_PARTITIONS": str(settings.partitions),
+                "SEATFLOW_SESSION_TIMEOUT": str(SESSION),
+                "SEATFLOW_LOG_FORMAT": "json",
+                **env,
+            },
+            stderr=log.open("ab"),
+        )
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        lines = [json.loads(x) for x in self.log.read_text().splitlines() if x.startswith("{")]
+        return [line for line in lines if name is None or line["event"] == name]
+
+    def wait_for(self, name: str, times: int = 1, timeout: float = 40) -> list[dict[str, Any]]:
+        until(
+            lambda: len(self.events(name)) >= times or self.process.poll() is not None,
+            timeout,
+            lambda: f"{name} did not come\n{self.log.read_text()}",
+        )
+        assert len(self.events(name)) >= times, self.log.read_text()
+        return self.events(name)
+
+    def ends(self, timeout: float = 40) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs\n{self.log.read_text()}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+
+class Lab:
+    """Topics, toy workers, load, and the verdict of one test."""
+
+    def __init__(self, brokers: str, directory: Path) -> None:
+        name = f"toy-{uuid.uuid4().hex[:10]}"
+        self.settings = load_settings(
+            brokers=brokers, app_id=name, topic_prefix=f"{name}.", partitions=PARTITIONS
+        )
+        self.directory = directory
+        self.toys: list[Toy] = []
+        self.sent = 0
+        asyncio.run(create_topics(self.settings))
+
+    def toy(self, ready: bool = True, **env: str) -> Toy:
+        toy = Toy(self.settings, self.directory / f"{len(self.toys)}.log", **env)
+        self.toys.append(toy)
+        if ready:
+            toy.wait_for("partition_restored")
+        return toy
+
+    @contextlib.contextmanager
+    def supervised(self) -> Iterator[None]:
+        """One toy, started again whenever it ends."""
+        self.toy(ready=False)
+        over = threading.Event()
+
+        def supervise() -> None:
+            while not over.wait(0.5):
+                if self.toys[-1].process.poll() is not None:
+                    self.toy(ready=False)
+
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def send(self, count: int, keys: int = 200, topic: str = "user-changes", **body: Any) -> None:
+        """``count`` events over ``keys`` keys."""
+        value = json.dumps(body).encode()
+        self._produce(topic, ((b"key%d" % (i % keys), value) for i in range(count)))
+        self.sent += count
+
+    def _produce(self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+        asyncio.run(produce(self.settings.brokers, self.settings.topic_prefix + topic, records))
+
+    def read(self, topic: str, isolation: str = "read_committed") -> list[Record]:
+        name = self.settings.topic_prefix + topic
+        return asyncio.run(read_topic(self.settings.brokers, name, isolation=isolation))
+
+    def counts(self) -> tuple[int, int]:
+        """What was read and what was heard, by the rows in the changelog."""
+        totals: Counter[str] = Counter()
+        for key, value in latest(self.read("changelog")).items():
+            if key and key != APPLIED:
+                totals[key.decode().partition("|")[0]] += int(value)
+        return totals["seen"], totals["heard"]
+
+    def settles_exactly(self, timeout: float = 60) -> None:
+        """Every event is counted once on each side of the hop, and it stays so."""
+        wanted = (self.sent, self.sent)
+        until(
+            lambda: self.counts() == wanted,
+            timeout,
+            lambda: f"{self.counts()} instead of {wanted}\n{self.logs()}",
+        )
+        time.sleep(1)
+        assert self.counts() == wanted, self.logs()
+        published = latest(self.read("user-licenses"))
+        assert sum(json.loads(value)["seen"] for value in published.values()) == self.sent
+
+    def lag(self) -> dict[str, int]:
+        """End of each log minus the group's committed offset, where that is not 0."""
+        return asyncio.run(self._lag())
+
+    async def _lag(self) -> dict[str, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.brokers)
+        await admin.start()
+        committed = await admin.list_consumer_group_offsets(self.settings.app_id)
+        await admin.close()
+        offsets = {(tp.topic, tp.partition): found.offset for tp, found in committed.items()}
+        behind = {}
+        for name in CONSUMED:
+            topic = self.settings.topic_prefix + name
+            for number, end in (await end_offsets(self.settings.brokers, topic)).items():
+                if (lag := end - offsets.get((topic, number), -1)) != 0:
+                    behind[f"{name}/{number}"] = lag
+        return behind
+
+    def logs(self) -> str:
+        return "\n---\n".join(toy.log.read_text()[-3000:] for toy in self.toys)
+
+    def close(self) -> None:
+        for toy in self.toys:
+            if toy.process.poll() is None:
+                toy.process.kill()
+                toy.process.wait()
+
+
+def until(done: Callable[[], bool], timeout: float, why: Callable[[], str]) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            raise AssertionError(why())
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def lab(kafka: Kafka, tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(kafka.bootstrap, tmp_path)
+    yield lab
+    lab.close()
+
+
+# --- without faults -------------------------------------------------------------------------------
+
+
+def test_stops_cleanly_and_restores_the_same(lab: Lab) -> None:
+    first = lab.toy()
+    lab.send(3000)
+    lab.settles_exactly()
+    # Noted within a second, trailing control records included.
+    time.sleep(1)
+    assert lab.lag() == {}
+
+    asked = time.monotonic()
+    first.signal(signal.SIGTERM)
+    assert first.ends() == exits.OK
+    assert time.monotonic() - asked < 10
+
+    second = lab.toy(ready=False)
+    restored = second.wait_for("partition_restored", PARTITIONS)
+    assert sum(event["rows"] for event in restored) == 400  # seen and heard of each key
+    assert lab.counts() == (3000, 3000)
+    lab.send(100)
+    lab.settles_exactly()
+
+
+def test_the_load_of_a_stopped_worker_moves_at_once(lab: Lab) -> None:
+    """A dynamic member leaves the group: nobody waits for the session timeout."""
+    first = lab.toy()
+    second = lab.toy(ready=False)
+    second.wait_for("partition_restored", PARTITIONS // 2)
+    lab.send(2000)
+    first.signal(signal.SIGINT)
+    assert first.ends() == exits.OK
+    lab.settles_exactly(timeout=30)
+    assert sorted(second.events("assigned")[-1]["partitions"]) == list(range(PARTITIONS))
+
+
+def test_a_rebalance_keeps_what_stays(lab: Lab) -> None:
+    first = lab.toy()
+    lab.send(5000)
+    second = lab.toy()
+    lab.send(5000)
+    lab.settles_exactly()
+    ours, theirs = (toy.events("assigned")[-1] for toy in (first, second))
+    assert not set(ours["partitions"]) & set(theirs["partitions"])
+    assert len(ours["partitions"]) == len(theirs["partitions"]) == PARTITIONS // 2
+    assert ours["kept"] == ours["partitions"]
+    assert len(first.events("partition_fenced")) == PARTITIONS
+
+
+def test_a_static_member_comes_back_without_a_rebalance(lab: Lab) -> None:
+    first, second = (lab.toy(SEATFLOW_WORKER_ID=name) for name in ("w1", "w2"))
+    lab.send(1000)
+    lab.settles_exactly()
+    rebalances, mine = len(second.events("assigned")), first.events("assigned")[-1]["partitions"]
+    first.process.kill()
+    first.process.wait()
+    lab.send(1000)
+    again = lab.toy(SEATFLOW_WORKER_ID="w1")
+    lab.settles_exactly()
+    assert again.events("assigned")[-1]["partitions"] == mine
+    assert len(second.events("assigned")) == rebalances
+
+
+def test_a_long_fan_out_lets_other_events_through(lab: Lab) -> None:
+    lab.toy()
+    users = 200_000
+    lab._produce("user-changes", [(b"key0", json.dumps({"fan": users}).encode())])
+    lab.sent += 1
+    time.sleep(0.3)
+    lab.send(1, keys=1)  # the same partition
+    until(lambda: len(lab.read("user-licenses")) == users + 2, 60, lab.logs)
+    places = [at for at, record in enumerate(lab.read("user-licenses")) if record.key == b"key0"]
+    assert places[-1] < users, "the event came after the whole fan-out"
+    assert lab.counts() == (2, 2)
+
+
+def test_metrics_and_health_are_served(lab: Lab) -> None:
+    toy = lab.toy(ready=False)
+    toy.wait_for("partition_restored", PARTITIONS)
+    lab.send(500)
+    lab.settles_exactly()
+    url = toy.events("worker_started")[0]["metrics"]
+    text = urllib.request.urlopen(url).read().decode()
+    assert f"seatflow_partitions_owned {PARTITIONS:.1f}" in text
+    assert 'seatflow_records_in_total{topic="user-changes"} 500.0' in text
+    assert "seatflow_engine_events_total 500.0" in text
+    assert "seatflow_transaction_seconds_count" in text
+    assert urllib.request.urlopen(url.replace("/metrics", "/healthz")).read() == b"ok\n"
+
+
+# --- bad input, bad set-up ------------------------------------------------------------------------
+
+
+def test_poison_becomes_a_dead_letter_byte_for_byte(lab: Lab) -> None:
+    poison: list[tuple[bytes | None, bytes | None]] = [
+        (b"key1", b"\xff\x00not json"),
+        (None, b"{}"),
+        (b"key2", None),
+        (b"key3", b"x" * (1_200_000)),
+        (b"\xfe\xfd", b"{}"),
+    ]
+    lab.toy()
+    for topic in ("user-changes", "catalog", "group-changes"):
+        # A compacted topic refuses a record without a key.
+        lab._produce(topic, [(k, v) for k, v in poison if k or topic != "catalog"])
+    lab.send(1000)
+    lab.settles_exactly()
+    dead = lab.read("dead-letters")
+    assert len(dead) == 14
+    for letter in dead:
+        headers = {name: value.decode() for name, value in letter.headers}
+        assert set(headers) == {"dlq.topic", "dlq.partition", "dlq.offset", "dlq.reason"}
+        assert int(headers["dlq.partition"]) == letter.partition
+        assert headers["dlq.reason"].startswith("not the toy's")
+        originals = lab.read(headers["dlq.topic"].removeprefix(lab.settings.topic_prefix))
+        place = (letter.partition, int(headers["dlq.offset"]))
+        (original,) = [r for r in originals if (r.partition, r.offset) == place]
+        assert (letter.key, letter.value) == (original.key, original.value)
+
+
+def test_says_that_topics_are_missing(kafka: Kafka, tmp_path: Path) -> None:
+    settings = load_settings(brokers=kafka.bootstrap, app_id="none", topic_prefix="none.")
+    toy = Toy(settings, tmp_path / "log")
+    assert toy.ends() == exits.CONFIGURATION
+    (stop,) = toy.events("fail_stop")
+    assert f"{len(TOPICS)} topics are missing" in stop["why"]
+    assert "seatflow topics create" in stop["why"]
+
+
+def test_says_that_the_partition_count_is_another(lab: Lab) -> None:
+    toy = lab.toy(ready=False, SEATFLOW_PARTITIONS="8")
+    assert toy.ends() == exits.CONFIGURATION
+    (stop,) = toy.events("fail_stop")
+    assert f"has {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
+
+
+def test_an_exception_in_the_machine_stops_and_skips_nothing(lab: Lab) -> None:
+    toy = lab.toy()
+    lab.send(500)
+    lab.settles_exactly()
+    lab._produce("user-changes", [(b"key0", b"{}"), (b"key0", b'{"crash":true}')])
+    assert toy.ends() == exits.SOFTWARE
+    assert toy.events("fail_stop")[0]["error"] == "RuntimeError"
+    # Its transaction was not committed, and a successor meets the same event again.
+    assert lab.counts()[0] in (500, 501)
+    assert lab.toy(ready=False).ends() == exits.SOFTWARE
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", faults.POINTS)
+def test_killed_at_each_point(lab: Lab, point: str) -> None:
+    """The worker dies by SIGKILL at a named point under load; its successor goes on exactly."""
+    first = lab.toy()
+    lab.send(2000)
+    lab.settles_exactly()
+    first.process.kill()
+    first.process.wait()
+    times = {"after-fence": 1, "during-restore": 2}.get(point, 12)
+    victim = lab.toy(ready=False, SEATFLOW_FAULT=f"{point}:{times}")
+    while victim.process.poll() is None:
+        lab.send(300)
+    assert victim.ends() == -signal.SIGKILL
+    lab.toy(ready=False)
+    lab.send(300)
+    lab.settles_exactly()
+
+
+def test_killed_again_and_again_under_load(lab: Lab) -> None:
+    """Three workers, one of which is killed every second or so and started again."""
+    workers = [lab.toy(ready=False) for _ in range(3)]
+    for kill in range(8):
+        lab.send(2000)
+        time.sleep(1.0)
+        victim = workers.pop(0)
+        victim.process.kill()
+        victim.process.wait()
+        lab.send(500, keys=37)
+        workers.append(lab.toy(ready=kill % 2 == 0))
+    lab.settles_exactly()
+
+
+def test_a_zombie_is_fenced(lab: Lab) -> None:
+    """SIGSTOP beyond the session timeout, then SIGCONT: what it still has to write is refused.
+
+    Its watchdog is off, so that it lives long enough to try.
+    """
+    zombie = lab.toy(TOY_WATCH="0")
+    zombie.wait_for("partition_restored", PARTITIONS)
+    lab.send(3000)
+    time.sleep(0.2)
+    zombie.signal(signal.SIGSTOP)
+    lab.send(3000)
+    heir = lab.toy(ready=False)
+    heir.wait_for("partition_restored", PARTITIONS, timeout=60)
+    lab.settles_exactly()
+    zombie.signal(signal.SIGCONT)
+    lab.send(3000)
+    assert zombie.ends() == exits.TEMPORARY
+    (fenced,) = zombie.events("fenced")[:1]
+    assert "another worker owns the partition" in fenced["why"]
+    lab.settles_exactly()
+    assert heir.process.poll() is None
+
+
+def test_the_watchdog_ends_a_paused_worker(lab: Lab) -> None:
+    toy = lab.toy()
+    toy.signal(signal.SIGSTOP)
+    time.sleep(SESSION + 1.5)
+    toy.signal(signal.SIGCONT)
+    assert toy.ends(5) == exits.TEMPORARY
+    assert toy.events("stalled") or toy.events("fenced")
+
+
+def test_a_second_worker_with_the_same_id_takes_over(lab: Lab) -> None:
+    first = lab.toy(SEATFLOW_WORKER_ID="w1")
+    lab.send(1000)
+    second = lab.toy(SEATFLOW_WORKER_ID="w1")
+    lab.send(1000)
+    assert first.ends() == exits.TEMPORARY
+    assert "SEATFLOW_WORKER_ID" in first.events("fenced")[0]["why"]
+    lab.settles_exactly()
+    assert second.process.poll() is None
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_broker_that_goes_and_comes_back(tmp_path: Path, how: str, kafka: Kafka) -> None:
+    """It is away for a while in the middle of a load; a worker that ends is started again."""
+    with contextlib.closing(_OwnBroker(tmp_path)) as broker:
+        lab = Lab(broker.bootstrap, tmp_path)
+        with lab.supervised():
+            lab.toys[0].wait_for("partition_restored")
+            lab.send(20_000)
+            broker.away(how, 5.0)
+            lab.send(1000)
+            lab.settles_exactly(timeout=100)
+        assert {toy.process.poll() for toy in lab.toys[:-1]} <= {exits.TEMPORARY}
+        lab.close()
+
+
+class _OwnBroker:
+    def __init__(self, directory: Path) -> None:
+        self._broker = Broker(0, directory / "kafka-data")
+        self._broker.start()
+        self.bootstrap = self._broker.bootstrap
+
+    def away(self, how: str, seconds: float) -> None:
+        getattr(self._broker, how)()
+        time.sleep(seconds)
+        self._broker.start()
+
+    def close(self) -> None:
+        self._broker.kill()
+
+
+# --- dealing out partitions -----------------------------------------------------------------------
+
+
+def _owned(*partitions: int, generation: int = 1) -> Claim:
+    return frozenset(partitions), generation
+
+
+def test_partitions_are_dealt_evenly_and_stay() -> None:
+    eight = frozenset(range(8))
+    fresh = deal(eight, {"a": _owned(), "b": _owned(), "c": _owned()})
+    assert sorted(len(mine) for mine in fresh.values()) == [2, 3, 3]
+    assert set().union(*fresh.values()) == eight
+
+    joined = deal(eight, {"a": _owned(0, 1, 2, 3), "b": _owned(4, 5, 6, 7), "c": _owned()})
+    assert joined["a"] < {0, 1, 2, 3}
+    assert joined["b"] < {4, 5, 6, 7}
+    assert len(joined["c"]) == 2
+
+    left = deal(eight, {"a": _owned(0, 1, 2), "c": _owned(3, 7)})
+    assert left["a"] > {0, 1, 2}
+    assert left["c"] > {3, 7}
+
+
+def test_the_later_claim_holds() -> None:
+    dealt = deal(
+        frozenset(range(4)), {"a": _owned(0, 1, generation=5), "z": _owned(0, 1, generation=3)}
+    )
+    assert dealt["a"] == {0, 1}
+
+
+def test_more_workers_than_partitions() -> None:
+    dealt = deal(frozenset(range(2)), {"a": _owned(), "b": _owned(), "c": _owned()})
+    assert sorted(len(mine) for mine in dealt.values()) == [0, 1, 1]
