@@ -112,16 +112,22 @@ class Applier:
         if more is not None:
             more.shown = None
         same_attributes = before is None or before == user.attributes()
-        was = publish.shown(old, old_paths)
-        now = publish.shown(user.outcome, user.paths)
-        if was == now and (same_attributes or user.revision <= 0):
+        new = user.outcome
+        was: list[publish.Shown] = []
+        now: list[publish.Shown] = []
+        if old.states or new.problems:
+            was, now = publish.shown(old, old_paths), publish.shown(new, user.paths)
+            same = was == now
+        else:
+            same = not new.states
+        if same and (same_attributes or user.revision <= 0):
             return
         user.revision = abs(user.revision) + 1
         self.published += 1
         key = f"{user.book.id}/{user.id}"
         self.effects.emit("user-licenses", key, publish.user_state(user, at, cause))
         opened = []
-        if old.problems or user.outcome.problems:
+        if old.problems or new.problems:
             opened = publish.errors(self.effects, user, was, now, cause)
         record = publish.change_audit(user, old, opened, at, cause)
         if record is not None:

@@ -22,7 +22,7 @@ class ProductSeats(NamedTuple):
 
 class Figures(NamedTuple):
     """``seats``: of the products that this partition owns. ``errors``: users by kind of error, one
-    with two kinds in both; ``with_errors``: users with any. ``groups``: this partition's, by status.
+    with two kinds in both; ``with_errors``: users with any. ``groups``: this partition's, by state.
     ``held``, ``denied``: users who have a seat, who wait for one, as this partition's users say;
     over all partitions they make up ``used`` and ``waiting`` of all products. ``oversold``: seats
     used without being leased, which no rule allows.

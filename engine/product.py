@@ -17,6 +17,15 @@ from engine.model import timestamp
 TABLE = "seats"
 
 
+Units = tuple[int, int, int, int]
+"""Enabled, warning, suspended, locked out."""
+
+
+def budget(units: Units | None) -> int:
+    """Enabled and warning units give seats, suspended and locked out ones do not (R15)."""
+    return units[0] + units[1] if units else 0
+
+
 class Part:
     """What the machine knows of one partition; figures are of its latest request."""
 
@@ -71,17 +80,22 @@ class Seats:
 
     ``recall``: number of the last recall; ``awaited``: partitions that have not answered it;
     ``covers``: the asks (partition -> request number) that will be answered when they have.
+    ``shown``: the units that the published counters name. Fewer units are shown only when no
+    partition can use more than it has told: ``cutting`` until then. So consumed units never grow
+    beyond the units beside them.
     """
 
     __slots__ = (
-        "at", "awaited", "cause", "covers", "parts", "published", "recall", "scarce", "seen", "sku",
-        "tenant", "units",
+        "at", "awaited", "cause", "covers", "cutting", "parts", "published", "recall", "scarce",
+        "seen", "shown", "sku", "tenant", "units",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
         self.tenant = tenant
         self.sku = sku
-        self.units: tuple[int, int, int, int] | None = None
+        self.units: Units | None = None
+        self.shown: Units | None = None
+        self.cutting = False
         self.parts: dict[int, Part] = {}
         self.scarce = False
         self.recall = 0
@@ -94,8 +108,7 @@ class Seats:
 
     @property
     def budget(self) -> int:
-        """Enabled and warning units give seats, suspended and locked out ones do not (R15)."""
-        return self.units[0] + self.units[1] if self.units else 0
+        return budget(self.units)
 
     @property
     def free(self) -> int:
@@ -109,11 +122,22 @@ class Seats:
             self._begin_recall()
         if self._unmet() and not self.awaited:
             self._deny_or_recall()
+        self._show()
         if self.scarce and not wanted and not self.awaited and self.free > 0:
             self.scarce = False
         for part in self.parts.values():
             if part.scarce != self.scarce and (part.lease > 0 or part.scarce):
                 part.must_tell = True
+
+    def _show(self) -> None:
+        """R15: fewer units than are leased count when every holder of a lease knows of it."""
+        if self.free >= 0 or budget(self.shown) <= self.budget:
+            self.shown, self.cutting = self.units, False
+        elif not self.cutting:
+            self.cutting = True
+            self._begin_recall(everybody=True)
+        elif not self.awaited and all(p.lease == p.used for p in self.parts.values()):
+            self.shown, self.cutting = self.units, False
 
     def _unmet(self) -> dict[int, int]:
         return {p: part.asked for p, part in self.parts.items() if part.unanswered}
@@ -155,18 +179,23 @@ class Seats:
             if units:
                 part.give(units)
 
-    def _begin_recall(self) -> None:
+    def _begin_recall(self, everybody: bool = False) -> None:
         self.scarce = True
         self.recall += 1
         self.covers = self._unmet()
         for p, part in self.parts.items():
-            if part.lease > part.used:
+            if part.lease > (0 if everybody else part.used):
                 self.awaited.add(p)
                 part.must_tell = True
 
     def _deny_or_recall(self) -> None:
-        """Everything idle is here or on its way: what cannot be met now is denied."""
-        if not self.covers:
+        """Denies what cannot be met when every unit is used.
+
+        What is only reserved, for users in flight, may come back: it is recalled until it is used
+        or here. That ends, since users in flight wait in skuId order, and a recall takes back what
+        is reserved out of it.
+        """
+        if not self.covers or any(part.lease > part.used for part in self.parts.values()):
             self._begin_recall()
         if self.awaited:
             return
@@ -190,7 +219,7 @@ class Seats:
             self.awaited.discard(p)
 
     def grant(self, p: int) -> dict[str, Any]:
-        """The next grant for partition ``p``; it names a recall only to those who must answer it."""
+        """The next grant for partition ``p``; only those who must answer a recall are told it."""
         part = self.parts[p]
         part.news += 1
         part.must_tell = False
@@ -222,6 +251,8 @@ class Seats:
             self.at,
             self.cause,
             self.published,
+            self.shown,
+            self.cutting,
         ]
 
     @classmethod
@@ -229,8 +260,9 @@ class Seats:
         tenant, sku = key.split("/", 1)
         seats = cls(tenant, sku)
         units, parts, seats.scarce, seats.recall, awaited, covers, seen, *rest = row
-        seats.at, seats.cause, seats.published = rest
+        seats.at, seats.cause, seats.published, shown, seats.cutting = rest
         seats.units = tuple(units) if units else None
+        seats.shown = tuple(shown) if shown else None
         seats.parts = {int(p): Part.load(part) for p, part in parts.items()}
         seats.awaited = set(awaited)
         seats.covers = {int(p): asked for p, asked in covers.items()}
@@ -308,8 +340,8 @@ class ProductMachine:
             waiting = sum(part.waiting for part in seats.parts.values())
             product = self.configuration.products.get(seats.sku)
             part_number = product.part_number if product else None
-            content = [list(seats.units or (0, 0, 0, 0)), used, waiting, part_number]
-            if content == seats.published or not (seats.units or used or seats.published):
+            content = [list(seats.shown or (0, 0, 0, 0)), used, waiting, part_number]
+            if content == seats.published or not (seats.shown or used or seats.published):
                 continue
             seats.published = content
             self.effects.rows[TABLE, key] = seats.row()
@@ -326,7 +358,7 @@ class ProductMachine:
             "skuPartNumber": part_number,
             "prepaidUnits": dict(zip(names, units, strict=True)),
             "consumedUnits": used,
-            "availableUnits": seats.budget - used,
+            "availableUnits": budget(seats.shown) - used,
             "waitingUsers": waiting,
             "updatedAt": timestamp(seats.at),
         }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring as quoted
 from typing import Any
 
 from engine.effects import Effects
 from engine.explain import COUNT
-from engine.group import audit
 from engine.model import timestamp
 from engine.rules import ACTIVE, NOTHING, Outcome, Reason, State
 from engine.user import User
@@ -46,8 +46,8 @@ def _assigned(outcome: Outcome) -> str:
     )
 
 
-def _state_form(state: State) -> tuple[str, str, str]:
-    """The text before the group, between group and since, and after."""
+def _state_form(state: State) -> tuple[int, str, str]:
+    """The slot, the text before its group, and the text between group and since."""
     before = f'{{"skuId":{text(state.sku)},"assignedByGroup":'
     between = (
         f',"disabledPlans":{text(state.disabled)},"state":"{state.state}",'
@@ -55,7 +55,7 @@ def _state_form(state: State) -> tuple[str, str, str]:
     )
     if state.reason.message:
         between += f'"message":{text(state.reason.message)},'
-    return before, between + '"since":"', '"}'
+    return state.slot, before, between + '"since":"'
 
 
 def form(outcome: Outcome) -> Form:
@@ -93,11 +93,10 @@ def sinces(user: User, outcome: Outcome, paths: tuple[str, ...], at: int) -> int
 def user_state(user: User, at: int, cause: str) -> bytes:
     """A record of ``user-licenses`` (contract, section 3)."""
     f = form(user.outcome)
-    rows = []
-    for i, (before, between, after) in enumerate(f.states):
-        slot = user.outcome.states[i].slot
-        group = f'"{user.paths[slot - 1]}"' if slot else "null"
-        rows.append(f"{before}{group}{between}{timestamp(user.since_of(i))}{after}")
+    paths, rows = user.paths, []
+    for i, (slot, before, between) in enumerate(f.states):
+        group = f'"{paths[slot - 1]}"' if slot else "null"
+        rows.append(f'{before}{group}{between}{timestamp(user.since_of(i))}"}}')
     if not f.ordered:
         states = user.outcome.states
         order = sorted(range(len(rows)), key=lambda i: (states[i].sku, user.path(states[i].slot)))
@@ -105,9 +104,11 @@ def user_state(user: User, at: int, cause: str) -> bytes:
     location, mail, addresses = user.attributes()
     return (
         f'{{"tenant":"{user.book.id}","user":"{user.id}",'
-        f'"usageLocation":{text(location)},"mail":{text(mail)},"proxyAddresses":{text(addresses)},'
+        f'"usageLocation":{quoted(location) if location is not None else "null"},'
+        f'"mail":{quoted(mail) if mail is not None else "null"},'
+        f'"proxyAddresses":[{",".join(map(quoted, addresses))}],'
         f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
-        f'"revision":{user.revision},"updatedAt":"{timestamp(at)}","causedBy":{text(cause)}}}'
+        f'"revision":{user.revision},"updatedAt":"{timestamp(at)}","causedBy":{quoted(cause)}}}'
     ).encode()
 
 
@@ -161,14 +162,22 @@ def _since(user: User, sku: str, group: str) -> int:
 
 def change_audit(
     user: User, old: Outcome, opened: list[Shown], at: int, cause: str
-) -> dict[str, Any] | None:
-    """``Change user license``, if the user's licences changed or something could not be done."""
+) -> bytes | None:
+    """``Change user license``, if the user's licences changed or something could not be done.
+
+    The same as :func:`engine.group.audit` makes, from text that users share.
+    """
     before, after = form(old).assigned, form(user.outcome).assigned
     if before == after and not opened:
         return None
-    changed = [("AssignedLicense", json.loads(before), json.loads(after))]
-    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened}))
-    return audit(
-        user.book.id, ("User", user.id), "Change user license", at, cause,
-        changed if before != after else [], why, failed=bool(opened),
-    )  # fmt: skip
+    changed = ""
+    if before != after:
+        changed = f'{{"name":"AssignedLicense","oldValue":{before},"newValue":{after}}}'
+    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
+    return (
+        f'{{"time":"{timestamp(at)}","tenant":"{user.book.id}","activity":"Change user license",'
+        f'"category":"UserManagement","target":{{"type":"User","id":"{user.id}"}},'
+        f'"initiatedBy":"Seatflow","result":"{"failure" if opened else "success"}",'
+        f'"resultReason":{quoted(why)},"modifiedProperties":[{changed}],'
+        f'"causedBy":{quoted(cause)}}}'
+    ).encode()

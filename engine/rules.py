@@ -56,7 +56,7 @@ class Outcome:
 
     __slots__ = (
         "by_slot", "cache", "entries", "errors", "held", "mail", "need", "probe", "problems",
-        "skus", "slots", "states", "waiting",
+        "row", "skus", "slots", "states", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,7 @@ class Outcome:
         self.slots = 1 + max(len(asked), *(s.slot for s in self.states), 0)
         self.by_slot = tuple(self._numbers(slot, asked) for slot in range(1, self.slots))
         self.cache: object = None
+        self.row: tuple[list[object], list[object]] | None = None
 
     def _states(self) -> tuple[State, ...]:
         found = {(p.sku, p.slot): p for p in self.problems}

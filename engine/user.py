@@ -75,7 +75,10 @@ class More:
         self.due: tuple[int, str, bool] | None = None
 
     def empty(self) -> bool:
-        return not any(getattr(self, name) for name in self.__slots__ if name != "claims")
+        return not (
+            self.attempt or self.change or self.deferred or self.queue or self.pending
+            or self.duplicates or self.shown or self.due
+        )  # fmt: skip
 
     def row(self) -> list[Any]:
         return [
@@ -162,6 +165,10 @@ class User:
         """Adds a membership at its place in R8's order; False if the user is a member already."""
         if group in self.groups:
             return False
+        if not self.since or (since, group) > (self.since[-1], self.groups[-1]):
+            self.groups = (*self.groups, group)
+            self.since = (*self.since, since)
+            return True
         places = sorted([*zip(self.since, self.groups, strict=True), (since, group)])
         self.groups = tuple(g for _, g in places)
         self.since = tuple(s for s, _ in places)
@@ -177,10 +184,11 @@ class User:
 
     def attributes(self) -> tuple[str | None, str | None, tuple[str, ...]]:
         """R19: usage location, mail and proxy addresses as they are published."""
-        primary = next((a for a in self.addresses if a.startswith("SMTP:")), None)
-        if primary is None:
-            primary = self.given
-        addresses = self.addresses
+        addresses, primary = self.addresses, self.given
+        for address in addresses:
+            if address.startswith("SMTP:"):
+                primary = address
+                break
         if primary is not None and primary == self.given and primary not in addresses:
             addresses = (primary, *addresses)
         mail = self.mail
@@ -213,13 +221,22 @@ class User:
             self.groups,
             self.since,
             self.paths,
-            [(e.slot, e.turn, e.plans.key, e.off) for e in outcome.entries],
-            [(*p[:4], (*p.reason,)) for p in outcome.problems],
+            *_outcome_row(outcome),
             self.sinces,
             self.revision,
             self.seen.hex(),
             self.more.row() if self.more else None,
         ]
+
+
+def _outcome_row(outcome: Outcome) -> tuple[Any, Any]:
+    """The part of the row that users with one outcome share, made once."""
+    if outcome.row is None:
+        outcome.row = (
+            [(e.slot, e.turn, e.plans.key, e.off) for e in outcome.entries],
+            [(*p[:4], (*p.reason,)) for p in outcome.problems],
+        )
+    return outcome.row
 
 
 def tuples(value: Any) -> Any:

@@ -8,44 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from streams.feeding import feed_app
+from streams.options import Brokers, Prefix, Text, flag
+
 if TYPE_CHECKING:
-    from streams.feed import Feed, FeedResult
     from streams.follow import Followed
     from streams.settings import Settings
     from streams.status import LagReader
 
 INTERRUPTED = 130
-SOME_ROWS_BAD = 1
 
 
-def _flag(name: str, meaning: str, metavar: str) -> Any:
-    return typer.Option(f"--{name}", help=meaning, metavar=metavar, show_default=False)
-
-
-Text = str | None
-Brokers = Annotated[Text, _flag("brokers", "The Kafka brokers to start from.", "HOST:PORT,…")]
-AppId = Annotated[Text, _flag("app-id", "The consumer group of the workers.", "NAME")]
+AppId = Annotated[Text, flag("app-id", "The consumer group of the workers.", "NAME")]
 WorkerId = Annotated[
-    Text, _flag("worker-id", "Static membership: a quick restart moves nothing.", "NAME")
+    Text, flag("worker-id", "Static membership: a quick restart moves nothing.", "NAME")
 ]
-Partitions = Annotated[Text, _flag("partitions", "Partitions of every topic.", "NUMBER")]
-Prefix = Annotated[Text, _flag("topic-prefix", "Before every topic's name.", "TEXT")]
-Replication = Annotated[Text, _flag("replication", "Copies of every new topic.", "NUMBER")]
-DataDir = Annotated[Text, _flag("data-dir", "Where the broker keeps its data.", "DIR")]
+Partitions = Annotated[Text, flag("partitions", "Partitions of every topic.", "NUMBER")]
+Replication = Annotated[Text, flag("replication", "Copies of every new topic.", "NUMBER")]
+DataDir = Annotated[Text, flag("data-dir", "Where the broker keeps its data.", "DIR")]
 MetricsPort = Annotated[
-    Text, _flag("metrics-port", "For /metrics and /healthz; 0: any free one.", "PORT")
+    Text, flag("metrics-port", "For /metrics and health; 0: any free one.", "PORT")
 ]
-LogLevel = Annotated[Text, _flag("log-level", "debug, info, warning or error.", "LEVEL")]
-LogFormat = Annotated[Text, _flag("log-format", "console or json.", "FORMAT")]
-InFile = Annotated[Path, typer.Argument(metavar="FILE", help="The file; - for standard input.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the events, publish nothing.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")]
+LogLevel = Annotated[Text, flag("log-level", "debug, info, warning or error.", "LEVEL")]
+LogFormat = Annotated[Text, flag("log-format", "console or json.", "FORMAT")]
 
 _options: dict[str, Any] = {"no_args_is_help": True, "add_completion": False}
 app = typer.Typer(
@@ -58,7 +50,6 @@ app = typer.Typer(
     " them.",
 )
 topics_app = typer.Typer(**_options, help="Make or check the topics.")
-feed_app = typer.Typer(**_options, help="Read a file and publish it as events.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(feed_app, name="feed")
 
@@ -90,9 +81,26 @@ def _fail(error: Exception) -> NoReturn:
         # Caused by Kafka: it may go better the next time.
         code = TEMPORARY if error.__cause__ else CONFIGURATION
     else:
-        raise error
+        _fail_by_a_bug(error)
     print(f"seatflow: {error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _fail_by_a_bug(error: Exception) -> NoReturn:
+    """A worker's traceback belongs in its log; a person who is at the keyboard gets a line."""
+    import traceback
+
+    from streams.exits import SOFTWARE
+
+    if "worker" in sys.argv or os.environ.get("SEATFLOW_LOG_LEVEL") == "debug":
+        traceback.print_exception(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+        f"seatflow: a bug of Seatflow: {error!r} at {frame.filename}:{frame.lineno}."
+        " SEATFLOW_LOG_LEVEL=debug shows the way there.",
+        file=sys.stderr,
+    )
+    sys.exit(SOFTWARE)
 
 
 def _settings(**flags: str | None) -> Settings:
@@ -120,7 +128,7 @@ def _tell_if_nobody_answers(settings: Settings) -> None:
 
 @app.command()
 def broker(brokers: Brokers = None, data_dir: DataDir = None) -> None:
-    """A real single-node Apache Kafka for development, in the foreground."""
+    """Apache Kafka for development, in the foreground."""
     from streams.broker import run_in_foreground
 
     settings = _settings(brokers=brokers, data_dir=data_dir)
@@ -164,7 +172,7 @@ def worker(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """One worker; start as many as wanted. Ctrl-C or SIGTERM stops it cleanly."""
+    """One worker; start as many as wanted."""
     settings = _settings(
         brokers=brokers,
         app_id=app_id,
@@ -181,67 +189,6 @@ def worker(
     raise typer.Exit(run_worker(settings))
 
 
-@feed_app.command("jsonl")
-def feed_jsonl(
-    file: InFile,
-    brokers: Brokers = None,
-    topic_prefix: Prefix = None,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-) -> None:
-    """JSON Lines: each line is one event of the contract, of any topic."""
-    from streams.feed import events_from_jsonl
-
-    settings = _settings(brokers=brokers, topic_prefix=topic_prefix)
-    _feed(events_from_jsonl(file), settings, dry_run, strict)
-
-
-@feed_app.command("catalog")
-def feed_catalog(
-    file: InFile,
-    brokers: Brokers = None,
-    topic_prefix: Prefix = None,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-) -> None:
-    """Microsoft's CSV "Product names and service plan identifiers for licensing"."""
-    from streams.feed import events_from_catalog
-
-    settings = _settings(brokers=brokers, topic_prefix=topic_prefix)
-    _feed(events_from_catalog(file), settings, dry_run, strict)
-
-
-def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool) -> None:
-    from streams.feed import publish
-    from streams.settings import client_options
-
-    result = asyncio.run(
-        publish(
-            items,
-            settings.brokers,
-            settings.topic_prefix,
-            kafka=client_options(settings),
-            dry_run=dry_run,
-            strict=strict,
-            on_problem=lambda problem: print(f"seatflow: {problem}", file=sys.stderr),
-        )
-    )
-    _told(result, dry_run)
-    if result.bad_rows:
-        raise typer.Exit(SOME_ROWS_BAD)
-
-
-def _told(result: FeedResult, dry_run: bool) -> None:
-    by_topic = ", ".join(f"{topic} {count:,}" for topic, count in sorted(result.topics.items()))
-    verb = "would be published" if dry_run else f"published in {result.seconds:.1f} s"
-    line = f"{result.events:,} events {verb}" + (f": {by_topic}" if by_topic else "")
-    if result.bad_rows:
-        line += f"; {result.bad_rows:,} bad rows, see above"
-    if result.stopped_at:
-        line += " (--strict: stopped there)"
-    print(line, file=sys.stderr)
-
-
 @app.command()
 def status(
     wait: Annotated[bool, typer.Option("--wait", help="Return when all lag is zero.")] = False,
@@ -254,7 +201,7 @@ def status(
     app_id: AppId = None,
     topic_prefix: Prefix = None,
 ) -> None:
-    """Workers, lag, seats, users and groups in error, on one screen."""
+    """Workers, lag, seats and errors, on one screen."""
     from rich.console import Console
 
     from streams.status import read_status, show
@@ -307,7 +254,7 @@ def read(
     brokers: Brokers = None,
     topic_prefix: Prefix = None,
 ) -> None:
-    """The records of a topic, one line of JSON each: what is in it now, committed only."""
+    """What a topic holds, a line of JSON for each record."""
     settings = _settings(brokers=brokers, topic_prefix=topic_prefix)
     asyncio.run(_read(settings, topic.removeprefix(settings.topic_prefix), key, follow))
 
@@ -370,6 +317,44 @@ def list_settings(
 
 
 @app.command()
+def console(
+    http_host: Annotated[Text, _flag("host", "Where to listen.", "ADDRESS")] = None,
+    http_port: Annotated[Text, _flag("port", "0: any free one.", "PORT")] = None,
+    http_tokens_file: Annotated[Text, _flag("tokens", "Who may use it (TOML).", "FILE")] = None,
+    token_for: Annotated[
+        Text, _flag("new-token", "Print a new token and its entry for the file.", "NAME")
+    ] = None,
+    brokers: Brokers = None,
+    app_id: AppId = None,
+    topic_prefix: Prefix = None,
+    data_dir: DataDir = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """The web console and HTTP API; needs `pip install 'seatflow\\[console]'`."""
+    if token_for is not None:
+        from streams.console.auth import new_token
+
+        token, entry = new_token(token_for)
+        print(f"{entry}\n# for the holder, and nobody else: {token}")
+        return
+    settings = _settings(
+        http_host=http_host,
+        http_port=http_port,
+        http_tokens_file=http_tokens_file,
+        brokers=brokers,
+        app_id=app_id,
+        topic_prefix=topic_prefix,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from streams.console.start import start
+
+    raise typer.Exit(start(settings))
+
+
+@app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False,
     workers: Annotated[int, typer.Option("--workers", min=1, max=8, help="How many.")] = 2,
@@ -378,7 +363,7 @@ def demo(
         typer.Option("--data-dir", help="Keep data and logs in here.", show_default="temporary"),
     ] = None,
 ) -> None:
-    """The whole thing on this machine: a broker, workers, a sample tenant, what happened."""
+    """All of it on this machine: Kafka, workers, a sample tenant."""
     from streams.demo import run_demo
 
     raise typer.Exit(run_demo(once, workers, data_dir))
@@ -386,16 +371,18 @@ def demo(
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Which.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="Which: onboarding … all.")
+    ] = None,
     brokers: Brokers = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw them here (PNG).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the work.")] = False,
 ) -> None:
-    """The benchmarks, each beside what the bare pipeline can do."""
+    """The benchmarks, each beside the limit."""
     import importlib
 
     if brokers is not None:
         brokers = _settings(brokers=brokers).brokers
     run = importlib.import_module("streams.bench").run
-    raise typer.Exit(run(names or [], brokers, json_file, plot, quick))
+    raise typer.Exit(run(names or ["onboarding"], brokers, json_file, plot, quick))

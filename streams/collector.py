@@ -21,6 +21,7 @@ from streams.metrics import (
     ENGINE,
     HISTOGRAM,
     METRICS,
+    ZEROS,
     Buckets,
     Metric,
     Stats,
@@ -47,7 +48,9 @@ class Collector:
     def collect(self) -> Iterator[Any]:
         seen = self._newest()
         for metric in METRICS:
-            yield _family(metric, seen[metric.name])
+            zeros = dict.fromkeys(ZEROS.get(metric.name, ()), 0)
+            values = seen[metric.name]
+            yield _family(metric, zeros | dict(values) if zeros else values)
 
     def _newest(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
@@ -112,8 +115,8 @@ def by_product(seats: list[Any], most: int) -> dict[str, Values]:
         units[key] += one.units
         used[key] += one.used
         waiting[key] += one.waiting
-        if rank < most and one.part_number:
-            info[one.sku, one.part_number] = 1
+        # One that the catalogue does not define goes by its skuId.
+        info[(one.sku, one.part_number or one.sku) if rank < most else (OTHER, OTHER)] = 1
     return {
         "seats_units": units,
         "seats_used": used,

@@ -30,14 +30,16 @@ MAX_KNOWN_IDS = 1 << 16
 
 ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
 NAME_RULE = f"a string of 1 to {MAX_TEXT} characters without control characters but tabs"
+NULL = "the value is null: an input topic carries events, not tombstones"
 TEXT_RULE = f"null or a string of at most {MAX_TEXT} characters without control characters but tabs"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record cannot be read, in one line for the header ``dlq.reason``."""
+    """Why a record cannot be read: a line for the header ``dlq.reason``, and of which kind."""
 
     reason: str
+    kind: str = "bad_member"
 
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -50,7 +52,7 @@ _T = TypeVar("_T")
 
 
 class _ReadError(Exception):
-    """The reason of a ``Rejected``, on its way from wherever it was found."""
+    """The members of a ``Rejected``, on its way from wherever it was found."""
 
 
 def _escaped(text: str, limit: int) -> str:
@@ -73,8 +75,8 @@ def _shown(value: object) -> str:
     return "null" if value is None else str(value).lower()
 
 
-def _refuse(name: str, value: object, allowed: str) -> NoReturn:
-    raise _ReadError(f"{name} is {_shown(value)}; it must be {allowed}")
+def _refuse(name: str, value: object, allowed: str, kind: str = "bad_member") -> NoReturn:
+    raise _ReadError(f"{name} is {_shown(value)}; it must be {allowed}", kind)
 
 
 _foreign = re.compile(r"[^A-Za-z0-9_.:@-]").search
@@ -172,7 +174,8 @@ def _addresses(value: Any) -> tuple[str, ...] | _Absent | None:
 
 def _check_key(key: bytes | None, expected: str, form: str) -> None:
     if key != expected.encode():
-        _refuse("the key of the record", ABSENT if key is None else key, f"{form}: {expected}")
+        found = ABSENT if key is None else key
+        _refuse("the key of the record", found, f"{form}: {expected}", "wrong_key")
 
 
 def _subject(body: _Body, key: bytes | None, member: str, check: _IdCheck) -> tuple[str, str]:
@@ -313,14 +316,15 @@ _BUILDERS: dict[str, dict[str, _Builder]] = {
 
 def _parse(value: bytes | None) -> _Body:
     if value is None:
-        raise _ReadError("the value is null: an input topic carries events, not tombstones")
+        raise _ReadError(NULL, "no_value")
     if len(value) > MAX_VALUE_BYTES:
-        raise _ReadError(f"the value has {len(value)} bytes; at most {MAX_VALUE_BYTES} are read")
+        size = f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read"
+        raise _ReadError(f"the value has {size}", "too_large")
     try:
         return _typed(dict, orjson.loads(value), "the value")
     except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise _ReadError(f"the value is not JSON: {_escaped(error.msg, 200)} at {where}") from None
+        what = f"{_escaped(error.msg, 200)} at line {error.lineno} column {error.colno}"
+        raise _ReadError(f"the value is not JSON: {what}", "not_json") from None
 
 
 def _unwrap(headers: Headers, body: _Body) -> tuple[_Body, _Body]:
@@ -365,8 +369,9 @@ def _check_attributes(given: _Body) -> tuple[str, str]:
 def _refuse_type(topic: str, kind: object) -> NoReturn:
     homes = [home for home, types in _BUILDERS.items() if isinstance(kind, str) and kind in types]
     if homes:
-        raise _ReadError(f"type {kind} belongs to the topic {' or '.join(homes)}, not to {topic}")
-    _refuse("type", kind, f"one of {', '.join(_BUILDERS[topic])}")
+        there = f"type {kind} belongs to the topic {' or '.join(homes)}, not to {topic}"
+        raise _ReadError(there, "unknown_type")
+    _refuse("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
 
 
 def _decoder(topic: str) -> Decoder:
@@ -389,7 +394,7 @@ def _decoder(topic: str) -> Decoder:
                 _refuse("time", attributes["time"], "a string, or absent")
             return build(body, event, key), source
         except _ReadError as malformed:
-            return Rejected(str(malformed))
+            return Rejected(*malformed.args)
 
     return decode
 

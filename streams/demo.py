@@ -123,7 +123,7 @@ class Workers:
         while True:
             self.check()
             addresses = self.metrics()
-            if len(addresses) == self._count and all(map(_healthy, addresses)):
+            if len(addresses) == self._count and all(map(_ready, addresses)):
                 return
             if time.monotonic() > deadline:
                 raise WorkerError(
@@ -134,9 +134,9 @@ class Workers:
             time.sleep(0.1)
 
 
-def _healthy(metrics: str) -> bool:
+def _ready(metrics: str) -> bool:
     try:
-        with urlopen(metrics.replace("/metrics", "/healthz"), timeout=2) as answer:
+        with urlopen(metrics.replace("/metrics", "/readyz"), timeout=2) as answer:
             return bool(answer.status == 200)
     except (URLError, OSError):
         return False
@@ -147,15 +147,18 @@ def run_demo(once: bool, workers: int = 2, data_dir: Path | None = None) -> int:
     console = _console()
     told = False
     try:
-        with _signals_interrupt(), _directory(data_dir) as directory:
-            with _running(console, workers, directory) as (settings, processes):
-                show(asyncio.run(tell(settings, processes, console)), console)
-                told = True
-                if not once:
-                    _invite(settings, processes, directory, console)
-                    while True:
-                        processes.check()
-                        time.sleep(0.3)
+        with (
+            _signals_interrupt(),
+            _directory(data_dir) as directory,
+            _running(console, workers, directory) as (settings, processes),
+        ):
+            show(asyncio.run(tell(settings, processes, console)), console)
+            told = True
+            if not once:
+                _invite(settings, processes, directory, console)
+            while not once:
+                processes.check()
+                time.sleep(0.3)
     except KeyboardInterrupt:
         return 0 if told else INTERRUPTED
     return 0
@@ -187,9 +190,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(
-    console: Console, count: int, directory: Path
-) -> Iterator[tuple[Settings, Workers]]:
+def _running(console: Console, count: int, directory: Path) -> Iterator[tuple[Settings, Workers]]:
     """Kafka on a free port with the topics, and the workers; stopped in the other order."""
     broker = Broker(0, directory / "broker", progress=console.print)
     with contextlib.ExitStack() as stack:
@@ -222,7 +223,9 @@ def _signals_interrupt() -> Iterator[None]:
     def interrupt(_number: int, _frame: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

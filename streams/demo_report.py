@@ -127,8 +127,7 @@ def summarise(seen: Follower, steps: list[StepTaken]) -> Summary:
 def _errors(records: Iterable[dict[str, Any]], names: _Names) -> list[Kind]:
     users: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for error in records:
-        kind = users.setdefault((error["state"], error["error"]), {})
-        kind.setdefault(error["user"], error)
+        users.setdefault((error["state"], error["error"]), {}).setdefault(error["user"], error)
     kinds = []
     for (state, error), by_user in users.items():
         user = min(by_user)
@@ -202,8 +201,11 @@ def _use(seen: Follower) -> tuple[Counter[str], Counter[str]]:
     product's counters show them: before, they cannot have been known (R15).
     """
     changes = sorted(
-        [*_bought(seen.log["subscriptions"]), *_shown(seen.log["product-seats"])]
-        + list(_taken_and_freed(seen.log["user-licenses"])),
+        [
+            *_bought(seen.log["subscriptions"]),
+            *_shown(seen.log["product-seats"]),
+            *_taken_and_freed(seen.log["user-licenses"]),
+        ],
         key=lambda change: change[:2],
     )
     used: Counter[str] = Counter()
@@ -387,5 +389,5 @@ def _show_speed(summary: Summary, console: Console) -> None:
             )
     console.print(
         f"  In all: {events:,} events in {seconds:.2f} s of work,"
-        f" {events / seconds:,.0f} events/s; most steps are too small to show speed"
+        f" {events / seconds:,.0f} events/s. `seatflow bench` shows what it can do under load."
     )

@@ -77,6 +77,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # How far what was handed on reaches; a topic partition is in it once it may be read.
         self.reach: dict[TopicPartition, int] = {}
         self._noted: dict[TopicPartition, int] = {}
+        self._rebalancing = False
+        self._noting = asyncio.Lock()
         await super().on_start()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
@@ -102,8 +104,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        # A commit that is sent behind the request to join is answered, with an error, only when
+        # that is: aiokafka takes it for a reason to join again, and so on for ever.
+        self._rebalancing = True
         try:
             await super().on_partitions_revoked(revoked)
+            async with self._noting:
+                pass
         except Exception as error:
             self.app.host.failed(error)
 
@@ -116,6 +123,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             consumer = self._ensure_consumer()
             consumer.pause(*consumer.assignment())
             await super().on_partitions_assigned(assigned, generation_id)
+            self._rebalancing = False
         except Exception as error:
             # aiokafka only logs what a callback raises, and waits for ever for what it did not do.
             self.app.host.failed(error)
@@ -166,6 +174,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         A topic partition of which all is applied is noted by position: past trailing control
         records, so that tools that compare with the end of the log see a lag of 0.
         """
+        async with self._noting:
+            if not self._rebalancing:
+                await self._commit_to_group(applied)
+
+    async def _commit_to_group(self, applied: Mapping[TopicPartition, int]) -> None:
         consumer = self._ensure_consumer()
         offsets = {}
         for tp in consumer.assignment() & applied.keys() & self.reach.keys():

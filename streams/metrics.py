@@ -1,8 +1,8 @@
 """All metrics on one screen, and the numbers that the delivery layer counts itself.
 
 Names follow Prometheus: base units, ``_total`` for what only grows. No label carries a user or a
-group. ``streams/collector.py`` fills the gauges when somebody asks; ``docs/reference/metrics.md`` is
-made of this table by ``make docs``.
+group. ``streams/collector.py`` fills the gauges when somebody asks; ``make docs`` makes
+``docs/reference/metrics.md`` of this table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any, NamedTuple, get_args
+
+from engine.events import InputEvent
+from engine.explain import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
+from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -81,7 +86,7 @@ WORKER = (
 # Of this moment: what the partitions that this worker runs have in their state.
 STATE = (
     _gauge("users", "users in memory, those of whom only a membership is known included"),
-    _gauge("users_in_error", "users with this error open, by whatever path", "error"),
+    _gauge("users_in_error", "users with this error open, by whatever path", "kind"),
     _gauge("users_with_errors", "users with any error open"),
     _gauge("seat_requests_in_flight", "users whose outcome waits for an answer about a seat"),
     _gauge("groups", "groups by their processing state", "state"),
@@ -95,7 +100,34 @@ STATE = (
     _gauge("seats_oversold", "seats used beyond what is leased to the partition: must be 0"),
     _gauge("product_info", "always 1; joins the part number to sku", "sku", "part_number"),
 )
+REASONS = (
+    "bad_member", "no_value", "not_json", "too_large", "unknown_type", "wrong_key",
+    "wrong_partition",
+)  # fmt: skip
+KINDS = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
+STATES = ("QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete")
+# Series that are there from the start, as 0: Prometheus cannot see the first increase otherwise.
+ZEROS: dict[str, tuple[Any, ...]] = {
+    "events": get_args(InputEvent),
+    "dead_letters": tuple(product(INPUT_NAMES, REASONS)),
+    "records_in": CONSUMED,
+    "records_out": PRODUCED,
+    "expired_records": CONSUMED,
+    "users_in_error": KINDS,
+    "groups": STATES,
+}
 METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
+LABELS = {
+    "type": "the engine's name of an input event: `user_upserted`, `user_licenses_changed` …",
+    "topic": "a topic without its prefix",
+    "reason": "one of " + ", ".join(f"`{r}`" for r in REASONS) + "; in full: `dlq.reason`",
+    "kind": "one of " + ", ".join(f"`{kind}`" for kind in KINDS),
+    "state": "one of " + ", ".join(f"`{state}`" for state in STATES),
+    "tenant": "the tenant's id, or `other`",
+    "sku": "the product's skuId, or `other`",
+    "part_number": "the product's skuPartNumber",
+    "version": "Seatflow's",
+}
 
 
 class Buckets:

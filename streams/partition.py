@@ -26,7 +26,7 @@ from streams.faust_layer import Batch
 from streams.metrics import Stats, engine_counters
 from streams.settings import Settings
 from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
-from streams.transaction import DeadLetter, Transaction, dead_letter, new_producer
+from streams.transaction import MISPLACED, DeadLetter, Transaction, dead_letter, new_producer
 
 QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
 SLICE_RECORDS = 1_000  # handled between two turns of the loop
@@ -35,10 +35,6 @@ FLUSH_EVERY = 0.1
 FENCE_PATIENCE = 60.0
 HOLD_PATIENCE = 10.0
 CLOSE_PATIENCE = 2.0
-MISPLACED = (
-    "the key belongs to another partition; produce with Kafka's default partitioner (murmur2 of the"
-    " key), or every partition would have its own idea of this object"
-)
 
 Bounds = Mapping[TopicPartition, tuple[int, int]]
 
@@ -85,6 +81,7 @@ class Partition:
         self._queues: dict[str, deque[tuple[list[Any], int]]] = {t: deque() for t in CONSUMED}
         self._queued: Counter[str] = Counter()
         self._dead: list[DeadLetter] = []
+        self._times: list[int] = []  # of input records since the last transaction began
         self._pending = 0  # records handled and users fanned out since the last transaction began
         self._dirty = self._more = False
         self._commit: asyncio.Task[None] | None = None
@@ -148,7 +145,7 @@ class Partition:
         for topic, offset in self.applied.items():
             # Retention deleted what no worker has read; control records may be among it.
             if count := starts[topic] - offset:
-                self._owner.stats.add("expired", topic, count)
+                self._owner.stats.add("expired_records", topic, count)
                 log.error(logs.INPUT_EXPIRED, partition=self.number, topic=topic, records=count)
         self.applied = dict(starts)
         self.committed, self._reads = dict(starts), dict(starts)
@@ -158,8 +155,8 @@ class Partition:
 
     def _restored(self, rows: int, read: int, seconds: float) -> None:
         stats = self._owner.stats
-        stats.add("restored_rows", None, read)
-        stats.restore_seconds = max(stats.restore_seconds, seconds)
+        stats.add("restored_rows", None, rows)
+        stats.restore.add(seconds)
         log.info(
             logs.PARTITION_RESTORED,
             partition=self.number,
@@ -267,6 +264,8 @@ class Partition:
             if self.machine.misplaced:
                 offsets = set(self.machine.misplaced)
                 self._reject(topic, [(r, MISPLACED) for r in records if r.offset in offsets])
+                lost = [type(delivered[0]) for delivered in batch if delivered.offset in offsets]
+                self._owner.stats.counts["events"].subtract(lost)
         self.applied[topic] = end
         self._owner.stats.add("records_in", topic, len(records))
         return True
@@ -279,25 +278,27 @@ class Partition:
         for record in records:
             decoded = decode(record.key, record.value, record.headers)
             if type(decoded) is Rejected:
-                rejected.append((record, decoded.reason))
+                rejected.append((record, decoded))
             else:
                 batch.append(Delivered(decoded[0], record.timestamp, record.offset, decoded[1]))
         if rejected:
             self._reject(topic, rejected)
         self._owner.stats.counts["events"].update([type(delivered[0]) for delivered in batch])
+        self._times += [record.timestamp for record in records]
         return batch
 
-    def _reject(self, topic: str, rejected: list[tuple[Any, str]]) -> None:
+    def _reject(self, topic: str, rejected: list[tuple[Any, Rejected]]) -> None:
         name = self._settings.topic_prefix + topic
-        self._dead += [dead_letter(record, name, reason) for record, reason in rejected]
-        self._owner.stats.add("dead_letters", topic, len(rejected))
-        record, reason = rejected[0]
+        self._dead += [dead_letter(record, name, why.reason) for record, why in rejected]
+        for _, why in rejected:
+            self._owner.stats.add("dead_letters", (topic, why.kind))
+        record, why = rejected[0]
         log.warning(
             logs.DEAD_LETTER,
             topic=topic,
             partition=self.number,
             offset=record.offset,
-            reason=reason,
+            reason=why.kind,  # in full, with what people wrote, only in the dead letter
             more=len(rejected) - 1,
         )
 
@@ -340,6 +341,7 @@ class Partition:
 
     def _begin_commit(self) -> None:
         effects, letters, applied = self.machine.take(), self._dead, dict(self.applied)
+        times, self._times = self._times, []
         self._dead, self._pending, self._dirty = [], 0, False
         if not (effects.rows or effects.records or letters or applied != self.committed):
             return
@@ -348,9 +350,11 @@ class Partition:
         transaction.add_effects(effects)
         transaction.add_dead_letters(letters)
         transaction.add_applied(applied)
-        self._commit = asyncio.create_task(self._send(transaction, applied))
+        self._commit = asyncio.create_task(self._send(transaction, applied, times))
 
-    async def _send(self, transaction: Transaction, applied: dict[str, int]) -> None:
+    async def _send(
+        self, transaction: Transaction, applied: dict[str, int], times: list[int]
+    ) -> None:
         try:
             await transaction.commit()
         except asyncio.CancelledError:
@@ -362,9 +366,9 @@ class Partition:
         self._commit = None
         self.progress += 1
         stats = self._owner.stats
-        stats.add("transactions")
         stats.counts["records_out"].update(transaction.counts())
-        stats.transaction_seconds.observe(time.monotonic() - self._committed_at)
+        stats.transaction.add(time.monotonic() - self._committed_at)
+        stats.latency.add_ages(int(time.time() * 1000), times)
         self._wake.set()
 
     # --- rebalance, close ------------------------------------------------------------------------

@@ -38,6 +38,10 @@ TopicPrefix = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535), "a port from 0 to 65535; 0: any free one"]
 File = Annotated[Path, AfterValidator(_file), "the path of a file that exists"]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$"), "an address or a host name"]
+Names = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9.,:_-]{0,2000}$"), "host names, separated by commas"
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error"], "one of debug, info, warning, error"
 ]
@@ -55,6 +59,8 @@ Replication = Annotated[int, Field(ge=1, le=9), "a whole number from 1 to 9"]
 Session = Annotated[float, Field(ge=6, le=300), "seconds from 6 to 300"]
 Interval = Annotated[float, Field(ge=0.0, le=5.0), "seconds from 0 to 5"]
 Records = Annotated[int, Field(ge=1, le=100_000), "a whole number from 1 to 100000"]
+Products = Annotated[int, Field(ge=0, le=100_000), "a whole number from 0 to 100000"]
+Lag = Annotated[float, Field(ge=1, le=86_400), "seconds from 1 to 86400"]
 Stall = Annotated[float, Field(ge=20, le=3600), "seconds from 20 to 3600"]
 
 
@@ -76,8 +82,22 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path(".seatflow"), description="of broker and console; workers keep none"
     )
+    http_host: Host = Field(
+        "127.0.0.1", description="where the console listens; beyond loopback it needs tokens"
+    )
     http_port: Port = Field(8080, description="of the console")
-    metrics_port: Port = Field(0, description="of a worker's /metrics and /healthz")
+    http_names: Names = Field("", description="host names that browsers reach the console by")
+    http_tokens_file: File | None = Field(None, description="who may use the console (TOML)")
+    http_cert_file: File | None = Field(None, description="the console's certificate for HTTPS")
+    http_key_file: File | None = Field(None, description="its key")
+    http_behind_proxy: bool = Field(
+        False, description="HTTPS ends before the console: it may listen without a certificate"
+    )
+    metrics_port: Port = Field(0, description="of a worker's /metrics, /healthz and /readyz")
+    metrics_max_products: Products = Field(
+        500, description="products, over all tenants, with series of their own; the others: other"
+    )
+    ready_lag: Lag = Field(60.0, description="seconds of lag with which a worker is still ready")
     session_timeout: Session = Field(10.0, description="silence after which a worker is replaced")
     stall_timeout: Stall = Field(60.0, description="work without progress that ends a worker")
     commit_interval: Interval = Field(0.05, description="between transactions under load")
@@ -97,6 +117,8 @@ class Settings(BaseSettings):
     def _belong_together(self) -> Self:
         if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
             raise ValueError("SEATFLOW_SSL_CERT_FILE and SEATFLOW_SSL_KEY_FILE: both or neither")
+        if (self.http_cert_file is None) != (self.http_key_file is None):
+            raise ValueError("SEATFLOW_HTTP_CERT_FILE and SEATFLOW_HTTP_KEY_FILE: both or neither")
         if self.security_protocol.startswith("SASL") and (
             not self.sasl_username or not (self.sasl_password or self.sasl_password_file)
         ):

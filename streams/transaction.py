@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams import faults
 from streams.changelog import APPLIED, row_key
+from streams.contract import Rejected
 from streams.settings import Settings, client_options
 from streams.topics import CHANGELOG, DEAD_LETTERS, SEAT_REQUESTS
 
@@ -21,6 +22,11 @@ TRANSACTION_TIMEOUT_MS = 15_000
 
 Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []  # shared, never changed
+MISPLACED = Rejected(
+    "the key belongs to another partition; produce with Kafka's default partitioner (murmur2 of the"
+    " key), or every partition would have its own idea of this object",
+    "wrong_partition",
+)
 
 
 class DeadLetter(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from streams.exits import OK, TEMPORARY, leave, log
@@ -42,6 +42,14 @@ class Watchdog(threading.Thread):
     def stop_within(self, seconds: float) -> None:
         """The worker was asked to stop: it ends after ``seconds``, whatever still hangs."""
         self._stop_by = time.monotonic() + seconds
+
+    def complaints(self) -> Iterator[str]:
+        """For /healthz: what this thread is about to end the process for, or should have."""
+        if (still := time.monotonic() - self._beat) > self._loop_limit:
+            yield f"the event loop has been blocked for {still:.1f} s"
+        for name, (_, since) in list(self._seen.items()):
+            if (still := time.monotonic() - since) > self._stall_limit:
+                yield f"{name} has work and made no progress for {still:.0f} s"
 
     def run(self) -> None:
         looked = time.monotonic()

@@ -7,18 +7,21 @@ import gc
 import importlib
 import os
 import signal
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import uvloop
 from aiokafka import TopicPartition, errors
+from prometheus_client import CollectorRegistry, ProcessCollector
 
-from streams import exits, logs, metrics
+from streams import endpoint, exits, logs, metrics
 from streams.assignor import NO_CLAIM, Claim
+from streams.collector import Collector
 from streams.contract import DECODERS
 from streams.exits import WorkerError, leave, log
 from streams.faust_layer import App, Batch, build_app
+from streams.lag import Lag
 from streams.partition import Bounds, Machine, Partition
 from streams.settings import Settings
 from streams.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, check_topics
@@ -81,7 +84,6 @@ class Worker:
     ) -> None:
         self.settings, self.decoders, self.stats = settings, decoders, metrics.Stats()
         self.partitions: dict[int, Partition] = {}
-        self.lag: Counter[str] = Counter()
         self.restoring = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._new_machine, self._watch = machine, watch
         self._claim: Claim = NO_CLAIM
@@ -95,6 +97,7 @@ class Worker:
             }
             for number in range(settings.partitions)
         }
+        self.lag = Lag(self._short)
         self._app: App = build_app(settings, self, self._short)
         self._watchdog = Watchdog(settings.session_timeout, settings.stall_timeout, self._works)
 
@@ -106,8 +109,7 @@ class Worker:
             loop.add_signal_handler(number, self._asked_to_stop)
         if await self._unless_stopped(check_topics(self.settings)):
             return exits.OK
-        self.stats.registry.register(metrics.Collector(self.stats, self))
-        port = metrics.serve(self.stats.registry, self.settings.metrics_port, self._wrong)
+        port = self._serve()
         log.info(
             logs.WORKER_STARTED,
             app=self.settings.app_id,
@@ -129,6 +131,15 @@ class Worker:
         await self._leave_group(tasks)
         log.info(logs.WORKER_STOPPED)
         return exits.OK
+
+    def _serve(self) -> int:
+        registry = CollectorRegistry()
+        registry.register(Collector(self.stats, self, self.settings.metrics_max_products))
+        ProcessCollector(registry=registry)
+        port, _ = endpoint.serve(
+            registry, self.settings.metrics_port, self._watchdog.complaints, self._unready
+        )
+        return port
 
     def _asked_to_stop(self) -> None:
         if not self._stop.is_set():
@@ -301,13 +312,7 @@ class Worker:
             places = {}
         wanted = set().union(*self.wanted())
         self._unread = {tp: at for tp, (at, end) in places.items() if at < end and tp in wanted}
-        lag: Counter[str] = Counter()
-        for tp, (at, end) in places.items():
-            lag[self._short[tp.topic]] += max(0, end - at)
-        for partition in self.partitions.values():
-            for topic, count, _ in partition.queues():
-                lag[topic] += count
-        self.lag = lag
+        self.lag.look(places, time.time())
 
     def _works(self) -> Iterator[Work]:
         """For the watchdog, in its thread."""
@@ -317,13 +322,18 @@ class Worker:
         for tp, position in list(self._unread.items()):
             yield Work(f"reading {tp.topic}, partition {tp.partition},", True, position)
 
-    def _wrong(self) -> Iterator[str]:
-        """For /healthz: what keeps this worker from working, if anything."""
-        if not self._claim[0]:
-            yield "no partitions are assigned"
-        for partition in list(self.partitions.values()):
-            if not partition.running:
-                yield f"partition {partition.number} is being restored"
+    def _unready(self) -> Iterator[str]:
+        """For /readyz, in its thread: what keeps this worker from answering for its partitions."""
+        partitions = list(self.partitions.values())
+        if self._claim is NO_CLAIM:
+            yield "no partitions are assigned yet"
+        opening = [partition.number for partition in partitions if not partition.running]
+        for number in opening:
+            yield f"partition {number} is being restored"
+        most = self.settings.ready_lag
+        for topic, age in self.lag.seconds(partitions, time.time()).items():
+            if age > most:
+                yield f"{topic} lags by {age:.0f} s; SEATFLOW_READY_LAG is {most:g}"
 
 
 OTHER_OWNER = (

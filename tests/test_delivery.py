@@ -282,7 +282,7 @@ def test_metrics_and_health_are_served(lab: Lab) -> None:
     text = urllib.request.urlopen(url).read().decode()
     assert f"seatflow_partitions_owned {PARTITIONS:.1f}" in text
     assert 'seatflow_records_in_total{topic="user-changes"} 500.0' in text
-    assert "seatflow_engine_events_total 500.0" in text
+    assert 'seatflow_events_total{type="tuple"} 500.0' in text
     assert "seatflow_transaction_seconds_count" in text
     assert urllib.request.urlopen(url.replace("/metrics", "/healthz")).read() == b"ok\n"
 

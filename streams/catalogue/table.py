@@ -7,7 +7,7 @@ Microsoft publishes which plans a product has, but not how plans get along with 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -71,9 +71,14 @@ def service_plan(plan_id: str, name: str) -> Event:
 
 
 def product_defined(
-    sku: str, part_number: str, display_name: str, plans: Iterable[tuple[str, str]]
+    sku: str,
+    part_number: str,
+    display_name: str,
+    plans: Iterable[tuple[str, str]],
+    company: Collection[str] = (),
 ) -> Event:
-    """The event that defines a product with ``plans`` (id, name).
+    """The event that defines a product with ``plans`` (id, name); ``company``: those never on a
+    user.
 
     Its id is a hash of what it says, so that feeding a catalogue again is a repetition (R24).
     """
@@ -81,7 +86,10 @@ def product_defined(
         "skuId": sku,
         "skuPartNumber": part_number,
         "displayName": display_name,
-        "servicePlans": [service_plan(plan_id, name) for plan_id, name in plans],
+        "servicePlans": [
+            service_plan(plan_id, name) | ({"appliesTo": "Company"} if plan_id in company else {})
+            for plan_id, name in plans
+        ],
     }
     digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,7 +18,6 @@ from engine import events as ev
 from engine.events import ABSENT
 from streams.contract import DECODERS, Rejected
 
-SHAPES_REMEMBERED = 200_000
 MINUTE = 60_000
 
 
@@ -52,42 +52,40 @@ def _latest(records: Records, parts: int) -> dict[tuple[str, ...], Any]:
 
 
 class Applier:
-    """Writes batches on one connection, inside the caller's transaction."""
+    """Writes batches on one connection, inside the caller's transaction.
+
+    Every shape there is stands in ``shapes``, by the digest of its content.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.db = connection
         self.many = connection.executemany
-        self.shapes: dict[tuple[str, bytes], int] = {}
+        self.shapes: dict[bytes, int] = dict(connection.execute("SELECT digest, shape FROM shapes"))
+        self._next = 1 + max(self.shapes.values(), default=0)
+        self._made: list[tuple[int, str, bytes, str]] = []
+        self._paths: list[tuple[Any, ...]] = []
 
     def apply(self, topic: str, records: Records) -> None:
         APPLIERS[topic](self, records)
 
     def shape(self, tenant: str, assigned: Any, states: Any) -> int:
-        """The id of the shape of these licences; made when it is new."""
-        body = orjson.dumps((assigned, states))
-        key = (tenant, hashlib.blake2b(body, digest_size=16).digest())
-        found = self.shapes.get(key)
+        """The id of the shape of these licences; a new one is stored by :meth:`keep_shapes`."""
+        body = orjson.dumps((tenant, assigned, states))
+        digest = hashlib.blake2b(body, digest_size=16).digest()
+        found = self.shapes.get(digest)
         if found is None:
-            if len(self.shapes) >= SHAPES_REMEMBERED:
-                self.shapes.clear()
-            found = self.shapes[key] = self._stored_shape(key, body, states)
+            found = self.shapes[digest] = self._next
+            self._next += 1
+            self._made.append((found, tenant, digest, body.decode()))
+            for s in states:
+                group = s["assignedByGroup"] or ""
+                self._paths.append((tenant, s["skuId"], group, s["state"], s["error"], found))
         return found
 
-    def _stored_shape(self, key: tuple[str, bytes], body: bytes, states: Any) -> int:
-        sql = "SELECT shape FROM shapes WHERE tenant=? AND digest=?"
-        if row := self.db.execute(sql, key).fetchone():
-            return int(row[0])
-        sql = "INSERT INTO shapes(tenant, digest, body) VALUES(?, ?, ?)"
-        shape = self.db.execute(sql, (*key, body.decode())).lastrowid
-        assert shape is not None
-        self.many(
-            "INSERT INTO paths VALUES(?, ?, ?, ?, ?, ?)",
-            [
-                (key[0], s["skuId"], s["assignedByGroup"] or "", s["state"], s["error"], shape)
-                for s in states
-            ],
-        )
-        return shape
+    def keep_shapes(self) -> None:
+        self.many("INSERT INTO shapes VALUES(?, ?, ?, ?)", self._made)
+        self.many("INSERT INTO paths VALUES(?, ?, ?, ?, ?, ?)", sorted(self._paths))
+        self._made, self._paths = [], []
 
 
 # --- outputs -------------------------------------------------------------------------------------
@@ -117,7 +115,8 @@ def _user_licenses(to: Applier, records: Records) -> None:
         shape = to.shape(tenant, value["assignedLicenses"], states)
         find = _find(user, None, None, value["mail"], value["proxyAddresses"])
         rows.append((tenant, user, find, shape, value["revision"], _text(published)))
-    to.many(_PUBLISH, rows)
+    to.keep_shapes()
+    to.many(_PUBLISH, sorted(rows))
     to.many(_UNPUBLISH, gone)
     to.many(_FORGET, gone)
 
@@ -277,7 +276,7 @@ class _Facts:
         to.many(_UNKNOW, self.gone)
         to.many(_FORGET, self.gone)
         to.many("DELETE FROM members WHERE tenant=? AND user=?", self.gone)
-        to.many(_KNOW, map(_person, self.people.items()))
+        to.many(_KNOW, map(_person, sorted(self.people.items(), key=itemgetter(0))))
         added, left = [], []
         for key, groups in self.members.items():
             for group, (replaces, since, place) in groups.items():
@@ -286,7 +285,7 @@ class _Facts:
                 if since >= 0:
                     added.append((*key, group, since, place))
         to.many("DELETE FROM members WHERE tenant=? AND user=? AND grp=?", left)
-        to.many("INSERT OR IGNORE INTO members VALUES(?, ?, ?, ?, ?)", added)
+        to.many("INSERT OR IGNORE INTO members VALUES(?, ?, ?, ?, ?)", sorted(added))
 
 
 def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
@@ -336,7 +335,12 @@ def _catalog(to: Applier, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO catalog VALUES(?, ?, ?, ?)",
         [
-            (event.sku, event.part_number, event.display_name, _text(body))
+            (
+                event.sku,
+                event.part_number,
+                event.display_name,
+                _text({**body, "type": "product.defined", "id": event.id}),
+            )
             for event, _, body in _accepted("catalog", records)
         ],
     )

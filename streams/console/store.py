@@ -29,7 +29,6 @@ CREATE TABLE users(tenant TEXT, user TEXT, known INTEGER DEFAULT 0, name TEXT, u
 CREATE UNIQUE INDEX user_ids ON users(tenant, user);
 CREATE INDEX user_shapes ON users(shape, user) WHERE shape IS NOT NULL;
 CREATE TABLE shapes(shape INTEGER PRIMARY KEY, tenant TEXT, digest BLOB, body TEXT);
-CREATE UNIQUE INDEX shape_digests ON shapes(tenant, digest);
 CREATE TABLE paths(tenant TEXT, sku TEXT, grp TEXT, state TEXT, error TEXT, shape INTEGER);
 CREATE INDEX paths_by_sku ON paths(tenant, sku, grp);
 CREATE INDEX paths_by_group ON paths(tenant, grp, sku);
@@ -70,20 +69,22 @@ CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, at INTEGER, topic TEXT, key TE
 class Store:
     """The file. ``writer`` is the follower's connection; ``reading`` gives each thread its own."""
 
-    def __init__(self, path: Path, source: str) -> None:
-        """``source`` names the topics that are followed: another one makes the file anew."""
+    def __init__(self, path: Path, prefix: str) -> None:
+        """``prefix`` is of the topics that are followed: another one makes the file anew."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rebuilt = not self._usable(source)
-        if self.rebuilt:
+        self._meta = {"version": VERSION, "prefix": prefix}
+        if not self._usable():
             self.delete()
         self.writer = _open(path)
-        if self.rebuilt:
+        if not self._tables():
             with transaction(self.writer):
-                self._make(source)
+                for statement in SCHEMA.split(";"):
+                    self.writer.execute(statement)
+                self._put(**self._meta)
         self._local = threading.local()
 
-    def _usable(self, source: str) -> bool:
+    def _usable(self) -> bool:
         if not self.path.is_file():
             return False
         try:
@@ -94,13 +95,24 @@ class Store:
                 connection.close()
         except sqlite3.DatabaseError:
             return False
-        return found == {"version": VERSION, "source": source}
+        return self._meta.items() <= found.items()
 
-    def _make(self, source: str) -> None:
-        for statement in SCHEMA.split(";"):
-            self.writer.execute(statement)
-        meta = [("version", VERSION), ("source", source)]
-        self.writer.executemany("INSERT INTO meta VALUES(?, ?)", meta)
+    def _tables(self) -> list[str]:
+        names = self.writer.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        return [name for (name,) in names]
+
+    def _put(self, **values: str) -> None:
+        self.writer.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
+
+    def adopt(self, cluster: str) -> bool:
+        """Whose topics these are; True if the file held those of another Kafka, now forgotten."""
+        row = self.writer.execute("SELECT value FROM meta WHERE name='cluster'").fetchone()
+        if row == (cluster,):
+            return False
+        self.clear()
+        with transaction(self.writer):
+            self._put(cluster=cluster)
+        return row is not None
 
     def delete(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -121,9 +133,8 @@ class Store:
 
     def clear(self) -> None:
         """Forgets everything that was read: the topics are not the ones that were read before."""
-        tables = self.writer.execute("SELECT name FROM sqlite_master WHERE type='table'")
         with transaction(self.writer):
-            for (name,) in tables.fetchall():
+            for name in self._tables():
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
 

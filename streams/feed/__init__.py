@@ -3,7 +3,7 @@
 from streams.feed.catalog import events_from_catalog
 from streams.feed.items import Feed, FeedError, FeedItem, FeedProblem
 from streams.feed.jsonl import events_from_jsonl
-from streams.feed.publish import FeedResult, partition_of, publish
+from streams.feed.publish import FeedResult, partition_of, publish, write
 
 __all__ = [
     "Feed",
@@ -15,4 +15,5 @@ __all__ = [
     "events_from_jsonl",
     "partition_of",
     "publish",
+    "write",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -80,6 +81,28 @@ async def publish(
         with _shown_progress(items, result, console) as draw:
             sender = _Sender(brokers, prefix, compression, dict(kafka or {}), result)
             await sender.run(_good(items, result, strict, on_problem), draw)
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def write(
+    items: Iterable[FeedItem | FeedProblem],
+    path: Path,
+    *,
+    strict: bool = False,
+    on_problem: Callable[[FeedProblem], None] | None = None,
+) -> FeedResult:
+    """Write a feed as JSON Lines, which `feed jsonl` publishes and `simulate` reads."""
+    result = FeedResult()
+    began = time.perf_counter()
+    try:
+        with path.open("wb") as file:
+            for topic, _, value in _good(items, result, strict, on_problem):
+                file.write(value + b"\n")
+                result.events += 1
+                result.topics[topic] += 1
+    except OSError as error:
+        raise FeedError(f"{path} cannot be written: {error.strerror}") from None
     result.seconds = time.perf_counter() - began
     return result
 

@@ -1,5 +1,4 @@
-"""All topics of a run as the checkers want them, and what else they tell: waits, and when it ended.
-"""
+"""All topics of a run as the checkers want them, and what else they tell of it."""
 
 from __future__ import annotations
 
@@ -62,7 +61,9 @@ class Recording(NamedTuple):
 
     def last_output(self) -> float:
         """When the last record was written that is no input; epoch seconds."""
-        return max((t.at for t in self.taken if t.record.topic not in INPUT_NAMES), default=0) / 1000
+        return (
+            max((t.at for t in self.taken if t.record.topic not in INPUT_NAMES), default=0) / 1000
+        )
 
     def save(self, path: Path) -> None:
         with gzip.open(path, "wt", compresslevel=3) as file:

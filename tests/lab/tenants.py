@@ -25,6 +25,7 @@ ENOUGH = 100_000
 HOT = "w-hot"
 CALM_USERS, SETTLERS, WILD_USERS, GROUPS = 80, 20, 150, 6
 TIME = "2026-11-24T08:00:00Z"
+KINDS = ("join", "leave", "assign", "drop", "gone", "upsert", "again")
 
 
 class Maker:
@@ -40,7 +41,8 @@ class Maker:
         return topic, key, json.dumps(value).encode()
 
     def product(self, sku: str, *plans: Json) -> Event:
-        return self.event("catalog", "product.defined", skuId=sku, servicePlans=list(plans))
+        body = {"skuId": sku, "skuPartNumber": sku.upper(), "servicePlans": list(plans)}
+        return self.event("catalog", "product.defined", **body)
 
     def seats(self, tenant: str, sku: str, enabled: int, warning: int = 0) -> Event:
         units = {"enabled": enabled, "warning": warning}
@@ -109,7 +111,7 @@ class CalmTenant:
         user, group = f"u{n}", dice.choice(("one", "two", "three"))
         if n < SETTLERS and dice.random() < 0.3:
             return make.user("membership.added", CALM, user, group="right")
-        kind = dice.choices("join leave assign drop gone upsert again".split(), (9, 5, 3, 2, 1, 2, 1))
+        kind = dice.choices(KINDS, (9, 5, 3, 2, 1, 2, 1))
         match kind[0]:
             case "join":
                 return make.user("membership.added", CALM, user, group=group)
@@ -257,8 +259,10 @@ class Tenants:
             return dice.choice(self._recent)
         if dice.random() < self.hot:
             event = dice.choice(self.wild).heat()
+        elif dice.random() < 1 / 3:
+            event = self.calm.next()
         else:
-            event = dice.choice((self.calm, *self.wild)).next()
+            event = dice.choice(self.wild).next()
         self._recent = [*self._recent[-199:], event]
         return event
 

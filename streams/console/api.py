@@ -1,0 +1,486 @@
+"""The HTTP API: Graph's shapes, under /v1. What a list can be filtered and sorted by is said in
+``lists`` and ``queries``; the parameters in OpenAPI are made from there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from streams.console import commands, explain, queries
+from streams.console.auth import Principal
+from streams.console.commands import Command, NotAvailable, Operation, Refused
+from streams.console.guard import error_body
+from streams.console.lists import BadRequest, Listing, csv_lines, every, page
+from streams.console.models import (
+    AssignLicense,
+    ErrorBody,
+    GroupBody,
+    OrderBy,
+    PathId,
+    SkipToken,
+    SubscriptionBody,
+    Top,
+    UserBody,
+    WhatIfBody,
+)
+from streams.console.service import Service
+from streams.console.whatif import WhatIfFailed, what_if
+
+REASONS = {
+    400: "The request, or the rules, do not allow it.",
+    401: "No token, or one that is not known.",
+    403: "The token's role does not allow it.",
+    404: "There is no such thing, or not for this token.",
+    409: "It cannot be done as things are; the message says what to do.",
+    413: "The request is too large.",
+    422: "The question is too large to be answered.",
+    429: "Too many requests.",
+    503: "The broker does not answer.",
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text} for status, text in REASONS.items()
+}
+RESULT = "@seatflow.operation"
+GONE_USER = "There is no user {0!r} in {1!r}."
+router = APIRouter(prefix="/v1", responses=RESPONSES)
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def caller(request: Request) -> Principal:
+    """Who asks: by bearer token, or anybody on a console that has no tokens."""
+    gate = service(request).gate
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if gate.open:
+        return gate.local
+    principal = gate.bearer(token.strip()) if kind.lower() == "bearer" else None
+    if principal is None and kind == "":
+        session = gate.session(request.cookies.get("seatflow"))
+        # Reading only: a change by cookie alone could come from elsewhere.
+        if session is not None and request.method == "GET":
+            return session[1]
+    if principal is None:
+        raise HTTPException(401, "A bearer token is needed, and this one is not known.")
+    return principal
+
+
+Caller = Annotated[Principal, Depends(caller)]
+Svc = Annotated[Service, Depends(service)]
+
+
+def reader(tenant: PathId, who: Caller) -> str:
+    """The tenant, which the caller may see. Another's is not there at all."""
+    if not who.sees(tenant):
+        raise HTTPException(404, f"There is no tenant {tenant!r}.")
+    return tenant
+
+
+def operator(tenant: PathId, who: Caller) -> Principal:
+    if not who.sees(tenant):
+        raise HTTPException(404, f"There is no tenant {tenant!r}.")
+    if not who.operates(tenant):
+        raise HTTPException(403, f"{who.name} is a reader: this needs the role operator.")
+    return who
+
+
+Tenant = Annotated[str, Depends(reader)]
+Operator = Annotated[Principal, Depends(operator)]
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+def answer_list(
+    request: Request,
+    listing: Listing,
+    fixed: tuple[Any, ...],
+    given: Mapping[str, str],
+    top: int,
+    cursor: str | None,
+    order: str | None,
+    form: str | None,
+) -> Response:
+    """A page of a list as JSON with ``@odata.nextLink``, or all of it as CSV."""
+    store = service(request).store
+    if form == "csv" or "text/csv" in request.headers.get("accept", ""):
+        page(store.reading(), listing, fixed, given, 1, None, order)  # bad parameters, before it begins
+        rows = every(store.reading, listing, fixed, given, order)
+        name = request.url.path.rstrip("/").rpartition("/")[2] or "list"
+        headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
+        return StreamingResponse(csv_lines(listing, rows), media_type="text/csv", headers=headers)
+    found = page(store.reading(), listing, fixed, given, top, cursor, order)
+    body: dict[str, Any] = {"value": found.rows}
+    if found.next:
+        again = {**given, "$top": top, "$skiptoken": found.next}
+        if order:
+            again["$orderby"] = order
+        url = request.url.replace(query=urlencode(again, safe="$"))
+        body = {"@odata.nextLink": str(url), **body}
+    return JSONResponse(body)
+
+
+Fixed = Callable[[Service, dict[str, str]], tuple[Any, ...]]
+
+
+def list_route(
+    path: str, listing: Listing, summary: str, fixed: Fixed, preset: Mapping[str, str] | None = None
+) -> None:
+    """Adds a GET route whose parameters are the listing's filters."""
+    names = {name: name.replace("-", "_") for name in listing.filters if name not in (preset or {})}
+
+    def endpoint(**arguments: Any) -> Response:
+        request, top = arguments.pop("request"), arguments.pop("top")
+        cursor, order = arguments.pop("skiptoken"), arguments.pop("orderby")
+        form, places = arguments.pop("form"), {}
+        for name in ("tenant", "group"):
+            if f"path_{name}" in arguments:
+                places[name] = arguments.pop(f"path_{name}")
+        given = dict(preset or {})
+        given |= {n: arguments[f"q_{p}"] for n, p in names.items() if arguments[f"q_{p}"]}
+        where = fixed(service(request), places)
+        return answer_list(request, listing, where, given, top, cursor, order, form)
+
+    parameters = [_parameter("request", Request)]
+    if "{tenant}" in path:
+        parameters.append(_parameter("path_tenant", Tenant))
+    else:
+        parameters.append(_parameter("_who", Annotated[None, Depends(everywhere)]))
+    if "{group}" in path:
+        parameters.append(_parameter("path_group", Annotated[str, Depends(group_of_path)]))
+    for name, python in names.items():
+        kind = Annotated[str | None, Query(alias=name, max_length=200)]
+        parameters.append(_parameter(f"q_{python}", kind, None))
+    parameters += [
+        _parameter("top", Top, 100),
+        _parameter("skiptoken", SkipToken, None),
+        _parameter("orderby", OrderBy, None),
+        _parameter(
+            "form",
+            Annotated[Literal["json", "csv"] | None, Query(alias="format", description="csv: all")],
+            None,
+        ),
+    ]
+
+    def call(**arguments: Any) -> Response:
+        arguments.pop("_who", None)
+        return endpoint(**arguments)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    sorts = ", ".join(listing.sorts)
+    router.add_api_route(
+        path,
+        call,
+        methods=["GET"],
+        summary=summary,
+        description=f"Sorted by `$orderby`: {sorts}.",
+        response_class=JSONResponse,
+    )
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
+
+
+def everywhere(who: Caller) -> None:
+    if who.tenants is not None:
+        raise HTTPException(403, "Dead letters are of no one tenant: this needs a token for all.")
+
+
+def group_of_path(tenant: Tenant, group: PathId, svc: Svc) -> str:
+    if queries.group(svc.store.reading(), tenant, group) is None:
+        raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
+    return group
+
+
+def _tenant(_svc: Service, places: dict[str, str]) -> tuple[Any, ...]:
+    return (places["tenant"],)
+
+
+def _group(_svc: Service, places: dict[str, str]) -> tuple[Any, ...]:
+    return (places["tenant"], places["group"])
+
+
+list_route("/tenants/{tenant}/subscribedSkus", queries.SKUS, "Products and their seats", _tenant)
+list_route("/tenants/{tenant}/users", queries.USERS, "Users and their licences", _tenant)
+list_route("/tenants/{tenant}/groups", queries.GROUPS, "Groups and their progress", _tenant)
+list_route("/tenants/{tenant}/groups/{group}/members", queries.MEMBERS, "Direct members", _group)
+list_route("/tenants/{tenant}/errors", queries.ERRORS, "Open errors", _tenant)
+list_route("/tenants/{tenant}/audit", queries.AUDIT, "The activity log", _tenant)
+list_route("/deadLetters", queries.DEAD_LETTERS, "What could not be read", lambda *_: ())
+list_route(
+    "/tenants/{tenant}/groups/{group}/membersWithLicenseErrors",
+    queries.MEMBERS_IN_ERROR,
+    "Members with errors from this group",
+    _group,
+)
+
+
+@router.get("/tenants", summary="The tenants that the caller may see")
+def list_tenants(svc: Svc, who: Caller) -> dict[str, Any]:
+    db = svc.store.reading()
+    return {"value": [queries.tenant(db, id) for id in queries.tenants(db) if who.sees(id)]}
+
+
+# --- single things -------------------------------------------------------------------------------
+
+
+@router.get("/tenants/{tenant}/users/{user}", summary="A user and every path of its licences")
+def get_user(tenant: Tenant, user: PathId, svc: Svc) -> dict[str, Any]:
+    return _found(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
+
+
+@router.get("/tenants/{tenant}/users/{user}/explain", summary="Why the user has it or lacks it")
+def explain_user(
+    tenant: Tenant, user: PathId, svc: Svc, skuId: Annotated[str | None, Query(max_length=128)] = None
+) -> dict[str, Any]:  # fmt: skip
+    found = explain.explain(svc.store.reading(), tenant, user, skuId)
+    return _found(found, GONE_USER, user, tenant)
+
+
+@router.get("/tenants/{tenant}/groups/{group}", summary="A group, its licences and its progress")
+def get_group(tenant: Tenant, group: PathId, svc: Svc) -> dict[str, Any]:
+    found = queries.group(svc.store.reading(), tenant, group)
+    return _found(found, "There is no group {0!r} in {1!r}.", group, tenant)
+
+
+@router.get("/tenants/{tenant}/subscribedSkus/{skuId}", summary="A product and its seats")
+def get_sku(tenant: Tenant, skuId: PathId, svc: Svc) -> dict[str, Any]:  # noqa: N803
+    found = queries.sku(svc.store.reading(), tenant, skuId)
+    return _found(found, "There is no product {0!r} in {1!r}.", skuId, tenant)
+
+
+def _found(found: dict[str, Any] | None, message: str, *names: str) -> dict[str, Any]:
+    if found is None:
+        raise HTTPException(404, message.format(*names))
+    return found
+
+
+@router.get("/tenants/{tenant}/operations/{id}", summary="How a command is going")
+async def get_operation(tenant: Tenant, id: PathId, svc: Svc) -> dict[str, Any]:
+    operation = await svc.commands.operation(tenant, id)
+    if operation is None:
+        message = f"Nothing is known of {id!r}: it was never sent, or its result is too old."
+        raise HTTPException(404, message)
+    return operation.shown()
+
+
+@router.post("/tenants/{tenant}/whatif", summary="The outcome of events that are not applied")
+async def post_whatif(tenant: Tenant, body: WhatIfBody, svc: Svc) -> dict[str, Any]:
+    try:
+        return await what_if(svc.store.path, tenant, body.events)
+    except WhatIfFailed as failed:
+        raise HTTPException(failed.status, str(failed)) from None
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+async def carry_out(
+    svc: Service, who: Principal, tenant: str, command: Command, show: Callable[[], Any]
+) -> Response:
+    """Runs a command; the answer is the processor's, or 202 with where to ask for it."""
+    operation = await send(svc, who, tenant, command)
+    if operation.status == "rejected":
+        return rejection(operation)
+    body = operation.shown()
+    if operation.status == "applied":
+        shown = show()
+        return JSONResponse({**shown, RESULT: body}) if shown else Response(status_code=204)
+    url = f"/v1/tenants/{tenant}/operations/{operation.id}"
+    return JSONResponse({RESULT: body}, 202, {"location": url, "retry-after": "1"})
+
+
+async def send(svc: Service, who: Principal, tenant: str, command: Command) -> Operation:
+    try:
+        return await svc.commands.run(who, tenant, command)
+    except Refused as refused:
+        raise HTTPException(400, f"{refused}.") from None
+    except NotAvailable as error:
+        raise HTTPException(503, str(error)) from None
+
+
+def rejection(operation: Operation) -> Response:
+    """The rule's own words in Graph's form."""
+    found = operation.result or {}
+    code, message = found.get("error") or "Rejected", found.get("message") or "It was rejected."
+    details = [{"code": code, "target": found.get("skuId"), "message": message}]
+    details[0] |= found.get("details") or {}
+    body = {**error_body(code, message, details), RESULT: operation.shown()}
+    return JSONResponse(body, 404 if code == "UserNotFound" else 400)
+
+
+Show = Callable[[], Any]
+
+
+def _user(svc: Service, tenant: str, user: str) -> Show:
+    return lambda: queries.user(svc.store.reading(), tenant, user)
+
+
+def _group_shown(svc: Service, tenant: str, group: str) -> Show:
+    return lambda: queries.group(svc.store.reading(), tenant, group)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _listed(body: AssignLicense) -> tuple[list[dict[str, Any]], list[str]]:
+    return [item.model_dump() for item in body.addLicenses], body.removeLicenses
+
+
+@router.post("/tenants/{tenant}/users/{user}/assignLicense", summary="Change direct licences")
+async def assign_user(
+    tenant: PathId, user: PathId, body: AssignLicense, svc: Svc, who: Operator
+) -> Response:
+    command = commands.assign_user(tenant, user, *_listed(body))
+    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+
+
+@router.post(
+    "/tenants/{tenant}/users/{user}/reprocessLicenseAssignment", summary="Try again what is in error"
+)
+async def reprocess_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
+    command = commands.reprocess_user(tenant, user)
+    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+
+
+@router.post("/tenants/{tenant}/groups/{group}/assignLicense", summary="Change a group's licences")
+async def assign_group(
+    tenant: PathId, group: PathId, body: AssignLicense, svc: Svc, who: Operator
+) -> Response:
+    command = commands.assign_group(tenant, group, *_listed(body))
+    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+
+
+@router.post("/tenants/{tenant}/groups/{group}/reprocess", summary="Re-evaluate all members")
+async def reprocess_group(tenant: PathId, group: PathId, svc: Svc, who: Operator) -> Response:
+    command = commands.reprocess_group(tenant, group)
+    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+
+
+@router.put("/tenants/{tenant}/subscriptions/{skuId}", summary="Set the units bought")
+async def put_subscription(
+    tenant: PathId, skuId: PathId, body: SubscriptionBody, svc: Svc, who: Operator  # noqa: N803
+) -> Response:  # fmt: skip
+    command = commands.put_subscription(tenant, skuId, body.prepaidUnits.model_dump())
+
+    def show() -> Any:
+        return queries.sku(svc.store.reading(), tenant, skuId)
+
+    return await carry_out(svc, who, tenant, command, show)
+
+
+@router.put("/tenants/{tenant}/users/{user}", summary="Create or change a user (a patch)")
+async def put_user(
+    tenant: PathId, user: PathId, body: UserBody, svc: Svc, who: Operator
+) -> Response:
+    command = commands.put_user(tenant, user, body.model_dump(exclude_unset=True))
+    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+
+
+@router.delete("/tenants/{tenant}/users/{user}", summary="Delete a user", status_code=204)
+async def delete_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
+    _found(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
+    return await carry_out(svc, who, tenant, commands.delete_user(tenant, user), _nothing)
+
+
+@router.put("/tenants/{tenant}/groups/{group}", summary="Create or change a group (a patch)")
+async def put_group(
+    tenant: PathId, group: PathId, body: GroupBody, svc: Svc, who: Operator
+) -> Response:
+    command = commands.put_group(tenant, group, body.model_dump(exclude_unset=True))
+    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+
+
+@router.delete("/tenants/{tenant}/groups/{group}", summary="Delete a group", status_code=204)
+async def delete_group(
+    tenant: PathId, group: PathId, svc: Svc, who: Operator, force: bool = False
+) -> Response:
+    """A group that has licences is not deleted, unless `force` removes them first."""
+    found = queries.group(svc.store.reading(), tenant, group)
+    if found is None or found["deleted"]:
+        raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
+    skus = [licence["skuId"] for licence in found["assignedLicenses"]]
+    if skus and not force:
+        message = (
+            f"The group still has {len(skus)} licence{'s' if skus[1:] else ''}: remove"
+            f" {'them' if skus[1:] else 'it'} first, or delete with ?force=true, which does both."
+        )
+        raise HTTPException(409, message)
+    if skus:
+        removed = await send(svc, who, tenant, commands.assign_group(tenant, group, [], skus))
+        if removed.status == "rejected":
+            return rejection(removed)
+    return await carry_out(svc, who, tenant, commands.delete_group(tenant, group), _nothing)
+
+
+@router.put("/tenants/{tenant}/groups/{group}/members/{user}", summary="Add a member",
+            status_code=204)  # fmt: skip
+async def put_member(
+    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
+) -> Response:
+    command = commands.put_member(tenant, group, user)
+    return await carry_out(svc, who, tenant, command, _nothing)
+
+
+@router.delete("/tenants/{tenant}/groups/{group}/members/{user}", summary="Remove a member",
+               status_code=204)  # fmt: skip
+async def delete_member(
+    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
+) -> Response:
+    command = commands.delete_member(tenant, group, user)
+    return await carry_out(svc, who, tenant, command, _nothing)
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+CODES = {
+    400: "Request_BadRequest",
+    401: "InvalidAuthenticationToken",
+    403: "Authorization_RequestDenied",
+    404: "Request_ResourceNotFound",
+    405: "Request_MethodNotAllowed",
+    409: "Request_Conflict",
+    413: "RequestTooLarge",
+    422: "Request_TooLarge",
+    503: "ServiceNotAvailable",
+}
+
+
+def http_error(status: int, message: str, headers: Any = None) -> Response:
+    given = dict(headers or {})
+    if status == 401:
+        given["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(CODES.get(status, "Error"), message), status, given)
+
+
+Handler = Callable[[Request, Any], Awaitable[Response]]
+
+
+async def on_http_error(_request: Request, error: Any) -> Response:
+    return http_error(error.status_code, str(error.detail), error.headers)
+
+
+async def on_bad_request(_request: Request, error: BadRequest) -> Response:
+    return http_error(400, f"{error}.")
+
+
+async def on_invalid(_request: Request, error: Any) -> Response:
+    """FastAPI's own findings, in Graph's form."""
+    details = [
+        {"code": e["type"], "target": ".".join(map(str, e["loc"])), "message": e["msg"]}
+        for e in error.errors()
+    ]
+    first = details[0]
+    message = f"{first['target']}: {first['message']}"
+    return JSONResponse(error_body("Request_BadRequest", message, details), 400)

@@ -1,0 +1,176 @@
+"""The console's process: the parts, put together; and how it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from streams.console import api, pages
+from streams.console.auth import Gate
+from streams.console.commands import Commands
+from streams.console.follower import Follower
+from streams.console.guard import LOOPBACK, Guard
+from streams.console.lists import BadRequest
+from streams.console.processor import Processor
+from streams.console.service import Service
+from streams.console.store import Store
+from streams.exits import CONFIGURATION, WorkerError
+from streams.settings import Settings
+
+DATABASE = "console.sqlite3"
+HERE = Path(__file__).parent
+ABOUT = (
+    "What Seatflow knows of tenants, users, groups, products and errors, in the shapes of Microsoft"
+    " Graph; and what an operator can ask of it. A command answers with what the processor made of"
+    " it: its result, the error of a rule, or 202 with where to ask again."
+)
+
+
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """The application; ``service`` is given by tests that bring their own store."""
+    check(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service or make_service(settings)
+        async with running(app.state.service) if service is None else contextlib.nullcontext():
+            yield
+
+    app = FastAPI(
+        title="Seatflow",
+        version="1",
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    if service is not None:
+        app.state.service = service
+    app.state.tls = settings.http_cert_file is not None
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    handlers: dict[type[Exception], Any] = {
+        HTTPException: pages.on_http_error,
+        BadRequest: pages.on_bad_request,
+        RequestValidationError: api.on_invalid,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(Guard, names=_names(settings), tls=app.state.tls)
+    return app
+
+
+def make_service(settings: Settings) -> Service:
+    store = Store(settings.data_dir / DATABASE, settings.topic_prefix)
+    follower, processor = Follower(settings, store), Processor(settings)
+    commands = Commands(settings, store, follower, processor)
+    return Service(settings, store, follower, processor, commands, Gate(settings.http_tokens_file))
+
+
+@contextlib.asynccontextmanager
+async def running(service: Service) -> AsyncIterator[None]:
+    """Follows the topics and the workers; stops in the end."""
+    tasks = [
+        asyncio.create_task(service.follower.run()),
+        asyncio.create_task(service.processor.run()),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await service.commands.close()
+        service.follower.close()
+        service.store.close()
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check(settings: Settings) -> None:
+    """Refuses to listen where others can come without saying who they are."""
+    if is_loopback(settings.http_host):
+        return
+    if settings.http_tokens_file is None:
+        raise WorkerError(
+            f"the console would listen at {settings.http_host} for everybody: name a token file"
+            " with SEATFLOW_HTTP_TOKENS_FILE (`seatflow console --new-token NAME` makes a token),"
+            " or listen at 127.0.0.1",
+            CONFIGURATION,
+        )
+    if settings.http_cert_file is None and not settings.http_behind_proxy:
+        raise WorkerError(
+            f"tokens would go to {settings.http_host} unencrypted: name a certificate with"
+            " SEATFLOW_HTTP_CERT_FILE and SEATFLOW_HTTP_KEY_FILE, or say with"
+            " SEATFLOW_HTTP_BEHIND_PROXY=true that HTTPS ends before the console",
+            CONFIGURATION,
+        )
+
+
+def _names(settings: Settings) -> frozenset[str] | None:
+    """By which names browsers may come. With tokens, and no names given, by any."""
+    given = [name.strip().lower() for name in settings.http_names.split(",") if name.strip()]
+    if given or is_loopback(settings.http_host):
+        return frozenset([*given, *LOOPBACK, settings.http_host])
+    return None
+
+
+def run_console(settings: Settings, told: Callable[[str], None] = print) -> int:
+    """Serves until SIGTERM or Ctrl-C; ``told`` gets the address."""
+    app = create_app(settings)
+    sockets = [_listen(settings)]
+    port = sockets[0].getsockname()[1]
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    told(f"{'https' if settings.http_cert_file else 'http'}://{host}:{port}/")
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=settings.http_behind_proxy,
+        forwarded_allow_ips="*" if settings.http_behind_proxy else None,
+        limit_concurrency=500,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=32 * 1024,
+        ssl_certfile=str(settings.http_cert_file) if settings.http_cert_file else None,
+        ssl_keyfile=str(settings.http_key_file) if settings.http_key_file else None,
+    )
+    uvicorn.Server(config).run(sockets=sockets)
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((settings.http_host, settings.http_port))
+    except OSError as error:
+        raise WorkerError(
+            f"the console cannot listen at {settings.http_host}:{settings.http_port}"
+            f" (SEATFLOW_HTTP_PORT): {error.strerror}",
+            CONFIGURATION,
+        ) from None
+    found.set_inheritable(True)
+    return found

@@ -1,0 +1,166 @@
+"""What stands before every request: hosts, origins, sizes, rates; and the headers of every answer.
+
+Plain ASGI, so that it costs little and event streams pass through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MOST_BYTES = 4 << 20
+SAFE = ("GET", "HEAD", "OPTIONS")
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """Graph's form of an error."""
+    return {"error": {"code": code, "message": message, "details": details or []}}
+
+
+class Bucket:
+    """Requests that may come: ``burst`` at once, then ``rate`` a second, for each client."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate, self.burst = rate, burst
+        self._level: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> bool:
+        now = time.monotonic()
+        level, at = self._level.get(client, (self.burst, now))
+        level = min(self.burst, level + (now - at) * self.rate)
+        if len(self._level) > 10_000:
+            self._level.clear()
+        self._level[client] = (max(0.0, level - 1), now)
+        return level >= 1
+
+
+class TooLarge(Exception):
+    pass
+
+
+class Guard:
+    """``names``: host names under which the console is reached, in lower case; None is any."""
+
+    def __init__(self, app: Any, names: frozenset[str] | None, tls: bool) -> None:
+        self.app, self.names, self.tls = app, names, tls
+        self.reads, self.changes = Bucket(100, 400), Bucket(10, 60)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
+        safe = _with_headers(send, scope["path"], self.tls)
+        refused = self._refusal(scope, headers)
+        if refused is not None:
+            await _answer(safe, *refused)
+            return
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await safe(message)
+
+        try:
+            await self.app(scope, _limited(receive), sending)
+        except TooLarge:
+            if not started:
+                await _answer(safe, 413, "RequestTooLarge", _TOO_LARGE)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        host = headers.get("host", "")
+        if self.names is not None and _name(host) not in self.names:
+            # A page of another site can reach this port under a name of its own (DNS rebinding).
+            return 400, "InvalidHost", "The console is not reached by this name: see SEATFLOW_HTTP_NAMES."
+        if scope["method"] not in SAFE and not _same_origin(headers, host, scope["scheme"]):
+            return 403, "CrossOrigin", "The request comes from a page of another site."
+        client = (scope.get("client") or ("",))[0]
+        bucket = self.reads if scope["method"] in SAFE else self.changes
+        if not bucket.take(client):
+            return 429, "TooManyRequests", "Too many requests at once: try again in a moment."
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MOST_BYTES:
+            return 413, "RequestTooLarge", _TOO_LARGE
+        return None
+
+
+_TOO_LARGE = f"A request may have {MOST_BYTES >> 20} MiB at most."
+
+
+def _name(host: str) -> str:
+    """The name in a Host header: without the port, and the brackets of IPv6."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _same_origin(headers: dict[str, str], host: str, scheme: str) -> bool:
+    """Whether a change comes from our own pages, or from no page at all."""
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2].lower() == host.lower()
+
+
+def _limited(receive: Receive) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MOST_BYTES:
+            raise TooLarge
+        return message
+
+    return limited
+
+
+def _with_headers(send: Send, path: str, tls: bool) -> Send:
+    extra = dict(HEADERS)
+    extra["cache-control"] = "max-age=3600" if path.startswith("/static/") else "no-store"
+    if tls:
+        extra["strict-transport-security"] = "max-age=31536000"
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *((n.encode(), v.encode()) for n, v in extra.items() if n.encode() not in given),
+            ]
+        await send(message)
+
+    return sending
+
+
+async def _answer(send: Send, status: int, code: str, message: str) -> None:
+    body = orjson.dumps(error_body(code, message))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 429:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

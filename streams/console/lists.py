@@ -1,0 +1,208 @@
+"""Lists of the read model: filters, sorting and pages by cursor, the same for API, pages and CSV.
+
+A page begins after the last row of the one before, by the sorted value and the row's key (never by
+counting), so rows that come and go meanwhile neither repeat nor hide others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+Row = sqlite3.Row
+Shown = dict[str, Any]
+MOST = 999
+CSV_PAGE = 2_000
+
+
+class BadRequest(ValueError):
+    """A parameter that cannot be used; the message says which and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parameter: its condition, with one ? per use of the value, and how text becomes one."""
+
+    where: str
+    value: Callable[[str], Any] = str
+
+    @property
+    def uses(self) -> int:
+        return self.where.count("?")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``query`` ends in a WHERE that takes the fixed arguments; ``key`` makes a row unique.
+
+    ``sorts``: name that callers use -> SQL that is never NULL. The first one is the default.
+    """
+
+    query: str
+    key: tuple[str, ...]
+    sorts: Mapping[str, str]
+    filters: Mapping[str, Filter]
+    show: Callable[[Row], Shown]
+    columns: tuple[str, ...]
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    rows: list[Shown]
+    next: str | None
+
+
+def yes_or_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise BadRequest(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def contains(text: str) -> str:
+    """The LIKE pattern of what contains the text; its case does not count."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return f"%{text.lower()}%"
+
+
+def page(
+    db: sqlite3.Connection,
+    listing: Listing,
+    fixed: tuple[Any, ...],
+    given: Mapping[str, str],
+    top: int,
+    cursor: str | None = None,
+    order: str | None = None,
+) -> Page:
+    """``top`` rows after the cursor. Raises BadRequest."""
+    if not 1 <= top <= MOST:
+        raise BadRequest(f"$top is {top}; it must be from 1 to {MOST}")
+    return _page(db, listing, fixed, given, top, cursor, order)
+
+
+def _page(
+    db: sqlite3.Connection,
+    listing: Listing,
+    fixed: tuple[Any, ...],
+    given: Mapping[str, str],
+    top: int,
+    cursor: str | None,
+    order: str | None,
+) -> Page:
+    name, descending = _order(listing, order)
+    where, arguments = conditions(listing, given)
+    places = [listing.sorts[name], *listing.key]
+    direction = "DESC" if descending else "ASC"
+    if cursor:
+        after = _decode(cursor, name, descending, len(places))
+        sign = "<" if descending else ">"
+        where += f" AND ({', '.join(places)}) {sign} ({', '.join('?' * len(places))})"
+        arguments += after
+    sql = (
+        f"SELECT {listing.sorts[name]} AS _sort, {listing.query}{where}"
+        f" ORDER BY {', '.join(f'{place} {direction}' for place in places)} LIMIT ?"
+    )
+    found = db.execute(sql, (*fixed, *arguments, top + 1)).fetchall()
+    following = None
+    if len(found) > top:
+        last = found[top - 1]
+        keys = [last["_sort"], *(last[_column(k)] for k in listing.key)]
+        following = _encode([name, descending, *keys])
+    return Page([listing.show(row) for row in found[:top]], following)
+
+
+def _column(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _order(listing: Listing, order: str | None) -> tuple[str, bool]:
+    if not order:
+        return next(iter(listing.sorts)), listing.descending
+    name, _, direction = order.strip().partition(" ")
+    if name not in listing.sorts or direction not in ("", "asc", "desc"):
+        allowed = ", ".join(listing.sorts)
+        raise BadRequest(f"$orderby is {order!r}; it must be one of {allowed}, then asc or desc")
+    return name, direction == "desc"
+
+
+def conditions(listing: Listing, given: Mapping[str, str]) -> tuple[str, list[Any]]:
+    where, arguments = "", []
+    for name, text in given.items():
+        found = listing.filters[name]
+        try:
+            value = found.value(text)
+        except ValueError as error:
+            raise BadRequest(f"{name}: {error}") from None
+        where += f" AND {found.where}"
+        arguments += [value] * found.uses
+    return where, arguments
+
+
+def count(
+    db: sqlite3.Connection, listing: Listing, fixed: tuple[Any, ...], given: Mapping[str, str]
+) -> int:
+    where, arguments = conditions(listing, given)
+    tables = listing.query[listing.query.index(" FROM ") :]
+    row = db.execute(f"SELECT count(*){tables}{where}", (*fixed, *arguments)).fetchone()
+    return int(row[0])
+
+
+def _encode(place: list[Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(place)).decode().rstrip("=")
+
+
+def _decode(cursor: str, name: str, descending: bool, places: int) -> list[Any]:
+    try:
+        place = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        ours = place[:2] == [name, descending] and len(place) == places + 2
+        if ours and all(isinstance(v, (str, int, float)) for v in place[2:]):
+            return list(place[2:])
+    except (ValueError, TypeError, KeyError, binascii.Error):
+        pass
+    raise BadRequest("$skiptoken is not one that this list gave for this order")
+
+
+def every(
+    reading: Callable[[], sqlite3.Connection],
+    listing: Listing,
+    fixed: tuple[Any, ...],
+    given: Mapping[str, str],
+    order: str | None = None,
+) -> Iterator[Shown]:
+    """All rows, page by page; each page may be read in another thread."""
+    cursor: str | None = None
+    while True:
+        found = _page(reading(), listing, fixed, given, CSV_PAGE, cursor, order)
+        yield from found.rows
+        cursor = found.next
+        if cursor is None:
+            return
+
+
+def csv_lines(listing: Listing, rows: Iterator[Shown]) -> Iterator[str]:
+    """RFC 4180, with a header. A cell that a spreadsheet would calculate is quoted with '."""
+    yield ",".join(listing.columns) + "\r\n"
+    for row in rows:
+        yield ",".join(_cell(row.get(column)) for column in listing.columns) + "\r\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        text = "'" + text
+    if any(c in text for c in ',"\r\n'):
+        text = '"' + text.replace('"', '""') + '"'
+    return text

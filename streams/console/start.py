@@ -1,0 +1,21 @@
+"""`seatflow console`: says what is missing, then serves."""
+
+from __future__ import annotations
+
+from streams import logs
+from streams.exits import CONFIGURATION, WorkerError
+from streams.settings import Settings
+
+
+def start(settings: Settings) -> int:
+    """Serves until it is stopped; the exit code. Raises WorkerError where it cannot begin."""
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        from streams.console.app import run_console
+    except ModuleNotFoundError as missing:
+        raise WorkerError(
+            f"the console needs {missing.name}: install it with"
+            " `pip install 'seatflow[console]'`",
+            CONFIGURATION,
+        ) from None
+    return run_console(settings, lambda url: print(f"Console  {url}", flush=True))
