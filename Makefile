@@ -9,7 +9,7 @@ ONCE ?=
 # SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit kafka-tests test demo bench sim fmt lock clean
+.PHONY: help setup check lint unit kafka-tests test demo bench sim lab fmt lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,10 +43,10 @@ lint:
 	$(VENV)/bin/mypy
 
 unit:
-	$(PY) -m pytest -q -m 'not kafka' -n auto
+	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 
 kafka-tests:
-	$(PY) -m pytest -v -m kafka
+	$(PY) -m pytest -v -m 'kafka or slow'
 
 check: setup ## format, lint, types and the tests without Kafka (under a minute)
 	@$(MAKE) --no-print-directory lint
@@ -61,8 +61,11 @@ demo: setup ## the whole thing on one machine (ONCE=1: end when settled)
 bench: setup ## the benchmarks
 	@$(VENV)/bin/seatflow bench $(ARGS)
 
-sim: setup ## the simulator of the engine: many seeds, faults, checkers
-	@$(PY) -m engine.simulator $(ARGS)
+sim: setup ## the simulator of the engine, with faults (SEEDS=1000; SEED=7 for one)
+	@$(PY) -m engine.simulator $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+lab: setup ## the fault laboratory on real Kafka (E=name,... SEED=n; all: half an hour)
+	@$(PY) -m tests.lab $(if $(E),E=$(E)) $(if $(SEED),SEED=$(SEED))
 
 fmt: setup ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
@@ -77,6 +80,9 @@ lock: setup ## renew the lock files (exact versions and hashes) from pyproject.t
 	eval "$$compile --extra console pyproject.toml -o requirements.lock"; \
 	eval "$$compile --extra console --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock"
 	@$(MAKE) --no-print-directory setup
+
+docs: setup ## renew docs/reference from the tables in the code
+	@$(PY) -m streams.reference
 
 clean: ## remove what can be made again (.venv included; the Kafka jars' cache stays)
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .seatflow

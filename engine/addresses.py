@@ -21,8 +21,8 @@ class Claims:
         self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str, gone: bool = False
     ) -> None:
         """Claims what is new in the user's addresses and releases what is no longer there."""
-        before = {normal(a) for a in old}
-        after = set() if gone else {normal(a) for a in user.addresses}
+        before = set(map(normal, old))
+        after = set() if gone else set(map(normal, user.addresses))
         for address in sorted(before - after):
             self._send(user, address, 0, at, offset, cause)
             if user.more is not None:
@@ -55,8 +55,7 @@ class Claims:
     def verdict(user: User, message: dict[str, Any]) -> bool:
         """Takes a verdict; True if the user is to be evaluated now."""
         address, answers = message["address"], message["answers"]
-        mine = {normal(a) for a in user.addresses}
-        if not user.known or address not in mine:
+        if not user.known or address not in map(normal, user.addresses):
             return False
         more = user.extra()
         if address in more.pending and answers != more.pending[address]:

@@ -161,10 +161,15 @@ class Applier:
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
-        user.book.members.setdefault(group, {})[user.id] = None
-        self.unreported[user.book.id, group] = at
+        book = user.book
+        members = book.members.get(group)
+        if members is None:
+            members = book.members[group] = {}
+        members[user.id] = None
         if user.known:
-            self.count_members(user, (group,), 1, at)
+            self._number(book, group, at).members += 1
+        else:
+            self.unreported[book.id, group] = at
 
     def left(self, user: User, group: str, at: int) -> None:
         self._unindex(user, group)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 Row = Any
@@ -40,7 +40,7 @@ WIDTH = 8
 def fingerprint(kind: str, event_id: str, source: str) -> bytes:
     """Eight bytes that stand for one event of one source; equal in every process."""
     text = f"{kind}\n{event_id}\n{source}"
-    return hashlib.blake2b(text.encode(), digest_size=WIDTH).digest()
+    return blake2b(text.encode(), digest_size=WIDTH).digest()
 
 
 def remembers(seen: bytes, mark: bytes) -> bool:

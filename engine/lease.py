@@ -104,10 +104,10 @@ class Lease:
             self.must_answer = True
         return True
 
-    def give_back(self) -> None:
-        """In scarce times idle units are for the product machine to give (R8)."""
-        if self.scarce and self.idle > 0:
-            self.returned += self.idle
+    def give_back(self, keep: int = 0) -> None:
+        """In scarce times idle units, ``keep`` aside, are for the product machine to give (R8)."""
+        if self.scarce and self.idle > keep:
+            self.returned += self.idle - keep
             self.must_answer = True
 
     def want(self, automatic: bool) -> int:
@@ -124,6 +124,7 @@ class Lease:
         self.told = self.figures(automatic)
         return {
             "seq": self.seq,
+            "granted": self.granted,
             "returned": self.returned,
             "used": self.used,
             "waiting": self.waiting,

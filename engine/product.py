@@ -30,8 +30,8 @@ class Part:
     """What the machine knows of one partition; figures are of its latest request."""
 
     __slots__ = (
-        "answered", "asked", "granted", "heads", "must_tell", "news", "recall", "returned",
-        "scarce", "seq", "used", "waiting", "want",
+        "answered", "asked", "denied", "granted", "heads", "must_tell", "news", "recall",
+        "returned", "scarce", "seq", "used", "waiting", "want",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Part:
         self.want = 0
         self.asked = 0
         self.answered = 0
+        self.denied = 0
         self.recall = 0
         self.news = 0
         self.scarce = False
@@ -201,7 +202,7 @@ class Seats:
             return
         for p, asked in self.covers.items():
             part = self.parts[p]
-            part.answered = max(part.answered, asked)
+            part.answered = part.denied = max(part.answered, asked)
             part.must_tell = True
         self.covers = {}
         if self._unmet():
@@ -212,9 +213,11 @@ class Seats:
         part.returned = max(part.returned, request["returned"])
         if request["seq"] <= part.seq:
             return
-        for name in ("seq", "used", "waiting", "want", "asked", "recall"):
+        for name in ("seq", "used", "waiting", "asked", "recall"):
             setattr(part, name, request[name])
-        part.heads = [(since, user) for since, user in request["heads"]]
+        coming = part.granted - request["granted"]  # units that the partition has not heard of
+        part.want = max(0, request["want"] - coming)
+        part.heads = [(since, user) for since, user in request["heads"][coming:]]
         if part.recall >= self.recall:
             self.awaited.discard(p)
 
@@ -229,6 +232,7 @@ class Seats:
             "skuId": self.sku,
             "granted": part.granted,
             "answered": part.answered,
+            "denied": part.denied,
             "news": part.news,
             "scarce": self.scarce,
             "recall": self.recall if p in self.awaited else part.recall,

@@ -124,14 +124,20 @@ class Seating:
         """A grant, denial or recall from the product machine."""
         book = self.configuration.book(message["tenant"])
         lease = self.touch(book, message["skuId"])
-        recall = lease.recall
+        recall, granted = lease.recall, lease.granted
         if not lease.hear(message):
             return
         self.at, self.cause = message["at"], message["causedBy"]
+        # What a grant before this one set free is not for the next user here.
+        lease.give_back(keep=lease.granted - granted)
         self._allocate(book, lease)
         for since, id, asked in list(lease.asking):
-            if asked <= message["answered"]:
+            if asked <= message["denied"]:
                 self._deny(book, lease, since, id)
+            elif asked <= message["answered"]:
+                lease.withdraw(since, id)  # its unit went to somebody who has waited longer
+                book.users[id].attempt.asked = lease.ask(since, id)
+                self.changed[book.users[id]] = None
         if lease.recall > recall:
             self._recall(lease)
         if lease.scarce and lease.room and lease.want(book.settings.automatic):

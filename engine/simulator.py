@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     if options.seed is not None:
         return _one(options.seed, options.story)
-    started, failed, steps, fenced = time.perf_counter(), [], 0, 0
+    started, failed, steps, fenced = time.process_time(), [], 0, 0
     for seed in range(options.first, options.first + options.seeds):
         try:
             s = run(setting(seed))
@@ -139,10 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             steps += s.steps
             fenced += s.broker.fenced
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     count = seed + 1 - options.first
     print(
-        f"{count} seeds in {seconds:.1f} s ({count / seconds * 60:,.0f} a minute), "
+        f"{count} seeds in {seconds:.1f} s of one core ({count / seconds * 60:,.0f} a minute), "
         f"{steps:,} steps, {fenced:,} zombies fenced, {len(failed)} failed"
     )
     if failed:

@@ -226,7 +226,7 @@ class UserMachine:
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
-        shown = user.attributes()
+        shown = user.attributes() if user.revision > 0 else None
         was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
         user.known = True
         if event.user_principal_name is not ABSENT:

@@ -102,6 +102,7 @@ class Broker:
         self.host = host
         self.heap = heap
         self.cluster = ""  # the id that the brokers of one cluster share; a new one unless set
+        self.format_options: tuple[str, ...] = ()  # of kafka-storage.sh, say --add-scram
         self._say = progress
         self._chosen = port == 0
         self._port = port or free_port(host)
@@ -243,6 +244,7 @@ class Broker:
         fresh = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         cluster = self.cluster or fresh
         arguments = ["format", "--ignore-formatted", "-t", cluster, "-c", str(properties)]
+        arguments += self.format_options
         # A short life: the quick compiler and the simple collector start sooner.
         command = [str(java), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         command += _java_tail(jars, "kafka.tools.StorageTool", *arguments)

@@ -17,6 +17,7 @@ import typer
 
 from streams.feeding import feed_app
 from streams.options import Brokers, Prefix, Text, flag
+from streams.planning import export, simulate
 
 if TYPE_CHECKING:
     from streams.follow import Followed
@@ -52,6 +53,8 @@ app = typer.Typer(
 topics_app = typer.Typer(**_options, help="Make or check the topics.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(feed_app, name="feed")
+app.command()(simulate)
+app.command()(export)
 
 
 def main() -> None:
@@ -318,11 +321,11 @@ def list_settings(
 
 @app.command()
 def console(
-    http_host: Annotated[Text, _flag("host", "Where to listen.", "ADDRESS")] = None,
-    http_port: Annotated[Text, _flag("port", "0: any free one.", "PORT")] = None,
-    http_tokens_file: Annotated[Text, _flag("tokens", "Who may use it (TOML).", "FILE")] = None,
+    http_host: Annotated[Text, flag("host", "Where to listen.", "ADDRESS")] = None,
+    http_port: Annotated[Text, flag("port", "0: any free one.", "PORT")] = None,
+    http_tokens_file: Annotated[Text, flag("tokens", "Who may use it (TOML).", "FILE")] = None,
     token_for: Annotated[
-        Text, _flag("new-token", "Print a new token and its entry for the file.", "NAME")
+        Text, flag("new-token", "Print a new token and its entry for the file.", "NAME")
     ] = None,
     brokers: Brokers = None,
     app_id: AppId = None,

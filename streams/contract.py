@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from string import ascii_uppercase
 from sys import intern
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import orjson
 
 from engine import events as ev
 from engine.events import ABSENT, InputEvent, _Absent
 from engine.model import ServicePlan
+from streams.rejected import ReadError, escaped, refusal, typed
+from streams.rejected import Rejected as Rejected
 
 MAX_VALUE_BYTES = 1 << 20
+REGISTRY_PREFIX_BYTES = 5
 MAX_TEXT = 1024
 MAX_ADDRESSES = 500
 MAX_UNITS = 1 << 53
@@ -34,49 +36,26 @@ NULL = "the value is null: an input topic carries events, not tombstones"
 TEXT_RULE = f"null or a string of at most {MAX_TEXT} characters without control characters but tabs"
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Why a record cannot be read: a line for the header ``dlq.reason``, and of which kind."""
-
-    reason: str
-    kind: str = "bad_member"
-
-
 Headers = Sequence[tuple[str, bytes | None]]
 Decoded = tuple[InputEvent, str] | Rejected  # with the CloudEvents source, "" for a plain event
-Decoder = Callable[[bytes | None, bytes | None, Headers | None], Decoded]
+
+
+class Decoder(Protocol):
+    """``parsed``: what the value holds, from a caller who had to look into it."""
+
+    def __call__(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        parsed: dict[str, Any] | None = None,
+    ) -> Decoded: ...
+
+
 _Body = dict[str, Any]
 _Builder = Callable[[_Body, str, bytes | None], InputEvent]
 _IdCheck = Callable[[Any, str], str]
 _T = TypeVar("_T")
-
-
-class _ReadError(Exception):
-    """The members of a ``Rejected``, on its way from wherever it was found."""
-
-
-def _escaped(text: str, limit: int) -> str:
-    """One line however hostile the text is."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit]
-    )
-
-
-def _shown(value: object) -> str:
-    if value is ABSENT:
-        return "missing"
-    if isinstance(value, bytes):
-        value = value.decode(errors="backslashreplace")
-    if isinstance(value, str):
-        cut = f"…' ({len(value)} characters)" if len(value) > 60 else "'"
-        return f"'{_escaped(value, 60)}{cut}" if value else "empty"
-    if isinstance(value, (list, dict)):
-        return f"a list of length {len(value)}" if isinstance(value, list) else "an object"
-    return "null" if value is None else str(value).lower()
-
-
-def _refuse(name: str, value: object, allowed: str, kind: str = "bad_member") -> NoReturn:
-    raise _ReadError(f"{name} is {_shown(value)}; it must be {allowed}", kind)
 
 
 _foreign = re.compile(r"[^A-Za-z0-9_.:@-]").search
@@ -88,7 +67,7 @@ _known_ids: dict[str, str] = {}
 def _id(value: Any, name: str) -> str:
     if type(value) is str and 0 < len(value) <= 128 and not _foreign(value):
         return value
-    _refuse(name, value, ID_RULE)
+    raise refusal(name, value, ID_RULE)
 
 
 def _shared_id(value: Any, name: str) -> str:
@@ -109,20 +88,20 @@ def _text(value: Any, name: str, allowed: str = TEXT_RULE) -> str | _Absent | No
             return value
     elif value is None or value is ABSENT:
         return value
-    _refuse(name, value, allowed)
+    raise refusal(name, value, allowed)
 
 
 def _name(value: Any, name: str) -> str:
     if type(value) is str and value and _text(value, name, NAME_RULE):
         return value
-    _refuse(name, value, NAME_RULE)
+    raise refusal(name, value, NAME_RULE)
 
 
 def _location(value: Any, name: str, allowed: str = "two capital letters") -> str:
     try:
         return _locations[value]
     except (KeyError, TypeError):
-        _refuse(name, value, allowed)
+        raise refusal(name, value, allowed) from None
 
 
 def _usage_location(body: _Body) -> str | _Absent | None:
@@ -136,25 +115,19 @@ def _one_of(owner: _Body, at: str, member: str, choices: tuple[str, ...], defaul
     value = owner.get(member, default)
     if value is default or value in choices:
         return value  # type: ignore[no-any-return]
-    _refuse(at + member, value, " or ".join(choices))
-
-
-def _typed(kind: type[_T], value: Any, name: str) -> _T:
-    if type(value) is kind:
-        return value
-    _refuse(name, value, {list: "a list", dict: "an object", bool: "true or false"}[kind])
+    raise refusal(at + member, value, " or ".join(choices))
 
 
 def _each(check: Callable[[Any, str], _T], value: Any, name: str) -> tuple[_T, ...]:
     """The checked items of a list in their order, each once."""
     return tuple(
-        {check(item, f"{name}[{i}]"): None for i, item in enumerate(_typed(list, value, name))}
+        {check(item, f"{name}[{i}]"): None for i, item in enumerate(typed(list, value, name))}
     )
 
 
 def _any_of(value: Any, name: str) -> tuple[str, ...]:
     if value == []:
-        _refuse(name, value, "a list of at least one id: an empty one could never be met")
+        raise refusal(name, value, "a list of at least one id: an empty one could never be met")
     return _each(_shared_id, value, name)
 
 
@@ -163,7 +136,9 @@ def _addresses(value: Any) -> tuple[str, ...] | _Absent | None:
     if value is None or value is ABSENT:
         return value
     if type(value) is not list or len(value) > MAX_ADDRESSES:
-        _refuse("proxyAddresses", value, f"a list of at most {MAX_ADDRESSES} strings, or null")
+        raise refusal(
+            "proxyAddresses", value, f"a list of at most {MAX_ADDRESSES} strings, or null"
+        )
     if len(value) == 1:  # by far the most common, and half the time
         return (_name(value[0], "an item of proxyAddresses"),)
     first: dict[str, str] = {}
@@ -175,7 +150,7 @@ def _addresses(value: Any) -> tuple[str, ...] | _Absent | None:
 def _check_key(key: bytes | None, expected: str, form: str) -> None:
     if key != expected.encode():
         found = ABSENT if key is None else key
-        _refuse("the key of the record", found, f"{form}: {expected}", "wrong_key")
+        raise refusal("the key of the record", found, f"{form}: {expected}", "wrong_key")
 
 
 def _subject(body: _Body, key: bytes | None, member: str, check: _IdCheck) -> tuple[str, str]:
@@ -198,9 +173,9 @@ def _licenses(make: Callable[..., InputEvent], member: str, check: _IdCheck) -> 
     def build(body: _Body, event: str, key: bytes | None) -> InputEvent:
         tenant, subject = _subject(body, key, member, check)
         added: dict[str, tuple[str, ...]] = {}
-        for i, item in enumerate(_typed(list, body.get("addLicenses", []), "addLicenses")):
+        for i, item in enumerate(typed(list, body.get("addLicenses", []), "addLicenses")):
             name = f"addLicenses[{i}]"
-            sku = _shared_id(_typed(dict, item, name).get("skuId", ABSENT), f"{name}.skuId")
+            sku = _shared_id(typed(dict, item, name).get("skuId", ABSENT), f"{name}.skuId")
             plans = item.get("disabledPlans", [])
             added[sku] = _each(_shared_id, plans, f"{name}.disabledPlans")
         removed = _each(_shared_id, body.get("removeLicenses", []), "removeLicenses")
@@ -246,19 +221,19 @@ def _product_defined(body: _Body, event: str, key: bytes | None) -> InputEvent:
     display_name = _name(body.get("displayName", part_number), "displayName")
     plans: dict[str, ServicePlan] = {}
     # Required: left out by mistake, it would take the product's plans from every user.
-    for i, item in enumerate(_typed(list, body.get("servicePlans", ABSENT), "servicePlans")):
+    for i, item in enumerate(typed(list, body.get("servicePlans", ABSENT), "servicePlans")):
         plan = _service_plan(item, f"servicePlans[{i}]")
         if plan.id in plans:
-            _refuse(f"servicePlans[{i}].servicePlanId", plan.id, "given once in a product")
+            raise refusal(f"servicePlans[{i}].servicePlanId", plan.id, "given once in a product")
         plans[plan.id] = plan
     return ev.ProductDefined(event, sku, part_number, display_name, tuple(plans.values()))
 
 
 def _service_plan(item: Any, name: str) -> ServicePlan:
     at = f"{name}."
-    plan = _typed(dict, item, name)
+    plan = typed(dict, item, name)
     plan_id = _shared_id(plan.get("servicePlanId", ABSENT), f"{at}servicePlanId")
-    mail = _typed(bool, plan.get("mailEnabled", False), f"{at}mailEnabled")
+    mail = typed(bool, plan.get("mailEnabled", False), f"{at}mailEnabled")
     sets = _each(_name, plan.get("exclusiveSets", []), f"{at}exclusiveSets")
     return ServicePlan(
         plan_id,
@@ -273,12 +248,12 @@ def _service_plan(item: Any, name: str) -> ServicePlan:
 
 def _subscription_updated(body: _Body, event: str, key: bytes | None) -> InputEvent:
     tenant, sku = _subject(body, key, "skuId", _shared_id)
-    units = _typed(dict, body.get("prepaidUnits", ABSENT), "prepaidUnits")
+    units = typed(dict, body.get("prepaidUnits", ABSENT), "prepaidUnits")
     counts = []
     for member in ("enabled", "warning", "suspended", "lockedOut"):
         count = units.get(member, 0)
         if type(count) is not int or not 0 <= count <= MAX_UNITS:  # bool is a subclass of int
-            _refuse(f"prepaidUnits.{member}", count, f"a whole number from 0 to {MAX_UNITS}")
+            raise refusal(f"prepaidUnits.{member}", count, f"a whole number from 0 to {MAX_UNITS}")
         counts.append(count)
     return ev.SubscriptionUpdated(event, tenant, sku, *counts)
 
@@ -287,7 +262,7 @@ def _tenant_updated(body: _Body, event: str, key: bytes | None) -> InputEvent:
     tenant = _shared_id(body.get("tenant", ABSENT), "tenant")
     _check_key(key, tenant, "tenant")
     _text(body.get("displayName"), "displayName")  # as in user.upserted
-    policies = _typed(dict, body.get("policies", {}), "policies")
+    policies = typed(dict, body.get("policies", {}), "policies")
     retry = _one_of(policies, "policies.", "seatRetry", ("automatic", "manual"), ABSENT)
     deletion = _one_of(policies, "policies.", "onGroupDeletion", ("convert", "error"), ABSENT)
     return ev.TenantUpdated(event, tenant, _usage_location(body), retry, deletion)
@@ -316,15 +291,17 @@ _BUILDERS: dict[str, dict[str, _Builder]] = {
 
 def _parse(value: bytes | None) -> _Body:
     if value is None:
-        raise _ReadError(NULL, "no_value")
+        raise ReadError(NULL, "no_value")
     if len(value) > MAX_VALUE_BYTES:
         size = f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read"
-        raise _ReadError(f"the value has {size}", "too_large")
+        raise ReadError(f"the value has {size}", "too_large")
+    if value[:1] == b"\x00":  # no JSON begins so: a schema registry's prefix, 0 and a schema id
+        value = value[REGISTRY_PREFIX_BYTES:]
     try:
-        return _typed(dict, orjson.loads(value), "the value")
+        return typed(dict, orjson.loads(value), "the value")
     except orjson.JSONDecodeError as error:
-        what = f"{_escaped(error.msg, 200)} at line {error.lineno} column {error.colno}"
-        raise _ReadError(f"the value is not JSON: {what}", "not_json") from None
+        what = f"{escaped(error.msg, 200)} at line {error.lineno} column {error.colno}"
+        raise ReadError(f"the value is not JSON: {what}", "not_json") from None
 
 
 def _unwrap(headers: Headers, body: _Body) -> tuple[_Body, _Body]:
@@ -343,26 +320,26 @@ def _unwrap(headers: Headers, body: _Body) -> tuple[_Body, _Body]:
     if not structured and not ("specversion" in body and ("data" in body or "data_base64" in body)):
         return body, body
     if structured and media != "application/cloudevents+json":
-        _refuse("content-type", media, "application/cloudevents+json, one event in a record")
+        raise refusal("content-type", media, "application/cloudevents+json, one event in a record")
     # In CloudEvents' JSON an attribute that is null is not set.
     attributes = {name: value for name, value in body.items() if value is not None}
     if "data_base64" in attributes:
-        raise _ReadError("data_base64 is not read here; the event must be an object in data")
-    return attributes, _typed(dict, attributes.get("data", ABSENT), "data")
+        raise ReadError("data_base64 is not read here; the event must be an object in data")
+    return attributes, typed(dict, attributes.get("data", ABSENT), "data")
 
 
 def _check_attributes(given: _Body) -> tuple[str, str]:
     """The id and the source ("" if there is none) of a CloudEvent."""
     if (version := given.get("specversion", "1.0")) != "1.0":
-        _refuse("specversion", version, "1.0")
+        raise refusal("specversion", version, "1.0")
     content = given.get("datacontenttype", "application/json")
     if not str(content).partition(";")[0].strip().lower().endswith(("/json", "+json")):
-        _refuse("datacontenttype", content, "application/json")
+        raise refusal("datacontenttype", content, "application/json")
     event, source = given.get("id", ABSENT), given.get("source", "")
     if type(event) is not str or not 0 < len(event) <= 256 or not event.isprintable():
-        _refuse("id", event, "1 to 256 printable characters")
+        raise refusal("id", event, "1 to 256 printable characters")
     if type(source) is not str or len(source) > MAX_TEXT or not source.isprintable():
-        _refuse("source", source, f"at most {MAX_TEXT} printable characters")
+        raise refusal("source", source, f"at most {MAX_TEXT} printable characters")
     return event, intern(source)
 
 
@@ -370,16 +347,21 @@ def _refuse_type(topic: str, kind: object) -> NoReturn:
     homes = [home for home, types in _BUILDERS.items() if isinstance(kind, str) and kind in types]
     if homes:
         there = f"type {kind} belongs to the topic {' or '.join(homes)}, not to {topic}"
-        raise _ReadError(there, "unknown_type")
-    _refuse("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
+        raise ReadError(there, "unknown_type")
+    raise refusal("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
 
 
 def _decoder(topic: str) -> Decoder:
     builders = _BUILDERS[topic]
 
-    def decode(key: bytes | None, value: bytes | None, headers: Headers | None = None) -> Decoded:
+    def decode(
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+        parsed: _Body | None = None,
+    ) -> Decoded:
         try:
-            attributes = body = _parse(value)
+            attributes = body = _parse(value) if parsed is None else parsed
             if headers or "specversion" in body:
                 attributes, body = _unwrap(headers or (), body)
             try:
@@ -391,9 +373,9 @@ def _decoder(topic: str) -> Decoder:
             else:
                 event, source = _check_attributes(attributes)
             if type(attributes.get("time", "")) is not str:  # informational: any string will do
-                _refuse("time", attributes["time"], "a string, or absent")
+                raise refusal("time", attributes["time"], "a string, or absent")
             return build(body, event, key), source
-        except _ReadError as malformed:
+        except ReadError as malformed:
             return Rejected(*malformed.args)
 
     return decode

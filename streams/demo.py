@@ -282,7 +282,8 @@ def _step_line(step: StepTaken, width: int) -> Table:
 
 def _invite(settings: Settings, workers: Workers, directory: Path, console: Console) -> None:
     command = shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0] else "seatflow"
-    console.rule("It goes on running", align="left")
+    console.print()
+    console.rule("[bold]It goes on running[/]", align="left")
     console.print(f"Kafka    {settings.brokers}")
     for number, address in enumerate(workers.metrics(), start=1):
         console.print(f"Worker   {address}, log {directory}/worker-{number}.log", soft_wrap=True)

@@ -126,8 +126,9 @@ def summarise(seen: Follower, steps: list[StepTaken]) -> Summary:
 
 def _errors(records: Iterable[dict[str, Any]], names: _Names) -> list[Kind]:
     users: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for error in records:
-        users.setdefault((error["state"], error["error"]), {}).setdefault(error["user"], error)
+    for record in records:
+        kind = (record["state"], record["error"])
+        users.setdefault(kind, {}).setdefault(record["user"], record)
     kinds = []
     for (state, error), by_user in users.items():
         user = min(by_user)
@@ -140,7 +141,7 @@ def _errors(records: Iterable[dict[str, Any]], names: _Names) -> list[Kind]:
             one["message"],
         )
         kinds.append(Kind(state, error, len(by_user), example))
-    return sorted(kinds, key=lambda kind: (list(STATES).index(kind.state), -kind.count))
+    return sorted(kinds, key=lambda each: (list(STATES).index(each.state), -each.count))
 
 
 def _refused(results: Iterable[Followed], names: _Names) -> list[Kind]:

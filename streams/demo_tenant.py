@@ -168,7 +168,16 @@ class _Story:
                 "A team is dissolved, and someone leaves with a contested address.",
                 self._endings(),
             ),
-            Step("Seats", "Some seats are bought, others are given up.", self._seats()),
+            Step(
+                "Seats",
+                "Some seats are bought, others are given up, and a policy changes.",
+                [*self._seats(), self._settings(onGroupDeletion="error")],
+            ),
+            Step(
+                "Another ending",
+                "Legal is dissolved too; by now Contoso wants to be told what depends on it.",
+                [self._group("legal", "group.deleted")],  # R13, the other policy
+            ),
         ]
 
     # --- Events -------------------------------------------------------------------------------
@@ -235,17 +244,19 @@ class _Story:
         return [("catalog", event["skuId"].encode(), orjson.dumps(event)) for event in events]
 
     def _subscriptions(self) -> list[Record]:
-        settings = {"seatRetry": "automatic", "onGroupDeletion": "convert"}
-        tenant = self._event(
+        tenant = self._settings(onGroupDeletion="convert")
+        return [tenant, *(self._buy(name, self.units[name]) for name in PRODUCTS if name != LATE)]
+
+    def _settings(self, **policies: str) -> Record:
+        return self._event(
             "tenants",
             TENANT,
             "tenant.updated",
             tenant=TENANT,
             displayName="Contoso",
             usageLocation="US",
-            policies=settings,
+            policies={"seatRetry": "automatic", **policies},
         )
-        return [tenant, *(self._buy(name, self.units[name]) for name in PRODUCTS if name != LATE)]
 
     def _groups(self) -> list[Record]:
         records = []

@@ -346,7 +346,10 @@ def build_app(settings: Settings, host: Host, topics: Iterable[str]) -> App:
 
     async def pass_on(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
-            host.deliver(batch)
+            try:
+                host.deliver(batch)
+            except Exception as error:
+                host.failed(error)  # Faust would log it, and start the agent again
 
     app.agent(channel, name="seatflow")(pass_on)
     return app

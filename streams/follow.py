@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.exits import CONFIGURATION, TEMPORARY, WorkerError
 from streams.settings import Settings, client_options
+from streams.topics import SECURE
 
 ANSWERS_WITHIN_MS = 10_000
 FETCH_BYTES = 8 << 20  # the longest record that a topic of ours takes
@@ -34,9 +35,10 @@ class Followed(NamedTuple):
 
 
 def no_broker(settings: Settings) -> WorkerError:
+    secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
     return WorkerError(
         f"no broker answers at {settings.brokers}: start one with `seatflow broker`,"
-        " or name another with SEATFLOW_BROKERS or --brokers",
+        f" or name another with SEATFLOW_BROKERS or --brokers{secure}",
         TEMPORARY,
     )
 

@@ -17,6 +17,8 @@ from pathlib import Path
 KAFKA_VERSION = "4.3.1"
 JAVA_NEEDED = 17
 KAFKA_FILES = Path(__file__).resolve().parent.parent / "deploy" / "kafka"
+if not KAFKA_FILES.exists():  # installed from a wheel
+    KAFKA_FILES = Path(sys.prefix) / "share" / "seatflow" / "kafka"
 
 Say = Callable[[str], None]
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -23,6 +22,8 @@ from streams import changelog, faults, logs
 from streams.contract import Rejected
 from streams.exits import log
 from streams.faust_layer import Batch
+from streams.inbox import Inbox
+from streams.machine import Machine
 from streams.metrics import Stats, engine_counters
 from streams.settings import Settings
 from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
@@ -32,25 +33,14 @@ QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
 SLICE_RECORDS = 1_000  # handled between two turns of the loop
 SLICE_USERS = 1_000  # of a fan-out, the same
 FLUSH_EVERY = 0.1
+# In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
+BACKLOG_COMMITS = 4  # times the commit interval
+BACKLOG_FLUSH_EVERY = 1.0
 FENCE_PATIENCE = 60.0
 HOLD_PATIENCE = 10.0
 CLOSE_PATIENCE = 2.0
 
 Bounds = Mapping[TopicPartition, tuple[int, int]]
-
-
-class Machine(Protocol):
-    """What the engine's partition offers; see ``engine/partition.py``."""
-
-    unreported: bool
-    misplaced: Sequence[int]  # offsets of the last batch that belong to another partition
-
-    def load(self, table: str, key: str, row: Any) -> None: ...
-    def start(self) -> None: ...
-    def handle(self, topic: str, batch: list[Delivered]) -> None: ...
-    def work(self, limit: int) -> bool: ...
-    def flush(self) -> None: ...
-    def take(self) -> Any: ...
 
 
 class Owner(Protocol):
@@ -78,8 +68,7 @@ class Partition:
         self.applied: dict[str, int] = {}  # in the machine's state: next offset per topic
         self.committed: dict[str, int] = {}  # of that, what is in the log
         self._reads: dict[str, int] = {}  # next offset to come, per topic
-        self._queues: dict[str, deque[tuple[list[Any], int]]] = {t: deque() for t in CONSUMED}
-        self._queued: Counter[str] = Counter()
+        self._inbox = Inbox(CONSUMED)
         self._dead: list[DeadLetter] = []
         self._times: list[int] = []  # of input records since the last transaction began
         self._pending = 0  # records handled and users fanned out since the last transaction began
@@ -172,10 +161,18 @@ class Partition:
         return self._full_names(self._reads)
 
     def noted(self) -> dict[TopicPartition, int]:
-        return self._full_names(self.committed)
+        """What is done, for the group's offsets.
+
+        A fan-out or a report that is owed leaves a record undone, so that no lag means settled.
+        """
+        offsets = dict(self.committed)
+        if self._more or self._dirty or self._commit or self.machine.unreported:
+            for topic in [topic for topic in CONSUMED if offsets.get(topic)][:1]:
+                offsets[topic] -= 1
+        return self._full_names(offsets)
 
     def has_room(self, topic: str) -> bool:
-        return self.running and not self._held and self._queued[topic] < QUEUE_RECORDS
+        return self.running and not self._held and self._inbox.count(topic) < QUEUE_RECORDS
 
     def deliver(self, topic: str, batch: Batch) -> None:
         """Queues what is new in the batch; ``topic`` is the short name.
@@ -195,24 +192,18 @@ class Partition:
             if records[0].offset < expected:
                 records = [record for record in records if record.offset >= expected]
             self._reads[topic] = batch.next
-            self._queues[topic].append((records, batch.next))
-            self._queued[topic] += len(records)
+            self._inbox.put(topic, records, batch.next)
             self._wake.set()
 
     def queues(self) -> Iterator[tuple[str, int, float]]:
         """Topic, records queued, and the timestamp of the oldest in seconds (0.0 if none)."""
-        for topic, queue in self._queues.items():
-            try:
-                oldest = queue[0][0][0].timestamp / 1000
-            except IndexError:
-                oldest = 0.0
-            yield topic, self._queued[topic], oldest
+        return self._inbox.figures()
 
     @property
     def busy(self) -> bool:
         if not self.running:
             return not self._closed
-        return not self._held and bool(self._dirty or self._commit or any(self._queued.values()))
+        return not self._held and bool(self._dirty or self._commit or self._inbox)
 
     def _full_names(self, offsets: Mapping[str, int]) -> dict[TopicPartition, int]:
         prefix = self._settings.topic_prefix
@@ -239,24 +230,27 @@ class Partition:
             self._pending += SLICE_USERS if self._more else 0
             self._dirty = True
         now = time.monotonic()
-        if self.machine.unreported and now - self._flushed_at >= FLUSH_EVERY:
+        if self.machine.unreported and now >= self._flush_due_at():
             self._flushed_at = now
             self.machine.flush()
             self._dirty = handled = True
         self.progress += 1
         return handled or self._more
 
+    @property
+    def _behind(self) -> bool:
+        return self._inbox.behind(SLICE_RECORDS)
+
+    def _flush_due_at(self) -> float:
+        return self._flushed_at + (BACKLOG_FLUSH_EVERY if self._behind else FLUSH_EVERY)
+
     def _handle_slice(self) -> bool:
-        topic = next((name for name, queue in self._queues.items() if queue), None)
-        if topic is None:
-            return False
-        queue = self._queues[topic]
-        records, end = queue.popleft()
-        if len(records) > SLICE_RECORDS:
-            queue.appendleft((records[SLICE_RECORDS:], end))
-            records = records[:SLICE_RECORDS]
-            end = records[-1].offset + 1
-        self._queued[topic] -= len(records)
+        slices = list(self._inbox.take(SLICE_RECORDS))
+        for topic, records, end in slices:
+            self._handle(topic, records, end)
+        return bool(slices)
+
+    def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._pending += len(records)
         self._dirty = True
         if batch := self._decode(topic, records):
@@ -268,7 +262,6 @@ class Partition:
                 self._owner.stats.counts["events"].subtract(lost)
         self.applied[topic] = end
         self._owner.stats.add("records_in", topic, len(records))
-        return True
 
     def _decode(self, topic: str, records: list[Any]) -> list[Delivered]:
         if topic not in INPUT_NAMES:
@@ -311,7 +304,7 @@ class Partition:
             at
             for at, wanted in (
                 (self._commit_due_at(), self._may_commit()),
-                (self._flushed_at + FLUSH_EVERY, self.machine.unreported and not self._held),
+                (self._flush_due_at(), self.machine.unreported and not self._held),
             )
             if wanted
         ]
@@ -333,7 +326,8 @@ class Partition:
         if self._held or self._pending >= self._settings.commit_records:
             return 0.0
         # From the last one on: the first event after a pause does not wait.
-        return self._committed_at + self._settings.commit_interval
+        interval = self._settings.commit_interval
+        return self._committed_at + interval * (BACKLOG_COMMITS if self._behind else 1)
 
     def _commit_if_due(self) -> None:
         if self._may_commit() and time.monotonic() >= self._commit_due_at():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from streams.acls import MEANING, grants
 from streams.metrics import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
 
-PAGES = Path(__file__).resolve().parents[1] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "docs" / "reference"
 GENERATED = "<!-- Made by `make docs` from {source}; changes here are lost. -->\n\n"
 METRICS_HEAD = """# Metrics
 
@@ -27,6 +29,23 @@ figures of the last moment that it could look.
   `seatflow_partitions_fenced_total` counts the other side, and the log says `fenced`.
 - Prometheus' own `process_*` (memory, CPU, start time, file descriptors) are served as well.
 
+"""
+ACLS_HEAD = """# Rights at the brokers
+
+What each role needs and nothing more, with the default names (`SEATFLOW_TOPIC_PREFIX=licensing.`,
+`SEATFLOW_APP_ID=seatflow`). A test starts each role with exactly these rights on a broker that refuses
+everything else. The user of a client certificate without SASL is its subject, say `User:CN=worker`.
+
+"""
+SETUP = """acl() {{ kafka-acls.sh --bootstrap-server "$BROKERS" --command-config admin.properties \\
+  --add --allow-principal User:seatflow-{role} "$@"; }}
+"""
+OPERATOR_HEAD = """# Made by `make docs` from deploy/prometheus/rules.yml; changes here are lost.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: seatflow
+spec:
 """
 
 
@@ -57,8 +76,37 @@ def _labels() -> str:
     return text + "".join(f"| `{name}` | {values} |\n" for name, values in LABELS.items())
 
 
+def acls_page() -> str:
+    text = GENERATED.format(source="streams/acls.py") + ACLS_HEAD
+    for role, meaning in MEANING.items():
+        text += f"## {role}\n\nFor {meaning}.\n\n| resource | name | operations |\n|---|---|---|\n"
+        commands = []
+        for grant in grants(role, "licensing.", "seatflow"):
+            name = f"`{grant.name}{'*' if grant.prefixed else ''}`"
+            text += f"| {grant.resource} | {name} | {', '.join(grant.operations)} |\n"
+            operations = " ".join(f"--operation {operation}" for operation in grant.operations)
+            pattern = " --resource-pattern-type prefixed" if grant.prefixed else ""
+            commands.append(f"acl {operations} --{grant.resource} {grant.name}{pattern}")
+        setup = SETUP.format(role=role)
+        text += "\n```bash\n" + setup + "\n".join(commands) + "\n```\n\n"
+    return text.rstrip() + "\n"
+
+
+def operator_rules() -> str:
+    """Prometheus' rules once more, in the form that its operator takes."""
+    text = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+    groups = text[text.index("groups:\n") :]
+    return OPERATOR_HEAD + "".join(f"  {line}".rstrip() + "\n" for line in groups.splitlines())
+
+
 def pages() -> dict[Path, str]:
-    return {PAGES / "metrics.md": metrics_page()}
+    """What is made, by the file that it goes to."""
+    component = ROOT / "deploy" / "kubernetes" / "components" / "prometheus-operator"
+    return {
+        PAGES / "metrics.md": metrics_page(),
+        PAGES / "acls.md": acls_page(),
+        component / "rules.yaml": operator_rules(),
+    }
 
 
 def main() -> None:

@@ -72,6 +72,9 @@ CHANGELOG = Topic("changelog", "compact", _COMPACTED)
 DEAD_LETTERS = "dead-letters"
 SEAT_REQUESTS = "internal.seat-requests"
 
+HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
+SECURE = "; or it refuses the certificates or the password of the SEATFLOW_SSL_… and SASL_… settings"
+
 TOPICS = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
 INPUT_NAMES = tuple(topic.name for topic in INPUTS)
 INTERNAL_NAMES = tuple(topic.name for topic in INTERNAL)
@@ -112,9 +115,10 @@ async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> 
         counts = await _partition_counts(admin, settings)
     missing = [t.name for t in topics if settings.topic_prefix + t.name not in counts]
     if missing:
+        hidden = "" if settings.security_protocol == "PLAINTEXT" else HIDDEN
         raise WorkerError(
             f"{len(missing)} topics are missing (first {settings.topic_prefix}{missing[0]}):"
-            " make them with `seatflow topics create`",
+            f" make them with `seatflow topics create`{hidden}",
             CONFIGURATION,
         )
     if wrong := _wrong_counts(counts, settings):
@@ -136,8 +140,9 @@ async def _admin(settings: Settings, patience: float = 30.0) -> AsyncIterator[An
         except errors.KafkaError as error:
             await admin.close()
             if asyncio.get_running_loop().time() > deadline:
+                secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
                 raise WorkerError(
-                    f"no broker answers at {settings.brokers} (SEATFLOW_BROKERS): {error}",
+                    f"no broker answers at {settings.brokers} (SEATFLOW_BROKERS): {error}{secure}",
                     TEMPORARY,
                 ) from None
             if not told:

@@ -57,7 +57,8 @@ def new_producer(settings: Settings, partition: int) -> Any:
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         linger_ms=0,
         max_batch_size=BATCH_BYTES,
-        compression_type="lz4",
+        # aiokafka's lz4 has a fixed level that is ten times slower than this, for 1.3 times less.
+        compression_type="snappy",
     )
 
 

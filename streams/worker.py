@@ -22,7 +22,8 @@ from streams.contract import DECODERS
 from streams.exits import WorkerError, leave, log
 from streams.faust_layer import App, Batch, build_app
 from streams.lag import Lag
-from streams.partition import Bounds, Machine, Partition
+from streams.machine import Machine
+from streams.partition import Bounds, Partition
 from streams.settings import Settings
 from streams.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, check_topics
 from streams.watchdog import Watchdog, Work
@@ -259,6 +260,7 @@ class Worker:
             code = error.code
         elif isinstance(error, DENIALS):
             code = exits.CONFIGURATION
+            why += DENIED.format(user=self.settings.sasl_username or "the worker's certificate")
         elif isinstance(error, (errors.KafkaError, OSError)):
             code = exits.TEMPORARY
         else:
@@ -336,6 +338,7 @@ class Worker:
                 yield f"{topic} lags by {age:.0f} s; SEATFLOW_READY_LAG is {most:g}"
 
 
+DENIED = " ({user} lacks a right that workers need: docs/security.md, Rights)"
 OTHER_OWNER = (
     "another worker owns the partition now: this one was silent longer than"
     " SEATFLOW_SESSION_TIMEOUT, or a second one has the same SEATFLOW_WORKER_ID (or the broker was"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.cluster import Output
 from engine.explain import OTHER
@@ -11,12 +11,24 @@ from engine.lease import Lease
 from engine.partition import Partition
 from engine.partitioner import partition_of
 from engine.product import TABLE as SEATS
-from engine.product import Part
+from engine.product import Part, Seats
 from engine.seating import TABLE as LEASES
 from engine.simulation.broker import Broker, Transaction
 
 GRANTED, RETURNED = Part.__slots__.index("granted"), Part.__slots__.index("returned")
 Json = dict[str, Any]
+
+
+class Figures(NamedTuple):
+    """Of one product, as its machine knows it. ``denied``: grows with every denial."""
+
+    units: int
+    leased: int
+    used: int
+    denied: int
+
+
+NO_FIGURES = Figures(0, 0, 0, 0)
 
 
 class Violation(Exception):  # noqa: N818
@@ -44,14 +56,20 @@ class Watch:
         self.holders: dict[tuple[str, int], set[str]] = {}
 
     # -- steps
-    def machine(self, machine: Partition, leased: dict[str, int]) -> None:
-        """Committed or not: a partition never uses more than its lease, and no more is leased than
-        there are units, but for R15. ``leased``: tenant/skuId -> units leased one step ago."""
+    def machine(self, machine: Partition, ago: dict[str, Figures]) -> None:
+        """Committed or not: no more is leased than there are units, but for R15; who is denied is
+        denied because every unit is used; and a partition never uses more than its lease.
+
+        ``ago``: tenant/skuId -> figures one step ago.
+        """
         for key, seats in machine.products.seats.items():
-            now = seats.budget - seats.free
-            allowed = max(seats.budget, leased.get(key, 0))
-            require(now <= allowed, "never oversold", key, "leased", now, "of", allowed)
-            leased[key] = now
+            now = figures_of(seats)
+            was = ago.get(key, NO_FIGURES)
+            allowed = max(now.units, was.leased)
+            require(now.leased <= allowed, "never oversold", key, "leased", now, "of", allowed)
+            true = now.denied == was.denied or now.used >= now.units
+            require(true, "no false denial", key, "denied", now)
+            ago[key] = now
         for book in machine.configuration.books.values():
             for lease in book.leases.values():
                 if lease.idle < 0 or lease.reserved < 0 or lease.used < 0 or lease.waiting < 0:
@@ -90,9 +108,9 @@ class Watch:
         for sku in held(value):
             self.holders.setdefault((f"{key.split('/')[0]}/{sku}", p), set()).add(key)
         check_state(key, value)
+        check_step(key, old, value)
         if old is not None:
             require(content(old) != content(value), "R24 says something new", key, value)
-            never_revoked(key, old, value)
 
     def _error(self, user: str, key: str, value: Json | None) -> None:
         mine = self.errors.setdefault(user, {})
@@ -128,6 +146,16 @@ class Watch:
         require(returned >= theirs[1], "returned only by the partition", key, p, returned, theirs)
 
 
+def figures_of(seats: Seats) -> Figures:
+    parts = seats.parts.values()
+    return Figures(
+        sum(seats.units[:2]) if seats.units else 0,
+        sum(part.granted - part.returned for part in parts),
+        sum(part.used for part in parts),
+        sum(part.denied for part in parts),
+    )
+
+
 def held(user: Json | None) -> set[str]:
     if user is None:
         return set()
@@ -160,16 +188,22 @@ def check_state(key: str, user: Json) -> None:
             require(any(r != OTHER for r in reasons), "R6 Other has a reason", key, s)
 
 
-def never_revoked(key: str, old: Json, new: Json) -> None:
-    """R5: what the user has by a path is never refused to that path later."""
-    had = {
-        (s["skuId"], s["assignedByGroup"])
-        for s in old["licenseAssignmentStates"]
-        if s["state"] != "Error"
-    }
+def check_step(key: str, old: Json | None, new: Json) -> None:
+    """R5: what the user has by a path is never refused to that path later. R6: of one group,
+    nothing is admitted beside what is refused."""
+    had = paths(old)
     for s in new["licenseAssignmentStates"]:
-        path = (s["skuId"], s["assignedByGroup"])
-        require(s["state"] != "Error" or path not in had, "R5 never revoked", key, path)
+        if s["state"] != "Error":
+            continue
+        require((s["skuId"], s["assignedByGroup"]) not in had, "R5 never revoked", key, s, had)
+        admitted = {p for p in paths(new) - had if p[1] == s["assignedByGroup"]}
+        require(not admitted, "R6 all or nothing", key, admitted, "beside", s)
+
+
+def paths(user: Json | None) -> set[tuple[str, str | None]]:
+    """(skuId, group) of the user's entries."""
+    states = user["licenseAssignmentStates"] if user else ()
+    return {(s["skuId"], s["assignedByGroup"]) for s in states if s["state"] != "Error"}
 
 
 def figures(lease: Lease) -> Json:

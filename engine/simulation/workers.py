@@ -10,7 +10,7 @@ from typing import NamedTuple
 from engine.cluster import INPUTS, INTERNAL
 from engine.partition import Partition
 from engine.simulation.broker import Broker, Transaction, sealed
-from engine.simulation.checks import Violation, Watch
+from engine.simulation.checks import Figures, Violation, Watch, figures_of
 from engine.simulation.tenants import Input
 
 LEASES = ("internal.seat-grants", "internal.seat-requests")
@@ -39,7 +39,7 @@ class Open:
     machine: Partition
     epoch: int
     applied: dict[str, int]
-    leased: dict[str, int]
+    figures: dict[str, Figures]
     sent: Transaction | None = None
 
 
@@ -215,7 +215,7 @@ class Simulation:
         else:
             self.tell(f"worker {worker.name}", f"partition {p}", "flushes")
             machine.flush()
-        self.watch.machine(machine, run.leased)
+        self.watch.machine(machine, run.figures)
 
     def _seal(self, worker: Worker, p: int, run: Open) -> None:
         effects = run.machine.effects
@@ -242,8 +242,8 @@ class Simulation:
         epoch = self.broker.fence(p)
         self.tell(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
         machine = self.broker.restored(p, self.random)
-        leased = {k: seats.budget - seats.free for k, seats in machine.products.seats.items()}
-        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), leased)
+        known = {key: figures_of(seats) for key, seats in machine.products.seats.items()}
+        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), known)
 
     def _assign(self, p: int) -> None:
         awake = [w for w in self.workers if not w.asleep] or self.workers

@@ -7,6 +7,8 @@ bought, and at the end nobody refused while a seat is free.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 
@@ -37,30 +39,41 @@ async def run(stand: Stand) -> Result:
     return result
 
 
-async def _check(stand: Stand, units: dict[str, int], users: int) -> dict[str, object]:
-    """Raises BenchError for a seat too many, a false refusal or a lost user."""
-    consumed: Counter[str] = Counter()
-    async for record in stand.read("product-seats"):
-        body = orjson.loads(record.value)
-        if body["consumedUnits"] > units[body["skuId"]]:
-            raise BenchError(f"oversold: {body}")
-        consumed[body["skuId"]] = body["consumedUnits"]
-    latest: dict[bytes, bytes] = {}
+async def _check(stand: Stand, units: Mapping[str, int], users: int) -> dict[str, object]:
+    seats = [orjson.loads(record.value) async for record in stand.read("product-seats")]
+    states: dict[bytes, Any] = {}
     async for record in stand.read("user-licenses"):
-        latest[record.key] = record.value
+        states[record.key] = orjson.loads(record.value)
+    if len(states) != users:
+        raise BenchError(f"{len(states)} of {users} users are published")
+    refused = judge(units, seats, states.values())
+    return {"oversold": 0, "false_refusals": 0, "refused": refused}
+
+
+def judge(
+    units: Mapping[str, int], seats: Iterable[dict[str, Any]], states: Iterable[dict[str, Any]]
+) -> int:
+    """How many seats were refused; BenchError for a seat too many or a false refusal.
+
+    ``seats``: every record of ``product-seats``; ``states``: the last one of each user. Nobody
+    gives a seat back here, so what is held at the end is the most that ever was.
+    """
+    consumed: Counter[str] = Counter()
+    for seat in seats:
+        if seat["consumedUnits"] > units[seat["skuId"]]:
+            raise BenchError(f"oversold: {seat}")
+        consumed[seat["skuId"]] = seat["consumedUnits"]
     held: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    for value in latest.values():
-        body = orjson.loads(value)
-        held.update(each["skuId"] for each in body["assignedLicenses"])
-        states = body["licenseAssignmentStates"]
-        refused.update({s["skuId"] for s in states if s["error"] == "CountViolation"})
+    for state in states:
+        held.update(each["skuId"] for each in state["assignedLicenses"])
+        each_state = state["licenseAssignmentStates"]
+        refused.update({s["skuId"] for s in each_state if s["error"] == "CountViolation"})
     for sku, bought in units.items():
-        # Nobody gives a seat back here: what is held at the end is the most that ever was.
         if held[sku] > bought or held[sku] != consumed[sku]:
-            raise BenchError(f"{sku}: {held[sku]} hold it, {consumed[sku]} counted of {bought}")
+            raise BenchError(
+                f"{sku}: {held[sku]} hold it, {consumed[sku]} counted, {bought} bought"
+            )
         if refused[sku] and held[sku] < bought:
             raise BenchError(f"{sku}: {refused[sku]} refused, and {bought - held[sku]} seats free")
-    if len(latest) != users:
-        raise BenchError(f"{len(latest)} of {users} users are published")
-    return {"oversold": 0, "false_refusals": 0, "refused": sum(refused.values())}
+    return refused.total()

@@ -4,32 +4,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from streams.console import commands, explain, queries
+from streams.console import explain, figures, queries
 from streams.console.auth import Principal
-from streams.console.commands import Command, NotAvailable, Operation, Refused
-from streams.console.guard import error_body
-from streams.console.lists import BadRequest, Listing, csv_lines, every, page
+from streams.console.lists import Listing, csv_lines, every, page
 from streams.console.models import (
-    AssignLicense,
     ErrorBody,
-    GroupBody,
     OrderBy,
     PathId,
     SkipToken,
-    SubscriptionBody,
     Top,
-    UserBody,
     WhatIfBody,
 )
 from streams.console.service import Service
-from streams.console.whatif import WhatIfFailed, what_if
+from streams.console.whatif import WhatIfError, what_if
 
 REASONS = {
     400: "The request, or the rules, do not allow it.",
@@ -45,7 +39,6 @@ REASONS = {
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in REASONS.items()
 }
-RESULT = "@seatflow.operation"
 GONE_USER = "There is no user {0!r} in {1!r}."
 router = APIRouter(prefix="/v1", responses=RESPONSES)
 
@@ -76,9 +69,9 @@ Caller = Annotated[Principal, Depends(caller)]
 Svc = Annotated[Service, Depends(service)]
 
 
-def reader(tenant: PathId, who: Caller) -> str:
+def reader(tenant: PathId, who: Caller, svc: Svc) -> str:
     """The tenant, which the caller may see. Another's is not there at all."""
-    if not who.sees(tenant):
+    if not who.sees(tenant) or not figures.is_tenant(svc.store.reading(), tenant):
         raise HTTPException(404, f"There is no tenant {tenant!r}.")
     return tenant
 
@@ -111,7 +104,9 @@ def answer_list(
     """A page of a list as JSON with ``@odata.nextLink``, or all of it as CSV."""
     store = service(request).store
     if form == "csv" or "text/csv" in request.headers.get("accept", ""):
-        page(store.reading(), listing, fixed, given, 1, None, order)  # bad parameters, before it begins
+        page(
+            store.reading(), listing, fixed, given, 1, None, order
+        )  # bad parameters, before it begins
         rows = every(store.reading, listing, fixed, given, order)
         name = request.url.path.rstrip("/").rpartition("/")[2] or "list"
         headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
@@ -228,7 +223,7 @@ list_route(
 @router.get("/tenants", summary="The tenants that the caller may see")
 def list_tenants(svc: Svc, who: Caller) -> dict[str, Any]:
     db = svc.store.reading()
-    return {"value": [queries.tenant(db, id) for id in queries.tenants(db) if who.sees(id)]}
+    return {"value": [figures.tenant(db, id) for id in figures.tenants(db) if who.sees(id)]}
 
 
 # --- single things -------------------------------------------------------------------------------
@@ -236,30 +231,33 @@ def list_tenants(svc: Svc, who: Caller) -> dict[str, Any]:
 
 @router.get("/tenants/{tenant}/users/{user}", summary="A user and every path of its licences")
 def get_user(tenant: Tenant, user: PathId, svc: Svc) -> dict[str, Any]:
-    return _found(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
+    return found_or_404(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
 
 
 @router.get("/tenants/{tenant}/users/{user}/explain", summary="Why the user has it or lacks it")
 def explain_user(
-    tenant: Tenant, user: PathId, svc: Svc, skuId: Annotated[str | None, Query(max_length=128)] = None
-) -> dict[str, Any]:  # fmt: skip
-    found = explain.explain(svc.store.reading(), tenant, user, skuId)
-    return _found(found, GONE_USER, user, tenant)
+    tenant: Tenant,
+    user: PathId,
+    svc: Svc,
+    sku: Annotated[str | None, Query(alias="skuId", max_length=128)] = None,
+) -> dict[str, Any]:
+    found = explain.explain(svc.store.reading(), tenant, user, sku)
+    return found_or_404(found, GONE_USER, user, tenant)
 
 
 @router.get("/tenants/{tenant}/groups/{group}", summary="A group, its licences and its progress")
 def get_group(tenant: Tenant, group: PathId, svc: Svc) -> dict[str, Any]:
     found = queries.group(svc.store.reading(), tenant, group)
-    return _found(found, "There is no group {0!r} in {1!r}.", group, tenant)
+    return found_or_404(found, "There is no group {0!r} in {1!r}.", group, tenant)
 
 
 @router.get("/tenants/{tenant}/subscribedSkus/{skuId}", summary="A product and its seats")
 def get_sku(tenant: Tenant, skuId: PathId, svc: Svc) -> dict[str, Any]:  # noqa: N803
     found = queries.sku(svc.store.reading(), tenant, skuId)
-    return _found(found, "There is no product {0!r} in {1!r}.", skuId, tenant)
+    return found_or_404(found, "There is no product {0!r} in {1!r}.", skuId, tenant)
 
 
-def _found(found: dict[str, Any] | None, message: str, *names: str) -> dict[str, Any]:
+def found_or_404(found: dict[str, Any] | None, message: str, *names: str) -> dict[str, Any]:
     if found is None:
         raise HTTPException(404, message.format(*names))
     return found
@@ -278,209 +276,5 @@ async def get_operation(tenant: Tenant, id: PathId, svc: Svc) -> dict[str, Any]:
 async def post_whatif(tenant: Tenant, body: WhatIfBody, svc: Svc) -> dict[str, Any]:
     try:
         return await what_if(svc.store.path, tenant, body.events)
-    except WhatIfFailed as failed:
+    except WhatIfError as failed:
         raise HTTPException(failed.status, str(failed)) from None
-
-
-# --- commands ------------------------------------------------------------------------------------
-
-
-async def carry_out(
-    svc: Service, who: Principal, tenant: str, command: Command, show: Callable[[], Any]
-) -> Response:
-    """Runs a command; the answer is the processor's, or 202 with where to ask for it."""
-    operation = await send(svc, who, tenant, command)
-    if operation.status == "rejected":
-        return rejection(operation)
-    body = operation.shown()
-    if operation.status == "applied":
-        shown = show()
-        return JSONResponse({**shown, RESULT: body}) if shown else Response(status_code=204)
-    url = f"/v1/tenants/{tenant}/operations/{operation.id}"
-    return JSONResponse({RESULT: body}, 202, {"location": url, "retry-after": "1"})
-
-
-async def send(svc: Service, who: Principal, tenant: str, command: Command) -> Operation:
-    try:
-        return await svc.commands.run(who, tenant, command)
-    except Refused as refused:
-        raise HTTPException(400, f"{refused}.") from None
-    except NotAvailable as error:
-        raise HTTPException(503, str(error)) from None
-
-
-def rejection(operation: Operation) -> Response:
-    """The rule's own words in Graph's form."""
-    found = operation.result or {}
-    code, message = found.get("error") or "Rejected", found.get("message") or "It was rejected."
-    details = [{"code": code, "target": found.get("skuId"), "message": message}]
-    details[0] |= found.get("details") or {}
-    body = {**error_body(code, message, details), RESULT: operation.shown()}
-    return JSONResponse(body, 404 if code == "UserNotFound" else 400)
-
-
-Show = Callable[[], Any]
-
-
-def _user(svc: Service, tenant: str, user: str) -> Show:
-    return lambda: queries.user(svc.store.reading(), tenant, user)
-
-
-def _group_shown(svc: Service, tenant: str, group: str) -> Show:
-    return lambda: queries.group(svc.store.reading(), tenant, group)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _listed(body: AssignLicense) -> tuple[list[dict[str, Any]], list[str]]:
-    return [item.model_dump() for item in body.addLicenses], body.removeLicenses
-
-
-@router.post("/tenants/{tenant}/users/{user}/assignLicense", summary="Change direct licences")
-async def assign_user(
-    tenant: PathId, user: PathId, body: AssignLicense, svc: Svc, who: Operator
-) -> Response:
-    command = commands.assign_user(tenant, user, *_listed(body))
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
-
-
-@router.post(
-    "/tenants/{tenant}/users/{user}/reprocessLicenseAssignment", summary="Try again what is in error"
-)
-async def reprocess_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
-    command = commands.reprocess_user(tenant, user)
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
-
-
-@router.post("/tenants/{tenant}/groups/{group}/assignLicense", summary="Change a group's licences")
-async def assign_group(
-    tenant: PathId, group: PathId, body: AssignLicense, svc: Svc, who: Operator
-) -> Response:
-    command = commands.assign_group(tenant, group, *_listed(body))
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
-
-
-@router.post("/tenants/{tenant}/groups/{group}/reprocess", summary="Re-evaluate all members")
-async def reprocess_group(tenant: PathId, group: PathId, svc: Svc, who: Operator) -> Response:
-    command = commands.reprocess_group(tenant, group)
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
-
-
-@router.put("/tenants/{tenant}/subscriptions/{skuId}", summary="Set the units bought")
-async def put_subscription(
-    tenant: PathId, skuId: PathId, body: SubscriptionBody, svc: Svc, who: Operator  # noqa: N803
-) -> Response:  # fmt: skip
-    command = commands.put_subscription(tenant, skuId, body.prepaidUnits.model_dump())
-
-    def show() -> Any:
-        return queries.sku(svc.store.reading(), tenant, skuId)
-
-    return await carry_out(svc, who, tenant, command, show)
-
-
-@router.put("/tenants/{tenant}/users/{user}", summary="Create or change a user (a patch)")
-async def put_user(
-    tenant: PathId, user: PathId, body: UserBody, svc: Svc, who: Operator
-) -> Response:
-    command = commands.put_user(tenant, user, body.model_dump(exclude_unset=True))
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
-
-
-@router.delete("/tenants/{tenant}/users/{user}", summary="Delete a user", status_code=204)
-async def delete_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
-    _found(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
-    return await carry_out(svc, who, tenant, commands.delete_user(tenant, user), _nothing)
-
-
-@router.put("/tenants/{tenant}/groups/{group}", summary="Create or change a group (a patch)")
-async def put_group(
-    tenant: PathId, group: PathId, body: GroupBody, svc: Svc, who: Operator
-) -> Response:
-    command = commands.put_group(tenant, group, body.model_dump(exclude_unset=True))
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
-
-
-@router.delete("/tenants/{tenant}/groups/{group}", summary="Delete a group", status_code=204)
-async def delete_group(
-    tenant: PathId, group: PathId, svc: Svc, who: Operator, force: bool = False
-) -> Response:
-    """A group that has licences is not deleted, unless `force` removes them first."""
-    found = queries.group(svc.store.reading(), tenant, group)
-    if found is None or found["deleted"]:
-        raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
-    skus = [licence["skuId"] for licence in found["assignedLicenses"]]
-    if skus and not force:
-        message = (
-            f"The group still has {len(skus)} licence{'s' if skus[1:] else ''}: remove"
-            f" {'them' if skus[1:] else 'it'} first, or delete with ?force=true, which does both."
-        )
-        raise HTTPException(409, message)
-    if skus:
-        removed = await send(svc, who, tenant, commands.assign_group(tenant, group, [], skus))
-        if removed.status == "rejected":
-            return rejection(removed)
-    return await carry_out(svc, who, tenant, commands.delete_group(tenant, group), _nothing)
-
-
-@router.put("/tenants/{tenant}/groups/{group}/members/{user}", summary="Add a member",
-            status_code=204)  # fmt: skip
-async def put_member(
-    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
-) -> Response:
-    command = commands.put_member(tenant, group, user)
-    return await carry_out(svc, who, tenant, command, _nothing)
-
-
-@router.delete("/tenants/{tenant}/groups/{group}/members/{user}", summary="Remove a member",
-               status_code=204)  # fmt: skip
-async def delete_member(
-    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
-) -> Response:
-    command = commands.delete_member(tenant, group, user)
-    return await carry_out(svc, who, tenant, command, _nothing)
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-CODES = {
-    400: "Request_BadRequest",
-    401: "InvalidAuthenticationToken",
-    403: "Authorization_RequestDenied",
-    404: "Request_ResourceNotFound",
-    405: "Request_MethodNotAllowed",
-    409: "Request_Conflict",
-    413: "RequestTooLarge",
-    422: "Request_TooLarge",
-    503: "ServiceNotAvailable",
-}
-
-
-def http_error(status: int, message: str, headers: Any = None) -> Response:
-    given = dict(headers or {})
-    if status == 401:
-        given["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(CODES.get(status, "Error"), message), status, given)
-
-
-Handler = Callable[[Request, Any], Awaitable[Response]]
-
-
-async def on_http_error(_request: Request, error: Any) -> Response:
-    return http_error(error.status_code, str(error.detail), error.headers)
-
-
-async def on_bad_request(_request: Request, error: BadRequest) -> Response:
-    return http_error(400, f"{error}.")
-
-
-async def on_invalid(_request: Request, error: Any) -> Response:
-    """FastAPI's own findings, in Graph's form."""
-    details = [
-        {"code": e["type"], "target": ".".join(map(str, e["loc"])), "message": e["msg"]}
-        for e in error.errors()
-    ]
-    first = details[0]
-    message = f"{first['target']}: {first['message']}"
-    return JSONResponse(error_body("Request_BadRequest", message, details), 400)

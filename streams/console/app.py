@@ -16,15 +16,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from streams.console import api, pages
+from streams.console import api, failures, operations, pages
 from streams.console.auth import Gate
 from streams.console.commands import Commands
 from streams.console.follower import Follower
 from streams.console.guard import LOOPBACK, Guard
-from streams.console.lists import BadRequest
+from streams.console.lists import BadRequestError
 from streams.console.processor import Processor
 from streams.console.service import Service
 from streams.console.store import Store
+from streams.console.visitor import LoginNeededError
 from streams.exits import CONFIGURATION, WorkerError
 from streams.settings import Settings
 
@@ -60,12 +61,14 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         app.state.service = service
     app.state.tls = settings.http_cert_file is not None
     app.include_router(api.router)
+    app.include_router(operations.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[type[Exception], Any] = {
         HTTPException: pages.on_http_error,
-        BadRequest: pages.on_bad_request,
-        RequestValidationError: api.on_invalid,
+        LoginNeededError: pages.on_login_needed,
+        BadRequestError: pages.on_bad_request,
+        RequestValidationError: failures.on_invalid,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

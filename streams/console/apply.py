@@ -9,14 +9,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-
-from engine import events as ev
-from engine.events import ABSENT
-from streams.contract import DECODERS, Rejected
 
 MINUTE = 60_000
 
@@ -35,7 +30,7 @@ Records = Iterable[Any]
 Apply = Callable[["Applier", Records], None]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
@@ -65,9 +60,6 @@ class Applier:
         self._made: list[tuple[int, str, bytes, str]] = []
         self._paths: list[tuple[Any, ...]] = []
 
-    def apply(self, topic: str, records: Records) -> None:
-        APPLIERS[topic](self, records)
-
     def shape(self, tenant: str, assigned: Any, states: Any) -> int:
         """The id of the shape of these licences; a new one is stored by :meth:`keep_shapes`."""
         body = orjson.dumps((tenant, assigned, states))
@@ -96,7 +88,7 @@ ON CONFLICT(tenant, user) DO UPDATE SET shape=excluded.shape, revision=excluded.
   published=excluded.published, find=CASE WHEN known THEN find ELSE excluded.find END
 """
 _UNPUBLISH = "UPDATE users SET shape=NULL, published=NULL WHERE tenant=? AND user=?"
-_FORGET = "DELETE FROM users WHERE tenant=? AND user=? AND NOT known AND shape IS NULL"
+FORGET = "DELETE FROM users WHERE tenant=? AND user=? AND NOT known AND shape IS NULL"
 
 
 def _user_licenses(to: Applier, records: Records) -> None:
@@ -113,15 +105,15 @@ def _user_licenses(to: Applier, records: Records) -> None:
             value["updatedAt"], value["causedBy"],
         ]  # fmt: skip
         shape = to.shape(tenant, value["assignedLicenses"], states)
-        find = _find(user, None, None, value["mail"], value["proxyAddresses"])
-        rows.append((tenant, user, find, shape, value["revision"], _text(published)))
+        find = search_text(user, None, None, value["mail"], value["proxyAddresses"])
+        rows.append((tenant, user, find, shape, value["revision"], text_of(published)))
     to.keep_shapes()
     to.many(_PUBLISH, sorted(rows))
     to.many(_UNPUBLISH, gone)
-    to.many(_FORGET, gone)
+    to.many(FORGET, gone)
 
 
-def _find(
+def search_text(
     user: str, name: str | None, upn: str | None, mail: str | None, addresses: Iterable[str] | None
 ) -> str:
     """What a search looks in, in lower case."""
@@ -134,7 +126,7 @@ def _errors(to: Applier, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO errors VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (*key, v["state"], v["error"], v["since"], _text(v))
+            (*key, v["state"], v["error"], v["since"], text_of(v))
             for key, v in found.items()
             if v is not None
         ],
@@ -151,7 +143,7 @@ def _group_status(to: Applier, records: Records) -> None:
         [
             (
                 *key, v["displayName"], v["deleted"], v["licenseProcessingState"], v["members"],
-                v["membersLicensed"], v["membersWithErrors"], _text(v),
+                v["membersLicensed"], v["membersWithErrors"], text_of(v),
             )
             for key, v in _latest(records, 2).items()
             if v is not None
@@ -164,7 +156,7 @@ def _product_seats(to: Applier, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO seats VALUES(?, ?, ?, ?, ?, ?)",
         [
-            (*key, v["consumedUnits"], v["availableUnits"], v["waitingUsers"], _text(v))
+            (*key, v["consumedUnits"], v["availableUnits"], v["waitingUsers"], text_of(v))
             for key, v in _latest(records, 2).items()
             if v is not None
         ],
@@ -185,8 +177,10 @@ def _results(to: Applier, records: Records) -> None:
     found = [(orjson.loads(r.value), r.timestamp) for r in records if r.value]
     to.many(
         "INSERT INTO results VALUES(?, ?, ?, ?, ?)",
-        [(v["causedBy"], v["tenant"], at, v["status"], _text(v)) for v, at in found],
+        [(v["causedBy"], v["tenant"], at, v["status"], text_of(v)) for v, at in found],
     )
+    done = [(v["causedBy"], v["tenant"]) for v, _ in found if v["status"] != "deferred"]
+    to.many("DELETE FROM changes WHERE cause = ? AND tenant = ?", done)
 
 
 def _audit(to: Applier, records: Records) -> None:
@@ -197,7 +191,7 @@ def _audit(to: Applier, records: Records) -> None:
         [
             (
                 v["tenant"], v["time"], v["target"]["type"], v["target"]["id"], v["activity"],
-                v["result"], v["initiatedBy"], v["causedBy"], _text(v),
+                v["result"], v["initiatedBy"], v["causedBy"], text_of(v),
             )
             for v in found
         ],
@@ -215,170 +209,6 @@ def _dead_letters(to: Applier, records: Records) -> None:
     to.many("INSERT INTO dead_letters(at, topic, key, reason, place) VALUES(?, ?, ?, ?, ?)", rows)
 
 
-# --- inputs --------------------------------------------------------------------------------------
-
-_KNOW = """
-INSERT INTO users(tenant, user, known, name, upn, location, mail, addresses, find)
-VALUES(?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)
-ON CONFLICT(tenant, user) DO UPDATE SET known=1,
-  name=CASE WHEN ?9 & 1 THEN ?3 ELSE name END, upn=CASE WHEN ?9 & 2 THEN ?4 ELSE upn END,
-  location=CASE WHEN ?9 & 4 THEN ?5 ELSE location END, mail=CASE WHEN ?9 & 8 THEN ?6 ELSE mail END,
-  addresses=CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END,
-  find=CASE WHEN ?9 = 31 THEN ?8 ELSE lower(?2 || char(10) || coalesce(
-    CASE WHEN ?9 & 1 THEN ?3 ELSE name END, '') || char(10) || coalesce(
-    CASE WHEN ?9 & 2 THEN ?4 ELSE upn END, '') || char(10) || coalesce(
-    CASE WHEN ?9 & 8 THEN ?6 ELSE mail END, '') || char(10) || coalesce(
-    CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END, '')) END
-"""
-_UNKNOW = (
-    "UPDATE users SET known=0, name=NULL, upn=NULL, location=NULL, mail=NULL, addresses=NULL"
-    " WHERE tenant=? AND user=?"
-)
-
-
-class _Facts:
-    """A batch of user changes, folded: what is left to write of each user."""
-
-    def __init__(self) -> None:
-        self.people: dict[tuple[str, str], list[Any]] = {}
-        self.members: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
-        self.gone: dict[tuple[str, str], None] = {}
-
-    def upsert(self, event: ev.UserUpserted, name: Any) -> None:
-        given = (name, event[3], event[4], event[5], event[6])
-        key = (event.tenant, event.user)
-        known = self.people.get(key)
-        if known is None:
-            self.people[key] = list(given)
-            return
-        for i, value in enumerate(given):
-            if value is not ABSENT:
-                known[i] = value
-
-    def delete(self, key: tuple[str, str]) -> None:
-        self.people.pop(key, None)
-        self.members.pop(key, None)
-        self.gone[key] = None
-
-    def join(self, event: ev.MembershipAdded, at: int, offset: int) -> None:
-        groups = self.members.setdefault((event.tenant, event.user), {})
-        known = groups.get(event.group)
-        if known is None:
-            groups[event.group] = (False, at, offset)
-        elif known[1] < 0:
-            groups[event.group] = (True, at, offset)
-
-    def leave(self, event: ev.MembershipRemoved) -> None:
-        groups = self.members.setdefault((event.tenant, event.user), {})
-        groups[event.group] = (True, -1, 0)
-
-    def write(self, to: Applier) -> None:
-        to.many(_UNKNOW, self.gone)
-        to.many(_FORGET, self.gone)
-        to.many("DELETE FROM members WHERE tenant=? AND user=?", self.gone)
-        to.many(_KNOW, map(_person, sorted(self.people.items(), key=itemgetter(0))))
-        added, left = [], []
-        for key, groups in self.members.items():
-            for group, (replaces, since, place) in groups.items():
-                if replaces:
-                    left.append((*key, group))
-                if since >= 0:
-                    added.append((*key, group, since, place))
-        to.many("DELETE FROM members WHERE tenant=? AND user=? AND grp=?", left)
-        to.many("INSERT OR IGNORE INTO members VALUES(?, ?, ?, ?, ?)", sorted(added))
-
-
-def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
-    (tenant, user), given = item
-    mask = sum(1 << i for i, value in enumerate(given) if value is not ABSENT)
-    name, upn, location, mail, addresses = (None if v is ABSENT else v for v in given)
-    find = _find(user, name, upn, mail, addresses)
-    listed = None if addresses is None else _text(addresses)
-    return tenant, user, name, upn, location, mail, listed, find, mask
-
-
-def _display_name(value: bytes) -> Any:
-    body = orjson.loads(value)
-    data = body.get("data")
-    return (data if isinstance(data, dict) else body).get("displayName", ABSENT)
-
-
-def _user_changes(to: Applier, records: Records) -> None:
-    decode, facts = DECODERS["user-changes"], _Facts()
-    for record in records:
-        decoded = decode(record.key, record.value, record.headers)
-        if isinstance(decoded, Rejected):
-            continue
-        event = decoded[0]
-        if isinstance(event, ev.UserUpserted):
-            facts.upsert(event, _display_name(record.value))
-        elif isinstance(event, ev.MembershipAdded):
-            facts.join(event, record.timestamp, record.offset)
-        elif isinstance(event, ev.MembershipRemoved):
-            facts.leave(event)
-        elif isinstance(event, ev.UserDeleted):
-            facts.delete((event.tenant, event.user))
-    facts.write(to)
-
-
-def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str, Any]]]:
-    """The engine's event, the record and its body, of the records that the workers accept."""
-    for record in records:
-        decoded = DECODERS[topic](record.key, record.value, record.headers)
-        if not isinstance(decoded, Rejected):
-            body = orjson.loads(record.value)
-            data = body.get("data")
-            yield decoded[0], record, data if isinstance(data, dict) else body
-
-
-def _catalog(to: Applier, records: Records) -> None:
-    to.many(
-        "INSERT OR REPLACE INTO catalog VALUES(?, ?, ?, ?)",
-        [
-            (
-                event.sku,
-                event.part_number,
-                event.display_name,
-                _text({**body, "type": "product.defined", "id": event.id}),
-            )
-            for event, _, body in _accepted("catalog", records)
-        ],
-    )
-
-
-def _subscriptions(to: Applier, records: Records) -> None:
-    to.many(
-        "INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?)",
-        [
-            (
-                event.tenant,
-                event.sku,
-                _text(dict(zip(_UNITS, event[3:], strict=True))),
-            )
-            for event, _, _ in _accepted("subscriptions", records)
-        ],
-    )
-
-
-_UNITS = ("enabled", "warning", "suspended", "lockedOut")
-
-
-def _tenants(to: Applier, records: Records) -> None:
-    """A patch: what a record does not give stays."""
-    for event, _, body in _accepted("tenants", records):
-        sql = "SELECT name, body FROM tenants WHERE tenant=?"
-        row = to.db.execute(sql, (event.tenant,)).fetchone() or (None, "{}")
-        name, known = body.get("displayName", row[0]), orjson.loads(row[1])
-        given = {
-            "usageLocation": event.usage_location,
-            "seatRetry": event.seat_retry,
-            "onGroupDeletion": event.on_group_deletion,
-        }
-        known |= {member: value for member, value in given.items() if value is not ABSENT}
-        row = (event.tenant, name, _text(known))
-        to.db.execute("INSERT OR REPLACE INTO tenants VALUES(?, ?, ?)", row)
-
-
 APPLIERS: dict[str, Apply] = {
     "user-licenses": _user_licenses,
     "errors": _errors,
@@ -387,9 +217,5 @@ APPLIERS: dict[str, Apply] = {
     "results": _results,
     "audit": _audit,
     "dead-letters": _dead_letters,
-    "user-changes": _user_changes,
-    "catalog": _catalog,
-    "subscriptions": _subscriptions,
-    "tenants": _tenants,
 }
-FOLLOWED = tuple(APPLIERS)
+"""Of the outputs; :mod:`streams.console.inputs` adds those of the inputs."""

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
-from streams.console import queries
+from streams.console import figures
 from streams.console.auth import Principal
 from streams.console.follower import Follower
 from streams.console.processor import Processor
@@ -31,11 +31,11 @@ REMEMBERED = 10_000
 WITH_RESULT = ("licenses.changed", "user.reprocess", "group.reprocess")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A command that the contract does not allow; the message says what is wrong."""
 
 
-class NotAvailable(Exception):
+class NotAvailableError(Exception):
     """The broker did not take it, or does not answer: nothing was done."""
 
 
@@ -86,7 +86,10 @@ class Commands:
     async def run(
         self, who: Principal, tenant: str, command: Command, wait: float = WAIT
     ) -> Operation:
-        """Sends the command and waits for what comes of it. Raises Refused, NotAvailable."""
+        """Sends the command and waits for what comes of it.
+
+        Raises RefusedError, NotAvailableError.
+        """
         id = f"console-{uuid.uuid4().hex}"
         value = self._checked(tenant, command, id)
         await self._audit(who, tenant, command, id)
@@ -107,7 +110,7 @@ class Commands:
         value = orjson.dumps({**event, **command.body})
         decoded = DECODERS[command.topic](command.key.encode(), value, None)
         if isinstance(decoded, Rejected):
-            raise Refused(decoded.reason)
+            raise RefusedError(decoded.reason)
         return value
 
     async def _audit(self, who: Principal, tenant: str, command: Command, id: str) -> None:
@@ -133,7 +136,7 @@ class Commands:
                 self.settings.topic_prefix + topic, value, key.encode()
             )
         except (errors.KafkaError, OSError) as error:
-            raise NotAvailable(f"The broker did not take the command: {error}") from None
+            raise NotAvailableError(f"The broker did not take the command: {error}") from None
         return TopicPartition(sent.topic, sent.partition), sent.offset
 
     async def _started(self) -> AIOKafkaProducer:
@@ -182,7 +185,7 @@ class Commands:
             await self.follower.news(0.1)
 
     def _look(self, operation: Operation) -> None:
-        found = queries.results(self.store.reading(), operation.tenant, operation.id)
+        found = figures.results(self.store.reading(), operation.tenant, operation.id)
         if found:
             operation.result = found[-1]
             operation.status = found[-1]["status"]
@@ -229,9 +232,7 @@ def _licences(command: Command, add: list[dict[str, Any]], remove: list[str]) ->
     return command
 
 
-def assign_user(
-    tenant: str, user: str, add: list[dict[str, Any]], remove: list[str]
-) -> Command:
+def assign_user(tenant: str, user: str, add: list[dict[str, Any]], remove: list[str]) -> Command:
     command = _of_user(
         tenant, user, "Request user license change", "licenses.changed",
         addLicenses=add, removeLicenses=remove,
@@ -239,9 +240,7 @@ def assign_user(
     return _licences(command, add, remove)
 
 
-def assign_group(
-    tenant: str, group: str, add: list[dict[str, Any]], remove: list[str]
-) -> Command:
+def assign_group(tenant: str, group: str, add: list[dict[str, Any]], remove: list[str]) -> Command:
     command = _of_group(
         tenant, group, "Request group license change", "licenses.changed",
         addLicenses=add, removeLicenses=remove,

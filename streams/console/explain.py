@@ -14,6 +14,7 @@ from engine.model import PlanSet, Product, Tenant
 from engine.rules import DirectChange, Reason, Rejection, Shelf, change_direct
 from streams.console import present, queries
 from streams.console.present import Connection, Standing
+from streams.console.shapes import group_of_row, sku_of_row
 
 GROUPS_NAMED = 5
 
@@ -77,7 +78,7 @@ class _Explanation:
 
     def _seats(self) -> list[dict[str, Any]]:
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,))
-        return [queries.sku_of_row(row) for row in rows]
+        return [sku_of_row(row) for row in rows]
 
     def told(self, sku: str | None) -> dict[str, Any]:
         states = self.found.user["licenseAssignmentStates"]
@@ -129,9 +130,7 @@ class _Explanation:
     def _plan(self, plan: str, sku: str) -> dict[str, str]:
         return {"servicePlanId": plan, "servicePlanName": words.plan_name(self.known, plan, sku)}
 
-    def _verdict(
-        self, sku: str, paths: list[dict[str, Any]], held: list[dict[str, Any]]
-    ) -> str:
+    def _verdict(self, sku: str, paths: list[dict[str, Any]], held: list[dict[str, Any]]) -> str:
         failed = [s for s in paths if s["state"] == "Error"]
         sick = [s for s in held if s["state"] == "ActiveWithError"]
         if held:
@@ -229,9 +228,9 @@ class _Explanation:
         said = [self._checked(rule, reason) for rule, reason in checks]
         if all(one.ok for one in said):
             said += self._seat(state, missing, end, others)
-        if len(missing) > 1:
+        if len(missing) > 1 and state["error"] != "Other":
             text = f"The {len(missing)} products that {self._name(group)} still owes the user are"
-            said.append(Said("R6", state["error"] != "Other", f"{text} assigned together or not."))
+            said.append(Said("R6", True, f"{text} assigned together or not at all."))
         if state["error"] == "Other":
             said.append(Said("R6", False, _sentence(state)))
         elif all(one.ok for one in said):
@@ -277,7 +276,11 @@ class _Explanation:
         if free > 0:
             return [Said("R7.5", True, f"{_count(free, 'seat')} free.")]
         waiting = seats["waitingUsers"] if seats else 0
-        line = f" {_count(waiting, 'user')} waiting; who has waited longest is next." if waiting else ""
+        line = (
+            f" {_count(waiting, 'user')} waiting; who has waited longest is next."
+            if waiting
+            else ""
+        )
         return [Said("R7.5", False, words.count(self.known, sku) + line)]
 
     # -- a product that nothing asks for
@@ -300,7 +303,7 @@ class _Explanation:
             f"{queries.GROUPS.filters['skuId'].where} ORDER BY g.members DESC LIMIT ?"
         )
         rows = self.db.execute(sql, (self.tenant, sku, GROUPS_NAMED + 1)).fetchall()
-        names = [queries.group_of_row(row) for row in rows]
+        names = [group_of_row(row) for row in rows]
         text = ", ".join(g["displayName"] or g["id"] for g in names[:GROUPS_NAMED])
         return text + (" and others" if len(names) > GROUPS_NAMED else "")
 

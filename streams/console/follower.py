@@ -16,7 +16,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from streams.console.apply import FOLLOWED, Applier
+from streams.console.apply import Applier
+from streams.console.inputs import FOLLOWED, apply
 from streams.console.store import Store, transaction
 from streams.exits import WorkerError, log
 from streams.follow import admin_client, connected, consumer, topic_partitions
@@ -151,7 +152,7 @@ class Follower:
             offsets.append((topic, place.partition, records[-1].offset + 1))
         with transaction(self.store.writer) as db:
             for topic, records in by_topic.items():
-                self._applier.apply(topic, records)
+                apply(self._applier, topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)
 
     def _count(self, batches: dict[TopicPartition, list[Any]]) -> None:

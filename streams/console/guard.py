@@ -56,7 +56,7 @@ class Bucket:
         return level >= 1
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     pass
 
 
@@ -86,7 +86,7 @@ class Guard:
 
         try:
             await self.app(scope, _limited(receive), sending)
-        except TooLarge:
+        except TooLargeError:
             if not started:
                 await _answer(safe, 413, "RequestTooLarge", _TOO_LARGE)
 
@@ -94,7 +94,11 @@ class Guard:
         host = headers.get("host", "")
         if self.names is not None and _name(host) not in self.names:
             # A page of another site can reach this port under a name of its own (DNS rebinding).
-            return 400, "InvalidHost", "The console is not reached by this name: see SEATFLOW_HTTP_NAMES."
+            return (
+                400,
+                "InvalidHost",
+                "The console is not reached by this name: see SEATFLOW_HTTP_NAMES.",
+            )
         if scope["method"] not in SAFE and not _same_origin(headers, host, scope["scheme"]):
             return 403, "CrossOrigin", "The request comes from a page of another site."
         client = (scope.get("client") or ("",))[0]
@@ -133,7 +137,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > MOST_BYTES:
-            raise TooLarge
+            raise TooLargeError
         return message
 
     return limited

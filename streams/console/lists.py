@@ -21,7 +21,7 @@ MOST = 999
 CSV_PAGE = 2_000
 
 
-class BadRequest(ValueError):
+class BadRequestError(ValueError):
     """A parameter that cannot be used; the message says which and what is allowed."""
 
 
@@ -61,7 +61,7 @@ class Page:
 
 def yes_or_no(text: str) -> bool:
     if text not in ("true", "false"):
-        raise BadRequest(f"{text!r} is neither true nor false")
+        raise BadRequestError(f"{text!r} is neither true nor false")
     return text == "true"
 
 
@@ -81,9 +81,9 @@ def page(
     cursor: str | None = None,
     order: str | None = None,
 ) -> Page:
-    """``top`` rows after the cursor. Raises BadRequest."""
+    """``top`` rows after the cursor. Raises BadRequestError."""
     if not 1 <= top <= MOST:
-        raise BadRequest(f"$top is {top}; it must be from 1 to {MOST}")
+        raise BadRequestError(f"$top is {top}; it must be from 1 to {MOST}")
     return _page(db, listing, fixed, given, top, cursor, order)
 
 
@@ -128,7 +128,9 @@ def _order(listing: Listing, order: str | None) -> tuple[str, bool]:
     name, _, direction = order.strip().partition(" ")
     if name not in listing.sorts or direction not in ("", "asc", "desc"):
         allowed = ", ".join(listing.sorts)
-        raise BadRequest(f"$orderby is {order!r}; it must be one of {allowed}, then asc or desc")
+        raise BadRequestError(
+            f"$orderby is {order!r}; it must be one of {allowed}, then asc or desc"
+        )
     return name, direction == "desc"
 
 
@@ -139,7 +141,7 @@ def conditions(listing: Listing, given: Mapping[str, str]) -> tuple[str, list[An
         try:
             value = found.value(text)
         except ValueError as error:
-            raise BadRequest(f"{name}: {error}") from None
+            raise BadRequestError(f"{name}: {error}") from None
         where += f" AND {found.where}"
         arguments += [value] * found.uses
     return where, arguments
@@ -166,7 +168,7 @@ def _decode(cursor: str, name: str, descending: bool, places: int) -> list[Any]:
             return list(place[2:])
     except (ValueError, TypeError, KeyError, binascii.Error):
         pass
-    raise BadRequest("$skiptoken is not one that this list gave for this order")
+    raise BadRequestError("$skiptoken is not one that this list gave for this order")
 
 
 def every(

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
+from streams.console.whatif import MOST_EVENTS
+
 ID = r"^[A-Za-z0-9_.:@-]{1,128}$"
 Id = Annotated[str, Field(pattern=ID)]
 PathId = Annotated[str, Path(pattern=ID)]
 MOST_ITEMS = 1_000
-MOST_EVENTS = 5_000
 
 Top = Annotated[int, Query(alias="$top", ge=1, le=999, description="rows of a page")]
 SkipToken = Annotated[
@@ -63,7 +64,7 @@ class SubscriptionBody(BaseModel):
 
 
 class WhatIfBody(BaseModel):
-    """Events of the contract, section 2, in their order; `id`, `time` and `tenant` may be left out."""
+    """Events of the contract in their order; `id`, `time` and `tenant` may be left out."""
 
     events: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_EVENTS)
 

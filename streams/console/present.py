@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from engine.address import normal
 from engine.events import ProductDefined
 from engine.model import Entry, Offer, Product, Tenant
 from engine.rules import Situation
-from streams.console import queries
+from streams.console import figures, queries
 from streams.contract import DECODERS
 
 Connection = sqlite3.Connection
@@ -41,7 +42,7 @@ def products(db: Connection) -> dict[str, Product]:
 
 
 def settings(db: Connection, tenant: str) -> Tenant:
-    known = queries.tenant(db, tenant)
+    known = figures.tenant(db, tenant)
     policies = known["policies"]
     return Tenant(
         known["usageLocation"],
@@ -108,9 +109,7 @@ class Standing:
         )
 
 
-def standing(
-    db: Connection, tenant: str, id: str, known: dict[str, Product]
-) -> Standing | None:
+def standing(db: Connection, tenant: str, id: str, known: dict[str, Product]) -> Standing | None:
     """A user, put together; None if there is no such user."""
     user = queries.user(db, tenant, id)
     if user is None:
@@ -159,9 +158,22 @@ def _entries(
 
 
 def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
-    """R18: addresses of the user with their earlier owners, as far as an error names them."""
+    """R18: addresses of the user that an earlier user owns, with their owners."""
+    row = db.execute(
+        "SELECT addresses FROM users WHERE tenant = ? AND user = ?", (tenant, id)
+    ).fetchone()
+    found = {}
+    for text in orjson.loads(row[0]) if row and row[0] else ():
+        first = claims(db, tenant, normal(text))
+        if first and first[0][2] != id:
+            found[normal(text)] = first[0][2]
+    return found
+
+
+def claims(db: Connection, tenant: str, address: str) -> list[tuple[int, int, str]]:
+    """Since when, place and user of each claim of an address, the owner's first."""
     sql = (
-        "SELECT body FROM errors WHERE tenant = ? AND user = ? AND error = 'UniquenessViolation'"
+        "SELECT since, place, user FROM addresses WHERE tenant = ? AND address = ?"
+        " ORDER BY since, place, user"
     )
-    bodies = [orjson.loads(row[0])["details"] for row in db.execute(sql, (tenant, id))]
-    return {d["address"]: d["owner"] for d in bodies if "address" in d and "owner" in d}
+    return [(*row,) for row in db.execute(sql, (tenant, address))]

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 import orjson
 
-from streams.console.lists import Filter, Listing, Row, Shown, contains, yes_or_no
+from streams.console.lists import Filter, Listing, Shown, contains, yes_or_no
+from streams.console.shapes import (
+    audit_of_row,
+    error_of_row,
+    group_of_row,
+    sku_of_row,
+    user_of_row,
+)
 
 Connection = sqlite3.Connection
-NO_SHAPE: tuple[None, list[Any], list[Any]] = (None, [], [])
 
 
 # --- users ---------------------------------------------------------------------------------------
-
-
-def user_of_row(row: Row) -> Shown:
-    """A user in Graph's form. What was published wins over what the directory sent."""
-    _, assigned, states = orjson.loads(row["body"]) if row["body"] else NO_SHAPE
-    location, mail = row["location"], row["mail"]
-    addresses = orjson.loads(row["addresses"] or "[]")
-    updated = cause = None
-    sinces: list[Any] = []
-    if row["published"]:
-        location, mail, addresses, sinces, updated, cause = orjson.loads(row["published"])
-    shown = [
-        {**state, "since": since, "lastUpdatedDateTime": since}
-        for state, since in zip(states, sinces, strict=True)
-    ]
-    errors = sorted({s["error"] for s in states if s["error"] != "None"})
-    return {
-        "id": row["user"],
-        "displayName": row["name"],
-        "userPrincipalName": row["upn"],
-        "usageLocation": location,
-        "mail": mail,
-        "proxyAddresses": addresses,
-        "assignedLicenses": assigned,
-        "licenseAssignmentStates": shown,
-        "licenseErrors": errors,
-        "revision": row["revision"] if row["published"] else 0,
-        "updatedAt": updated,
-        "causedBy": cause,
-    }
 
 
 _USER = (
@@ -112,24 +87,6 @@ def memberships(db: Connection, tenant: str, id: str) -> list[Shown]:
 
 
 # --- groups --------------------------------------------------------------------------------------
-
-
-def group_of_row(row: Row) -> Shown:
-    body = orjson.loads(row["body"])
-    return {
-        "id": body["group"],
-        "displayName": body["displayName"],
-        "assignedLicenses": body["assignedLicenses"],
-        "licenseProcessingState": {"state": body["licenseProcessingState"]},
-        "hasMembersWithLicenseErrors": body["membersWithErrors"] > 0,
-        "members": body["members"],
-        "membersLicensed": body["membersLicensed"],
-        "membersWithErrors": body["membersWithErrors"],
-        "errors": body["errors"],
-        "deferred": body["deferred"],
-        "deleted": body["deleted"],
-        "updatedAt": body["updatedAt"],
-    }
 
 
 GROUPS = Listing(
@@ -210,25 +167,6 @@ def group_names(db: Connection, tenant: str, ids: set[str]) -> dict[str, str]:
 # --- errors --------------------------------------------------------------------------------------
 
 
-def error_of_row(row: Row) -> Shown:
-    body = orjson.loads(row["body"])
-    group = body["group"]
-    return {
-        "user": body["user"],
-        "userDisplayName": row["user_name"],
-        "group": None if group == "direct" else group,
-        "groupDisplayName": row["group_name"],
-        "skuId": body["skuId"],
-        "skuPartNumber": row["part"],
-        "state": body["state"],
-        "error": body["error"],
-        "message": body["message"],
-        "details": body["details"],
-        "since": body["since"],
-        "causedBy": body["causedBy"],
-    }
-
-
 _ERROR = (
     "e.user, e.grp, e.sku, e.body, u.name AS user_name, g.name AS group_name, c.part"
     " FROM errors e LEFT JOIN users u ON u.tenant = e.tenant AND u.user = e.user"
@@ -276,37 +214,6 @@ def error_causes(db: Connection, tenant: str) -> list[Shown]:
 
 
 # --- products ------------------------------------------------------------------------------------
-
-
-def sku_of_row(row: Row) -> Shown:
-    seats = orjson.loads(row["seats"]) if row["seats"] else None
-    product = orjson.loads(row["product"]) if row["product"] else None
-    units = seats["prepaidUnits"] if seats else orjson.loads(row["units"])
-    enabled = units["enabled"] + units["warning"]
-    capability = "Enabled" if units["enabled"] else "Warning" if enabled else "Suspended"
-    plans = product["servicePlans"] if product else []
-    return {
-        "id": f"{row['tenant']}_{row['sku']}",
-        "skuId": row["sku"],
-        "skuPartNumber": (seats or {}).get("skuPartNumber") or row["part"] or row["sku"],
-        "displayName": row["name"],
-        "appliesTo": "User",
-        "capabilityStatus": capability,
-        "prepaidUnits": units,
-        "consumedUnits": row["consumed"] or 0,
-        "availableUnits": enabled if row["available"] is None else row["available"],
-        "waitingUsers": row["waiting"] or 0,
-        "servicePlans": [
-            {
-                "servicePlanId": plan["servicePlanId"],
-                "servicePlanName": plan.get("servicePlanName", plan["servicePlanId"]),
-                "appliesTo": plan.get("appliesTo", "User"),
-                "provisioningStatus": "Success",
-            }
-            for plan in plans
-        ],
-        "updatedAt": (seats or {}).get("updatedAt"),
-    }
 
 
 SKUS = Listing(
@@ -378,11 +285,6 @@ def names_of_skus(db: Connection, ids: set[str]) -> dict[str, tuple[str, str]]:
 # --- audit ---------------------------------------------------------------------------------------
 
 
-def audit_of_row(row: Row) -> Shown:
-    body = orjson.loads(row["body"])
-    return {"id": str(row["id"]), **body}
-
-
 AUDIT = Listing(
     query="a.id, a.time, a.body FROM audit a WHERE a.tenant = ?",
     key=("a.id",),
@@ -411,6 +313,27 @@ AUDIT = Listing(
     ),
     descending=True,
 )
+ACTIVITIES = (
+    "Change user license",
+    "Set group license",
+    "Start applying group based license to users",
+    "Finish applying group based license to users",
+    "Trigger group license recalculation",
+    "Delete group",
+    "LicenseAssignmentAttributeConcurrencyException",
+    "Request user license change",
+    "Request user license recalculation",
+    "Request user update",
+    "Request user deletion",
+    "Request group license change",
+    "Request group license recalculation",
+    "Request group update",
+    "Request group deletion",
+    "Request group membership",
+    "Request end of group membership",
+    "Request subscription change",
+)
+"""Of the processor, with Entra's names, and of the console's operators."""
 DEAD_LETTERS = Listing(
     query="d.id, d.at, d.topic, d.key, d.reason, d.place FROM dead_letters d WHERE 1 = 1",
     key=("d.id",),
@@ -420,65 +343,3 @@ DEAD_LETTERS = Listing(
     columns=("at", "topic", "key", "reason", "place"),
     descending=True,
 )
-
-
-# --- tenants and figures -------------------------------------------------------------------------
-
-# The tenants of millions of users, by one step down the index for each.
-_TENANTS = """
-WITH RECURSIVE of_users(tenant) AS (
-  SELECT min(tenant) FROM users UNION ALL
-  SELECT (SELECT min(tenant) FROM users WHERE tenant > of_users.tenant) FROM of_users
-  WHERE tenant IS NOT NULL)
-SELECT tenant FROM of_users WHERE tenant IS NOT NULL UNION SELECT tenant FROM tenants
-UNION SELECT tenant FROM seats UNION SELECT tenant FROM groups ORDER BY 1
-"""
-
-
-def tenants(db: Connection) -> list[str]:
-    """Every tenant that anything is known of."""
-    return [row[0] for row in db.execute(_TENANTS)]
-
-
-def tenant(db: Connection, id: str) -> Shown:
-    row = db.execute("SELECT name, body FROM tenants WHERE tenant = ?", (id,)).fetchone()
-    settings = orjson.loads(row["body"]) if row else {}
-    return {
-        "id": id,
-        "displayName": row["name"] if row else None,
-        "usageLocation": settings.get("usageLocation"),
-        "policies": {
-            "seatRetry": settings.get("seatRetry", "automatic"),
-            "onGroupDeletion": settings.get("onGroupDeletion", "convert"),
-        },
-    }
-
-
-def figures(db: Connection, id: str) -> Shown:
-    """The numbers of a tenant's overview."""
-
-    def one(sql: str) -> int:
-        return int(db.execute(sql, (id,)).fetchone()[0])
-
-    errors = db.execute(
-        "SELECT error, count(DISTINCT user) AS users FROM errors WHERE tenant = ? GROUP BY error"
-        " ORDER BY users DESC",
-        (id,),
-    )
-    return {
-        "users": one("SELECT count(*) FROM users WHERE tenant = ?"),
-        "licensed": one("SELECT count(*) FROM users WHERE tenant = ? AND shape IS NOT NULL"),
-        "usersInError": one("SELECT count(DISTINCT user) FROM errors WHERE tenant = ?"),
-        "errors": {row["error"]: row["users"] for row in errors},
-        "groups": one("SELECT count(*) FROM groups WHERE tenant = ? AND NOT deleted"),
-        "groupsInError": one("SELECT count(*) FROM groups WHERE tenant = ? AND in_error > 0"),
-        "processing": one(
-            "SELECT count(*) FROM groups WHERE tenant = ? AND state <> 'ProcessingComplete'"
-        ),
-    }
-
-
-def results(db: Connection, id: str, cause: str) -> list[Shown]:
-    """What the processor answered to a change, oldest first."""
-    sql = "SELECT body FROM results WHERE cause = ? AND tenant = ? ORDER BY rowid"
-    return [orjson.loads(row[0]) for row in db.execute(sql, (cause, id))]

@@ -20,6 +20,7 @@ from engine.rules import Outcome, Problem, Reason
 from engine.user import User
 from streams.console import present, queries
 from streams.console.present import Connection, Standing, milliseconds
+from streams.console.shapes import sku_of_row
 from streams.contract import DECODERS, Rejected
 
 SHOWN = 1_000
@@ -35,11 +36,19 @@ TOPIC_OF = {
 }
 
 
-class NotReadable(Exception):
+OF_GROUPS = (
+    events.GroupUpserted,
+    events.GroupDeleted,
+    events.GroupReprocess,
+    events.GroupLicensesChanged,
+)
+
+
+class NotReadableError(Exception):
     """An event that the contract does not allow."""
 
 
-class TooMany(Exception):
+class TooManyError(Exception):
     """The events reach more users than are copied."""
 
 
@@ -47,20 +56,20 @@ class TooMany(Exception):
 
 
 def decoded(tenant: str, given: list[Any]) -> Decoded:
-    """The events as the workers would read them. Raises NotReadable."""
+    """The events as the workers would read them. Raises NotReadableError."""
     found = []
     for number, body in enumerate(given, start=1):
         if not isinstance(body, dict):
-            raise NotReadable(f"event {number} is no object.")
+            raise NotReadableError(f"event {number} is no object.")
         if body.get("tenant", tenant) != tenant:
-            raise NotReadable(f"event {number} is of another tenant than {tenant}.")
+            raise NotReadableError(f"event {number} is of another tenant than {tenant}.")
         topic, key = _place(tenant, body, number)
         event = {"id": f"whatif-{number}", **body}
         if topic != "catalog":
             event["tenant"] = tenant
         read = DECODERS[topic](key.encode(), orjson.dumps(event), None)
         if isinstance(read, Rejected):
-            raise NotReadable(f"event {number}: {read.reason}.")
+            raise NotReadableError(f"event {number}: {read.reason}.")
         found.append((topic, key, read[0]))
     return found
 
@@ -73,7 +82,7 @@ def _place(tenant: str, body: dict[str, Any], number: int) -> tuple[str, str]:
     else:
         topic = next((t for start, t in TOPIC_OF.items() if kind.startswith(start)), "")
     if not topic:
-        raise NotReadable(f"event {number} has the type {kind[:60]!r}, which there is not.")
+        raise NotReadableError(f"event {number} has the type {kind[:60]!r}, which there is not.")
     subject = {"user-changes": "user", "group-changes": "group"}.get(topic, "skuId")
     if topic == "tenants":
         return topic, tenant
@@ -87,17 +96,15 @@ def _place(tenant: str, body: dict[str, Any], number: int) -> tuple[str, str]:
 def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]:
     """The users whom the events can reach, those in line for a seat among them."""
     found: dict[str, None] = {}
-    wishes: list[tuple[str, tuple[Any, ...]]] = [
-        ("SELECT DISTINCT user FROM errors WHERE tenant = ? AND error IN (?, ?)",
-         (tenant, COUNT, "UniquenessViolation")),
-    ]  # fmt: skip
+    in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
+    wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
     for _, _, event in given:
         wishes += list(_wishes(tenant, event))
     for sql, arguments in dict.fromkeys(wishes):
         for row in db.execute(sql, arguments):
             found[row[0]] = None
             if len(found) > most:
-                raise TooMany(
+                raise TooManyError(
                     f"The events reach more than {most:,} users: ask about fewer groups at a time."
                 )
     return list(found)
@@ -106,23 +113,42 @@ def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]
 _BY_SHAPE = "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape WHERE p.tenant = ? AND "
 
 
+# Others who claim an address that the user claims: it may become theirs (R18).
+_SHARING = """
+SELECT a.user FROM users u, json_each(coalesce(u.addresses, '[]')) j
+JOIN addresses a ON a.tenant = u.tenant AND a.address =
+  CASE WHEN instr(j.value, ':') THEN '' ELSE 'smtp:' END || lower(j.value)
+WHERE u.tenant = ? AND u.user = ?
+"""
+_DEFERRED = (
+    " FROM changes d WHERE d.tenant = ?1 AND EXISTS (SELECT 1 FROM results r"
+    " WHERE r.cause = d.cause AND r.tenant = d.tenant)"
+)
+
+
 def _wishes(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
     if isinstance(event, events.ProductDefined):
         yield f"{_BY_SHAPE} p.sku = ?", (tenant, event.sku)
+        yield f"SELECT d.target {_DEFERRED} AND d.kind = 'User'", (tenant,)
+        for named in (
+            "SELECT user FROM members WHERE tenant = ?1 AND grp IN",
+            "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape"
+            " WHERE p.tenant = ?1 AND p.grp IN",
+        ):
+            yield f"{named} (SELECT d.target {_DEFERRED} AND d.kind = 'Group')", (tenant,)
     elif isinstance(event, events.TenantUpdated):
         yield "SELECT user FROM users WHERE tenant = ?", (tenant,)
     elif isinstance(event, events.SubscriptionUpdated):
         return
-    elif isinstance(event, (events.GroupUpserted, events.GroupDeleted, events.GroupReprocess)):
-        yield from _of_group(tenant, event.group)
-    elif isinstance(event, events.GroupLicensesChanged):
+    elif isinstance(event, OF_GROUPS):
         yield from _of_group(tenant, event.group)
     else:
         yield "SELECT user FROM users WHERE tenant = ? AND user = ?", (tenant, event[2])
+        yield _SHARING, (tenant, event[2])
         addresses = getattr(event, "proxy_addresses", None)
         for one in addresses if isinstance(addresses, tuple) else ():
-            pattern = f"%{normal(one).partition(':')[2]}%"
-            yield "SELECT user FROM users WHERE tenant = ? AND find LIKE ?", (tenant, pattern)
+            sql = "SELECT user FROM addresses WHERE tenant = ? AND address = ?"
+            yield sql, (tenant, normal(one))
 
 
 def _of_group(tenant: str, id: str) -> Iterable[tuple[str, tuple[Any, ...]]]:
@@ -144,6 +170,7 @@ class Copy:
         self.rows = self.machine.effects.rows
         self.claims: dict[str, list[list[Any]]] = {}
         self.names: dict[str, Any] = {}
+        self.deferred = self._deferred()
         self._configure()
         for id in users:
             standing = present.standing(db, tenant, id, self.known)
@@ -151,10 +178,19 @@ class Copy:
                 self._add(standing)
         self.elsewhere = self._seats()
         for text, claims in self.claims.items():
-            self.rows[address.TABLE, f"{tenant}/{text}"] = sorted(claims)
+            self.rows[address.TABLE, f"{tenant}/{text}"] = claims
         self.cluster.commit(0)
         self.cluster.restart(0)
         self.cluster.settle()
+
+    def _deferred(self) -> dict[tuple[str, str], list[list[Any]]]:
+        """R21: (User or Group, id) -> changes that wait for a product."""
+        found: dict[tuple[str, str], list[list[Any]]] = {}
+        sql = f"SELECT d.kind, d.target, d.cause, d.at, d.body {_DEFERRED} ORDER BY d.rowid"
+        for kind, target, cause, at, body in self.db.execute(sql, (self.tenant,)):
+            add, remove = orjson.loads(body)
+            found.setdefault((kind, target), []).append([cause, add, remove, at])
+        return found
 
     def _configure(self) -> None:
         """Products, the tenant's settings, and its groups."""
@@ -178,6 +214,7 @@ class Copy:
         state = GroupState(self.tenant, status["group"])
         state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
         state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
+        state.deferred = self.deferred.get(("Group", state.group), [])
         self.rows[group.TABLE, state.key] = state.row()
         row = [1, state.licenses, state.deleted]
         self.rows[configuration.GROUPS, state.key] = row
@@ -190,7 +227,11 @@ class Copy:
         shown = found.user
         user = User(self.machine.configuration.book(self.tenant), shown["id"])
         self.names[user.id] = shown["displayName"]
-        user.known, user.location, user.upn = True, shown["usageLocation"], shown["userPrincipalName"]
+        user.known, user.location, user.upn = (
+            True,
+            shown["usageLocation"],
+            shown["userPrincipalName"],
+        )
         user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
         user.groups = tuple(id for id, _ in found.groups)
         user.since = tuple(since for _, since in found.groups)
@@ -203,11 +244,14 @@ class Copy:
             for s in shown["licenseAssignmentStates"]
         }
         user.sinces = tuple(since.get((s.sku, s.slot), 0) for s in user.outcome.states)
+        if ("User", user.id) in self.deferred:
+            user.extra().deferred = self.deferred["User", user.id]
         if found.duplicates:
-            user.extra().duplicates = {normal(a): o for a, o in found.duplicates.items()}
-        for text in user.addresses:
-            late = int(normal(text) in {normal(a) for a in found.duplicates})
-            self.claims.setdefault(normal(text), []).append([late, 0, user.id, 0])
+            user.extra().duplicates = found.duplicates
+        for text in map(normal, user.addresses):
+            if text not in self.claims:
+                claims = present.claims(self.db, self.tenant, text)
+                self.claims[text] = [[*claim, 0] for claim in claims]
         self.machine.users.applier.keep(user)
 
     def _problems(self, found: Standing) -> tuple[Problem, ...]:
@@ -223,12 +267,12 @@ class Copy:
         """Units are what the copied users hold, and what is free."""
         held: dict[str, int] = {}
         for (table, _), row in self.rows.items():
-            if table == apply.USERS:
+            if table == apply.USERS and row is not None:
                 for sku in {self._sku(entry) for entry in row[9]}:
                     held[sku] = held.get(sku, 0) + 1
         elsewhere = {}
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
-        for shown in map(queries.sku_of_row, rows):
+        for shown in map(sku_of_row, rows):
             sku, used = shown["skuId"], held.get(shown["skuId"], 0)
             elsewhere[sku] = shown["consumedUnits"] - used
             self._lease(sku, used, shown["availableUnits"] + used)
@@ -288,7 +332,7 @@ class Copy:
 
 
 def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[str, Any]:
-    """What the events would do. Raises NotReadable, TooMany."""
+    """What the events would do. Raises NotReadableError, TooManyError."""
     readable = decoded(tenant, given)
     users = reached(db, tenant, readable, most)
     copy = Copy(db, tenant, users)
@@ -318,9 +362,7 @@ def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[st
 States = dict[str, dict[tuple[str, str], tuple[str, str, str]]]
 
 
-def _compare(
-    copy: Copy, before: States, after: States
-) -> tuple[list[Any], list[Any], list[Any]]:
+def _compare(copy: Copy, before: States, after: States) -> tuple[list[Any], list[Any], list[Any]]:
     """Errors that would come, errors that would go, and products gained and lost."""
     failures, cleared, changes = [], [], []
     for id in sorted(before.keys() | after.keys()):

@@ -14,8 +14,7 @@ def start(settings: Settings) -> int:
         from streams.console.app import run_console
     except ModuleNotFoundError as missing:
         raise WorkerError(
-            f"the console needs {missing.name}: install it with"
-            " `pip install 'seatflow[console]'`",
+            f"the console needs {missing.name}: install it with `pip install 'seatflow[console]'`",
             CONFIGURATION,
         ) from None
     return run_console(settings, lambda url: print(f"Console  {url}", flush=True))

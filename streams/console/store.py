@@ -37,6 +37,9 @@ CREATE INDEX paths_by_group ON paths(tenant, grp, sku);
 CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,
   PRIMARY KEY(tenant, user, grp)) WITHOUT ROWID;
 CREATE INDEX group_members ON members(tenant, grp, user);
+-- Claims of proxy addresses, in normal form: the first one owns (R18).
+CREATE TABLE addresses(tenant TEXT, address TEXT, user TEXT, since INTEGER, place INTEGER,
+  PRIMARY KEY(tenant, address, user)) WITHOUT ROWID;
 
 CREATE TABLE groups(tenant TEXT, grp TEXT, name TEXT, deleted INTEGER, state TEXT, members INTEGER,
   licensed INTEGER, in_error INTEGER, body TEXT, PRIMARY KEY(tenant, grp)) WITHOUT ROWID;
@@ -57,6 +60,9 @@ CREATE TABLE tenants(tenant TEXT PRIMARY KEY, name TEXT, body TEXT) WITHOUT ROWI
 
 CREATE TABLE results(cause TEXT, tenant TEXT, at INTEGER, status TEXT, body TEXT);
 CREATE INDEX results_by_cause ON results(cause);
+-- Licence changes without a final result: [add, remove] as the engine takes them.
+CREATE TABLE changes(cause TEXT, tenant TEXT, kind TEXT, target TEXT, at INTEGER, body TEXT);
+CREATE INDEX changes_by_cause ON changes(cause);
 CREATE TABLE audit(id INTEGER PRIMARY KEY, tenant TEXT, time TEXT, kind TEXT, target TEXT,
   activity TEXT, result TEXT, who TEXT, cause TEXT, body TEXT);
 CREATE INDEX audit_by_time ON audit(tenant, time, id);

@@ -7,10 +7,11 @@ import stat
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from engine.events import InputEvent
 from streams.contract import DECODERS, MAX_VALUE_BYTES, Decoder, Rejected
 from streams.feed.items import FeedError, FeedItem, FeedProblem
 
@@ -69,19 +70,22 @@ class JsonlFeed:
         self._items.close()
         self._file.close()
 
-    def _read(self) -> Generator[FeedItem | FeedProblem, None, None]:
+    def events(self) -> Iterator[Event | FeedProblem]:
+        """The same as decoded events: for who has no Kafka to send them to."""
         with self._file:
             for number, line in self._lines():
                 if line is None:
                     reason = f"the line is longer than {MAX_VALUE_BYTES} bytes"
                     yield FeedProblem(self.name, number, reason)
                 elif value := line.strip():
-                    item = item_of(value)
+                    found = event_of(value)
                     yield (
-                        item
-                        if type(item) is FeedItem
-                        else FeedProblem(self.name, number, str(item))
+                        FeedProblem(self.name, number, found) if type(found) is str else found  # type: ignore[misc]
                     )
+
+    def _read(self) -> Generator[FeedItem | FeedProblem, None, None]:
+        for found in self.events():
+            yield FeedItem(*found[:3]) if type(found) is Event else found  # type: ignore[misc]
 
     def _lines(self) -> Iterator[tuple[int, bytes | None]]:
         """Numbered lines, None for one too long to be held; at most two chunks are in memory."""
@@ -100,8 +104,24 @@ class JsonlFeed:
             yield number, None if too_long else rest
 
 
+class Event(NamedTuple):
+    """A line that is an event: its record, and what a worker decodes of it."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    event: InputEvent
+    source: str
+
+
 def item_of(value: bytes) -> FeedItem | str:
     """The record of one event, or the reason why it is none."""
+    found = event_of(value)
+    return found if type(found) is str else FeedItem(*found[:3])
+
+
+def event_of(value: bytes) -> Event | str:
+    """The event with its record, or the reason why it is none."""
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -117,8 +137,11 @@ def item_of(value: bytes) -> FeedItem | str:
     topic, key, decode = home
     if key is None:
         return _reason(topic, value)
-    decoded = decode(key, value, None)
-    return decoded.reason if type(decoded) is Rejected else FeedItem(topic, key, value)
+    decoded = decode(key, value, None, body if len(value) <= MAX_VALUE_BYTES else None)
+    if type(decoded) is Rejected:
+        return decoded.reason
+    event, source = decoded  # type: ignore[misc]
+    return Event(topic, key, value, event, source)
 
 
 def _home(kind: Any, members: dict[str, Any]) -> tuple[str, bytes | None, Decoder] | str:

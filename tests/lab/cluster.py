@@ -30,11 +30,16 @@ REPLICATED: dict[str, str | int] = {
 class Cluster:
     """Brokers on loopback; with `proxied`, `detour` is an address that leads through a proxy."""
 
-    def __init__(self, directory: Path, brokers: int = 1, proxied: bool = False) -> None:
-        self.directory = directory
+    def __init__(self, data: Path, logs: Path, brokers: int = 1, proxied: bool = False) -> None:
         self.nodes = [
-            Broker(0, directory / f"broker-{n + 1}", heap=HEAP, progress=lambda _: None)
-            for n in range(brokers)
+            Broker(
+                0,
+                data / f"broker-{n}",
+                log=logs / f"broker-{n}.log",
+                heap=HEAP,
+                progress=lambda _: None,
+            )
+            for n in range(1, brokers + 1)
         ]
         # A broker dies with the thread that started it, so they last.
         self._threads = ThreadPoolExecutor(brokers)
@@ -94,7 +99,7 @@ class Cluster:
         for node in self.nodes:
             node.kill()
             # The data is large and tells nothing that the recorded topics do not; the log stays.
-            shutil.rmtree(node.data_dir / "kafka", ignore_errors=True)
+            shutil.rmtree(node.data_dir, ignore_errors=True)
         if self.proxy:
             self.proxy.stop()
         self._threads.shutdown()

@@ -54,11 +54,11 @@ def kill_at_points(lab: Lab) -> None:
         fault = f"{point}:{1 if opening else lab.dice.randint(1, 12)}"
         slot.next_env = {"SEATFLOW_FAULT": fault}
         lab.note(f"{slot.name} is to die {fault}")
-        lab.workers.kill(slot)
+        lab.workers.send(slot, signal.SIGTERM)  # it leaves the group, so the next has work at once
         lab.until(lambda: len(slot.lives) > lives, 20, "the next life")  # noqa: B023
         armed = slot.lives[lives]
         try:
-            lab.until(lambda: armed.process.poll() is not None, 12, "the end")  # noqa: B023
+            lab.until(lambda: armed.process.poll() is not None, 15, "the end")  # noqa: B023
         except TimeoutError:
             lab.note(f"{slot.name} did not come by {fault}")  # a static member may own nothing new
         else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -57,6 +59,9 @@ class Proxy:
 
     async def _reset(self) -> None:
         for writer in list(self._writers):
+            connection = writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # with no time to linger, closing is a reset
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     def stop(self) -> None:

@@ -152,7 +152,8 @@ def _run(experiment: Experiment, row: Row, folder: Path, stack: contextlib.ExitS
         Random(dice.random()), bad=experiment.bad, again=experiment.again, hot=experiment.hot
     )
     disk = stack.enter_context(_small_disk(experiment, folder)) if experiment.disk else None
-    cluster = Cluster(disk.place if disk else folder, experiment.brokers, experiment.proxied)
+    data = disk.place if disk else folder / "data"
+    cluster = Cluster(data, folder, experiment.brokers, experiment.proxied)
     stack.callback(cluster.close)
     cluster.start()
     system = LabSystem(cluster)

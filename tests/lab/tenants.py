@@ -23,8 +23,9 @@ CALM = "calm"
 WILD = ("wild", "wilder")
 ENOUGH = 100_000
 HOT = "w-hot"
-CALM_USERS, SETTLERS, WILD_USERS, GROUPS = 80, 20, 150, 6
+CALM_USERS, WILD_USERS, GROUPS = 80, 150, 6
 TIME = "2026-11-24T08:00:00Z"
+AT = ("US", "US", "US", "CN", None)
 KINDS = ("join", "leave", "assign", "drop", "gone", "upsert", "again")
 
 
@@ -69,10 +70,10 @@ def added(skus: Iterable[str], off: Iterable[str] = ()) -> list[Json]:
 
 
 class CalmTenant:
-    """Its groups never change under load, and nobody's licences get in the way of each other's.
+    """Its groups never change under load, there are seats enough, and no user is in another's way.
 
-    The settlers are the exception: the product they have from the beginning conflicts with one
-    they ask for later, and always wins.
+    What becomes of a user then follows from the order of that user's events alone, whatever the
+    batches: conflicts, dependencies, locations and direct licences included.
     """
 
     groups = {  # noqa: RUF012
@@ -100,33 +101,26 @@ class CalmTenant:
         for group, skus in self.groups.items():
             yield make.group("licenses.changed", CALM, group, addLicenses=added(skus))
         for n in range(CALM_USERS):
-            at = "CN" if n % 9 == 0 else "US"
-            yield make.user("user.upserted", CALM, f"u{n}", usageLocation=at)
-        for n in range(SETTLERS):
-            yield make.user("membership.added", CALM, f"u{n}", group="left")
+            yield make.user("user.upserted", CALM, f"u{n}", usageLocation="US")
 
     def next(self) -> Event:
         make, dice = self.make, self.dice
-        n = dice.randrange(CALM_USERS)
-        user, group = f"u{n}", dice.choice(("one", "two", "three"))
-        if n < SETTLERS and dice.random() < 0.3:
-            return make.user("membership.added", CALM, user, group="right")
-        kind = dice.choices(KINDS, (9, 5, 3, 2, 1, 2, 1))
-        match kind[0]:
+        user, group = f"u{dice.randrange(CALM_USERS)}", dice.choice(tuple(self.groups))
+        sku = dice.choice(("c-direct", "c-addon", "c-left"))
+        match dice.choices(KINDS, (9, 6, 3, 2, 1, 3, 1))[0]:
             case "join":
                 return make.user("membership.added", CALM, user, group=group)
             case "leave":
                 return make.user("membership.removed", CALM, user, group=group)
             case "assign":
-                return make.user("licenses.changed", CALM, user, addLicenses=added(["c-direct"]))
+                return make.user("licenses.changed", CALM, user, addLicenses=added([sku]))
             case "drop":
-                return make.user("licenses.changed", CALM, user, removeLicenses=["c-direct"])
-            case "gone" if n >= SETTLERS:
+                return make.user("licenses.changed", CALM, user, removeLicenses=[sku])
+            case "gone":
                 return make.user("user.deleted", CALM, user)
             case "again":
                 return make.user("user.reprocess", CALM, user)
-        at = "CN" if n % 9 == 0 else "US"
-        return make.user("user.upserted", CALM, user, usageLocation=at)
+        return make.user("user.upserted", CALM, user, usageLocation=dice.choice(AT))
 
 
 class WildTenant:
@@ -229,7 +223,6 @@ class WildTenant:
         return self.make.user(kind, self.name, user, group="hot")
 
 
-AT = ("US", "US", "US", "CN", None)
 LIFE = ("group.upserted", "group.upserted", "group.deleted")
 
 
