@@ -39,7 +39,7 @@ class Numbers:
 
 
 class Applier:
-    """The one writer of a user's outcome. ``unreported``: groups whose numbers changed, and when."""
+    """The one writer of a user's outcome. ``unreported``: groups with new numbers, and when."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
@@ -226,7 +226,7 @@ class Applier:
         self.unreported.clear()
 
     def report_vacated(self, fanout: FanOut) -> None:
-        """In the transaction that makes a group empty here: after a restart no row would tell of it."""
+        """In the transaction that empties a group here: after a restart no row would tell of it."""
         for tenant, id in self.vacated:
             if id not in self.configuration.book(tenant).groups:
                 at = self.unreported.pop((tenant, id), None)

@@ -102,7 +102,7 @@ class Cluster:
         for steps in range(limit):
             work = [(p, topic, n) for p in range(self.partitions) for topic, n in self.lag(p)]
             if not work:
-                if not any([self._idle_work(p) for p in range(self.partitions)]):
+                if not sum(self._idle_work(p) for p in range(self.partitions)):
                     return steps
             elif random is None:
                 p, topic, n = work[0]

@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from engine.configuration import Configuration
+from engine.direct import DirectChange, Rejection, change_direct
 from engine.model import Entry, Offer
-from engine.rules import (
-    NOTHING,
-    DirectChange,
-    Outcome,
-    Rejection,
-    Situation,
-    change_direct,
-    evaluate,
-)
+from engine.rules import NOTHING, Outcome, Situation, evaluate
 from engine.user import User
 
 MEMO = 100_000

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine import explain
 from engine.configuration import Configuration
+from engine.direct import Rejection, disabled_plans_exist
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import (
     ABSENT,
@@ -23,7 +24,6 @@ from engine.events import (
 from engine.explain import DEPENDENCY
 from engine.figures import Tally
 from engine.model import timestamp
-from engine.rules import Rejection, disabled_plans_exist
 
 TABLE = "group-state"
 LICENCES = tuple[tuple[str, tuple[str, ...]], ...]

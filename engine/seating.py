@@ -178,11 +178,12 @@ class Seating:
         """What is reserved out of skuId order goes back: it could wait for another in a circle."""
         for user in list(self.flying):
             attempt = user.attempt
-            if attempt and lease.sku in attempt.got and attempt.asking < lease.sku:
-                if user.book.leases.get(lease.sku) is lease:
-                    self.changed[user] = None
-                    attempt.got.discard(lease.sku)
-                    lease.reserved -= 1
+            if attempt is None or user.book.leases.get(lease.sku) is not lease:
+                continue
+            if lease.sku in attempt.got and attempt.asking < lease.sku:
+                self.changed[user] = None
+                attempt.got.discard(lease.sku)
+                lease.reserved -= 1
 
     # -- after each batch
     def settle(self) -> None:

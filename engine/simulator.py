@@ -87,7 +87,13 @@ def _reprocess_changes_nothing(s: Simulation) -> None:
 def _seatless(user: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The states, with one word for the two that say that a seat is missing."""
     return [
-        (x["skuId"], x["assignedByGroup"], x["disabledPlans"], x["state"], SEATLESS.get(x["error"], x["error"]))
+        (
+            x["skuId"],
+            x["assignedByGroup"],
+            x["disabledPlans"],
+            x["state"],
+            SEATLESS.get(x["error"], x["error"]),
+        )
         for x in user["licenseAssignmentStates"]
     ]
 

@@ -15,12 +15,12 @@ from engine.addresses import Claims
 from engine.apply import Applier
 from engine.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
 from engine.decide import NOBODY, Decider
+from engine.direct import Rejection
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import ABSENT, Delivered
 from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.group import audit, result
 from engine.model import Tenant
-from engine.rules import Rejection
 from engine.seating import Seating
 from engine.user import User, tuples
 
@@ -46,9 +46,7 @@ class UserMachine:
         self.decider = Decider(configuration)
         self.applier = Applier(configuration, effects)
         self.touched: dict[User, None] = {}
-        self.seating = Seating(
-            configuration, effects, self.decider, self._conclude, self.touched
-        )
+        self.seating = Seating(configuration, effects, self.decider, self._conclude, self.touched)
         self.claims = Claims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
         self.due: dict[User, Due] = {}
