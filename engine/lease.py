@@ -15,6 +15,7 @@ Place = tuple[int, str]
 
 HEADS = 16
 MOST_HEADS = 1000
+BULK = 16
 
 
 class Lease:
@@ -23,12 +24,13 @@ class Lease:
     ``used``: users with an entry; ``reserved``: units kept for users in flight; ``asking``: users
     in flight who need an answer; ``line``: users who were denied and are waiting; ``waiting``:
     users whose published state says CountViolation. ``scarce``: freed units go back at once, and
-    only what the product machine grants is used.
+    only what the product machine grants is used. ``ahead``: as ``granted`` was when more was asked
+    for ahead of need; ``latest``: units of the latest grant.
     """
 
     __slots__ = (
-        "asking", "consumed", "granted", "line", "must_answer", "news", "purchased", "recall",
-        "reserved", "returned", "room", "scarce", "seq", "sku", "told", "used", "waiting",
+        "ahead", "asking", "consumed", "granted", "latest", "line", "must_answer", "news",
+        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "told", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, sku: str) -> None:
@@ -49,6 +51,8 @@ class Lease:
         self.line: list[Place] = []
         self.must_answer = False
         self.told: tuple[int, ...] = ()
+        self.ahead = 0
+        self.latest = 0
 
     @property
     def idle(self) -> int:
@@ -91,7 +95,9 @@ class Lease:
 
     def hear(self, grant: dict[str, Any]) -> bool:
         """Merges a grant; False if it is older than one already heard."""
-        self.granted = max(self.granted, grant["granted"])
+        if grant["granted"] > self.granted:
+            self.latest = grant["granted"] - self.granted
+            self.granted = grant["granted"]
         if grant["news"] <= self.news:
             return False
         self.news = grant["news"]
@@ -110,6 +116,20 @@ class Lease:
             self.returned += self.idle - keep
             self.must_answer = True
 
+    @property
+    def low(self) -> bool:
+        """Whether to ask for more before it is needed, so that nobody waits for the answer.
+
+        Once for each grant, when half of it is used, and only where many units come at a time.
+        """
+        return (
+            self.latest >= BULK
+            and self.idle * 2 < self.latest
+            and self.ahead != self.granted
+            and self.room > 0
+            and not self.scarce
+        )
+
     def want(self, automatic: bool) -> int:
         return len(self.asking) + (len(self.line) if automatic else 0)
 
@@ -121,6 +141,9 @@ class Lease:
         """The next request: absolute figures, so that the latest one says it all."""
         self.seq += 1
         self.must_answer = False
+        low = self.low
+        if low:
+            self.ahead = self.granted
         self.told = self.figures(automatic)
         return {
             "seq": self.seq,
@@ -132,6 +155,7 @@ class Lease:
             "asked": max((asked for _, _, asked in self.asking), default=0),
             "heads": self.heads(automatic, min(max(HEADS, self.room), MOST_HEADS)),
             "recall": self.recall,
+            "low": low,
         }
 
     def row(self) -> list[Any]:

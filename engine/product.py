@@ -30,7 +30,7 @@ class Part:
     """What the machine knows of one partition; figures are of its latest request."""
 
     __slots__ = (
-        "answered", "asked", "denied", "granted", "heads", "must_tell", "news", "recall",
+        "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
         "returned", "scarce", "seq", "used", "waiting", "want",
     )  # fmt: skip
 
@@ -48,6 +48,7 @@ class Part:
         self.news = 0
         self.scarce = False
         self.must_tell = False
+        self.low = False
         self.heads: list[tuple[int, str]] = []
 
     @property
@@ -147,16 +148,17 @@ class Seats:
         free = self.free
         wanting = [part for part in self.parts.values() if part.want]
         total = sum(part.want for part in wanting)
-        if free <= 0 or not total:
-            return
-        if free < total:
+        if 0 < free < total:
             self._hand_out_in_order(free, wanting)
+        if free < total or free <= 0:
             return
         # Plenty: most users of the next batches then need no round trip.
         share = 0 if self.scarce else (free - total) // (2 * partitions)
-        for part in wanting:
-            part.give(part.want + share)
-            part.answered = max(part.answered, part.asked)
+        for part in self.parts.values():
+            if part.want or (part.low and share):
+                part.give(part.want + share)
+                part.answered = max(part.answered, part.asked)
+            part.low = False
 
     def _hand_out_in_order(self, free: int, wanting: list[Part]) -> None:
         """R8 across partitions.
@@ -217,6 +219,7 @@ class Seats:
             setattr(part, name, request[name])
         coming = part.granted - request["granted"]  # units that the partition has not heard of
         part.want = max(0, request["want"] - coming)
+        part.low = request.get("low", False) and not coming
         part.heads = [(since, user) for since, user in request["heads"][coming:]]
         if part.recall >= self.recall:
             self.awaited.discard(p)

@@ -202,7 +202,7 @@ class Seating:
             book = self.configuration.book(tenant)
             lease = book.lease(sku)
             figures = lease.figures(book.settings.automatic)
-            if lease.must_answer or figures[:1] != (lease.told or (0,))[:1]:
+            if lease.must_answer or lease.low or figures[:1] != (lease.told or (0,))[:1]:
                 self._request(book, lease)
             elif figures != lease.told:
                 self.untold[tenant, sku] = None

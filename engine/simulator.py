@@ -3,7 +3,7 @@
     python -m engine.simulator --seeds 1000        many seeds; ends with 1 if one fails
     python -m engine.simulator --seed 7 --story    one seed, step by step
 
-Everything runs in one thread on the machines of the product: no Kafka, no clock (quality, section 2).
+Everything runs in one thread on the machines of the product: no Kafka, no clock (quality, 2).
 """
 
 from __future__ import annotations
@@ -63,39 +63,17 @@ def _restart_changes_nothing(s: Simulation) -> None:
 
 
 def _reprocess_changes_nothing(s: Simulation) -> None:
-    """R10. With manual retry the first one may admit who waits (R9), the second may not.
+    """R10. The first reprocess may say something new, the second may not.
 
-    Whether a product of a group that lacks another seat is itself to be had (Other) or not
-    (CountViolation) may have changed meanwhile, and changes while others try.
+    With manual retry the first may admit who waits (R9). And whether a product of a group that
+    lacks another seat could itself be had (Other, else CountViolation) changes with what others take.
     """
-    manual = any(
-        not book.settings.automatic
-        for machine in s.machines()
-        for book in machine.configuration.books.values()
-    )
-    for turn in range(1 + manual):
-        before, users = len(s.broker.outputs), dict(s.watch.users)
+    for turn in range(2):
+        before = len(s.broker.outputs)
         for i in _reprocesses(s, turn):
             s.publish(i)
         s.settle()
-    for _, _, key, value in [o for o in s.broker.outputs[before:] if o.topic == "user-licenses"]:
-        was = users.get(key)
-        same = was is not None and value is not None and _seatless(was) == _seatless(value)
-        require(same, "a reprocess changes nothing", key, "was", was, "is", value)
-
-
-def _seatless(user: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The states, with one word for the two that say that a seat is missing."""
-    return [
-        (
-            x["skuId"],
-            x["assignedByGroup"],
-            x["disabledPlans"],
-            x["state"],
-            SEATLESS.get(x["error"], x["error"]),
-        )
-        for x in user["licenseAssignmentStates"]
-    ]
+    _unchanged(s, before, "a reprocess", ("user-licenses", "errors", "product-seats"))
 
 
 def _reprocesses(s: Simulation, turn: int) -> list[Input]:

@@ -321,6 +321,8 @@ class UserMachine:
         """R21: as if the change came now, after what is under way."""
         assert user.more is not None
         ready = [d for d in user.more.deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
+        if len(ready) == len(user.more.deferred):
+            self.applier.deferring.pop(user, None)
         for change in ready:
             more = user.extra()
             more.deferred.remove(change)
@@ -329,8 +331,6 @@ class UserMachine:
             self.touched[user] = None
             if more.queue or not self._step(user, event, at, 0):
                 more.queue.append(queued(event, at, 0))
-        if user.more is None or not user.more.deferred:
-            self.applier.deferring.pop(user, None)
 
     # -- evaluation
     def _again(self, user: User, job: Job) -> None:

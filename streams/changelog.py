@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from streams import faults
 from streams.exits import CONFIGURATION, WorkerError
+from streams.goodbye import closed
 from streams.settings import Settings, client_options
 from streams.topics import CHANGELOG
 
@@ -76,7 +77,7 @@ async def reader(settings: Settings) -> AsyncIterator[Any]:
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        await closed(consumer.stop())
 
 
 async def _start(consumer: Any, patience: int = 60) -> None:

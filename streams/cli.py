@@ -18,6 +18,7 @@ import typer
 from streams.feeding import feed_app
 from streams.options import Brokers, Prefix, Text, flag
 from streams.planning import export, simulate
+from streams.receiving import receive
 
 if TYPE_CHECKING:
     from streams.follow import Followed
@@ -55,6 +56,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(feed_app, name="feed")
 app.command()(simulate)
 app.command()(export)
+app.command()(receive)
 
 
 def main() -> None:
@@ -200,6 +202,7 @@ def status(
         typer.Option("--timeout", metavar="S", min=0, help="With --wait: give up then (exit 75)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     brokers: Brokers = None,
     app_id: AppId = None,
     topic_prefix: Prefix = None,
@@ -207,13 +210,15 @@ def status(
     """Workers, lag, seats and errors, on one screen."""
     from rich.console import Console
 
-    from streams.status import read_status, show
+    from streams.status import read_status, show, watch
 
     settings = _settings(brokers=brokers, app_id=app_id, topic_prefix=topic_prefix)
     if wait:
         asyncio.run(_wait(settings, timeout))
         if not as_json:
             return
+    if watching:
+        asyncio.run(watch(settings, Console()))
     found = asyncio.run(read_status(settings))
     if as_json:
         import orjson

@@ -320,6 +320,14 @@ class App(faust.App):
     async def unread(self) -> dict[TopicPartition, tuple[int, int]]:
         return await self._in_thread(self.consumer._thread.unread())
 
+    @property
+    def refused(self) -> BaseException | None:
+        """Why the group does not let us in; aiokafka keeps it for a read that never comes."""
+        thread = getattr(self._consumer, "_thread", None)
+        coordinator = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
+        refusal: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        return refusal
+
     async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
         done: T = await self.consumer.call(work)
         return done

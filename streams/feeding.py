@@ -158,6 +158,49 @@ def feed_scim(
     feed(events_from_scim(file, tenant, run=run), settings, dry_run, strict, out)
 
 
+@feed_app.command("debezium")
+def feed_debezium(
+    map_file: Annotated[
+        Path, typer.Option("--map", metavar="TOML", help="Which column is what (see the docs).")
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="One record's value per line.")
+    ] = None,
+    topic: Annotated[
+        Text, typer.Option("--topic", metavar="NAME", help="Go on with this topic of Debezium's.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --topic: end when what is there is done.")
+    ] = False,
+    run: Run = "",
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """Debezium's change events of a table of people: a file, or the topic while it grows."""
+    from streams.feed.debezium import events_from_debezium
+    from streams.feed.items import FeedError
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    if (file is None) == (topic is None):
+        raise FeedError("give a FILE, or --topic with the name of Debezium's topic")
+    if file is not None:
+        feed(events_from_debezium(file, map_file, run=run), settings, dry_run, strict, out)
+    else:
+        _bridge(settings, str(topic), map_file, once)
+
+
+def _bridge(settings: Settings, topic: str, map_file: Path, once: bool) -> None:
+    from streams.feed.bridge import Bridge
+    from streams.feed.debezium import load_mapping
+
+    bridge = Bridge(settings, topic, load_mapping(map_file))
+    asyncio.run(bridge.run(until_end=once))
+    print(f"{bridge.carried:,} records carried, {bridge.dead:,} dead letters", file=sys.stderr)
+
+
 def needs_extra(module: str, extra: str) -> None:
     """Ends with one clear line where the packages of an extra are not installed."""
     import importlib.util

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.exits import CONFIGURATION, TEMPORARY, WorkerError
+from streams.goodbye import closed
 from streams.settings import Settings, client_options
 from streams.topics import SECURE
 
@@ -58,7 +59,7 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
             f"the broker at {settings.brokers} did not answer as it should: {error!r}", TEMPORARY
         ) from None
     finally:
-        await close()
+        await closed(close())
 
 
 def admin_client(settings: Settings) -> AIOKafkaAdminClient:

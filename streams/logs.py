@@ -1,10 +1,15 @@
-"""What a worker says: the names of its log events, and how they are written."""
+"""What a worker says: its log events, on one screen, and how they are written.
+
+Ids and all that people wrote stay below: at DEBUG, and in the topics. ``docs/reference/logs.md`` is
+made of this table.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -13,19 +18,115 @@ BROKER_AWAITED = "broker_awaited"
 WORKER_STOPPING = "worker_stopping"
 WORKER_STOPPED = "worker_stopped"
 STOP_TIMED_OUT = "stop_timed_out"
-TOPICS_WRONG = "topics_wrong"
 ASSIGNED = "assigned"
-PARTITION_FENCED = "partition_fenced"  # this worker owns it now, whoever did before
+PARTITION_FENCED = "partition_fenced"
 PARTITION_RESTORED = "partition_restored"
 PARTITION_CLOSED = "partition_closed"
-FENCED = "fenced"  # another worker owns a partition of ours: the end
+FENCED = "fenced"
 FAIL_STOP = "fail_stop"
 STALLED = "stalled"
 GAP = "gap"
 INPUT_EXPIRED = "input_expired"
 DEAD_LETTER = "dead_letter"
 OFFSETS_NOT_NOTED = "offsets_not_noted"
-METRICS_SERVED = "metrics_served"
+
+
+class Event(NamedTuple):
+    """``fields`` by name, with their meaning; not all are always there."""
+
+    name: str
+    level: str
+    meaning: str
+    fields: Mapping[str, str] = {}
+
+
+WHERE = {"partition": "its number"}
+RECORDS = {"records": "how many"}
+END = {"why": "a sentence", "exit": "the exit code"}
+EVENTS = (
+    Event(
+        WORKER_STARTED,
+        "info",
+        "the topics are right; the group is joined next",
+        {
+            "app": "SEATFLOW_APP_ID",
+            "worker": "SEATFLOW_WORKER_ID, or dynamic",
+            "pid": "of the process",
+            "brokers": "SEATFLOW_BROKERS",
+            "metrics": "the address of its metrics",
+        },
+    ),
+    Event(
+        BROKER_AWAITED,
+        "warning",
+        "no broker answers yet",
+        {"brokers": "SEATFLOW_BROKERS", "at_most": "seconds that it waits"},
+    ),
+    Event(WORKER_STOPPING, "info", "it was asked to stop"),
+    Event(WORKER_STOPPED, "info", "it has finished what was open, and left the group"),
+    Event(STOP_TIMED_OUT, "warning", "it ends without having finished", {"why": "a sentence"}),
+    Event(
+        ASSIGNED,
+        "info",
+        "the group dealt the partitions",
+        {
+            "generation": "of the group",
+            "partitions": "all that this worker has now",
+            "kept": "those of them that it goes on with",
+        },
+    ),
+    Event(PARTITION_FENCED, "info", "this worker owns it now, whoever did before", WHERE),
+    Event(
+        PARTITION_RESTORED,
+        "info",
+        "its state is read back; it runs",
+        WHERE | RECORDS | {"rows": "in the state", "seconds": "since it was given"},
+    ),
+    Event(PARTITION_CLOSED, "info", "it is given up", WHERE),
+    Event(
+        FENCED,
+        "error",
+        "another worker owns a partition of this one: the end",
+        WHERE | END | {"error": "the exception's name"},
+    ),
+    Event(
+        FAIL_STOP,
+        "error",
+        "it cannot go on for sure: the end. With exit 70 there is a traceback: a bug",
+        WHERE | END | {"error": "the exception's name"},
+    ),
+    Event(STALLED, "error", "no progress, or a blocked event loop: the end", END),
+    Event(
+        GAP,
+        "info",
+        "a rebalance dropped a batch on its way; it is read again",
+        WHERE | {"topic": "short name", "at": "offset expected", "got": "offset that came"},
+    ),
+    Event(
+        INPUT_EXPIRED,
+        "error",
+        "retention deleted input that nobody had read",
+        WHERE | RECORDS | {"topic": "short name"},
+    ),
+    Event(
+        DEAD_LETTER,
+        "warning",
+        "input that cannot be read; what exactly is in the dead letter",
+        WHERE
+        | {
+            "topic": "short name",
+            "offset": "of the first of the batch",
+            "reason": "its kind, as the label of the metric",
+            "more": "others of the same batch",
+        },
+    ),
+    Event(
+        OFFSETS_NOT_NOTED,
+        "debug",
+        "the offsets for lag tools will be noted later",
+        {"error": "the exception"},
+    ),
+)
 
 # The libraries tell of every rebalance at INFO, and aiokafka of a retry that will succeed at ERROR.
 # What ends a worker comes to us as an exception. Mode logs a class's doings under its module.
@@ -70,3 +171,6 @@ def configure(level: str = "info", fmt: str = "console") -> None:
     root.setLevel(level.upper())
     for name, least in QUIET.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else least)
+    # At DEBUG it tells the bytes of every message, those of a login among them.
+    quiet = logging.INFO if level == "debug" else logging.CRITICAL
+    logging.getLogger("aiokafka.conn").setLevel(quiet)

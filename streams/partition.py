@@ -30,8 +30,8 @@ from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
 from streams.transaction import MISPLACED, DeadLetter, Transaction, dead_letter, new_producer
 
 QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
-SLICE_RECORDS = 1_000  # handled between two turns of the loop
-SLICE_USERS = 1_000  # of a fan-out, the same
+SLICE_RECORDS = 500  # handled between two turns of the loop
+SLICE_USERS = 500  # of a fan-out, the same
 FLUSH_EVERY = 0.1
 # In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
 BACKLOG_COMMITS = 4  # times the commit interval
@@ -50,6 +50,7 @@ class Owner(Protocol):
     stats: Stats
     decoders: Mapping[str, Callable[..., Any]]
     restoring: asyncio.Semaphore
+    turn: asyncio.Lock  # one slice of one partition at a time, and then a look at the network
 
     def new_machine(self, partition: int) -> Machine: ...
     async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds: ...
@@ -213,8 +214,9 @@ class Partition:
 
     async def _run(self) -> None:
         while True:
-            worked = self._step() if not self._held else False
-            self._commit_if_due()
+            async with self._owner.turn:
+                worked = self._step() if not self._held else False
+                self._commit_if_due()
             if worked:
                 await asyncio.sleep(0)
             else:

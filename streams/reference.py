@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from streams import logs
 from streams.acls import MEANING, grants
 from streams.metrics import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
 
@@ -33,8 +34,20 @@ figures of the last moment that it could look.
 ACLS_HEAD = """# Rights at the brokers
 
 What each role needs and nothing more, with the default names (`SEATFLOW_TOPIC_PREFIX=licensing.`,
-`SEATFLOW_APP_ID=seatflow`). A test starts each role with exactly these rights on a broker that refuses
-everything else. The user of a client certificate without SASL is its subject, say `User:CN=worker`.
+`SEATFLOW_APP_ID=seatflow`). A test starts each role with exactly these rights on a broker that
+refuses everything else. The user of a client certificate without SASL is its subject, say
+`User:CN=worker`.
+
+"""
+LOGS_HEAD = """# Log events of a worker
+
+One line each, on stderr. `SEATFLOW_LOG_FORMAT=json` writes objects with the members `event`,
+`level`, `logger`, `timestamp` (UTC) and the fields below; `console` is for people.
+`SEATFLOW_LOG_LEVEL` is the least severe that is written.
+
+Above `debug` there is no personal data: no names, no addresses, no ids of users or groups. Two
+things to know: the traceback of a bug (`fail_stop` with exit 70) may carry an id, and `debug`
+carries whatever the libraries tell, passwords and logins excepted.
 
 """
 SETUP = """acl() {{ kafka-acls.sh --bootstrap-server "$BROKERS" --command-config admin.properties \\
@@ -92,6 +105,16 @@ def acls_page() -> str:
     return text.rstrip() + "\n"
 
 
+def logs_page() -> str:
+    text = GENERATED.format(source="streams/logs.py") + LOGS_HEAD
+    for event in logs.EVENTS:
+        text += f"## {event.name}\n\n`{event.level}`: {event.meaning}.\n\n"
+        if event.fields:
+            text += "| field | meaning |\n|---|---|\n"
+            text += "".join(f"| `{n}` | {what} |\n" for n, what in event.fields.items()) + "\n"
+    return text.rstrip() + "\n"
+
+
 def operator_rules() -> str:
     """Prometheus' rules once more, in the form that its operator takes."""
     text = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
@@ -105,6 +128,7 @@ def pages() -> dict[Path, str]:
     return {
         PAGES / "metrics.md": metrics_page(),
         PAGES / "acls.md": acls_page(),
+        PAGES / "logs.md": logs_page(),
         component / "rules.yaml": operator_rules(),
     }
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiokafka import TopicPartition, errors
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,7 @@ from streams.topics import CONSUMED
 QUIET = 0.5  # seconds without lag: a hop to another partition shows sooner
 LOOK_EVERY = 0.05
 SHOWN = 10
+AGES_WITHIN = 2.0  # where a log ends with a marker, no record comes
 BAR = 24
 NOT_YET = (
     errors.GroupCoordinatorNotAvailableError,
@@ -46,6 +48,7 @@ class LagReader:
         self._settings = settings
         self._prefix = len(settings.topic_prefix)
         self._stack = AsyncExitStack()
+        self._behind: dict[TopicPartition, int] = {}  # the next offset to be applied
         self.places: list[TopicPartition] = []
 
     async def __aenter__(self) -> Self:
@@ -73,10 +76,31 @@ class LagReader:
         unknown = [place for place in self.places if committed.get(place, -1) < 0]
         begins = await self._consumer.beginning_offsets(unknown) if unknown else {}
         lag: Counter[str] = Counter()
+        self._behind = {}
         for place in self.places:
             done = begins[place] if place in begins else committed[place]
             lag[place.topic[self._prefix :]] += max(0, ends[place] - done)
+            if done < ends[place]:
+                self._behind[place] = done
         return dict(lag)
+
+    async def seconds(self) -> dict[str, float]:
+        """The age of the oldest record that lagged at the last ``read``, by topic; those that lag."""
+        waiting = dict(self._behind)
+        ages = {place.topic[self._prefix :]: 0.0 for place in waiting}
+        self._consumer.pause(*self.places)
+        for place, offset in waiting.items():
+            self._consumer.seek(place, offset)
+            self._consumer.resume(place)
+        deadline = time.monotonic() + AGES_WITHIN
+        while waiting and time.monotonic() < deadline:
+            batches = await self._consumer.getmany(timeout_ms=100, max_records=len(waiting))
+            for place, records in batches.items():
+                if records and waiting.pop(place, None) is not None:
+                    self._consumer.pause(place)
+                    topic = place.topic[self._prefix :]
+                    ages[topic] = max(ages[topic], time.time() - records[0].timestamp / 1000)
+        return ages
 
     async def _committed(self) -> dict[TopicPartition, int]:
         try:
@@ -134,6 +158,7 @@ class Status:
     workers: list[Member] = field(default_factory=list)
     unowned: list[int] = field(default_factory=list)
     lag: dict[str, int] = field(default_factory=dict)
+    lag_seconds: dict[str, float] = field(default_factory=dict)
     seats: list[dict[str, Any]] = field(default_factory=list)
     users_in_error: int = 0
     users_by_error: dict[str, int] = field(default_factory=dict)
@@ -144,23 +169,57 @@ class Status:
     last_dead_letter: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"lag_total": sum(self.lag.values())}
+        oldest = max(self.lag_seconds.values(), default=0.0)
+        return asdict(self) | {"lag_total": sum(self.lag.values()), "lag_seconds_max": oldest}
 
 
-async def read_status(settings: Settings) -> Status:
-    """Reads the compacted outputs whole; the users' own records, of which there may be millions,
-    are not needed."""
-    status = Status(settings.brokers, settings.app_id, settings.topic_prefix)
+class StatusReader:
+    """Follows the compacted outputs; the users' own records, of which there may be millions, are
+    not needed."""
 
-    topics = ("errors", "group-status", "product-seats", "dead-letters")
-    async with LagReader(settings) as reader, Follower(settings, topics, ["dead-letters"]) as seen:
+    def __init__(self, settings: Settings) -> None:
+        topics = ("errors", "group-status", "product-seats", "dead-letters")
+        self._settings = settings
+        self._reader = LagReader(settings)
+        self._seen = Follower(settings, topics, ["dead-letters"])
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._reader)
+            await stack.enter_async_context(self._seen)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._stack.__aexit__(*exception)
+
+    async def read(self) -> Status:
+        """How it is now."""
+        settings, reader = self._settings, self._reader
+        status = Status(settings.brokers, settings.app_id, settings.topic_prefix)
         status.workers = await _workers(reader.admin, settings.app_id)
         owned = {number for worker in status.workers for number in worker.partitions}
         status.unowned = sorted({place.partition for place in reader.places} - owned)
         status.lag = await reader.read()
-        await seen.catch_up()
-    _add_outputs(status, seen)
-    return status
+        status.lag_seconds = await reader.seconds()
+        await self._seen.catch_up()
+        _add_outputs(status, self._seen)
+        return status
+
+
+async def read_status(settings: Settings) -> Status:
+    async with StatusReader(settings) as reader:
+        return await reader.read()
+
+
+async def watch(settings: Settings, console: Console, every: float = 2.0) -> None:
+    """The screen, refreshed until Ctrl-C."""
+    async with StatusReader(settings) as reader:
+        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
+            while True:
+                screen.update(shown(await reader.read()), refresh=True)
+                await asyncio.sleep(every)
 
 
 async def _workers(admin: Any, app_id: str) -> list[Member]:
@@ -210,15 +269,18 @@ def _add_outputs(status: Status, seen: Follower) -> None:
 
 
 def show(status: Status, console: Console) -> None:
+    console.print(shown(status), highlight=False)
+
+
+def shown(status: Status) -> Group:
     heading = f"[bold]Seatflow[/] at {status.brokers}, group {status.app_id}"
     if status.topic_prefix != "licensing.":
         heading += f", topics {status.topic_prefix}*"
-    console.print(heading, highlight=False)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()
     facts.add_row("Workers", _workers_shown(status))
-    facts.add_row("Lag", _lag_shown(status.lag))
+    facts.add_row("Lag", _lag_shown(status))
     facts.add_row("Groups", _groups_shown(status))
     by_error = ", ".join(f"{kind} {users:,}" for kind, users in status.users_by_error.items())
     facts.add_row("Users in error", f"{status.users_in_error:,}" + (by_error and f": {by_error}"))
@@ -226,11 +288,12 @@ def show(status: Status, console: Console) -> None:
     if status.last_dead_letter:
         letters += f", the last one from {escape(status.last_dead_letter)}"
     facts.add_row("Dead letters", letters)
-    console.print(facts, highlight=False)
+    parts: list[Any] = [Text.from_markup(heading), facts]
     if status.seats:
-        console.print(_seats_table(status.seats), highlight=False)
+        parts.append(_seats_table(status.seats))
     if status.groups_in_error:
-        console.print(_group_table(status.groups_in_error), highlight=False)
+        parts.append(_group_table(status.groups_in_error))
+    return Group(*parts)
 
 
 def _workers_shown(status: Status) -> Any:
@@ -246,11 +309,15 @@ def _workers_shown(status: Status) -> Any:
     return Group(*lines)
 
 
-def _lag_shown(lag: dict[str, int]) -> str:
-    behind = {topic: count for topic, count in lag.items() if count}
+def _lag_shown(status: Status) -> str:
+    behind = {topic: count for topic, count in status.lag.items() if count}
     if not behind:
         return "[green]0[/] records: everything is done"
-    topics = ", ".join(f"{topic} {count:,}" for topic, count in behind.items())
+    ages = status.lag_seconds
+    topics = ", ".join(
+        f"{topic} {count:,}" + (f" ({ages[topic]:,.0f} s)" if ages.get(topic) else "")
+        for topic, count in behind.items()
+    )
     return f"[yellow]{sum(behind.values()):,}[/] records: {topics}"
 
 

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.exits import CONFIGURATION, TEMPORARY, WorkerError, log
+from streams.goodbye import closed
 from streams.logs import BROKER_AWAITED
 from streams.settings import Settings, client_options
 
@@ -68,12 +69,17 @@ OUTPUTS = (
     Topic("audit", "delete", _STATE),
     Topic("dead-letters", "delete", _STATE),
 )
-CHANGELOG = Topic("changelog", "compact", _COMPACTED)
+# A restore also reads what the newest segment holds, which Kafka never compacts: keep it small.
+CHANGELOG = Topic(
+    "changelog", "compact", {**_COMPACTED, "segment.bytes": 16 * MIB, "segment.ms": DAY // 24}
+)
 DEAD_LETTERS = "dead-letters"
 SEAT_REQUESTS = "internal.seat-requests"
 
 HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
-SECURE = "; or it refuses the certificates or the password of the SEATFLOW_SSL_… and SASL_… settings"
+SECURE = (
+    "; or it refuses the certificates or the password of the SEATFLOW_SSL_… and SASL_… settings"
+)
 
 TOPICS = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
 INPUT_NAMES = tuple(topic.name for topic in INPUTS)
@@ -152,7 +158,7 @@ async def _admin(settings: Settings, patience: float = 30.0) -> AsyncIterator[An
     try:
         yield admin
     finally:
-        await admin.close()
+        await closed(admin.close())
 
 
 async def _partition_counts(admin: Any, settings: Settings) -> dict[str, int]:

@@ -85,7 +85,7 @@ class Worker:
     ) -> None:
         self.settings, self.decoders, self.stats = settings, decoders, metrics.Stats()
         self.partitions: dict[int, Partition] = {}
-        self.restoring = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self.restoring, self.turn = asyncio.Semaphore(RESTORES_AT_ONCE), asyncio.Lock()
         self._new_machine, self._watch = machine, watch
         self._claim: Claim = NO_CLAIM
         self._unread: dict[TopicPartition, int] = {}
@@ -302,6 +302,8 @@ class Worker:
             self._watchdog.beat()
             if self._app.crashed:
                 self.failed(self._app.crash_reason or WorkerError("Faust crashed"))
+            if self._app.refused:
+                self.failed(self._app.refused)
             if loop.time() - looked > LOOK_EVERY and self.partitions:
                 looked = loop.time()
                 await self._look_at_lag()

@@ -1,4 +1,4 @@
-"""Random input: the simulator's tenants as records of the contract, and Hypothesis's strategies."""
+"""Random input: the simulator's tenants as records of the contract, and one user's random facts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from random import Random
 from typing import Any
 
 from engine import events as ev
-from engine.model import ServicePlan
+from engine.configuration import Configuration
+from engine.decide import Decider
+from engine.model import ServicePlan, Tenant
+from engine.rules import Outcome
 from engine.simulation.broker import Broker
 from engine.simulation.tenants import Input, Tenants
+from engine.user import User
 from tests.checkers import Record
+from tests.spec import licensing as spec
+from tests.spec.events import read_product
 
 Json = dict[str, Any]
 
@@ -129,3 +135,113 @@ BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ev.SubscriptionUpdated: _subscription,
     ev.TenantUpdated: _tenant,
 }
+
+
+# ---- one user, fact by fact
+
+SKUS = ("s0", "s1", "s2", "s3")
+GROUPS = ("g0", "g1", "g2")
+PLANS = tuple(f"p{i}" for i in range(6))
+
+
+class Walk:
+    """A user of the engine and the same user of the oracle, through random changes of facts."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.configuration = Configuration(0, 1, lambda key: 0)
+        self.book = self.configuration.book("t")
+        self.decider = Decider(self.configuration)
+        self.user = User(self.book, "u")
+        self.user.known = True
+        self.products: dict[str, spec.Product] = {}
+        self.groups: dict[str, spec.Group] = {}
+        self.entries: tuple[spec.Entry, ...] = ()
+        self.convert = random.random() < 0.5
+        self.denied: frozenset[str] = frozenset()
+        self.count = 0
+        self.book.settings = Tenant("US", True, self.convert)
+        for sku in SKUS:
+            self.define(sku)
+        for group in GROUPS:
+            self.license(group)
+
+    def define(self, sku: str) -> None:
+        r = self.random
+        plans = tuple(self.plan(id) for id in r.sample(PLANS, r.randint(1, 3)))
+        event = ev.ProductDefined("e", sku, sku.upper(), sku, plans)
+        self.products[sku] = read_product(contract_json(event))
+        members = [
+            (p.id, p.name, p.applies_to, p.exclusive_sets, p.requires, p.prohibited_locations,
+             p.mail_enabled)
+            for p in plans
+        ]  # fmt: skip
+        self.configuration.define([sku, sku.upper(), sku, members])
+        self.decider.forget()
+
+    def plan(self, id: str) -> ServicePlan:
+        r = self.random
+        return ServicePlan(
+            id,
+            id.upper(),
+            "Company" if r.random() < 0.07 else "User",
+            (r.choice("xy"),) if r.random() < 0.25 else (),
+            (tuple(sorted(r.sample(PLANS, 2))),) if r.random() < 0.2 else (),
+            ("CN",) if r.random() < 0.15 else (),
+            r.random() < 0.25,
+        )
+
+    def license(self, group: str, deleted: bool = False) -> None:
+        r = self.random
+        skus = [] if deleted else r.sample(SKUS, r.randint(0, 3))
+        licenses = {sku: tuple(r.sample(PLANS, r.choice((0, 0, 1, 2)))) for sku in skus}
+        self.count += 1
+        self.book.groups[group] = self.configuration.group(self.count, licenses, deleted)
+        wanted = {sku: frozenset(off) for sku, off in licenses.items()}
+        self.groups[group] = spec.Group(wanted, deleted)
+
+    def change_a_fact(self) -> None:
+        r = self.random
+        change = r.randrange(12)
+        if change < 4:
+            group = r.choice(GROUPS)
+            self.count += 1
+            if not self.user.leave(group):
+                self.user.join(group, (self.count, 0))
+        elif change < 7:
+            self.license(r.choice(GROUPS), deleted=r.random() < 0.2)
+        elif change == 7:
+            self.define(r.choice(SKUS))
+        elif change == 8:
+            self.user.location = r.choice(("US", "CN", None))
+        elif change == 9:
+            more = self.user.extra()
+            more.duplicates = {} if more.duplicates else {"smtp:a@x": "v"}
+        else:
+            self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
+
+    def step(self) -> tuple[Outcome, Outcome, spec.Evaluation]:
+        """The outcome before, the outcome now, and the oracle's."""
+        before = self.user.outcome
+        decision = self.decider.decide(self.user, self.denied)
+        now = decision.outcome
+        self.user.outcome, self.user.paths = now, decision.paths[: now.slots - 1]
+        evaluation = spec.evaluate(self.facts())
+        self.entries = evaluation.entries
+        return before, now, evaluation
+
+    def facts(self) -> spec.Facts:
+        return spec.Facts(
+            products=self.products,
+            groups=self.groups,
+            memberships=self.user.groups,
+            entries=self.entries,
+            location=self.user.location,
+            tenant_location="US",
+            on_group_deletion="convert" if self.convert else "error",
+            duplicate=self.user.duplicate is not None,
+            denied=self.denied,
+        )
+
+    def path(self, slot: int) -> str | None:
+        return self.user.path(slot) if slot else None

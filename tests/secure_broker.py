@@ -110,10 +110,10 @@ class SecureBroker:
         return f"127.0.0.1:{self.plain}"
 
     def allow(self, user: str, role: str, but: tuple[str, str] = ("", "")) -> None:
-        """Grants the user what the role needs, except this operation on this topic."""
-        topic, operation = but
+        """Grants the user what the role needs, except this operation (or all) on this topic."""
+        topic, lacking = but
         found = [
-            grant._replace(operations=tuple(o for o in grant.operations if o != operation))
+            grant._replace(operations=tuple(o for o in grant.operations if lacking not in (o, "*")))
             if grant.name == topic
             else grant
             for grant in grants(role, PREFIX, APP)

@@ -13,6 +13,8 @@ from engine.events import Delivered, MembershipAdded, MembershipRemoved
 from engine.product import Seats
 from streams.faust_layer import ConsumerThread
 from streams.partition import Partition
+from tests.checkers import History, Record
+from tests.checkers.intent import intent_of
 from tests.test_user_machine import Tenant
 
 
@@ -185,3 +187,35 @@ def test_a_seat_set_free_by_one_grant_is_not_given_away_by_the_next() -> None:
         ],
     )
     assert (extra.used, base.used, base.reserved, base.returned) == (1, 0, 0, 1)
+
+
+def test_a_late_answer_to_a_reprocess_does_not_put_a_deferred_change_before_others() -> None:
+    """Of the checkers: the answers to changes, in their order, tell when a deferred one came."""
+
+    def change(id: str, *skus: str, off: tuple[str, ...] = ()) -> dict[str, Any]:
+        added = [{"skuId": sku, "disabledPlans": list(off)} for sku in skus]
+        body = {"type": "licenses.changed", "id": id, "tenant": "t", "group": "g"}
+        return {**body, "addLicenses": added}
+
+    def answer(id: str, status: str) -> dict[str, Any]:
+        return {"causedBy": id, "tenant": "t", "group": "g", "status": status}
+
+    def define(sku: str) -> tuple[str, str, dict[str, Any]]:
+        plans = [{"servicePlanId": f"{sku}-plan"}]
+        body = {"type": "product.defined", "id": sku, "skuId": sku, "servicePlans": plans}
+        return "catalog", sku, body
+
+    reprocess = {"type": "group.reprocess", "id": "e2", "tenant": "t", "group": "g"}
+    log = [
+        define("suite"),
+        ("group-changes", "t/g", change("e1", "late", "suite")),
+        ("results", "t/g", answer("e1", "deferred")),
+        ("group-changes", "t/g", reprocess),
+        ("group-changes", "t/g", change("e3", "suite", off=("suite-plan",))),
+        ("results", "t/g", answer("e3", "applied")),
+        define("late"),
+        ("results", "t/g", answer("e1", "applied")),
+        ("results", "t/g", answer("e2", "applied")),
+    ]
+    history = History(Record(topic, 0, n, key, value) for n, (topic, key, value) in enumerate(log))
+    assert intent_of(history).groups["t/g"].licenses["suite"] == frozenset()

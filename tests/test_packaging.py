@@ -79,7 +79,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
                 )
             run = subprocess.run(
                 # With pip's cache, which has most of it from `make setup`.
-                ["sh", "-ec", text.replace("--no-cache-dir ", "").replace("python -m", f"{sys.executable} -m")],
+                [
+                    "sh",
+                    "-ec",
+                    text.replace("--no-cache-dir ", "").replace(
+                        "python -m", f"{sys.executable} -m"
+                    ),
+                ],
                 cwd=root / "src",
                 env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
                 capture_output=True,

@@ -25,7 +25,7 @@ from tests.system import Events, Worker
 ROOT = Path(__file__).resolve().parents[1]
 ROLE_USERS = ("topics", "worker", "feed", "reader")
 LACKING = {
-    "lacks1": ("internal.seat-grants", "Write"),
+    "lacks1": ("internal.configuration", "Write"),
     "lacks2": ("user-changes", "Read"),
     "lacks3": ("changelog", "Read"),
 }
@@ -70,7 +70,7 @@ def secured(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for role in ROLE_USERS:
             server.allow(role, role)
         server.allow("CN=worker", "worker")
-        server.allow("blind", "worker", but=(f"{PREFIX}internal.seat-grants", "Describe"))
+        server.allow("blind", "worker", but=(f"{PREFIX}internal.seat-grants", "*"))
         for user, (topic, operation) in LACKING.items():
             server.allow(user, "worker", but=(PREFIX + topic, operation))
         secured = Secured(server, passwords)
@@ -168,6 +168,7 @@ def test_a_worker_that_may_not_see_a_topic_says_so_and_exits(secured: Secured) -
 
 @pytest.mark.parametrize("user", LACKING)
 def test_a_worker_that_may_not_use_a_topic_says_so_and_exits(secured: Secured, user: str) -> None:
+    fed(secured, user)
     code, said = ends(secured, secured.env(user))
     assert code == CONFIGURATION, said
     assert "lacks a right that workers need" in said

@@ -46,7 +46,7 @@ class Broker(Cluster):
         self.journal.append((topic, partition_of(key, self.partitions), key, event))
 
     def fence(self, p: int) -> int:
-        """A new transactional producer for the partition; the earlier ones cannot commit any more."""
+        """A new transactional producer for the partition; earlier ones cannot commit any more."""
         self.epochs[p] += 1
         return self.epochs[p]
 
@@ -74,7 +74,7 @@ class Broker(Cluster):
         self.applied[t.partition] = t.applied
         first = len(self.outputs)
         for topic, p, key, text in t.records:
-            value = None if text is None else json.loads(text)
+            value: Any = None if text is None else json.loads(text)
             if topic.startswith("internal."):
                 self._append(topic, p, value, value["at"])
             else:

@@ -1,4 +1,4 @@
-"""Makes a failing history shorter: fewer faults, then fewer events, as long as it goes wrong alike."""
+"""Makes a failing history shorter: fewer faults, fewer events, while it goes wrong alike."""
 
 from __future__ import annotations
 

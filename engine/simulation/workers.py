@@ -1,4 +1,4 @@
-"""Workers that handle, commit, crash, pause and lose their partitions, one random step at a time."""
+"""Workers that handle, commit, crash, pause and lose partitions, one random step at a time."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ class Simulation:
         """A transaction fails: the partition is restored where it is."""
         runs = self._runs()
         if runs:
-            worker, p, run = self.random.choice(runs)
+            worker, p, _ = self.random.choice(runs)
             self.tell(f"worker {worker.name}", f"partition {p}", "aborts")
             del worker.open[p]
             if self.owners[p] is worker:

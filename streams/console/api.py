@@ -178,6 +178,7 @@ def list_route(
         summary=summary,
         description=f"Sorted by `$orderby`: {sorts}.",
         response_class=JSONResponse,
+        responses={200: {"content": {"text/csv": {}}}},
     )
 
 

@@ -201,13 +201,19 @@ class _Explanation:
         rule = "R14"
         if self._unasked(state):
             rule = "R13" if self._deleted(state) else "R11"
-        elif "changed" in (state.get("message") or ""):
+        elif self._other_plans(state):
             rule = "R12"
         text = "It is kept all the same: an active licence is never revoked for an error."
         return [*said, Said(rule, False, _sentence(state)), Said("R5", True, text)]
 
     def _unasked(self, state: dict[str, Any]) -> bool:
         return self._asked(state).rule == "R11"
+
+    def _other_plans(self, state: dict[str, Any]) -> bool:
+        """Whether the path asks for other plans than the user has through it."""
+        known = self.found.licences.get(state["assignedByGroup"] or "")
+        wish = known.offer.wanted.get(state["skuId"]) if known and known.offer else None
+        return wish is not None and list(wish.disabled) != state["disabledPlans"]
 
     def _deleted(self, state: dict[str, Any]) -> bool:
         known = self.found.licences.get(state["assignedByGroup"] or "")

@@ -25,6 +25,7 @@ from streams.settings import Settings
 
 RETRY_AFTER = 1.0
 WAIT_MS = 200
+TIDY_EVERY = 86_400.0
 MOST_RECORDS = 40_000
 REMEMBERED_SECONDS = 130
 COUNTED = ("user-licenses", "user-changes", "group-changes")
@@ -62,6 +63,7 @@ class Follower:
         self._writer = ThreadPoolExecutor(1, "console-writer")
         self._short = {settings.topic_prefix + topic: topic for topic in FOLLOWED}
         self._behind: dict[TopicPartition, int] = {}
+        self._tidied = 0.0
         self._seen_at: dict[TopicPartition, float] = {}
 
     async def run(self) -> None:
@@ -103,6 +105,9 @@ class Follower:
             log.warning("console.rebuild", why="the topics are shorter than what was read of them")
             self.store.clear()
             known = {}
+        with transaction(self.store.writer):
+            self.store.tidy(time.time())
+        self._tidied = time.time()
         self._applier = Applier(self.store.writer)
         begins = await client.beginning_offsets(places)
         self._behind = {}
@@ -151,6 +156,10 @@ class Follower:
             by_topic.setdefault(topic, []).extend(records)
             offsets.append((topic, place.partition, records[-1].offset + 1))
         with transaction(self.store.writer) as db:
+            if time.time() - self._tidied > TIDY_EVERY:
+                self._tidied = time.time()
+                self.store.tidy(self._tidied)
+                self._applier = Applier(db)
             for topic, records in by_topic.items():
                 apply(self._applier, topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)

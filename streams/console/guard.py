@@ -56,10 +56,6 @@ class Bucket:
         return level >= 1
 
 
-class TooLargeError(Exception):
-    pass
-
-
 class Guard:
     """``names``: host names under which the console is reached, in lower case; None is any."""
 
@@ -77,18 +73,7 @@ class Guard:
         if refused is not None:
             await _answer(safe, *refused)
             return
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await safe(message)
-
-        try:
-            await self.app(scope, _limited(receive), sending)
-        except TooLargeError:
-            if not started:
-                await _answer(safe, 413, "RequestTooLarge", _TOO_LARGE)
+        await self.app(scope, *_limited(receive, safe))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         host = headers.get("host", "")
@@ -129,18 +114,27 @@ def _same_origin(headers: dict[str, str], host: str, scheme: str) -> bool:
     return origin is None or origin.partition("://")[2].lower() == host.lower()
 
 
-def _limited(receive: Receive) -> Receive:
-    received = 0
+def _limited(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """A body that grows beyond the limit ends there, and whatever the answer was, it is 413."""
+    received, refused = 0, False
 
-    async def limited() -> Message:
+    async def receiving() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
         if received > MOST_BYTES:
-            raise TooLargeError
+            return {"type": "http.request", "body": b"", "more_body": False}
         return message
 
-    return limited
+    async def sending(message: Message) -> None:
+        nonlocal refused
+        if received <= MOST_BYTES:
+            await send(message)
+        elif not refused:
+            refused = True
+            await _answer(send, 413, "RequestTooLarge", _TOO_LARGE)
+
+    return receiving, sending
 
 
 def _with_headers(send: Send, path: str, tls: bool) -> Send:

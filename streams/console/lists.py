@@ -67,6 +67,8 @@ def yes_or_no(text: str) -> bool:
 
 def contains(text: str) -> str:
     """The LIKE pattern of what contains the text; its case does not count."""
+    if "\0" in text:
+        raise ValueError("it must not contain the character NUL")
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return f"%{text.lower()}%"

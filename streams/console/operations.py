@@ -17,7 +17,10 @@ from streams.console.models import AssignLicense, GroupBody, PathId, Subscriptio
 from streams.console.service import Service
 
 RESULT = "@seatflow.operation"
-router = APIRouter(prefix="/v1", responses=RESPONSES)
+LATER: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Sent, and not answered yet, or deferred: `Location` says where to ask."}
+}
+router = APIRouter(prefix="/v1", responses={**RESPONSES, **LATER})
 
 
 async def carry_out(

@@ -11,8 +11,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+KEEP_DAYS = 90
+"""Of the audit, results, dead letters and seat figures: longer than their topics keep them."""
 VERSION = "1"
 """Another one, and the file is made anew."""
 
@@ -143,6 +146,18 @@ class Store:
             for name in self._tables():
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
+
+    def tidy(self, now: float) -> None:
+        """Drops what is too old, and shapes that nobody has any more (the caller's transaction)."""
+        oldest = now - KEEP_DAYS * 86_400
+        day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d")
+        self.writer.execute("DELETE FROM audit WHERE time < ?", (day,))
+        for table in ("results", "dead_letters", "changes"):
+            self.writer.execute(f"DELETE FROM {table} WHERE at < ?", (oldest * 1000,))
+        self.writer.execute("DELETE FROM seat_history WHERE minute < ?", (oldest / 60,))
+        unused = "shape NOT IN (SELECT shape FROM users WHERE shape IS NOT NULL)"
+        for table in ("shapes", "paths"):
+            self.writer.execute(f"DELETE FROM {table} WHERE {unused}")
 
     def close(self) -> None:
         self.writer.close()

@@ -97,7 +97,7 @@ def _ids_made(requests: list[Any]) -> dict[str, str]:
             try:
                 kind, id = _target(request)
                 if id is None:
-                    ids[bulk_id] = id_of(kind, _resource(kind, _member(request, "data")))
+                    ids[bulk_id] = id_of(kind, resource_of(kind, _member(request, "data")))
             except RequestError:
                 continue  # it will be told when it is the request's turn
     return ids
@@ -157,7 +157,7 @@ def _made(method: str, kind: str, id: str | None, data: Any, make: Maker) -> Ite
             raise RequestError("PATCH must name what to change, as in /Groups/id")
         yield from (_patched_user if kind == "Users" else _patched_group)(id, data, make)
     elif method in ("POST", "PUT"):
-        resource = _resource(kind, data)
+        resource = resource_of(kind, data)
         id = id or id_of(kind, resource)
         if kind == "Users":
             yield make.user("user.upserted", id, **said(resource))
@@ -216,7 +216,7 @@ def _patched_members(id: str, op: str, value: Any, chosen: Any, make: Maker) -> 
         )
 
 
-def _users(value: Any) -> dict[str, None]:
+def _users(value: Any) -> dict[str, str | None]:
     listed = value if isinstance(value, list) else [value]
     try:
         group = Group.model_validate({"members": listed})
@@ -229,7 +229,8 @@ def _patch(model: Any, data: Any) -> Any:
     return _valid(PatchOp[model], data, Context.RESOURCE_PATCH_REQUEST)
 
 
-def _resource(kind: str, data: Any) -> Any:
+def resource_of(kind: str, data: Any) -> Any:
+    """A whole User or Group. RequestError: it is not one."""
     resource = _valid(RESOURCES[kind], data, None)
     if not (resource.user_name if kind == "Users" else resource.display_name):
         raise RequestError(f"{'userName' if kind == 'Users' else 'displayName'} is missing")

@@ -2,7 +2,8 @@
 
 Tolerated is what Microsoft Entra sends: operations in capitals, ``active`` as text, a ``remove``
 with values, attributes that nobody declared. A user's usage location and proxy addresses are in
-Entra's extension; without it the country of the address is the location.
+Entra's extension; without it the country of the address is the location, if it is a code of two
+letters and no name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from typing import Any
 
 import email_validator
+from pydantic import Field
 from scim2_models import URN, EnterpriseUser, Extension, Group, PatchOp, ScimPolicy, User
 
 from streams.feed.make import user_id
@@ -31,6 +33,7 @@ USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 
 _guid = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_code = re.compile(r"[A-Za-z]{2}").fullmatch
 _id = re.compile(r"[A-Za-z0-9_.:@-]{1,128}").fullmatch
 
 
@@ -39,7 +42,8 @@ class EntraUser(Extension):
 
     __schema__ = URN("urn:ietf:params:scim:schemas:extension:Microsoft:Entra:2.0:User")
 
-    usage_location: str | None = None
+    # Suggestions only (RFC 7643, canonicalValues): any code of two letters will do.
+    usage_location: str | None = Field(None, examples=["AU", "DE", "FR", "GB", "IN", "JP", "US"])
     proxy_addresses: list[str] | None = None
 
 
@@ -98,10 +102,10 @@ def patched_facts(patch: PatchOp[Any]) -> dict[str, Any]:
     return {name: facts[name] for name in facts if name in members}
 
 
-def members_of_group(group: Any) -> dict[str, None]:
-    """Ids of the users among the members, each once: nested groups are not licensed (R22)."""
+def members_of_group(group: Any) -> dict[str, str | None]:
+    """Users among the members -> how they are shown: nested groups are not licensed (R22)."""
     return {
-        member.value: None
+        member.value: member.display
         for member in group.members or []
         if member.value and (member.type or "User").lower() == "user"
     }
@@ -128,6 +132,6 @@ def _mail(emails: list[Any]) -> str | None:
 
 
 def _country(addresses: list[Any]) -> str | None:
-    given = [each for each in addresses if each.country]
+    given = [each for each in addresses if each.country and _code(each.country)]
     work = [each for each in given if each.primary or (each.type or "").lower() == "work"]
     return str((work or given)[0].country) if given else None

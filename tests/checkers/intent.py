@@ -201,7 +201,9 @@ def in_order_of_effect(history: History, answered: dict[tuple[str, str], list[st
             line.append(event)
             line.sort(key=lambda e: rank.get((e["key"], e["id"]), 1 << 60))
             continue
-        while line and rank.get(identity, -1) > rank.get((line[0]["key"], line[0]["id"]), 1 << 60):
+        # A reprocess is answered only when all partitions have done it: that tells no order.
+        own = rank.get(identity, -1) if event["type"] == "licenses.changed" else -1
+        while line and own > rank.get((line[0]["key"], line[0]["id"]), 1 << 60):
             ordered.append(line.pop(0))
         ordered.append(event | {"after deferred": bool(line)})
     return ordered + [event for line in pending.values() for event in line]

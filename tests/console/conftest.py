@@ -11,7 +11,10 @@ from starlette.testclient import TestClient
 
 from streams.console.app import create_app
 from streams.console.service import Service
+from tests.console.browser import chromium, running
 from tests.console.local import World, demo, local_service
+
+__all__ = ["chromium", "console", "demo_console", "running"]
 
 
 @dataclass(slots=True)

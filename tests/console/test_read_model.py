@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.console.local import World, demo
 from tests.system import Event, Events
 
 TABLES = (
-    "users", "shapes", "members", "addresses", "groups", "errors", "seats", "catalog",
+    "users", "members", "addresses", "groups", "errors", "seats", "catalog",
     "subscriptions", "tenants",
 )  # fmt: skip
 
@@ -52,7 +53,6 @@ def content(store: Store) -> dict[str, list[Any]]:
             if row.get("shape") and table == "users":
                 sql = "SELECT body FROM shapes WHERE shape = ?"
                 row["shape"] = db.execute(sql, (row["shape"],)).fetchone()[0]
-            row.pop("shape" if table == "shapes" else "", None)
         found[table] = sorted(rows, key=str)
     return found
 
@@ -82,7 +82,7 @@ def test_batches_do_not_matter(tmp_path: Path) -> None:
             for record in records:
                 apply(applier, topic, [record])
     assert content(whole) == content(single)
-    assert len(content(whole)["users"]) == 1997 or content(whole)["users"]
+    assert len(content(whole)["users"]) > 1900
 
 
 def test_the_file_is_made_again(tmp_path: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_patch_keeps_what_it_does_not_name(store: Store) -> None:
     found = queries.user(store.reading(), "contoso", "ann")
     assert found is not None
     names = ("displayName", "userPrincipalName", "mail", "usageLocation")
-    assert ("Ann", "ann@x.example", None, "US") == tuple(found[name] for name in names)
+    assert tuple(found[name] for name in names) == ("Ann", "ann@x.example", None, "US")
     hits = page(store.reading(), queries.USERS, ("contoso",), {"search": "ANN@X"}, 5).rows
-    assert ["ann"] == [row["id"] for row in hits]
+    assert [row["id"] for row in hits] == ["ann"]
     gone = page(store.reading(), queries.USERS, ("contoso",), {"search": "a@x"}, 5).rows
-    assert [] == gone
+    assert gone == []
 
 
 def test_a_deleted_user_is_gone(store: Store) -> None:
@@ -134,10 +134,10 @@ def test_a_deleted_user_is_gone(store: Store) -> None:
     put(store, "user-changes", rec(make.user("ann", proxyAddresses=["SMTP:a@x.example"])))
     put(store, "user-changes", rec(make.join("ann", "g")), rec(deleted))
     assert queries.user(store.reading(), "contoso", "ann") is None
-    assert [] == queries.memberships(store.reading(), "contoso", "ann")
-    assert 0 == store.writer.execute("SELECT count(*) FROM addresses").fetchone()[0]
+    assert queries.memberships(store.reading(), "contoso", "ann") == []
+    assert store.writer.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
     put(store, "user-changes", rec(deleted), rec(make.user("ann")), rec(make.join("ann", "h")))
-    assert ["h"] == [m["id"] for m in queries.memberships(store.reading(), "contoso", "ann")]
+    assert [m["id"] for m in queries.memberships(store.reading(), "contoso", "ann")] == ["h"]
 
 
 def test_a_membership_keeps_its_since(store: Store) -> None:
@@ -145,9 +145,9 @@ def test_a_membership_keeps_its_since(store: Store) -> None:
     make = Events()
     put(store, "user-changes", rec(make.join("ann", "g"), 5))
     put(store, "user-changes", rec(make.join("ann", "g"), 7))
-    assert [5] == [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")]
+    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [5]
     put(store, "user-changes", rec(make.leave("ann", "g"), 8), rec(make.join("ann", "g"), 9))
-    assert [9] == [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")]
+    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [9]
 
 
 def test_what_workers_refuse_is_not_shown(store: Store) -> None:
@@ -155,7 +155,7 @@ def test_what_workers_refuse_is_not_shown(store: Store) -> None:
     key = b"contoso/ann"
     for value in (b"{", b'{"type":"user.upserted"}', None):
         put(store, "user-changes", Rec(key, value, 1, 1))
-    assert [] == figures.tenants(store.reading())
+    assert figures.tenants(store.reading()) == []
 
 
 def test_users_alike_share_one_shape(console: Console) -> None:
@@ -216,9 +216,7 @@ def test_pages_join_to_the_whole(console: Console) -> None:
         for sort in listing.sorts:
             for direction in ("asc", "desc"):
                 order = f"{sort} {direction}"
-                whole = list(
-                    every(console.service.store.reading, listing, ("contoso",), {}, order)
-                )
+                whole = list(every(console.service.store.reading, listing, ("contoso",), {}, order))
                 cursor, found = None, []
                 while True:
                     part = page(db, listing, ("contoso",), {}, 211, cursor, order)
@@ -264,8 +262,6 @@ def test_csv_quotes_what_a_spreadsheet_would_run(store: Store) -> None:
 
 
 def _at(minute: int) -> Any:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(minute * 60, UTC)
 
 

@@ -293,4 +293,4 @@ EXPERIMENTS = {
         Experiment("seats", "seats raised and lowered ten times a second", seats_storm, hot=0.4),
     )
 }
-SHORT = ("points", "kill", "pause", "broker-kill", "cut", "replay", "seats")
+SHORT = ("points", "kill", "broker-kill", "cut", "replay", "seats")

@@ -46,7 +46,9 @@ class Load:
             if self._error:
                 raise self._error
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._open} records of the load are not acknowledged")
+                raise TimeoutError(
+                    f"{self._open} records are not acknowledged, {len(self._urgent)} not sent"
+                )
             time.sleep(0.02)
 
     def close(self) -> None:

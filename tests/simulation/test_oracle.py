@@ -19,7 +19,7 @@ Json = dict[str, Any]
 EVENTS = 40
 
 
-@pytest.mark.parametrize("first", range(0, 300, 100))
+@pytest.mark.parametrize("first", range(0, 400, 100))
 def test_the_engine_does_what_the_rules_say(first: int) -> None:
     for seed in range(first, first + 100):
         play(seed)
@@ -57,7 +57,9 @@ def left_open(world: World, i: Input) -> bool:
         known = {*world.products, event.sku}
         return sum(named_products(change) <= known for _, change in world.deferred) > 1
     if isinstance(event, ev.GroupDeleted | ev.UserDeleted):
-        return any(f"{c['tenant']}/{c.get('group', c.get('user'))}" == i.key for _, c in world.deferred)
+        return any(
+            f"{c['tenant']}/{c.get('group', c.get('user'))}" == i.key for _, c in world.deferred
+        )
     return False
 
 

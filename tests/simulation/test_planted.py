@@ -13,7 +13,7 @@ from engine.apply import Applier
 from engine.cluster import Output
 from engine.lease import Lease
 from engine.product import Part, Seats
-from engine.rules import Shelf, _Run
+from engine.rules import _Run
 from engine.seating import Seating
 from engine.simulation.broker import Broker, Transaction
 from engine.simulator import failure, setting
@@ -46,7 +46,10 @@ def outputs_without_their_rows(patch: Patch) -> None:
 
 
 def one_unit_too_many(patch: Patch) -> None:
-    patch.setattr(Seats, "free", property(lambda s: s.budget + 1 - sum(p.lease for p in s.parts.values())))
+    def free(seats: Seats) -> int:
+        return seats.budget + 1 - sum(part.lease for part in seats.parts.values())
+
+    patch.setattr(Seats, "free", property(free))
 
 
 def denied_without_recall(patch: Patch) -> None:
@@ -146,11 +149,6 @@ def a_seat_is_never_freed(patch: Patch) -> None:
             user.book.lease(sku).used += 1
 
     patch.setattr(Applier, "_seats", seats)
-
-
-def conflicts_are_overlooked(patch: Patch) -> None:
-    """Found by the oracle and the judges; the simulator alone knows no rule R7.2."""
-    patch.setattr(Shelf, "_conflict", lambda self, plans, new, others: None)
 
 
 PLANTED: tuple[Callable[[Patch], None], ...] = (

@@ -30,9 +30,7 @@ class Play:
         self.tell("catalog", sku, ev.ProductDefined, sku, sku.upper(), sku, (plan, *plans))
 
     def units(self, sku: str, count: int) -> None:
-        self.tell(
-            "subscriptions", f"t/{sku}", ev.SubscriptionUpdated, "t", sku, count, 0, 0, 0
-        )
+        self.tell("subscriptions", f"t/{sku}", ev.SubscriptionUpdated, "t", sku, count, 0, 0, 0)
 
     def tenant(self, **settings: Any) -> None:
         self.tell("tenants", "t", ev.TenantUpdated, "t", "US", **settings)
@@ -56,7 +54,9 @@ class Play:
         self.cluster.step(p, topic, records)
 
     def latest(self, topic: str, key: str) -> Json:
-        found: Json = [o.value for o in self.cluster.outputs if (o.topic, o.key) == (topic, key)][-1]
+        found: Json = [o.value for o in self.cluster.outputs if (o.topic, o.key) == (topic, key)][
+            -1
+        ]
         return found
 
     def states(self, user: str) -> dict[str, str]:
@@ -213,4 +213,3 @@ def test_who_asked_is_not_denied_when_an_older_user_takes_the_unit() -> None:
     play.settle()
     assert play.states("u0") == {"a/g": "None", "b/g": "None"}
     assert play.states("u2") == {"a/direct": "None", "a/g": "None", "b/g": "None"}
-

@@ -1,0 +1,15 @@
+"""Closing clients without waiting for the broker's goodbye, which over TLS may take half a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
+PATIENCE = 1.0
+
+
+async def closed(closing: Awaitable[None]) -> None:
+    """Awaits the closing of a client that has nothing more to say, but not for long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(closing, PATIENCE)
