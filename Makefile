@@ -81,8 +81,10 @@ lock: setup ## renew the lock files (exact versions and hashes) from pyproject.t
 	eval "$$compile --extra console --extra feeds --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock"
 	@$(MAKE) --no-print-directory setup
 
-docs: setup ## renew docs/reference from the tables in the code
+docs: setup ## the site, and docs/reference from the tables in the code
 	@$(PY) -m streams.reference
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
 
 clean: ## remove what can be made again (.venv included; the Kafka jars' cache stays)
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .seatflow

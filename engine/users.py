@@ -184,6 +184,8 @@ class UserMachine:
     def _must_wait(self, user: User, kind: type, at: int, offset: int) -> bool:
         if kind is ev.UserLicensesChanged or kind is ev.UserReprocess:
             return True
+        if user.more is not None and user.more.change is not None:
+            return True  # a direct change that asks for a seat keeps its place
         return user.attempt is None and self._depends(user, kind, at, offset)
 
     @staticmethod

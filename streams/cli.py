@@ -17,7 +17,7 @@ import typer
 
 from streams.feeding import feed_app
 from streams.options import Brokers, Prefix, Text, flag
-from streams.planning import export, simulate
+from streams.planning import export, plan_app, simulate
 from streams.receiving import receive
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ app = typer.Typer(
 topics_app = typer.Typer(**_options, help="Make or check the topics.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(feed_app, name="feed")
+app.add_typer(plan_app, name="plan")
 app.command()(simulate)
 app.command()(export)
 app.command()(receive)

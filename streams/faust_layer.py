@@ -363,6 +363,17 @@ def build_app(settings: Settings, host: Host, topics: Iterable[str]) -> App:
     return app
 
 
+def root_cause(producer: Any, error: BaseException) -> BaseException:
+    """Why a transaction failed: what ended aiokafka's sender, not what stumbled over its end.
+
+    A producer that is fenced while it is called may fail an assertion about its state instead.
+    """
+    task = producer._sender.sender_task
+    if task is None or not task.done() or task.cancelled():
+        return error
+    return task.exception() or error
+
+
 # What is used above and is not documented, for the guard test: owner, name.
 PRIVATE: tuple[tuple[Any, str], ...] = (
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),

@@ -21,7 +21,7 @@ from engine.events import Delivered
 from streams import changelog, faults, logs
 from streams.contract import Rejected
 from streams.exits import log
-from streams.faust_layer import Batch
+from streams.faust_layer import Batch, root_cause
 from streams.inbox import Inbox
 from streams.machine import Machine
 from streams.metrics import Stats, engine_counters
@@ -30,8 +30,7 @@ from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
 from streams.transaction import MISPLACED, DeadLetter, Transaction, dead_letter, new_producer
 
 QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
-SLICE_RECORDS = 500  # handled between two turns of the loop
-SLICE_USERS = 500  # of a fan-out, the same
+SLICE = 500  # records, or users of a fan-out, between two turns of the loop
 FLUSH_EVERY = 0.1
 # In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
 BACKLOG_COMMITS = 4  # times the commit interval
@@ -50,7 +49,7 @@ class Owner(Protocol):
     stats: Stats
     decoders: Mapping[str, Callable[..., Any]]
     restoring: asyncio.Semaphore
-    turn: asyncio.Lock  # one slice of one partition at a time, and then a look at the network
+    turn: asyncio.Lock  # to compute a slice; between two slices the loop looks at the network
 
     def new_machine(self, partition: int) -> Machine: ...
     async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds: ...
@@ -228,8 +227,8 @@ class Partition:
             return False  # enough for the next transaction: wait for this one
         handled = self._handle_slice()
         if self._more or handled:
-            self._more = self.machine.work(SLICE_USERS)
-            self._pending += SLICE_USERS if self._more else 0
+            self._more = self.machine.work(SLICE)
+            self._pending += SLICE if self._more else 0
             self._dirty = True
         now = time.monotonic()
         if self.machine.unreported and now >= self._flush_due_at():
@@ -241,13 +240,13 @@ class Partition:
 
     @property
     def _behind(self) -> bool:
-        return self._inbox.behind(SLICE_RECORDS)
+        return self._inbox.behind(SLICE)
 
     def _flush_due_at(self) -> float:
         return self._flushed_at + (BACKLOG_FLUSH_EVERY if self._behind else FLUSH_EVERY)
 
     def _handle_slice(self) -> bool:
-        slices = list(self._inbox.take(SLICE_RECORDS))
+        slices = list(self._inbox.take(SLICE))
         for topic, records, end in slices:
             self._handle(topic, records, end)
         return bool(slices)
@@ -356,7 +355,7 @@ class Partition:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            self._fail(error)
+            self._fail(root_cause(self._producer, error))
             return
         self.committed = applied
         self._commit = None

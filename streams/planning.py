@@ -14,6 +14,7 @@ from streams.options import Brokers, Prefix, settings_of
 
 if TYPE_CHECKING:
     from streams.feed import FeedProblem
+    from streams.plan import DirectToGroup
     from streams.simulate import Findings, Simulation
 
 SOME_ROWS_BAD = 1
@@ -136,3 +137,64 @@ def export(
             " follow from what is known now (R11, R12, R14)",
             file=sys.stderr,
         )
+
+
+plan_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Plan a change in which nobody loses service."
+)
+
+
+@plan_app.callback()
+def plan_group() -> None:
+    """Plan a change in which nobody loses service."""
+
+
+@plan_app.command("direct-to-group")
+def plan_direct_to_group(
+    group: Annotated[
+        str, typer.Option("--group", metavar="ID", help="The group that gives the licences.")
+    ],
+    on: Annotated[
+        Path, typer.Option("--on", metavar="FILE", help="A snapshot: `seatflow export` makes it.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="NAME", help="Write NAME.1-join.jsonl, NAME.2-release.jsonl"),
+    ],
+    product: Annotated[
+        str | None,
+        typer.Option("--product", metavar="SKU", help="This one; the group gets it if need be."),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Release also who loses service plans.")
+    ] = False,
+) -> None:
+    """From direct licences to a group's: who has both, who would lose plans, and the events.
+
+    Feed the first file, wait, look, then feed the second. Planned again after the first, the plan
+    is the second file.
+    """
+    from streams.plan import direct_to_group, write
+
+    plan = direct_to_group(on, group, product, accept_loss)
+    first, second = (out.with_name(f"{out.name}.{part}.jsonl") for part in ("1-join", "2-release"))
+    write(plan.joins, first)
+    write(plan.releases, second)
+    _tell_plan(plan, first, second)
+
+
+def _tell_plan(plan: DirectToGroup, first: Path, second: Path) -> None:
+    users_direct = len(plan.both) + len(plan.only_direct)
+    print(f"{users_direct:,} users have {', '.join(plan.products)} directly:")
+    print(f"  {len(plan.both):,} by a group as well, {len(plan.only_direct):,} only directly")
+    for title, users in (
+        ("would lose service plans, and stay direct", plan.would_lose),
+        ("would not be licensed by the group, and stay direct", plan.not_licensed),
+    ):
+        if users:
+            print(f"  {len(users):,} {title}:")
+        for user, why in users.items():
+            print(f"    {user}: {why if isinstance(why, str) else ', '.join(why)}")
+    print(f"  {len(plan.released):,} can be released; {plan.lost:,} users lose a service plan")
+    print(f"1. {first}: {len(plan.joins):,} events. Then: seatflow status --wait")
+    print(f"2. {second}: {len(plan.releases):,} events")

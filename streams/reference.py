@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from streams import logs
 from streams.acls import MEANING, grants
 from streams.metrics import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
+from streams.reference_pages import command_page, events_page, settings_page
+from streams.schemas import asyncapi, schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
@@ -122,10 +125,23 @@ def operator_rules() -> str:
     return OPERATOR_HEAD + "".join(f"  {line}".rstrip() + "\n" for line in groups.splitlines())
 
 
+def _made(source: str, text: str) -> str:
+    return GENERATED.format(source=source) + text
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """What is made, by the file that it goes to."""
     component = ROOT / "deploy" / "kubernetes" / "components" / "prometheus-operator"
     return {
+        **{PAGES / "schemas" / name: _json(schema) for name, schema in schemas().items()},
+        PAGES / "asyncapi.json": _json(asyncapi()),
+        PAGES / "events.md": _made("streams/schemas.py", events_page()),
+        PAGES / "settings.md": _made("streams/settings.py", settings_page()),
+        PAGES / "command-line.md": _made("streams/cli.py", command_page()),
         PAGES / "metrics.md": metrics_page(),
         PAGES / "acls.md": acls_page(),
         PAGES / "logs.md": logs_page(),

@@ -85,7 +85,7 @@ class LagReader:
         return dict(lag)
 
     async def seconds(self) -> dict[str, float]:
-        """The age of the oldest record that lagged at the last ``read``, by topic; those that lag."""
+        """The age of the oldest record that lagged at the last ``read``, by topic that lags."""
         waiting = dict(self._behind)
         ages = {place.topic[self._prefix :]: 0.0 for place in waiting}
         self._consumer.pause(*self.places)

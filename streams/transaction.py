@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from streams import faults
 from streams.changelog import APPLIED, row_key
@@ -60,6 +61,16 @@ def new_producer(settings: Settings, partition: int) -> Any:
         # aiokafka's lz4 has a fixed level that is ten times slower than this, for 1.3 times less.
         compression_type="snappy",
     )
+
+
+def _cause(producer: Any) -> BaseException | None:
+    """Why the whole transaction failed, if aiokafka knows: a topic is forbidden, say. Of the
+    batches the first to fail may be one of another topic, which was not let in any more."""
+    waiter = getattr(producer._txn_manager, "_transaction_waiter", None)
+    if waiter is None or not waiter.done() or waiter.cancelled():
+        return None
+    cause: BaseException | None = waiter.exception()
+    return cause
 
 
 class Log:
@@ -139,7 +150,10 @@ class Transaction:
             for batch in log.batches
         ]
         # A batch that failed does not fail aiokafka's commit: it must be asked.
-        await asyncio.gather(*sent)
+        try:
+            await asyncio.gather(*sent)
+        except KafkaError as error:
+            raise _cause(producer) or error from None
         faults.hit("after-send")
         await producer.commit_transaction()
         faults.hit("after-commit")

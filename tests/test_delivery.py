@@ -44,7 +44,7 @@ def test_stops_cleanly_and_restores_the_same(lab: Lab) -> None:
 
     asked = time.monotonic()
     first.signal(signal.SIGTERM)
-    assert first.ends() == exits.OK
+    first.ends(exits.OK)
     assert time.monotonic() - asked < 10
 
     second = lab.toy(ready=False)
@@ -62,7 +62,7 @@ def test_the_load_of_a_stopped_worker_moves_at_once(lab: Lab) -> None:
     second.wait_for("partition_restored", PARTITIONS // 2)
     lab.send(2000)
     first.signal(signal.SIGINT)
-    assert first.ends() == exits.OK
+    first.ends(exits.OK)
     lab.settles_exactly(timeout=30)
     assert sorted(second.events("assigned")[-1]["partitions"]) == list(range(PARTITIONS))
 
@@ -156,7 +156,7 @@ def test_poison_becomes_a_dead_letter_byte_for_byte(lab: Lab) -> None:
 def test_says_that_topics_are_missing(kafka: Kafka, tmp_path: Path) -> None:
     settings = load_settings(brokers=kafka.bootstrap, app_id="none", topic_prefix="none.")
     toy = Toy(settings, tmp_path / "log")
-    assert toy.ends() == exits.CONFIGURATION
+    toy.ends(exits.CONFIGURATION)
     (stop,) = toy.events("fail_stop")
     assert f"{len(TOPICS)} topics are missing" in stop["why"]
     assert "seatflow topics create" in stop["why"]
@@ -164,7 +164,7 @@ def test_says_that_topics_are_missing(kafka: Kafka, tmp_path: Path) -> None:
 
 def test_says_that_the_partition_count_is_another(lab: Lab) -> None:
     toy = lab.toy(ready=False, SEATFLOW_PARTITIONS="8")
-    assert toy.ends() == exits.CONFIGURATION
+    toy.ends(exits.CONFIGURATION)
     (stop,) = toy.events("fail_stop")
     assert f"has {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
 
@@ -174,11 +174,11 @@ def test_an_exception_in_the_machine_stops_and_skips_nothing(lab: Lab) -> None:
     lab.send(500)
     lab.settles_exactly()
     lab.produce("user-changes", [(b"key0", b"{}"), (b"key0", b'{"crash":true}')])
-    assert toy.ends() == exits.SOFTWARE
+    toy.ends(exits.SOFTWARE)
     assert toy.events("fail_stop")[0]["error"] == "RuntimeError"
     # Its transaction was not committed, and a successor meets the same event again.
     assert lab.counts()[0] in (500, 501)
-    assert lab.toy(ready=False).ends() == exits.SOFTWARE
+    lab.toy(ready=False).ends(exits.SOFTWARE)
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_killed_at_each_point(lab: Lab, point: str) -> None:
     victim = lab.toy(ready=False, SEATFLOW_FAULT=f"{point}:{times}")
     while victim.process.poll() is None:
         lab.send(300)
-    assert victim.ends() == -signal.SIGKILL
+    victim.ends(-signal.SIGKILL)
     lab.toy(ready=False)
     lab.send(300)
     lab.settles_exactly()
@@ -233,7 +233,7 @@ def test_a_zombie_is_fenced(lab: Lab) -> None:
     lab.settles_exactly()
     zombie.signal(signal.SIGCONT)
     lab.send(3000)
-    assert zombie.ends() == exits.TEMPORARY
+    zombie.ends(exits.TEMPORARY)
     (fenced,) = zombie.events("fenced")[:1]
     assert "another worker owns the partition" in fenced["why"]
     lab.settles_exactly()
@@ -245,7 +245,7 @@ def test_the_watchdog_ends_a_paused_worker(lab: Lab) -> None:
     toy.signal(signal.SIGSTOP)
     time.sleep(SESSION + 1.5)
     toy.signal(signal.SIGCONT)
-    assert toy.ends(5) == exits.TEMPORARY
+    toy.ends(exits.TEMPORARY, timeout=5)
     assert toy.events("stalled") or toy.events("fenced")
 
 
@@ -254,7 +254,7 @@ def test_a_second_worker_with_the_same_id_takes_over(lab: Lab) -> None:
     lab.send(1000)
     second = lab.toy(SEATFLOW_WORKER_ID="w1")
     lab.send(1000)
-    assert first.ends() == exits.TEMPORARY
+    first.ends(exits.TEMPORARY)
     assert "SEATFLOW_WORKER_ID" in first.events("fenced")[0]["why"]
     lab.settles_exactly()
     assert second.process.poll() is None

@@ -66,6 +66,8 @@ def test_the_name_is_there(owner: Any, name: str) -> None:
         # aiokafka: an idempotent producer retries for ever, a commit does not ask its batches.
         (sender.SendProduceReqHandler._can_retry, "return error.retriable"),
         (sender.Sender._do_txn_commit, "flush_for_commit()"),
+        (AIOKafkaProducer.__init__, "self._sender = Sender("),
+        (sender.Sender, "def sender_task(self)"),
         (sender.EndTxnHandler.handle_response, "raise ProducerFenced()"),
         (message_accumulator.MessageAccumulator.add_batch, "return asyncio.shield(batch.future)"),
         (AIOKafkaProducer.commit_transaction, "wait_for_transaction_end()"),

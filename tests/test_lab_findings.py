@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from engine.events import Delivered, MembershipAdded, MembershipRemoved
+from engine.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
 from engine.product import Seats
 from streams.faust_layer import ConsumerThread
 from streams.partition import Partition
@@ -219,3 +219,22 @@ def test_a_late_answer_to_a_reprocess_does_not_put_a_deferred_change_before_othe
     ]
     history = History(Record(topic, 0, n, key, value) for n, (topic, key, value) in enumerate(log))
     assert intent_of(history).groups["t/g"].licenses["suite"] == frozenset()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_direct_change_that_asks_for_a_seat_keeps_its_place(gone: bool) -> None:
+    """R23: the events that follow it wait, so its outcome does not depend on seats at hand."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 5)
+    tenant.upsert("ann")
+    tenant.settle()
+    tenant.assign("ann", "base")
+    if gone:
+        tenant.user(UserDeleted("gone", "contoso", "ann"))
+    else:
+        tenant.upsert("ann", usage_location=None)  # would be InvalidUsageLocation
+    tenant.settle()
+    (result,) = tenant.published("results", "contoso/ann")
+    assert result["status"] == "applied"
+    used = tenant.published("product-seats", "contoso/base")[-1]["consumedUnits"]
+    assert used == (0 if gone else 1)

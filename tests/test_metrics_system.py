@@ -38,6 +38,7 @@ def samples(story: System) -> list[Sample]:
 
 
 def values(system: System, topic: str) -> list[Any]:
+    """The last value of each key."""
     return [json.loads(value) for value in latest(system.records(topic)).values()]
 
 
@@ -51,12 +52,12 @@ def test_the_licences(story: System, samples: list[Sample]) -> None:
     states = summed(samples, "seatflow_groups", "state")
     assert states == {(state,): count for state, count in expected.groups.items()}
     assert total(samples, "seatflow_groups_with_errors") == expected.groups_with_errors
-    units, used, waiting, available = (
-        summed(samples, f"seatflow_{name}", "tenant", "sku")
-        for name in ("seats_units", "seats_used", "users_waiting", "seats_available")
-    )
+    units = summed(samples, "seatflow_seats_units", "tenant", "sku")
+    used = summed(samples, "seatflow_seats_used", "tenant", "sku")
+    waiting = summed(samples, "seatflow_users_waiting", "tenant", "sku")
+    available = summed(samples, "seatflow_seats_available", "tenant", "sku")
     for key, figures in expected.seats.items():
-        assert (units.get(key, 0), used.get(key, 0), waiting.get(key, 0)) == figures
+        assert [units.get(key, 0), used.get(key, 0), waiting.get(key, 0)] == list(figures)
         assert available.get(key, 0) == figures[0] - figures[1]
     assert set(units) <= set(expected.seats)
     assert total(samples, "seatflow_seats_held") == sum(used.values()) == expected.held

@@ -48,7 +48,8 @@ def test_the_configuration_is_valid() -> None:
 
 
 def test_each_alert_is_tested_both_ways() -> None:
-    fires, quiet = set(), set()
+    fires: set[str] = set()
+    quiet: set[str] = set()
     for path in DEPLOY.glob("*_test.yml"):
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test["alert_rule_test"]:
@@ -93,8 +94,12 @@ def test_each_runbook_has_its_alert() -> None:
     assert sections == {alert["alert"] for alert in ALERTS}
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("**/*.md")), ids=lambda p: p.name)
-def test_links_in_the_documentation_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+PAGES = ("operations", "security", "deployment", "reference/metrics", "reference/acls")
+
+
+@pytest.mark.parametrize("page", [*(f"docs/{name}" for name in PAGES), "CONTRIBUTING", "SECURITY"])
+def test_links_in_the_documentation_lead_somewhere(page: str) -> None:
+    path = ROOT / f"{page}.md"
+    for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
         if "://" not in link:
-            assert (page.parent / link).exists(), f"{page}: {link}"
+            assert (path.parent / link).exists(), f"{page}: {link}"

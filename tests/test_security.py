@@ -221,7 +221,7 @@ def test_every_client_is_made_with_the_options_of_the_settings() -> None:
                 continue
             if node.func.id in makers and "bench" not in path.parts:
                 spread = [ast.unparse(k.value) for k in node.keywords if k.arg is None]
-                allowed = {"client_options(settings)", "client_options(self.settings)"}
+                allowed = {f"client_options({of}settings)" for of in ("", "self.", "self._")}
                 if path.name == "publish.py":  # is given them
                     allowed = {"self._settings"}
                 assert set(spread) & allowed, f"{path}:{node.lineno}"

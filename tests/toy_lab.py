@@ -62,11 +62,13 @@ class Toy:
         assert len(self.events(name)) >= times, self.log.read_text()
         return self.events(name)
 
-    def ends(self, timeout: float = 40) -> int:
+    def ends(self, code: int, timeout: float = 40) -> None:
+        """Waits for its end, and for that exit code."""
         try:
-            return self.process.wait(timeout)
+            ended = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still runs\n{self.log.read_text()}") from None
+        assert ended == code, self.log.read_text()
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

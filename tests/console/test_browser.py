@@ -51,7 +51,8 @@ class Looking:
         page.on("requestfailed", lambda r: self._failed(r))
 
     def _failed(self, request: Any) -> None:
-        if not request.url.partition("?")[0].endswith("/events"):  # a stream ends with its page
+        # What is still on its way when the page is left, a stream above all, is no failure.
+        if request.failure != "net::ERR_ABORTED":
             self.wrong.append(f"{request.url} failed")
 
     def open(self, path: str) -> Any:
@@ -84,7 +85,7 @@ def test_every_page_is_sound(looking: Looking, name: str, scheme: Any) -> None:
     assert page.locator("h1").inner_text() == heading
     assert "behind" in page.locator(".fresh").inner_text()
     assert looking.axe() == []
-    if SHOTS is not None:
+    if SHOTS is not None and (scheme == "light" or name in ("overview", "user")):
         page.screenshot(path=SHOTS / f"{name}{'-dark' if scheme == 'dark' else ''}.png")
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -132,7 +133,7 @@ def test_errors_are_filtered_and_exported(looking: Looking) -> None:
         page.get_by_role("link", name="Export as CSV").click()
     text = Path(download.value.path()).read_text()
     assert text.count("CountViolation") == rows.count()
-    page.get_by_label("Error", exact=True).select_option("UniquenessViolation")
+    page.locator("select[name=error]").select_option("UniquenessViolation")
     page.get_by_label("Product id").fill("")
     page.get_by_label("Group id").fill("")
     page.get_by_role("button", name="Show").click()
@@ -231,11 +232,11 @@ def test_the_keyboard_reaches_everything(looking: Looking) -> None:
     assert page.evaluate("document.activeElement.name") == "search"
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
-    page.keyboard.type("legal")
+    page.keyboard.type("finance")
     page.keyboard.press("Enter")
-    page.get_by_role("link", name="Legal").focus()
+    page.get_by_role("link", name="Finance").focus()
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("/groups/legal"))
+    page.wait_for_url(re.compile("/groups/finance"))
 
 
 def test_a_failure_says_what_to_do(running: Running, chromium: Any) -> None:

@@ -341,14 +341,14 @@ def test_too_many_commands_at_once_are_refused(console: Console) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v1/tenants", "/health", "/nothing", "/static/console.css"])
 def test_every_answer_has_the_headers(console: Console, path: str) -> None:
-    """A strict CSP without inline anything, no sniffing, no frames, no referrer, no store."""
+    """A strict CSP without inline anything, no sniffing, no frames, no referrer to others, no store."""
     headers = console.client.get(path, headers=HTML).headers
     csp = headers["content-security-policy"]
     assert "default-src 'none'" in csp
     assert "unsafe" not in csp
     assert "frame-ancestors 'none'" in csp
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert "server" not in headers
     if not path.startswith("/static"):
         assert headers["cache-control"] == "no-store"
