@@ -30,7 +30,8 @@ class Lease:
 
     __slots__ = (
         "ahead", "asking", "consumed", "granted", "latest", "line", "must_answer", "news",
-        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "told", "used", "waiting",
+        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "told",
+        "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, sku: str) -> None:

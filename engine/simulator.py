@@ -65,8 +65,8 @@ def _restart_changes_nothing(s: Simulation) -> None:
 def _reprocess_changes_nothing(s: Simulation) -> None:
     """R10. The first reprocess may say something new, the second may not.
 
-    With manual retry the first may admit who waits (R9). And whether a product of a group that
-    lacks another seat could itself be had (Other, else CountViolation) changes with what others take.
+    With manual retry the first may admit who waits (R9). And of a group that lacks a seat, whether
+    another product could be had (Other, else CountViolation) changes with what others take.
     """
     settings = [
         b.settings for machine in s.machines() for b in machine.configuration.books.values()

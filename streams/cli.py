@@ -340,7 +340,7 @@ def console(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """The web console and HTTP API; needs `pip install 'seatflow\\[console]'`."""
+    """The web console and the HTTP API, until Ctrl-C; they need the extra called console."""
     if token_for is not None:
         from streams.console.auth import new_token
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.broker import Broker, _die_with_parent
+from streams.demo_console import console_running
 from streams.demo_report import StepTaken, Summary, show, summarise
 from streams.demo_tenant import Step, demo_steps
 from streams.exits import MEANING, TEMPORARY, WorkerError
@@ -66,7 +67,7 @@ class Workers:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self._environment(),
+                    env=self.environment(),
                     cwd=self._directory,  # an .env file elsewhere is not meant for the demo
                     # Ctrl-C is the demo's to handle: it stops the workers before the broker.
                     start_new_session=True,
@@ -86,7 +87,7 @@ class Workers:
                 popen.kill()
                 popen.wait()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         ours = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
         package = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -155,13 +156,20 @@ def run_demo(once: bool, workers: int = 2, data_dir: Path | None = None) -> int:
             show(asyncio.run(tell(settings, processes, console)), console)
             told = True
             if not once:
-                _invite(settings, processes, directory, console)
-            while not once:
-                processes.check()
-                time.sleep(0.3)
+                _go_on(settings, processes, directory, console)
     except KeyboardInterrupt:
         return 0 if told else INTERRUPTED
     return 0
+
+
+def _go_on(settings: Settings, workers: Workers, directory: Path, console: Console) -> NoReturn:
+    """With the web console, until Ctrl-C or a worker's end."""
+    with console_running(workers.environment(), settings.http_port, directory) as address:
+        _invite(settings, workers, directory, console)
+        console.print(f"\nConsole  [bold]{address}[/]", soft_wrap=True)
+        while True:
+            workers.check()
+            time.sleep(0.3)
 
 
 def _console() -> Console:

@@ -1,4 +1,4 @@
-"""Closing clients without waiting for the broker's goodbye, which over TLS may take half a minute."""
+"""Closing clients without waiting long for the broker's goodbye: over TLS it may take 30 s."""
 
 from __future__ import annotations
 

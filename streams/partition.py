@@ -246,9 +246,8 @@ class Partition:
         return self._flushed_at + (BACKLOG_FLUSH_EVERY if self._behind else FLUSH_EVERY)
 
     def _handle_slice(self) -> bool:
-        slices = list(self._inbox.take(SLICE))
-        for topic, records, end in slices:
-            self._handle(topic, records, end)
+        for each in (slices := list(self._inbox.take(SLICE))):
+            self._handle(*each)
         return bool(slices)
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:

@@ -82,15 +82,17 @@ def test_a_rebalance_keeps_what_stays(lab: Lab) -> None:
 
 def test_a_static_member_comes_back_without_a_rebalance(lab: Lab) -> None:
     # Long enough for a restart on a busy machine.
-    static = {"SEATFLOW_SESSION_TIMEOUT": "30"}
-    first, second = (lab.toy(SEATFLOW_WORKER_ID=name, **static) for name in ("w1", "w2"))
+    session = "30"
+    first, second = (
+        lab.toy(SEATFLOW_WORKER_ID=name, SEATFLOW_SESSION_TIMEOUT=session) for name in ("w1", "w2")
+    )
     lab.send(1000)
     lab.settles_exactly()
     rebalances, mine = len(second.events("assigned")), first.events("assigned")[-1]["partitions"]
     first.process.kill()
     first.process.wait()
     lab.send(1000)
-    again = lab.toy(SEATFLOW_WORKER_ID="w1", **static)
+    again = lab.toy(SEATFLOW_WORKER_ID="w1", SEATFLOW_SESSION_TIMEOUT=session)
     lab.settles_exactly()
     assert again.events("assigned")[-1]["partitions"] == mine
     assert len(second.events("assigned")) == rebalances
@@ -220,24 +222,35 @@ def test_killed_again_and_again_under_load(lab: Lab) -> None:
 def test_a_zombie_is_fenced(lab: Lab) -> None:
     """SIGSTOP beyond the session timeout, then SIGCONT: what it still has to write is refused.
 
-    Its watchdog is off, so that it lives long enough to try.
+    Its watchdog is off, so that it lives long enough to try; it is stopped in a long fan-out,
+    which only it knows of, so that it has something to write.
     """
     zombie = lab.toy(TOY_WATCH="0")
     zombie.wait_for("partition_restored", PARTITIONS)
-    lab.send(3000)
-    time.sleep(0.2)
+    lab.send(20, fan=100_000)
+    until(lambda: _fanned(lab) > 0, 20, lab.logs)
     zombie.signal(signal.SIGSTOP)
     lab.send(3000)
     heir = lab.toy(ready=False)
     heir.wait_for("partition_restored", PARTITIONS, timeout=60)
     lab.settles_exactly()
+    # The heir fans out again what the zombie had not committed a part of; that must be over.
+    before = -1
+    while before != (before := _fanned(lab)):
+        time.sleep(2)
+    assert before < 20 * 100_000, "nothing was left for the zombie to write"
+
     zombie.signal(signal.SIGCONT)
     lab.send(3000)
     zombie.ends(exits.TEMPORARY)
-    (fenced,) = zombie.events("fenced")[:1]
-    assert "another worker owns the partition" in fenced["why"]
+    assert "another worker owns the partition" in zombie.events("fenced")[0]["why"]
     lab.settles_exactly()
+    assert _fanned(lab) == before, "a late write of the zombie was accepted"
     assert heir.process.poll() is None
+
+
+def _fanned(lab: Lab) -> int:
+    return sum(record.value == b'{"fan":true}' for record in lab.read("user-licenses"))
 
 
 def test_the_watchdog_ends_a_paused_worker(lab: Lab) -> None:

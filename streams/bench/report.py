@@ -145,7 +145,7 @@ def _draw_rates(axis: Any, rates: Sequence[Result]) -> None:
     axis.set_title("Rate")
     axis.invert_yaxis()
     axis.margins(x=0.35)
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def _draw_waits(axis: Any, waits: Sequence[Result]) -> None:

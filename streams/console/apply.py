@@ -184,16 +184,16 @@ def _results(to: Applier, records: Records) -> None:
 
 
 def _audit(to: Applier, records: Records) -> None:
-    found = [orjson.loads(r.value) for r in records if r.value]
+    found = [(orjson.loads(r.value), r.value.decode()) for r in records if r.value]
     to.many(
         "INSERT INTO audit(tenant, time, kind, target, activity, result, who, cause, body)"
         " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 v["tenant"], v["time"], v["target"]["type"], v["target"]["id"], v["activity"],
-                v["result"], v["initiatedBy"], v["causedBy"], text_of(v),
+                v["result"], v["initiatedBy"], v["causedBy"], body,
             )
-            for v in found
+            for v, body in found
         ],
     )  # fmt: skip
 

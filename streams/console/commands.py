@@ -99,7 +99,7 @@ class Commands:
         while len(self.sent) >= REMEMBERED:
             self.sent.pop(next(iter(self.sent)))
         self.sent[id] = operation
-        log.info("console.command", id=id, activity=command.activity, who=who.name)
+        log.info("console_command", id=id, activity=command.activity)
         await self._await(operation, wait)
         return operation
 

@@ -79,7 +79,7 @@ class Follower:
             except OSError as error:
                 told = f"the read model cannot be written: {error}"
             if told != self.progress.problem:
-                log.warning("console.follow", problem=told)
+                log.warning("console_problem", problem=told)
             self.progress.problem = told
             self._tell()
             await asyncio.sleep(RETRY_AFTER)
@@ -102,7 +102,7 @@ class Follower:
         ends = await client.end_offsets(places)
         known = {p: offsets.get((self._short[p.topic], p.partition), 0) for p in places}
         if any(known[place] > ends[place] for place in places):
-            log.warning("console.rebuild", why="the topics are shorter than what was read of them")
+            log.warning("console_rebuilt", why="the topics are shorter than what was read of them")
             self.store.clear()
             known = {}
         with transaction(self.store.writer):

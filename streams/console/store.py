@@ -32,9 +32,9 @@ CREATE TABLE users(tenant TEXT, user TEXT, known INTEGER DEFAULT 0, name TEXT, u
 CREATE UNIQUE INDEX user_ids ON users(tenant, user);
 CREATE INDEX user_shapes ON users(shape, user) WHERE shape IS NOT NULL;
 CREATE TABLE shapes(shape INTEGER PRIMARY KEY, tenant TEXT, digest BLOB, body TEXT);
-CREATE TABLE paths(tenant TEXT, sku TEXT, grp TEXT, state TEXT, error TEXT, shape INTEGER);
-CREATE INDEX paths_by_sku ON paths(tenant, sku, grp);
-CREATE INDEX paths_by_group ON paths(tenant, grp, sku);
+CREATE TABLE paths(tenant TEXT, sku TEXT, grp TEXT, state TEXT, error TEXT, shape INTEGER,
+  PRIMARY KEY(tenant, sku, grp, shape)) WITHOUT ROWID;
+CREATE INDEX paths_by_group ON paths(tenant, grp);
 
 -- From user-changes: direct memberships. `since` is milliseconds, `place` the record's offset (R8).
 CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,

@@ -31,7 +31,7 @@ class WhatIfError(Exception):
 
 async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
     """The outcome of the events. Raises WhatIfError."""
-    asked = orjson.dumps({"path": str(path), "tenant": tenant, "events": events})
+    asked = _question({"path": str(path), "tenant": tenant, "events": events})
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -57,6 +57,16 @@ async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
     if "refused" in answer:
         raise WhatIfError(answer["status"], answer["refused"])
     return answer
+
+
+def _question(asked: dict[str, Any]) -> bytes:
+    """As bytes that the other process can read: what a topic could not carry is refused here."""
+    try:
+        text = json.dumps(asked, allow_nan=False).encode()
+        orjson.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WhatIfError(400, f"The events are not JSON that a topic carries: {error}.") from None
+    return text
 
 
 def read_events(text: str) -> list[Any]:

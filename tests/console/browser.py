@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from streams.demo_tenant import demo_steps
@@ -52,7 +52,7 @@ class Running:
     def _wait_fresh(self) -> None:
         deadline = time.monotonic() + WITHIN
         while time.monotonic() < deadline:
-            health = httpx.get(f"{self.url}/health").json()
+            health = httpx2.get(f"{self.url}/health").json()
             if health["status"] == "ok" and not health["lagRecords"]:
                 return
             time.sleep(0.1)

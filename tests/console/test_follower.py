@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from streams.console import figures, queries
 from streams.console.follower import Follower
@@ -80,7 +80,7 @@ def test_no_broker_is_told(tmp_path: Path) -> None:
 
 def test_commands_come_back_with_the_workers_answer(running: Running) -> None:
     """Through Kafka and a worker: applied, rejected, deferred, and what has no result."""
-    with httpx.Client(base_url=f"{running.url}/v1/tenants/acme", timeout=30) as client:
+    with httpx2.Client(base_url=f"{running.url}/v1/tenants/acme", timeout=30) as client:
         assert client.put("/users/ann", json={"usageLocation": "US"}).status_code == 200
         assert client.put("/subscriptions/e3", json={"prepaidUnits": {"enabled": 1}}).is_success
         given = client.post("/users/ann/assignLicense", json={"addLicenses": [{"skuId": "e3"}]})

@@ -15,7 +15,7 @@ from streams.console.guard import Bucket
 from streams.settings import load_settings
 from tests.console.local import demo, local_service
 
-EXAMPLES = 12
+EXAMPLES = 8
 CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,

@@ -116,7 +116,9 @@ def test_two_tenants_cannot_see_each_other(guarded: Console) -> None:
     assert len(paths) > 15
     for path in paths:
         for method in ("GET", "POST", "PUT", "DELETE"):
-            body = {"json": {"prepaidUnits": {}, "events": [{}]}} if method != "GET" else {}
+            body: dict[str, Any] = (
+                {"json": {"prepaidUnits": {}, "events": [{}]}} if method != "GET" else {}
+            )
             answer = guarded.client.request(method, path, headers=mine, **body)
             assert answer.status_code in (404, 405), (method, path, answer.text)
             assert "Person of" not in answer.text
@@ -341,7 +343,7 @@ def test_too_many_commands_at_once_are_refused(console: Console) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v1/tenants", "/health", "/nothing", "/static/console.css"])
 def test_every_answer_has_the_headers(console: Console, path: str) -> None:
-    """A strict CSP without inline anything, no sniffing, no frames, no referrer to others, no store."""
+    """A strict CSP without inline anything, no sniffing, no frames, no referrer, no store."""
     headers = console.client.get(path, headers=HTML).headers
     csp = headers["content-security-policy"]
     assert "default-src 'none'" in csp

@@ -119,7 +119,7 @@ def test_bulk_onboarding_is_fast_and_says_how_many_seats_are_short(tmp_path: Pat
     [count] = [each for each in findings.failures if each.error == "CountViolation"]
     assert count.users == count.new >= 50
     assert len(count.examples) == 3
-    assert all(product.short > 0 for product in findings.products)
+    assert sum(product.short > 0 for product in findings.products) >= 2
     assert all(product.used <= product.units for product in findings.products)
     # 500,000 users in 20 s are 40 µs each; the machine of a test is busy with others.
     assert spent / users < 400e-6

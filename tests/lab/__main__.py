@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
         rows.append(run(EXPERIMENTS[name], seed, folder))
         _tell(console, rows[-1], folder)
     console.print(table(rows))
+    (RUNS / "table.md").write_text(markdown(rows))
     return 0 if all(row.good for row in rows) else 1
 
 
@@ -55,21 +56,31 @@ def _tell(console: Console, row: Row, folder: Path) -> None:
     console.print(f"  {folder}", highlight=False)
 
 
+HEAD = ("experiment", "seed", *COUNTED, "inputs", "stall s", "settle s", "exits", "run s")
+
+
+def cells(row: Row) -> list[str]:
+    if row.skipped:
+        return [row.experiment, str(row.seed), "skipped"] + [""] * (len(HEAD) - 3)
+    exits = " ".join(f"{code}×{count}" for code, count in sorted(row.exits.items()))
+    counts = [str(row.counts[name]) for name in COUNTED]
+    times = [f"{row.stall:.1f}", f"{row.settle:.1f}", exits or "-", f"{row.seconds:.0f}"]
+    return [row.experiment, str(row.seed), *counts, str(row.inputs), *times]
+
+
 def table(rows: list[Row]) -> Table:
     found = Table(title="Fault laboratory")
-    found.add_column("experiment")
-    for name in ("seed", *COUNTED, "inputs", "stall s", "settle s", "exits", "run s"):
-        found.add_column(name, justify="right")
+    for name in HEAD:
+        found.add_column(name, justify="left" if name == "experiment" else "right")
     for row in rows:
-        if row.skipped:
-            found.add_row(row.experiment, str(row.seed), "skipped")
-            continue
-        exits = " ".join(f"{code}×{count}" for code, count in sorted(row.exits.items()))
-        counts = [str(row.counts[name]) for name in COUNTED]
-        times = [f"{row.stall:.1f}", f"{row.settle:.1f}", exits or "-", f"{row.seconds:.0f}"]
-        style = None if row.good else "red"
-        found.add_row(row.experiment, str(row.seed), *counts, str(row.inputs), *times, style=style)
+        found.add_row(*cells(row), style=None if row.good else "red")
     return found
+
+
+def markdown(rows: list[Row]) -> str:
+    """The table for docs/faults.md."""
+    lines = [HEAD, ("---",) + ("---:",) * (len(HEAD) - 1), *(cells(row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
