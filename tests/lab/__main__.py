@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> int:
     if wrong := [name for name in names if name not in EXPERIMENTS]:
         return _usage(f"there is no experiment {wrong[0]!r}")
     seed = int(given.get("SEED") or SystemRandom().randrange(1_000_000))
+    # Like Ctrl-C: brokers and workers are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else 140)
     rows = []
     for name in names:
