@@ -30,7 +30,7 @@ setup: ## make .venv from the lock file and install seatflow in it
 	$(PY) -c '' 2>/dev/null || $$python -m venv --clear $(VENV); \
 	if ! cmp -s requirements-dev.lock $(VENV)/installed.lock; then \
 	  echo 'Installing the pinned dependencies into $(VENV) ...'; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	    -r requirements-dev.lock; \
 	fi; \
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
@@ -76,7 +76,7 @@ lock: setup ## renew the lock files (exact versions and hashes) from pyproject.t
 	@set -e; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
 	$(PY) -m venv "$$tool/venv"; "$$tool/venv/bin/pip" install --quiet uv; \
 	compile="$$tool/venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command 'make lock'"; \
+	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'"; \
 	eval "$$compile --extra console --extra feeds pyproject.toml -o requirements.lock"; \
 	eval "$$compile --extra console --extra feeds --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock"
 	@$(MAKE) --no-print-directory setup

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from streams import logs
 from streams.acls import MEANING, grants
+from streams.asyncapi import asyncapi
 from streams.metrics import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
 from streams.reference_pages import command_page, events_page, settings_page
-from streams.schemas import asyncapi, schemas
+from streams.schemas import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"

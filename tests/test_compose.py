@@ -92,7 +92,7 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     last_stage = text.split("\nFROM ")[-1]
     assert re.search(r"^USER 10001:10001$", last_stage, re.MULTILINE)
-    assert "--require-hashes -r requirements.lock" in text
+    assert "--no-deps --require-hashes -r requirements.lock" in text
 
 
 @pytest.mark.parametrize("path", ["engine", "streams", "deploy/kafka", "pyproject.toml"])

@@ -96,7 +96,8 @@ def _line(number: int, line: str) -> Any:
 
 
 def _main() -> None:
-    from streams.console.rehearsal import NotReadableError, TooManyError, outcome
+    from streams.console.reach import NotReadableError, TooManyError
+    from streams.console.rehearsal import outcome
 
     asked = orjson.loads(sys.stdin.buffer.read())
     db = sqlite3.connect(f"file:{asked['path']}?mode=ro", uri=True, isolation_level=None)

@@ -95,7 +95,7 @@ def test_filters_hold(
     demo_console: Console, path: str, parameters: dict[str, Any], holds: Any
 ) -> None:
     """Something is found, and only what was asked for."""
-    found = get(demo_console, f"{T}/{path}", **parameters)["value"]  # type: ignore[arg-type]
+    found = get(demo_console, f"{T}/{path}", **parameters)["value"]
     assert found
     assert all(map(holds, found))
 

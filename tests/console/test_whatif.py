@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.console import rehearsal
-from streams.console.rehearsal import Copy, NotReadableError, TooManyError
+from streams.console import reach
+from streams.console.reach import NotReadableError, TooManyError
+from streams.console.rehearsal import Copy
 from streams.console.whatif import WhatIfError, read_events
 from streams.contract import DECODERS, Rejected
 from streams.demo_tenant import Step, demo_steps
@@ -63,8 +64,8 @@ def test_the_copy_foretells_what_happens(console: Console) -> None:
 def foretell(console: Console, step: Step) -> None:
     before = really(console.world)
     db, events = console.service.store.reading(), bodies(step.name)
-    given = rehearsal.decoded("contoso", events)
-    copy = Copy(db, "contoso", rehearsal.reached(db, "contoso", given, MOST))
+    given = reach.decoded("contoso", events)
+    copy = Copy(db, "contoso", reach.reached(db, "contoso", given, MOST))
     same = copied(copy)
     assert {id: before[id] for id in same} == same, "the copy is not the present state"
     copy.play(given)
@@ -139,7 +140,7 @@ def test_what_no_topic_carries_is_refused(console: Console, events: Any) -> None
 def test_bad_events_are_refused_with_a_reason(event: Any, says: str) -> None:
     """By the workers' own decoder, with the number of the event."""
     with pytest.raises(NotReadableError, match="event 1") as refused:
-        rehearsal.decoded("contoso", [event])
+        reach.decoded("contoso", [event])
     assert says in str(refused.value)
 
 
@@ -147,9 +148,9 @@ def test_too_many_users_are_not_tried(console: Console) -> None:
     """The limit is told before anything is copied."""
     make = Events()
     console.world.publish([make.join(f"u{n}", "g") for n in range(5)])
-    given = rehearsal.decoded("contoso", [{"type": "group.deleted", "group": "g"}])
+    given = reach.decoded("contoso", [{"type": "group.deleted", "group": "g"}])
     with pytest.raises(TooManyError, match="more than 3 users"):
-        rehearsal.reached(console.service.store.reading(), "contoso", given, 3)
+        reach.reached(console.service.store.reading(), "contoso", given, 3)
 
 
 def test_events_are_pasted_in_any_form() -> None:

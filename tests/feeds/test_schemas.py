@@ -12,11 +12,12 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import validator_for
 
 from engine.cluster import Cluster
+from streams.asyncapi import asyncapi
 from streams.contract import _BUILDERS, DECODERS, Rejected
 from streams.demo_tenant import demo_steps
 from streams.feed.jsonl import Event, event_of
 from streams.reference import pages
-from streams.schemas import EVENTS, MESSAGES, RECORDS, asyncapi, schema_of
+from streams.schemas import EVENTS, MESSAGES, RECORDS, schema_of
 from streams.topics import INPUT_NAMES, OUTPUTS
 from tests.feeds.test_simulate import demo  # noqa: F401 - a fixture
 
