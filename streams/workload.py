@@ -27,10 +27,11 @@ PRODUCTS = ("E3", "EMS", "E5")
 GROUPS_WITH_TWO = 60
 LOCATIONS = ("US", "DE", "GB", "FR", "JP", "IN", "BR", "SE")
 
+# As from an HR system: the primary address comes with the mail plan (R19).
 _USER = (
     '{"type":"user.upserted","id":"b%(n)d","time":"' + TIME + '","tenant":"' + TENANT + '",'
     '"user":"u%(n)07d","userPrincipalName":"u%(n)07d@bench.example","displayName":"User %(n)d",'
-    '"usageLocation":"%(at)s","proxyAddresses":["SMTP:u%(n)07d@bench.example"]}'
+    '"usageLocation":"%(at)s"}'
 )
 _MEMBER = (
     '{"type":"membership.added","id":"b%(n)d-%(i)d","time":"' + TIME + '",'

@@ -64,7 +64,7 @@ def denied_without_recall(patch: Patch) -> None:
 
 
 def idle_units_are_kept(patch: Patch) -> None:
-    patch.setattr(Lease, "give_back", lambda self: None)
+    patch.setattr(Lease, "give_back", lambda self, keep=0: None)
 
 
 def old_news_counts(patch: Patch) -> None:
