@@ -167,7 +167,7 @@ class Broker:
                     stderr=subprocess.STDOUT,
                     # Ctrl-C is the parent's to handle: it stops the clients first.
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                     pass_fds=[lock],
                 )
         atexit.register(self.kill)
@@ -301,7 +301,7 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: SIGKILL when the parent is gone, however it went. Elsewhere than on Linux
     `atexit` has to do, which a killed parent does not reach."""
     if _prctl is not None:

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
-from streams.broker import Broker, _die_with_parent
+from streams.broker import Broker, die_with_parent
 from streams.demo_console import console_running
 from streams.demo_report import StepTaken, Summary, show, summarise
 from streams.demo_tenant import Step, demo_steps
@@ -71,7 +71,7 @@ class Workers:
                     cwd=self._directory,  # an .env file elsewhere is not meant for the demo
                     # Ctrl-C is the demo's to handle: it stops the workers before the broker.
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                 )
             self._processes.append(_Process(popen, path))
         return self

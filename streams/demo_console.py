@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from streams.broker import _die_with_parent
+from streams.broker import die_with_parent
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
@@ -31,7 +31,7 @@ def console_running(environment: Mapping[str, str], port: int, directory: Path) 
             env=dict(environment),
             cwd=directory,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
     try:
         yield _address(process, path)
