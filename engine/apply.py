@@ -12,7 +12,7 @@ from engine.fanout import FanOut
 from engine.figures import Tally
 from engine.model import Offer, PlanSet
 from engine.rules import NOTHING, Outcome
-from engine.seating import Seating
+from engine.seating import NOTHING_RESERVED, Reserved, Seating
 from engine.user import User, load_user
 
 USERS, PLANS = "users", "plans"
@@ -56,7 +56,7 @@ class Applier:
 
     # -- decisions
     def apply(
-        self, user: User, decision: Decision, at: int, cause: str, got: set[str], seating: Seating
+        self, user: User, decision: Decision, at: int, cause: str, got: Reserved, seating: Seating
     ) -> None:
         """Makes the decision the user's outcome. ``got``: the seats reserved for it."""
         old, old_paths = user.outcome, user.paths
@@ -83,7 +83,7 @@ class Applier:
         self._numbers(user.book, new, paths, 1, at)
         self._publish(user, old, old_paths, at, cause)
 
-    def _seats(self, user: User, old: Outcome, got: set[str], seating: Seating) -> None:
+    def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
         book, new = user.book, user.outcome
         if old.held != new.held or got:
             for sku in new.held - old.held:
@@ -142,7 +142,7 @@ class Applier:
         groups, user.groups, user.since = user.groups, (), ()
         user.outcome, user.paths, user.sinces = NOTHING, (), 0
         self._errors(old, NOTHING)
-        self._seats(user, old, set(), seating)
+        self._seats(user, old, NOTHING_RESERVED, seating)
         self._index(user, (*old_paths, *groups))
         self._numbers(book, old, old_paths, -1, at)
         was = publish.shown(old, old_paths)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.lease import Lease
+from engine.lease import BULK, Lease
 from engine.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
 from engine.partitioner import partition_of
 
@@ -36,7 +36,7 @@ class Book:
     def lease(self, sku: str) -> Lease:
         found = self.leases.get(sku)
         if found is None:
-            found = self.leases[sku] = Lease(sku)
+            found = self.leases[sku] = Lease(self.id, sku)
         return found
 
 
@@ -51,6 +51,7 @@ class Configuration:
         self.books: dict[str, Book] = {}
         self._offers: dict[tuple[PlanSet, ...], Offer] = {}
         self.misplaced: list[int] = []
+        self.bulk = BULK
 
     def mine(self, key: str, offset: int) -> bool:
         """Whether an object seen for the first time belongs to this partition.

@@ -16,6 +16,7 @@ Place = tuple[int, str]
 HEADS = 16
 MOST_HEADS = 1000
 BULK = 16
+"""Units that are granted ahead of need, at least: fewer are not worth a message."""
 
 
 class Lease:
@@ -24,17 +25,19 @@ class Lease:
     ``used``: users with an entry; ``reserved``: units kept for users in flight; ``asking``: users
     in flight who need an answer; ``line``: users who were denied and are waiting; ``waiting``:
     users whose published state says CountViolation. ``scarce``: freed units go back at once, and
-    only what the product machine grants is used. ``ahead``: as ``granted`` was when more was asked
-    for ahead of need; ``latest``: units of the latest grant.
+    only what the product machine grants is used. ``asked``: the number of the request that carries
+    the latest ask. ``ahead``: as ``granted`` was when more was asked for ahead of need; ``latest``:
+    units of the latest grant.
     """
 
     __slots__ = (
-        "ahead", "asking", "consumed", "granted", "latest", "line", "must_answer", "news",
-        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "told",
-        "used", "waiting",
+        "ahead", "asked", "asking", "consumed", "granted", "latest", "line", "must_answer", "news",
+        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "tenant",
+        "told", "used", "waiting",
     )  # fmt: skip
 
-    def __init__(self, sku: str) -> None:
+    def __init__(self, tenant: str, sku: str) -> None:
+        self.tenant = tenant
         self.sku = sku
         self.granted = 0
         self.returned = 0
@@ -48,6 +51,7 @@ class Lease:
         self.room = 0
         self.purchased = 0
         self.consumed = 0
+        self.asked = 0
         self.asking: list[tuple[int, str, int]] = []
         self.line: list[Place] = []
         self.must_answer = False
@@ -68,9 +72,10 @@ class Lease:
 
     def ask(self, since: int, user: str) -> int:
         """Puts the user among those who need an answer; the request number that will carry it."""
-        insort(self.asking, (since, user, self.seq + 1))
+        self.asked = self.seq + 1
+        insort(self.asking, (since, user, self.asked))
         self.must_answer = True
-        return self.seq + 1
+        return self.asked
 
     def withdraw(self, since: int, user: str) -> None:
         at = bisect_left(self.asking, (since, user, 0))
@@ -117,14 +122,13 @@ class Lease:
             self.returned += self.idle - keep
             self.must_answer = True
 
-    @property
-    def low(self) -> bool:
+    def low(self, bulk: int) -> bool:
         """Whether to ask for more before it is needed, so that nobody waits for the answer.
 
         Once for each grant, when half of it is used, and only where many units come at a time.
         """
         return (
-            self.latest >= BULK
+            self.latest >= bulk
             and self.idle * 2 < self.latest
             and self.ahead != self.granted
             and self.room > 0
@@ -138,11 +142,14 @@ class Lease:
         """What the product machine should know: compared with what it was told."""
         return (self.want(automatic), self.used, self.waiting)
 
-    def request(self, automatic: bool) -> dict[str, Any]:
-        """The next request: absolute figures, so that the latest one says it all."""
+    def request(self, automatic: bool, low: bool = False) -> dict[str, Any]:
+        """The next request: absolute figures, so that the latest one says it all.
+
+        In plenty nobody needs to know who waits longest, and the ``heads`` are few.
+        """
         self.seq += 1
         self.must_answer = False
-        low = self.low
+        heads = min(max(HEADS, self.room if self.scarce else 0), MOST_HEADS)
         if low:
             self.ahead = self.granted
         self.told = self.figures(automatic)
@@ -153,8 +160,8 @@ class Lease:
             "used": self.used,
             "waiting": self.waiting,
             "want": self.want(automatic),
-            "asked": max((asked for _, _, asked in self.asking), default=0),
-            "heads": self.heads(automatic, min(max(HEADS, self.room), MOST_HEADS)),
+            "asked": self.asked if self.asking else 0,
+            "heads": self.heads(automatic, heads),
             "recall": self.recall,
             "low": low,
         }

@@ -12,6 +12,7 @@ from typing import Any
 from engine.configuration import Configuration
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import Delivered, SubscriptionUpdated
+from engine.lease import BULK
 from engine.model import timestamp
 
 TABLE = "seats"
@@ -116,9 +117,12 @@ class Seats:
     def free(self) -> int:
         return self.budget - sum(part.lease for part in self.parts.values())
 
-    def settle(self, partitions: int) -> None:
-        """Brings grants, recalls and denials in line with what is known. Idempotent."""
-        self._hand_out(partitions)
+    def settle(self, partitions: int, bulk: int = BULK) -> None:
+        """Brings grants, recalls and denials in line with what is known. Idempotent.
+
+        ``bulk``: units that are worth a message to a partition that has not asked for any.
+        """
+        self._hand_out(partitions, bulk)
         wanted = sum(part.want for part in self.parts.values())
         if (wanted or self.free < 0) and not self.scarce:
             self._begin_recall()
@@ -144,7 +148,7 @@ class Seats:
     def _unmet(self) -> dict[int, int]:
         return {p: part.asked for p, part in self.parts.items() if part.unanswered}
 
-    def _hand_out(self, partitions: int) -> None:
+    def _hand_out(self, partitions: int, bulk: int) -> None:
         free = self.free
         wanting = [part for part in self.parts.values() if part.want]
         total = sum(part.want for part in wanting)
@@ -152,8 +156,13 @@ class Seats:
             self._hand_out_in_order(free, wanting)
         if free < total or free <= 0:
             return
-        # Plenty: most users of the next batches then need no round trip.
+        # Plenty: most users of the next batches then need no round trip, nor do the very first.
         share = 0 if self.scarce else (free - total) // (2 * partitions)
+        if share >= bulk:
+            for p in range(partitions):
+                if p not in self.parts:
+                    self.parts[p] = Part()
+                    self.parts[p].low = True
         for part in self.parts.values():
             if part.want or (part.low and share):
                 part.give(part.want + share)
@@ -331,7 +340,7 @@ class ProductMachine:
     def _settle(self) -> None:
         for key in sorted(self.touched):
             seats = self.seats[key]
-            seats.settle(self.partitions)
+            seats.settle(self.partitions, self.configuration.bulk)
             for p, part in seats.parts.items():
                 if part.must_tell:
                     self.effects.emit("internal.seat-grants", key, seats.grant(p), p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from engine.configuration import Book, Configuration
@@ -13,7 +14,10 @@ from engine.lease import Lease, Place
 from engine.user import Attempt, User
 
 TABLE = "leases"
-Conclude = Callable[[User, Decision, int, str, set[str]], None]
+Reserved = AbstractSet[str]
+"""Products of which a unit was kept for the user while it was in flight."""
+NOTHING_RESERVED: frozenset[str] = frozenset()
+Conclude = Callable[[User, Decision, int, str, Reserved], None]
 
 
 class Seating:
@@ -33,21 +37,27 @@ class Seating:
         self.conclude = conclude
         self.changed = changed  # users whose rows are to be written
         self.flying: dict[User, None] = {}
-        self.touched: dict[tuple[str, str], None] = {}
-        self.untold: dict[tuple[str, str], None] = {}
+        self.touched: dict[Lease, None] = {}
+        self.untold: dict[Lease, None] = {}
         self.at = 0
         self.cause = ""
 
     # -- attempts
+    @staticmethod
+    def plenty(user: User, wanted: tuple[str, ...], rivals: int) -> bool:
+        """Whether there are units for the user and as many others: then no order is to be kept."""
+        for sku in wanted:
+            lease = user.book.lease(sku)
+            if lease.scarce or lease.idle <= rivals:
+                return False
+        return True
+
     def begin(
         self, user: User, decision: Decision, at: int, cause: str, denied: frozenset[str]
     ) -> None:
         """Takes the seats at once if all are at hand, else puts the user in flight."""
-        leases = [user.book.lease(sku) for sku in decision.wanted]
-        if all(not lease.scarce and lease.idle > 0 for lease in leases):
-            for lease in leases:
-                lease.take()
-            self.conclude(user, decision, at, cause, set(decision.wanted))
+        if self.plenty(user, decision.wanted, 0):
+            self.conclude(user, decision, at, cause, NOTHING_RESERVED)
             return
         since = min((s for _, s in self.places(user)), default=at)
         self.leave_lines(user)
@@ -117,8 +127,9 @@ class Seating:
 
     # -- leases
     def touch(self, book: Book, sku: str) -> Lease:
-        self.touched[book.id, sku] = None
-        return book.lease(sku)
+        lease = book.lease(sku)
+        self.touched[lease] = None
+        return lease
 
     def grant(self, message: dict[str, Any]) -> None:
         """A grant, denial or recall from the product machine."""
@@ -188,43 +199,45 @@ class Seating:
     # -- after each batch
     def settle(self) -> None:
         """Gives idle units to whom they are due, in this partition or by the product machine."""
-        for tenant, sku in list(self.touched):
-            book = self.configuration.book(tenant)
-            lease = book.lease(sku)
+        for lease in list(self.touched):
             if lease.scarce:
                 lease.give_back()
             elif lease.asking and lease.idle > 0:
-                self._allocate(book, lease)
+                self._allocate(self.configuration.book(lease.tenant), lease)
 
     def report(self) -> None:
         """Sends the requests that cannot wait; the other figures go with :meth:`flush`."""
-        for tenant, sku in self.touched:
-            book = self.configuration.book(tenant)
-            lease = book.lease(sku)
-            figures = lease.figures(book.settings.automatic)
-            if lease.must_answer or lease.low or figures[:1] != (lease.told or (0,))[:1]:
-                self._request(book, lease)
+        for lease in self.touched:
+            figures = lease.figures(self._automatic(lease))
+            low = lease.low(self.configuration.bulk)
+            if lease.must_answer or low or figures[:1] != (lease.told or (0,))[:1]:
+                self._request(lease)
             elif figures != lease.told:
-                self.untold[tenant, sku] = None
-            self.effects.rows[TABLE, f"{tenant}/{sku}"] = lease.row()
+                self.untold[lease] = None
+            self._keep(lease)
         self.touched.clear()
 
+    def _automatic(self, lease: Lease) -> bool:
+        return self.configuration.book(lease.tenant).settings.automatic
+
+    def _keep(self, lease: Lease) -> None:
+        self.effects.rows[TABLE, f"{lease.tenant}/{lease.sku}"] = lease.row()
+
     def flush(self) -> None:
-        for tenant, sku in self.untold:
-            book = self.configuration.book(tenant)
-            lease = book.lease(sku)
-            if lease.figures(book.settings.automatic) != lease.told:
-                self._request(book, lease)
-                self.effects.rows[TABLE, f"{tenant}/{sku}"] = lease.row()
+        for lease in self.untold:
+            if lease.figures(self._automatic(lease)) != lease.told:
+                self._request(lease)
+                self._keep(lease)
         self.untold.clear()
 
-    def _request(self, book: Book, lease: Lease) -> None:
-        key = f"{book.id}/{lease.sku}"
+    def _request(self, lease: Lease) -> None:
+        key = f"{lease.tenant}/{lease.sku}"
+        low = lease.low(self.configuration.bulk)
         message = {
-            "tenant": book.id,
+            "tenant": lease.tenant,
             "skuId": lease.sku,
             "partition": self.configuration.number,
-            **lease.request(book.settings.automatic),
+            **lease.request(self._automatic(lease), low),
             "at": self.at,
             "causedBy": self.cause,
         }
@@ -242,8 +255,9 @@ class Seating:
         for book in self.configuration.books.values():
             for user in book.users.values():
                 self._count(user)
-            for sku in book.leases:
-                self.touched[book.id, sku] = None
+            for lease in book.leases.values():
+                lease.asked = max((asked for _, _, asked in lease.asking), default=0)
+                self.touched[lease] = None
 
     def _count(self, user: User) -> None:
         for sku in user.outcome.held:

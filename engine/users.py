@@ -14,18 +14,21 @@ from engine import events as ev
 from engine.addresses import Claims
 from engine.apply import Applier
 from engine.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
-from engine.decide import NOBODY, Decider
+from engine.decide import NOBODY, Decider, Decision
 from engine.direct import Rejection
 from engine.effects import Effects, fingerprint, remember, remembers
 from engine.events import ABSENT, Delivered
 from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.group import audit, result
 from engine.model import Tenant
-from engine.seating import Seating
+from engine.seating import NOTHING_RESERVED, Reserved, Seating
 from engine.user import User, tuples
 
 Due = tuple[int, str, bool]
 """An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
+
+Hungry = tuple[int, str, str, User, Due, Decision]
+"""A user who wants seats, in R8's order: since, user id, tenant; what is due, and what is decided."""
 
 CONCURRENCY = "LicenseAssignmentAttributeConcurrencyException"
 QUEUEABLE = {
@@ -50,7 +53,7 @@ class UserMachine:
         self.claims = Claims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
         self.due: dict[User, Due] = {}
-        self.hungry: list[tuple[int, str, User, Due]] = []
+        self.hungry: list[Hungry] = []
         self.duplicates = 0
         self.ignored = 0
         self._apply: dict[type, Callable[[User, Any, int, int], None]] = {
@@ -340,25 +343,26 @@ class UserMachine:
         self._fact_changed(user, job.at, job.cause, retry=job.kind == GROUP)
 
     def _evaluate_now(self, user: User) -> None:
-        self._evaluate(user, self.due.pop(user))
+        self._evaluate(user, self.due.pop(user), 0)
         while self.hungry:
-            self._seat(*self.hungry.pop()[2:])
+            self._seat(*self.hungry.pop()[3:])
 
-    def _evaluate(self, user: User, due: Due) -> None:
+    def _evaluate(self, user: User, due: Due, rivals: int) -> None:
+        """``rivals``: how many more of this batch may want seats."""
         at, cause, _ = due
         decision = self.decider.decide(user, self._denied(user, due))
-        if decision.wanted:
-            since = min((s for _, s in self.seating.places(user)), default=at)
-            self.hungry.append((since, user.id, user, due))
+        wanted = decision.wanted
+        if not wanted or self.seating.plenty(user, wanted, rivals + len(self.hungry)):
+            self._conclude(user, decision, at, cause, NOTHING_RESERVED)
         else:
-            self._conclude(user, decision, at, cause, set())
+            since = min((s for _, s in self.seating.places(user)), default=at)
+            self.hungry.append((since, user.id, user.book.id, user, due, decision))
 
-    def _seat(self, user: User, due: Due) -> None:
+    def _seat(self, user: User, due: Due, decision: Decision) -> None:
         if user.attempt is None:
             at, cause, _ = due
-            denied = self._denied(user, due)
             self.touched[user] = None
-            self.seating.begin(user, self.decider.decide(user, denied), at, cause, denied)
+            self.seating.begin(user, decision, at, cause, self._denied(user, due))
 
     @staticmethod
     def _denied(user: User, due: Due) -> frozenset[str]:
@@ -368,7 +372,7 @@ class UserMachine:
             return NOBODY
         return frozenset(waiting)
 
-    def _conclude(self, user: User, decision: Any, at: int, cause: str, got: set[str]) -> None:
+    def _conclude(self, user: User, decision: Decision, at: int, cause: str, got: Reserved) -> None:
         """Applies a decision whose seats are had, and lets what waited for it go on."""
         self.touched[user] = None
         self.due.pop(user, None)
@@ -404,11 +408,14 @@ class UserMachine:
         """Evaluates who is due, gives seats in R8's order, and writes the rows that changed."""
         while self.due or self.hungry or self.seating.touched:
             while self.due:
-                user = next(iter(self.due))
-                self._evaluate(user, self.due.pop(user))
-            hungry, self.hungry = sorted(self.hungry, key=lambda h: h[:2]), []
-            for _, _, user, due in hungry:
-                self._seat(user, due)
+                due, self.due = self.due, {}
+                rivals = len(due)
+                for user, why in due.items():
+                    rivals -= 1
+                    self._evaluate(user, why, rivals)
+            hungry, self.hungry = sorted(self.hungry), []
+            for *_, user, why, decision in hungry:
+                self._seat(user, why, decision)
             self.seating.settle()
             if not self.due and not self.hungry:
                 self.seating.report()

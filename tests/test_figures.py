@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_topics_after_every_step(restarts: bool) -> Non
 
 def test_a_seat_used_without_a_lease_is_told() -> None:
     machine = Partition(0, 1)
-    lease = machine.configuration.book("contoso").leases["sku"] = Lease("sku")
+    lease = machine.configuration.book("contoso").leases["sku"] = Lease("contoso", "sku")
     lease.granted, lease.returned, lease.used = 5, 2, 3
     assert machine.figures().oversold == 0
     lease.used = 5

@@ -195,7 +195,7 @@ class Ledger:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.seats = Seats("t", "s")
-        self.leases = [Lease("s") for _ in range(3)]
+        self.leases = [Lease("t", "s") for _ in range(3)]
         self.sent: list[Sent] = []
         self.most = 0
         self.users = 0
@@ -211,6 +211,7 @@ class Ledger:
             self.check()
 
     def buy(self) -> None:
+        self.check()
         self.seats.units = (self.random.randint(0, 6), 0, 0, 0)
         self._machine()
 
@@ -256,7 +257,7 @@ class Ledger:
         lease.used += 1
 
     def _machine(self) -> None:
-        self.seats.settle(len(self.leases))
+        self.seats.settle(len(self.leases), bulk=1)
         for p, part in self.seats.parts.items():
             if part.must_tell:
                 self.sent.append(Sent(p, p, self.seats.grant(p)))

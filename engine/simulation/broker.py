@@ -30,12 +30,14 @@ class Transaction(NamedTuple):
 class Broker(Cluster):
     """Logs outlive every worker. A partition's changelog keeps the last row of each place.
 
+    ``bulk``: units that are worth granting ahead of need, few because tenants are small here;
     ``journal``: input events and output documents in the order of their becoming visible, as
     (topic, partition, key, value).
     """
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, bulk: int) -> None:
         super().__init__(partitions)
+        self.bulk = bulk
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
         self.fenced = 0
@@ -53,6 +55,7 @@ class Broker(Cluster):
     def restored(self, p: int, random: Random) -> Partition:
         """A machine from the changelog, its rows in any order."""
         machine = Partition(p, self.partitions)
+        machine.configuration.bulk = self.bulk
         rows = list(self.changelogs[p].items())
         random.shuffle(rows)
         for (table, key), row in rows:

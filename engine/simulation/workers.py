@@ -8,6 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from engine.cluster import INPUTS, INTERNAL
+from engine.lease import BULK
 from engine.partition import Partition
 from engine.simulation.broker import Broker, Transaction, sealed
 from engine.simulation.checks import Figures, Violation, Watch, figures_of
@@ -58,7 +59,7 @@ class Simulation:
     def __init__(self, setting: Setting, story: list[tuple[object, ...]] | None = None) -> None:
         self.setting = setting
         self.random = Random(f"{setting.seed}/{setting.schedule}")
-        self.broker = Broker(setting.partitions)
+        self.broker = Broker(setting.partitions, self.random.choice((1, 2, BULK)))
         self.watch = Watch(self.broker)
         self.workers = [Worker(i) for i in range(setting.workers)]
         self.owners = [self.random.choice(self.workers) for _ in range(setting.partitions)]

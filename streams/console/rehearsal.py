@@ -153,7 +153,7 @@ class Copy:
         return str(self.machine.users.applier.plans[entry[2]].sku)
 
     def _lease(self, sku: str, used: int, units: int) -> None:
-        seats, lease, part = Seats(self.tenant, sku), Lease(sku), Part()
+        seats, lease, part = Seats(self.tenant, sku), Lease(self.tenant, sku), Part()
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
         seats.units, seats.parts = (units, 0, 0, 0), {0: part}
