@@ -157,7 +157,7 @@ class Seats:
         if free < total or free <= 0:
             return
         # Plenty: most users of the next batches then need no round trip, nor do the very first.
-        share = 0 if self.scarce else (free - total) // (2 * partitions)
+        share = 0 if self.scarce else (free - total) * 3 // (4 * partitions)
         if share >= bulk:
             for p in range(partitions):
                 if p not in self.parts:

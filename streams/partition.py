@@ -31,6 +31,9 @@ from streams.transaction import MISPLACED, DeadLetter, Transaction, dead_letter,
 
 QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
 SLICE = 500  # records, or users of a fan-out, between two turns of the loop
+# Rounds of the loop after a slice: a request and its answer take several, and transactions of other
+# partitions are waiting for them.
+BREATHS = 6
 FLUSH_EVERY = 0.1
 # In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
 BACKLOG_COMMITS = 4  # times the commit interval
@@ -216,9 +219,9 @@ class Partition:
             async with self._owner.turn:
                 worked = self._step() if not self._held else False
                 self._commit_if_due()
-            if worked:
-                await asyncio.sleep(0)
-            else:
+                for _ in range(BREATHS):
+                    await asyncio.sleep(0)
+            if not worked:
                 await self._rest()
 
     def _step(self) -> bool:
