@@ -11,41 +11,23 @@ from engine.effects import Effects
 from engine.fanout import FanOut
 from engine.figures import Tally
 from engine.model import Offer, PlanSet
+from engine.roll import Roll
 from engine.rules import NOTHING, Outcome
 from engine.seating import NOTHING_RESERVED, Reserved, Seating
 from engine.user import User, load_user
 
 USERS, PLANS = "users", "plans"
-
-
-class Numbers:
-    """What one partition counts of one group, for its status."""
-
-    __slots__ = ("errors", "licensed", "members", "with_errors")
-
-    def __init__(self) -> None:
-        self.members = 0
-        self.licensed = 0
-        self.with_errors = 0
-        self.errors: dict[str, int] = {}
-
-    def add(self, figures: tuple[bool, tuple[str, ...]], sign: int) -> None:
-        licensed, errors = figures
-        self.licensed += sign * licensed
-        if errors:
-            self.with_errors += sign
-            for error in errors:
-                self.errors[error] = self.errors.get(error, 0) + sign
+NO_FIGURES: tuple[bool, tuple[str, ...]] = (False, ())
 
 
 class Applier:
-    """The one writer of a user's outcome. ``unreported``: groups with new numbers, and when."""
+    """The one writer of a user's outcome. ``unreported``: groups with new numbers."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.unreported: dict[tuple[str, str], int] = {}
-        self.vacated: list[tuple[str, str]] = []
+        self.unreported: list[Roll] = []
+        self.vacated: list[Roll] = []
         self.deferring: dict[User, None] = {}
         self.published = 0
         self.in_error = Tally()  # users by kind of error
@@ -78,9 +60,10 @@ class Applier:
         self._errors(old, new)
         self._seats(user, old, got, seating)
         seating.join_lines(user)
-        self._index(user, old_paths)
-        self._numbers(user.book, old, old_paths, -1, at)
-        self._numbers(user.book, new, paths, 1, at)
+        self._enroll(user, old_paths)
+        if old is not NOTHING:
+            self._count(user.book, old, old_paths, -1, at)
+        self._count(user.book, new, paths, 1, at)
         self._publish(user, old, old_paths, at, cause)
 
     def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
@@ -138,13 +121,14 @@ class Applier:
         old, old_paths = user.outcome, user.paths
         book = user.book
         if user.known:
-            self.count_members(user, user.groups, -1, at)
-        groups, user.groups, user.since = user.groups, (), ()
+            self.count_members(user, -1, at)
+        groups, user.groups, user.since = user.groups, (), b""
         user.outcome, user.paths, user.sinces = NOTHING, (), 0
         self._errors(old, NOTHING)
         self._seats(user, old, NOTHING_RESERVED, seating)
-        self._index(user, (*old_paths, *groups))
-        self._numbers(book, old, old_paths, -1, at)
+        for group in dict.fromkeys((*old_paths, *groups)):
+            self._leave(user, group)
+        self._count(book, old, old_paths, -1, at)
         was = publish.shown(old, old_paths)
         publish.errors(self.effects, user, was, [], cause)
         if user.revision > 0 and user.known:
@@ -161,94 +145,91 @@ class Applier:
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
-        book = user.book
-        members = book.members.get(group)
-        if members is None:
-            members = book.members[group] = {}
-        members[user.id] = None
+        """After the user's ``groups``."""
+        roll = self.changed(user.book, group, at)
+        if group not in user.paths:
+            roll.enter(user)
         if user.known:
-            self._number(book, group, at).members += 1
-        else:
-            self.unreported[book.id, group] = at
+            roll.members += 1
 
     def left(self, user: User, group: str, at: int) -> None:
-        self._unindex(user, group)
+        roll = self.changed(user.book, group, at)
         if user.known:
-            self.count_members(user, (group,), -1, at)
+            roll.members -= 1
+        self._leave(user, group)
 
     def named(self, book: Book, group: str, at: int) -> None:
         """A group that only a removal names is published, too (contract, section 3)."""
-        if group not in book.members and group not in book.groups:
-            self.unreported[book.id, group] = at
-            self.vacated.append((book.id, group))
+        if not book.roll(group).present and group not in book.groups:
+            self.vacated.append(self.changed(book, group, at))
 
-    def count_members(self, user: User, groups: tuple[str, ...], sign: int, at: int) -> None:
-        for group in groups:
-            self._number(user.book, group, at).members += sign
+    def count_members(self, user: User, sign: int, at: int) -> None:
+        for group in user.groups:
+            self.changed(user.book, group, at).members += sign
 
-    def _index(self, user: User, old_paths: tuple[str, ...]) -> None:
+    def changed(self, book: Book, group: str, at: int) -> Roll:
+        """The group's roll, whose numbers are to be reported."""
+        roll = book.rolls.get(group) or book.roll(group)
+        roll.at = at
+        if not roll.unreported:
+            roll.unreported = True
+            self.unreported.append(roll)
+        return roll
+
+    def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
         """A group finds those who left it and keep its licences (R11)."""
         if old_paths is user.paths or (not old_paths and user.paths is user.groups):
             return
         for group in user.paths:
-            user.book.members.setdefault(group, {})[user.id] = None
+            if group not in user.groups and group not in old_paths:
+                user.book.roll(group).enter(user)
         for group in old_paths:
-            self._unindex(user, group)
+            if group not in user.groups:
+                self._leave(user, group)
 
-    def _unindex(self, user: User, group: str) -> None:
-        if group in user.groups or group in user.paths:
-            return
-        members = user.book.members.get(group)
-        if members is not None:
-            members.pop(user.id, None)
-            if not members:
-                del user.book.members[group]
-                self.vacated.append((user.book.id, group))
+    def _leave(self, user: User, group: str) -> None:
+        if not user.belongs(group):
+            roll = user.book.roll(group)
+            roll.leave()
+            if not roll.present:
+                self.vacated.append(roll)
 
-    def _number(self, book: Book, group: str, at: int) -> Numbers:
-        numbers: Numbers | None = book.numbers.get(group)
-        if numbers is None:
-            numbers = book.numbers[group] = Numbers()
-        self.unreported[book.id, group] = at
-        return numbers
-
-    def _numbers(
+    def _count(
         self, book: Book, outcome: Outcome, paths: tuple[str, ...], sign: int, at: int
     ) -> None:
         for group, figures in zip(paths, outcome.by_slot, strict=True):
-            if figures != (False, ()):
-                self._number(book, group, at).add(figures, sign)
+            if figures != NO_FIGURES:
+                self.changed(book, group, at).count(figures, sign)
 
     def report(self, fanout: FanOut) -> None:
         """Absolute numbers of the groups that changed, with the version that is done here."""
-        for (tenant, id), at in self.unreported.items():
-            self._report(tenant, id, at, fanout)
+        for roll in self.unreported:
+            if roll.unreported:
+                self._report(roll, fanout)
         self.unreported.clear()
 
     def report_vacated(self, fanout: FanOut) -> None:
         """In the transaction that empties a group here: after a restart no row would tell of it."""
-        for tenant, id in self.vacated:
-            if id not in self.configuration.book(tenant).groups:
-                at = self.unreported.pop((tenant, id), None)
-                if at is not None:
-                    self._report(tenant, id, at, fanout)
+        for roll in self.vacated:
+            if roll.unreported and roll.group not in self.configuration.book(roll.tenant).groups:
+                self._report(roll, fanout)
         self.vacated.clear()
 
-    def _report(self, tenant: str, id: str, at: int, fanout: FanOut) -> None:
-        book = self.configuration.book(tenant)
-        numbers = book.numbers.get(id) or Numbers()
-        group = book.groups.get(id)
+    def _report(self, roll: Roll, fanout: FanOut) -> None:
+        roll.unreported = False
+        tenant, id = roll.tenant, roll.group
+        group = self.configuration.book(tenant).groups.get(id)
         key = f"{tenant}/{id}"
         message = {
             "tenant": tenant,
             "group": id,
             "partition": self.configuration.number,
             "version": fanout.version(tenant, id, group.version if group else 0),
-            "members": numbers.members,
-            "licensed": numbers.licensed,
-            "withErrors": numbers.with_errors,
-            "errors": {e: n for e, n in sorted(numbers.errors.items()) if n},
-            "at": at,
+            "members": roll.members,
+            "licensed": roll.licensed,
+            "withErrors": roll.with_errors,
+            "errors": {e: n for e, n in sorted(roll.errors.items()) if n},
+            "at": roll.at,
         }
         self.effects.emit(
             "internal.group-reports", key, message, self.configuration.partition_of(key)
@@ -290,11 +271,11 @@ class Applier:
                 made = Outcome(entries, problems, asked) if entries or problems else NOTHING
                 outcome = outcomes[content] = made
             user.outcome = outcome
-            self._count(user)
+            self._restored(user)
         self._rows.clear()
         for book in self.configuration.books.values():
             for group in book.groups:
-                self.unreported.setdefault((book.id, group), 0)
+                self.changed(book, group, 0)
 
     @staticmethod
     def _offer(user: User, path: str) -> Offer | None:
@@ -313,14 +294,13 @@ class Applier:
             self.plans[key] = found
         return found
 
-    def _count(self, user: User) -> None:
+    def _restored(self, user: User) -> None:
         book = user.book
-        for group in {*user.groups, *user.paths}:
-            book.members.setdefault(group, {})[user.id] = None
-            self.unreported[book.id, group] = 0
+        for group in dict.fromkeys((*user.groups, *user.paths)):
+            self.changed(book, group, 0).enter(user)
         if user.known:
-            self.count_members(user, user.groups, 1, 0)
-        self._numbers(book, user.outcome, user.paths, 1, 0)
+            self.count_members(user, 1, 0)
+        self._count(book, user.outcome, user.paths, 1, 0)
         self._errors(NOTHING, user.outcome)
         if user.more is not None and user.more.deferred:
             self.deferring[user] = None

@@ -12,26 +12,29 @@ from typing import Any
 from engine.lease import BULK, Lease
 from engine.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
 from engine.partitioner import partition_of
+from engine.roll import Roll
 
 PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
 
 
 class Book:
-    """What a partition knows of one tenant. ``members``: group -> its users, by user id.
+    """What a partition knows of one tenant."""
 
-    A group's users are its members, and those who left and keep one of its licences (R11).
-    """
-
-    __slots__ = ("groups", "id", "leases", "members", "numbers", "settings", "users")
+    __slots__ = ("groups", "id", "leases", "rolls", "settings", "users")
 
     def __init__(self, tenant: str) -> None:
         self.id = tenant
         self.settings: Tenant = DEFAULT_TENANT
         self.groups: dict[str, Group] = {}
         self.users: dict[str, Any] = {}
-        self.members: dict[str, dict[str, None]] = {}
-        self.numbers: dict[str, Any] = {}
+        self.rolls: dict[str, Roll] = {}
         self.leases: dict[str, Lease] = {}
+
+    def roll(self, group: str) -> Roll:
+        found = self.rolls.get(group)
+        if found is None:
+            found = self.rolls[group] = Roll(self.id, group)
+        return found
 
     def lease(self, sku: str) -> Lease:
         found = self.leases.get(sku)

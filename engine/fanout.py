@@ -147,7 +147,10 @@ class FanOut:
     def _users(self, job: Job) -> Iterator[User]:
         """The users still to be visited, as they are when their turn comes."""
         for book in self._books(job):
-            ids = sorted(book.members.get(job.id, ()) if job.kind == GROUP else book.users)
+            if job.kind == GROUP:
+                ids = [user.id for user in book.roll(job.id).in_order()]
+            else:
+                ids = sorted(book.users)
             tenant, _, user_id = job.cursor.partition("/")
             if tenant > book.id:
                 continue

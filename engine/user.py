@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from engine.configuration import Book
 from engine.model import Entry, PlanSet
 from engine.rules import NOTHING, Outcome, Problem, Reason
 
-Since = tuple[int, int]
-"""Record timestamp in milliseconds and offset: when a fact came (rules, section 1)."""
+MOMENT = 16
+_pack = Struct(">QQ").pack
+
+
+def moment(at: int, offset: int) -> bytes:
+    """When a fact came (rules, section 1): timestamp in milliseconds, offset; sorts as they do."""
+    return _pack(at if at > 0 else 0, offset)
 
 
 class Attempt:
@@ -105,10 +111,11 @@ class More:
 class User:
     """A user as one partition knows it; unknown while only memberships name it (R22).
 
-    ``groups`` and ``since``: memberships in the order of R8. ``outcome`` is what is published,
-    with the group ids of its slots in ``paths`` and the since-when of its states in ``sinces`` (one
-    number while all are equal). ``given``: the primary address that the processor gave (R19).
-    ``revision``: of the last publication; negative after a tombstone, until there is a new one.
+    ``groups`` and ``since``: memberships in the order of R8, and their moments one after the other.
+    ``outcome`` is what is published, with the group ids of its slots in ``paths`` and the
+    since-when of its states in ``sinces`` (one number while all are equal). ``given``: the
+    principal name of which the processor made the primary address (R19). ``revision``: of the last
+    publication; negative after a tombstone, until there is a new one.
     """
 
     __slots__ = (
@@ -126,7 +133,7 @@ class User:
         self.addresses: tuple[str, ...] = ()
         self.given: str | None = None
         self.groups: tuple[str, ...] = ()
-        self.since: tuple[Since, ...] = ()
+        self.since = b""
         self.outcome: Outcome = NOTHING
         self.paths: tuple[str, ...] = ()
         self.sinces: int | tuple[int, ...] = 0
@@ -161,38 +168,50 @@ class User:
     def since_of(self, index: int) -> int:
         return self.sinces if isinstance(self.sinces, int) else self.sinces[index]
 
-    def join(self, group: str, since: Since) -> bool:
+    def belongs(self, group: str) -> bool:
+        """Whether it is a member, or keeps a licence of the group."""
+        return group in self.groups or group in self.paths
+
+    def join(self, group: str, since: bytes) -> bool:
         """Adds a membership at its place in R8's order; False if the user is a member already."""
-        if group in self.groups:
+        groups = self.groups
+        if group in groups:
             return False
-        if not self.since or (since, group) > (self.since[-1], self.groups[-1]):
-            self.groups = (*self.groups, group)
-            self.since = (*self.since, since)
-            return True
-        places = sorted([*zip(self.since, self.groups, strict=True), (since, group)])
-        self.groups = tuple(g for _, g in places)
-        self.since = tuple(s for s, _ in places)
+        last = self.since[-MOMENT:]
+        if last < since or (last == since and groups[-1] < group):
+            self.groups = (*groups, group)
+            self.since += since
+        else:
+            self._order([*self._places(), (since, group)])
         return True
 
     def leave(self, group: str) -> bool:
         if group not in self.groups:
             return False
-        places = [p for p in zip(self.since, self.groups, strict=True) if p[1] != group]
-        self.groups = tuple(g for _, g in places)
-        self.since = tuple(s for s, _ in places)
+        self._order([place for place in self._places() if place[1] != group])
         return True
+
+    def _places(self) -> list[tuple[bytes, str]]:
+        since = self.since
+        return [(since[i * MOMENT : (i + 1) * MOMENT], g) for i, g in enumerate(self.groups)]
+
+    def _order(self, places: list[tuple[bytes, str]]) -> None:
+        places.sort()
+        self.groups = tuple([group for _, group in places])
+        self.since = b"".join([since for since, _ in places])
 
     def attributes(self) -> tuple[str | None, str | None, tuple[str, ...]]:
         """R19: usage location, mail and proxy addresses as they are published."""
-        addresses, primary = self.addresses, self.given
+        addresses = self.addresses
+        given = primary = None if self.given is None else f"SMTP:{self.given}"
         for address in addresses:
             if address.startswith("SMTP:"):
                 primary = address
                 break
-        if primary is not None and primary == self.given and primary not in addresses:
+        if primary is not None and primary == given and primary not in addresses:
             addresses = (primary, *addresses)
         mail = self.mail
-        if primary is not None and (self.outcome.mail or (mail is None and self.given is not None)):
+        if primary is not None and (self.outcome.mail or (mail is None and given is not None)):
             mail = primary[5:]
         return self.location, mail, addresses
 
@@ -206,7 +225,7 @@ class User:
         if not self.upn or self.given is not None:
             return
         if not any(a.startswith("SMTP:") for a in self.addresses):
-            self.given = f"SMTP:{self.upn}"
+            self.given = self.upn
 
     # -- changelog
     def row(self) -> list[Any]:
@@ -219,7 +238,7 @@ class User:
             self.addresses,
             self.given,
             self.groups,
-            self.since,
+            self.since.hex(),
             self.paths,
             *_outcome_row(outcome),
             self.sinces,
@@ -254,13 +273,14 @@ def load_user(
     """The user of a row, and what its outcome is made of; ``share`` interns strings and tuples."""
     user = User(book, id)
     (
-        user.known, location, user.upn, user.mail, addresses, user.given, groups, since, paths,
+        user.known, location, user.upn, user.mail, addresses, given, groups, since, paths,
         entries, problems, sinces, user.revision, seen, more,
     ) = row  # fmt: skip
     user.location = share(location)
     user.addresses = tuple(addresses)
+    user.given = user.upn if given == user.upn else given
     user.groups = share(tuple(map(share, groups)))
-    user.since = tuple((at, offset) for at, offset in since)
+    user.since = bytes.fromhex(since)
     user.paths = share(tuple(map(share, paths)))
     user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
     user.seen = bytes.fromhex(seen)

@@ -22,13 +22,13 @@ from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.group import audit, result
 from engine.model import Tenant
 from engine.seating import NOTHING_RESERVED, Reserved, Seating
-from engine.user import User, tuples
+from engine.user import MOMENT, User, moment, tuples
 
 Due = tuple[int, str, bool]
 """An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
 
 Hungry = tuple[int, str, str, User, Due, Decision]
-"""A user who wants seats, in R8's order: since, user id, tenant; what is due, and what is decided."""
+"""A user who wants seats, in R8's order: since, user id, tenant; what is due; what is decided."""
 
 CONCURRENCY = "LicenseAssignmentAttributeConcurrencyException"
 QUEUEABLE = {
@@ -153,9 +153,9 @@ class UserMachine:
         book.groups[id] = self.configuration.group(version, wanted, deleted)
         self.effects.rows[GROUPS, f"{tenant}/{id}"] = row
         before = known.version if known else 0
-        if book.members.get(id) or self.fanout.has(tenant, id):
+        if book.roll(id).present or self.fanout.has(tenant, id):
             self.fanout.begin(GROUP, tenant, id, version, before, at, cause)
-        self.applier.unreported[tenant, id] = at
+        self.applier.changed(book, id, at)
 
     def _product(self, row: list[Any], at: int, cause: str) -> None:
         sku = row[0]
@@ -171,7 +171,7 @@ class UserMachine:
 
     def _walked(self, job: Job) -> None:
         if job.kind == GROUP:
-            self.applier.unreported[job.tenant, job.id] = job.at
+            self.applier.changed(self.configuration.book(job.tenant), job.id, job.at)
 
     # -- one event of one user
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
@@ -202,7 +202,7 @@ class UserMachine:
             return True
         groups = user.book.groups
         asked = sum(1 for id in user.groups if (g := groups.get(id)) and g.offer)
-        return asked > 1 or (bool(user.since) and user.since[-1] > (at, offset))
+        return asked > 1 or user.since[-MOMENT:] > moment(at, offset)
 
     def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
@@ -243,7 +243,7 @@ class UserMachine:
             if user.addresses or facts[3]:
                 self._claim(user, facts[3], at, offset, event.id)
         if not was_known:
-            self.applier.count_members(user, user.groups, 1, at)
+            self.applier.count_members(user, 1, at)
         if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
             self._evaluate_later(user, at, event.id)
             return
@@ -275,7 +275,7 @@ class UserMachine:
         self.fanout.settled(user)
 
     def _joined(self, user: User, event: ev.MembershipAdded, at: int, offset: int) -> None:
-        if user.join(event.group, (at, offset)):
+        if user.join(event.group, moment(at, offset)):
             self.applier.joined(user, event.group, at)
             self._fact_changed(user, at, event.id)
         else:

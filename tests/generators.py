@@ -13,7 +13,7 @@ from engine.model import ServicePlan, Tenant
 from engine.rules import Outcome
 from engine.simulation.broker import Broker
 from engine.simulation.tenants import Input, Tenants
-from engine.user import User
+from engine.user import User, moment
 from tests.checkers import Record
 from tests.spec import licensing as spec
 from tests.spec.events import read_product
@@ -207,7 +207,7 @@ class Walk:
             group = r.choice(GROUPS)
             self.count += 1
             if not self.user.leave(group):
-                self.user.join(group, (self.count, 0))
+                self.user.join(group, moment(self.count, 0))
         elif change < 7:
             self.license(r.choice(GROUPS), deleted=r.random() < 0.2)
         elif change == 7:

@@ -15,7 +15,7 @@ from engine.group import GroupState
 from engine.lease import Lease
 from engine.product import Part, Seats
 from engine.rules import Outcome, Problem, Reason
-from engine.user import User
+from engine.user import User, moment
 from streams.console import present, queries
 from streams.console.present import Connection, Standing, milliseconds
 from streams.console.reach import DEFERRED, Decoded, decoded, reached
@@ -102,7 +102,7 @@ class Copy:
         )
         user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
         user.groups = tuple(id for id, _ in found.groups)
-        user.since = tuple(since for _, since in found.groups)
+        user.since = b"".join(moment(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
         asked = [found.licences[g].offer for g in found.asked]
         rest = [None] * (len(found.paths) - len(asked))
