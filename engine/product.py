@@ -27,13 +27,16 @@ def budget(units: Units | None) -> int:
     return units[0] + units[1] if units else 0
 
 
+PART = (
+    "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
+    "returned", "scarce", "seq", "used", "waiting", "want",
+)  # fmt: skip
+
+
 class Part:
     """What the machine knows of one partition; figures are of its latest request."""
 
-    __slots__ = (
-        "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
-        "returned", "scarce", "seq", "used", "waiting", "want",
-    )  # fmt: skip
+    __slots__ = PART
 
     def __init__(self) -> None:
         self.granted = 0
@@ -67,12 +70,12 @@ class Part:
         self.must_tell = True
 
     def row(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__slots__]
+        return [getattr(self, name) for name in PART]
 
     @classmethod
     def load(cls, row: list[Any]) -> Part:
         part = cls()
-        for name, value in zip(cls.__slots__, row, strict=True):
+        for name, value in zip(PART, row, strict=True):
             setattr(part, name, value)
         part.heads = [(since, user) for since, user in part.heads]
         return part

@@ -1,0 +1,5 @@
+"""Everything with I/O. The hot path comes compiled where that is built (``streams/compiled.py``)."""
+
+from streams import compiled
+
+COMPILED = compiled.use()
