@@ -237,13 +237,19 @@ class Applier:
 
     # -- rows
     def keep(self, user: User) -> None:
-        for e in user.outcome.entries:
+        if not user.outcome.kept:
+            self._keep_plans(user.outcome)
+        self.effects.rows[USERS, f"{user.book.id}/{user.id}"] = user.row()
+
+    def _keep_plans(self, outcome: Outcome) -> None:
+        for e in outcome.entries:
             if e.plans.key not in self.plans:
                 self.plans[e.plans.key] = e.plans
                 self.effects.rows[PLANS, e.plans.key] = [
                     e.plans.sku, sorted(e.plans.enabled), e.plans.disabled,
                 ]  # fmt: skip
-        self.effects.rows[USERS, f"{user.book.id}/{user.id}"] = user.row()
+        # What all partitions share has no entries, so that it never tells of another one's rows.
+        outcome.kept = True
 
     def load(self, table: str, key: str, row: Any) -> None:
         if table == PLANS:

@@ -7,12 +7,15 @@ rows. A change makes new objects (see :mod:`engine.model`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.lease import BULK, Lease
 from engine.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
 from engine.partitioner import partition_of
 from engine.roll import Roll
+
+if TYPE_CHECKING:
+    from engine.user import User
 
 PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
 
@@ -26,7 +29,7 @@ class Book:
         self.id = tenant
         self.settings: Tenant = DEFAULT_TENANT
         self.groups: dict[str, Group] = {}
-        self.users: dict[str, Any] = {}
+        self.users: dict[str, User] = {}
         self.rolls: dict[str, Roll] = {}
         self.leases: dict[str, Lease] = {}
 

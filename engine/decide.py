@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from engine.configuration import Configuration
 from engine.direct import DirectChange, Rejection, change_direct
@@ -10,22 +10,33 @@ from engine.model import Entry, Offer
 from engine.rules import NOTHING, Outcome, Situation, evaluate
 from engine.user import User
 
+Facts = tuple[Any, ...]
+"""The members of a :class:`Situation`, which is made only where they are new."""
 MEMO = 100_000
 NO_SLOTS: frozenset[int] = frozenset()
 NOBODY: frozenset[str] = frozenset()
 
 
-class Decision(NamedTuple):
+class Decision:
     """An outcome with the group ids of its slots.
 
     ``wanted``: products, in skuId order, whose seats must be had or known to be denied before it
     can be applied. ``rejection``: of the direct change under way, None if it goes through.
     """
 
-    outcome: Outcome
-    paths: tuple[str, ...]
-    wanted: tuple[str, ...]
-    rejection: Rejection | None = None
+    __slots__ = ("outcome", "paths", "rejection", "wanted")
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        paths: tuple[str, ...],
+        wanted: tuple[str, ...],
+        rejection: Rejection | None = None,
+    ) -> None:
+        self.outcome = outcome
+        self.paths = paths
+        self.wanted = wanted
+        self.rejection = rejection
 
 
 NOTHING_ASKED = Decision(NOTHING, (), ())
@@ -36,7 +47,7 @@ class Decider:
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.memo: dict[Situation, Outcome] = {}
+        self.memo: dict[Facts, Outcome] = {}
         self.evaluations = 0
         self.hits = 0
 
@@ -46,9 +57,9 @@ class Decider:
 
     def decide(self, user: User, denied: frozenset[str] = NOBODY) -> Decision:
         facts, paths = self._facts(user, denied)
-        if not facts.asked and not facts.entries and (user.more is None or not user.more.change):
+        change = user.more.change if user.more is not None else None
+        if not paths and not change and not user.outcome.entries:
             return NOTHING_ASKED
-        change = user.more.change if user.more else None
         if change is None or change[1] is None:  # a reprocess changes nothing itself
             outcome = self._evaluate(facts)
             wanted = outcome.need
@@ -58,9 +69,10 @@ class Decider:
         return self._with_change(user, facts, paths, change)
 
     def _with_change(
-        self, user: User, facts: Situation, paths: tuple[str, ...], change: list[Any]
+        self, user: User, known: Facts, paths: tuple[str, ...], change: list[Any]
     ) -> Decision:
         """R16: the direct change first, then the re-evaluation of R9 on what it leaves."""
+        facts = Situation(*known)
         _, add, remove, _ = change
         wish = DirectChange(
             tuple((sku, tuple(off)) for sku, off in add),
@@ -78,18 +90,19 @@ class Decider:
         wanted = tuple(sorted({*need, *outcome.need, *outcome.probe}))
         return Decision(outcome, paths, wanted, rejection)
 
-    def _evaluate(self, facts: Situation) -> Outcome:
+    def _evaluate(self, facts: Facts) -> Outcome:
         self.evaluations += 1
         outcome = self.memo.get(facts)
         if outcome is None:
             if len(self.memo) >= MEMO:
                 self.memo.clear()
-            outcome = self.memo[facts] = evaluate(self.configuration.products, facts)
+            outcome = evaluate(self.configuration.products, Situation(*facts))
+            self.memo[facts] = outcome
         else:
             self.hits += 1
         return outcome
 
-    def _facts(self, user: User, denied: frozenset[str]) -> tuple[Situation, tuple[str, ...]]:
+    def _facts(self, user: User, denied: frozenset[str]) -> tuple[Facts, tuple[str, ...]]:
         book = user.book
         offers: list[Offer] = []
         paths: list[str] = []
@@ -106,16 +119,16 @@ class Decider:
         slots = tuple(paths)
         if slots == user.groups:
             slots = user.groups  # one tuple for both, and for all who have it
-        situation = Situation(
+        facts = (
             entries,
             tuple(offers),
             converts,
             user.location or book.settings.location,
-            user.duplicate,
+            user.duplicate if user.more is not None else None,
             denied,
             old.held,
         )
-        return situation, slots
+        return facts, slots
 
     def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
         """The user's entries with the slots of now; what no group asks for comes at the end."""

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 Row = Any
 """A JSON-able value; machines read back what they wrote, with tuples as lists."""
 
 
-class Record(NamedTuple):
-    """A record to publish: short topic name, partition (None: the machine's own), key, value.
+Record = tuple[str, int | None, str, Any]
+"""A record to publish: short topic name, partition (None: the machine's own), key, value.
 
-    The value is JSON-able, or bytes that are already JSON, or None for a tombstone.
-    """
-
-    topic: str
-    partition: int | None
-    key: str
-    value: Any
+The value is JSON-able, or bytes that are already JSON, or None for a tombstone.
+"""
 
 
-@dataclass(slots=True)
 class Effects:
     """Changed rows, (table, key) -> row or None, and records in the order of their making."""
 
-    rows: dict[tuple[str, str], Row | None] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
+    __slots__ = ("records", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Row | None] = {}
+        self.records: list[Record] = []
 
     def emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None:
-        self.records.append(Record(topic, partition, key, value))
+        self.records.append((topic, partition, key, value))
 
 
 REMEMBERED = 64
@@ -45,6 +41,8 @@ def fingerprint(kind: str, event_id: str, source: str) -> bytes:
 
 def remembers(seen: bytes, mark: bytes) -> bool:
     """R24: whether the event of ``mark`` is among the last ones applied to this object."""
+    if not seen:
+        return False
     at = seen.find(mark)
     while at >= 0 and at % WIDTH:
         at = seen.find(mark, at + 1)

@@ -114,7 +114,8 @@ class Partition:
 
     def take(self) -> Effects:
         """The effects since the last call."""
-        taken = Effects(self.effects.rows, self.effects.records)
+        taken = Effects()
+        taken.rows, taken.records = self.effects.rows, self.effects.records
         self.effects.rows, self.effects.records = {}, []
         return taken
 

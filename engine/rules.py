@@ -51,12 +51,13 @@ class Outcome:
 
     ``need``: products that take a seat the user did not hold; ``probe``: products of a group that
     failed for want of another seat, whose own availability decides between CountViolation and
-    Other (R6). Both in skuId order. The rest is derived once, for publishing and counting.
+    Other (R6). Both in skuId order. ``kept``: the plan sets of its entries are rows. The rest is
+    derived once, for publishing and counting.
     """
 
     __slots__ = (
-        "by_slot", "cache", "entries", "errors", "held", "mail", "need", "probe", "problems",
-        "row", "skus", "slots", "states", "waiting",
+        "by_slot", "cache", "entries", "errors", "held", "kept", "mail", "need", "probe",
+        "problems", "row", "skus", "slots", "states", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,7 @@ class Outcome:
         self.slots = 1 + max(len(asked), *(s.slot for s in self.states), 0)
         self.by_slot = tuple(self._numbers(slot, asked) for slot in range(1, self.slots))
         self.cache: object = None
+        self.kept = False
         self.row: tuple[list[object], list[object]] | None = None
 
     def _states(self) -> tuple[State, ...]:

@@ -147,8 +147,10 @@ class Seating:
                 self._deny(book, lease, since, id)
             elif asked <= message["answered"]:
                 lease.withdraw(since, id)  # its unit went to somebody who has waited longer
-                book.users[id].attempt.asked = lease.ask(since, id)
-                self.changed[book.users[id]] = None
+                user = book.users[id]
+                assert user.attempt is not None
+                user.attempt.asked = lease.ask(since, id)
+                self.changed[user] = None
         if lease.recall > recall:
             self._recall(lease)
         if lease.scarce and lease.room and lease.want(book.settings.automatic):

@@ -7,7 +7,6 @@ follow from the order of the events alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from engine import events as ev
@@ -56,36 +55,29 @@ class UserMachine:
         self.hungry: list[Hungry] = []
         self.duplicates = 0
         self.ignored = 0
-        self._apply: dict[type, Callable[[User, Any, int, int], None]] = {
-            ev.UserUpserted: self._upserted,
-            ev.UserDeleted: self._deleted,
-            ev.MembershipAdded: self._joined,
-            ev.MembershipRemoved: self._left,
-            ev.MembershipIgnored: self._ignored,
-            ev.UserLicensesChanged: self._licenses_changed,
-            ev.UserReprocess: self._reprocess,
-        }
 
     # -- batches
     def changes(self, batch: list[Delivered]) -> None:
         """A batch of ``user-changes``, in the order of the log."""
-        books = self.configuration.book
+        books = self.configuration.books
+        event: Any
         for event, at, offset, source in batch:
-            book = books(event.tenant)  # type: ignore[attr-defined]
-            id: str = event[2]  # type: ignore[index]
+            book = books.get(event.tenant) or self.configuration.book(event.tenant)
+            id: str = event[2]
             user = book.users.get(id)
             if user is None:
                 if not self.configuration.mine(f"{book.id}/{id}", offset):
                     continue
                 user = book.users[id] = User(book, id)
-            mark = fingerprint(type(event).__name__, event.id, source)  # type: ignore[attr-defined]
-            if user.seen and remembers(user.seen, mark):
+            mark = fingerprint(type(event).__name__, event.id, source)
+            if remembers(user.seen, mark):
                 self.duplicates += 1
                 continue
             user.seen = remember(user.seen, mark)
             self.touched[user] = None
-            if user.more is not None and user.more.queue:
-                user.more.queue.append(queued(event, at, offset))
+            more = user.more
+            if more is not None and more.queue:
+                more.queue.append(queued(event, at, offset))
             elif not self._step(user, event, at, offset):
                 user.extra().queue.append(queued(event, at, offset))
         self._finish()
@@ -181,7 +173,22 @@ class UserMachine:
             self._evaluate_now(user)
         if user.more is not None and user.waits and self._must_wait(user, kind, at, offset):
             return False
-        self._apply[kind](user, event, at, offset)
+        if kind is ev.MembershipAdded:
+            self._joined(user, event, at, offset)
+        elif kind is ev.UserUpserted:
+            self._upserted(user, event, at, offset)
+        elif kind is ev.MembershipRemoved:
+            self._left(user, event, at)
+        elif kind is ev.UserDeleted:
+            self._deleted(user, event, at, offset)
+        elif kind is ev.UserLicensesChanged:
+            self._licenses_changed(user, event, at)
+        elif kind is ev.UserReprocess:
+            self._reprocess(user, event, at)
+        elif kind is ev.MembershipIgnored:
+            self.ignored += 1
+        else:
+            raise TypeError(f"not a user event: {event!r}")
         return True
 
     def _must_wait(self, user: User, kind: type, at: int, offset: int) -> bool:
@@ -191,8 +198,7 @@ class UserMachine:
             return True  # a direct change that asks for a seat keeps its place
         return user.attempt is None and self._depends(user, kind, at, offset)
 
-    @staticmethod
-    def _depends(user: User, kind: type, at: int, offset: int) -> bool:
+    def _depends(self, user: User, kind: type, at: int, offset: int) -> bool:
         """Whether to evaluate before the event may differ from evaluating after it.
 
         It may not, when a user without licences and errors, asked for by one group at most, joins
@@ -200,8 +206,11 @@ class UserMachine:
         """
         if kind is not ev.MembershipAdded or user.outcome.states:
             return True
-        groups = user.book.groups
-        asked = sum(1 for id in user.groups if (g := groups.get(id)) and g.offer)
+        groups, asked = user.book.groups, 0
+        for id in user.groups:
+            group = groups.get(id)
+            if group is not None and group.offer is not None:
+                asked += 1
         return asked > 1 or user.since[-MOMENT:] > moment(at, offset)
 
     def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
@@ -216,7 +225,10 @@ class UserMachine:
         if user.more is not None and user.more.pending:
             user.more.due = (at, cause, retry or bool(user.more.due and user.more.due[2]))
         elif user.known and user.attempt is None:
-            self.due[user] = (at, cause, retry or (user in self.due and self.due[user][2]))
+            if not retry:
+                before = self.due.get(user)
+                retry = before is not None and before[2]
+            self.due[user] = (at, cause, retry)
 
     def _abandon(self, user: User, at: int, cause: str) -> None:
         attempt = self.seating.abandon(user)
@@ -281,7 +293,7 @@ class UserMachine:
         else:
             self._evaluate_later(user, at, event.id)
 
-    def _left(self, user: User, event: ev.MembershipRemoved, at: int, offset: int) -> None:
+    def _left(self, user: User, event: ev.MembershipRemoved, at: int) -> None:
         if user.leave(event.group):
             self.applier.left(user, event.group, at)
             self._fact_changed(user, at, event.id)
@@ -289,10 +301,7 @@ class UserMachine:
             self.applier.named(user.book, event.group, at)
             self._evaluate_later(user, at, event.id)
 
-    def _ignored(self, user: User, event: ev.MembershipIgnored, at: int, offset: int) -> None:
-        self.ignored += 1
-
-    def _reprocess(self, user: User, event: ev.UserReprocess, at: int, offset: int) -> None:
+    def _reprocess(self, user: User, event: ev.UserReprocess, at: int) -> None:
         if not user.known:
             self._result(user, event.id, "rejected", not_found(user))
             return
@@ -300,9 +309,7 @@ class UserMachine:
         self.due[user] = (at, event.id, True)
         self._evaluate_now(user)
 
-    def _licenses_changed(
-        self, user: User, event: ev.UserLicensesChanged, at: int, offset: int
-    ) -> None:
+    def _licenses_changed(self, user: User, event: ev.UserLicensesChanged, at: int) -> None:
         named = [*dict(event.add), *event.remove]
         if not user.known:
             self._result(user, event.id, "rejected", not_found(user))
@@ -350,7 +357,9 @@ class UserMachine:
     def _evaluate(self, user: User, due: Due, rivals: int) -> None:
         """``rivals``: how many more of this batch may want seats."""
         at, cause, _ = due
-        decision = self.decider.decide(user, self._denied(user, due))
+        decision = self.decider.decide(
+            user, self._denied(user, due) if user.outcome.waiting else NOBODY
+        )
         wanted = decision.wanted
         if not wanted or self.seating.plenty(user, wanted, rivals + len(self.hungry)):
             self._conclude(user, decision, at, cause, NOTHING_RESERVED)
@@ -419,9 +428,10 @@ class UserMachine:
             self.seating.settle()
             if not self.due and not self.hungry:
                 self.seating.report()
-        for user in self.touched:
-            self.applier.keep(user)
-        self.touched.clear()
+        if self.touched:
+            for user in self.touched:
+                self.applier.keep(user)
+            self.touched.clear()
         if self.applier.vacated:
             self.applier.report_vacated(self.fanout)
 

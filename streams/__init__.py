@@ -1,4 +1,4 @@
-"""Everything with I/O. The hot path comes compiled where that is built (``streams/compiled.py``)."""
+"""Everything with I/O. The hot path is compiled where that is built (``streams/compiled.py``)."""
 
 from streams import compiled
 

@@ -19,16 +19,12 @@ from aiokafka.errors import KafkaConnectionError
 from streams import faults
 from streams.exits import CONFIGURATION, WorkerError
 from streams.goodbye import closed
+from streams.packing import APPLIED
 from streams.settings import Settings, client_options
 from streams.topics import CHANGELOG
 
-APPLIED = b"applied|offsets"
 FETCH_BYTES = 8 << 20
 BREATHE_ROWS = 5_000  # between two turns of the loop
-
-
-def row_key(table: str, key: str) -> bytes:
-    return f"{table}|{key}".encode()
 
 
 class Restored:

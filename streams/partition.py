@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from engine.events import Delivered
 from streams import changelog, faults, logs
-from streams.contract import Rejected
+from streams.contract import Rejected, decode_all
 from streams.exits import log
 from streams.faust_layer import Batch, root_cause
 from streams.inbox import Inbox
@@ -270,13 +270,7 @@ class Partition:
         if topic not in INPUT_NAMES:
             loads = orjson.loads
             return [Delivered(loads(r.value), r.timestamp, r.offset) for r in records]
-        decode, batch, rejected = self._owner.decoders[topic], [], []
-        for record in records:
-            decoded = decode(record.key, record.value, record.headers)
-            if type(decoded) is Rejected:
-                rejected.append((record, decoded))
-            else:
-                batch.append(Delivered(decoded[0], record.timestamp, record.offset, decoded[1]))
+        batch, rejected = decode_all(self._owner.decoders[topic], records)
         if rejected:
             self._reject(topic, rejected)
         self._owner.stats.counts["events"].update([type(delivered[0]) for delivered in batch])
@@ -285,7 +279,9 @@ class Partition:
 
     def _reject(self, topic: str, rejected: list[tuple[Any, Rejected]]) -> None:
         name = self._settings.topic_prefix + topic
-        self._dead += [dead_letter(record, name, why.reason) for record, why in rejected]
+        self._dead += [
+            dead_letter(record, name, self.number, why.reason) for record, why in rejected
+        ]
         for _, why in rejected:
             self._owner.stats.add("dead_letters", (topic, why.kind))
         record, why = rejected[0]

@@ -57,6 +57,11 @@ def test_the_name_is_there(owner: Any, name: str) -> None:
         (app.BootStrategy, "enable_kafka_producer"),
         # aiokafka: a position is that of the records just taken, and is read without waiting.
         (fetcher.FetchResult.getall, "self._update_position()"),
+        # Records as they are parsed go through, and the loop over them may be the parser's own.
+        (fetcher.FetchResult.getall, "for msg in self._partition_records"),
+        (fetcher.PartitionRecords, "self._records_iterator = self._unpack_records()"),
+        (fetcher.PartitionRecords._unpack_records, "consumer_record = self._consumer_record("),
+        (fetcher.Fetcher, "partition_records = PartitionRecords("),
         (AIOKafkaConsumer.position, "return tp_state.position"),
         (fetcher.Fetcher.seek_to, "del self._records[tp]"),
         (fetcher.Fetcher._get_actions_per_node, "elif tp_state.paused:"),

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -21,8 +21,8 @@ from engine.partition import Partition
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
 from streams.bench.stand import Stand
-from streams.contract import DECODERS, Rejected
-from streams.transaction import Transaction
+from streams.contract import DECODERS, decode_all
+from streams.packing import Packing
 from streams.workload import TENANT, Record, bench_configuration, bench_demand, bench_onboarding
 
 USERS, QUICK_USERS = 50_000, 2_000
@@ -71,6 +71,16 @@ def _rate(work: Callable[[Any], object], users: Sequence[Any]) -> float:
     return len(users) / (time.process_time() - began)
 
 
+class Read(NamedTuple):
+    """A record as a consumer gives it."""
+
+    key: bytes
+    value: bytes
+    offset: int
+    timestamp: int = 1_800_000_000_000
+    headers: tuple[()] = ()
+
+
 class Loop:
     """One machine, and the way that its records take back to it. ``seconds`` by stage, of CPU."""
 
@@ -106,13 +116,11 @@ class Loop:
     def _input(self, records: list[Record]) -> None:
         topic = records[0][0]
         with self._timed("decode input"):
-            decode, first, batch = DECODERS[topic], self._offsets[topic], []
-            for number, (_, key, value) in enumerate(records):
-                decoded = decode(key, value, None)
-                if type(decoded) is Rejected:
-                    raise AssertionError(decoded.reason)
-                event, source = decoded  # type: ignore[misc]
-                batch.append(Delivered(event, 1_800_000_000_000, first + number, source))
+            first = self._offsets[topic]
+            read = [Read(key, value, first + n) for n, (_, key, value) in enumerate(records)]
+            batch, rejected = decode_all(DECODERS[topic], read)
+            if rejected:
+                raise AssertionError(rejected[0][1].reason)
         self._handle(topic, batch)
 
     def _handle(self, topic: str, batch: list[Delivered]) -> None:
@@ -138,8 +146,8 @@ class Loop:
     def _encode(self) -> None:
         effects = self.machine.take()
         with self._timed("encode and append"):
-            transaction = Transaction(_Batches(), "", 0)
-            transaction.add_effects(effects)
+            packing = Packing(0, 1_800_000_000_000, new_batch)
+            packing.add_effects(effects)
         self.records.update(f"row {table}" for table, _ in effects.rows)
         self.records.update(record[0] for record in effects.records)
         for topic, _, _, value in effects.records:
@@ -147,8 +155,6 @@ class Loop:
                 self._back[topic].append(value if type(value) is bytes else orjson.dumps(value))
 
 
-class _Batches:
-    """What a transaction needs of a producer to fill batches, and no connection."""
-
-    def create_batch(self) -> Any:
-        return BatchBuilder(1 << 20, 0, is_transactional=True)
+def new_batch() -> Any:
+    """As a producer makes them, without a connection."""
+    return BatchBuilder(1 << 20, 0, is_transactional=True)

@@ -91,7 +91,7 @@ def an_error_is_never_closed(patch: Patch) -> None:
     def publish(self: Applier, *args: Any) -> None:
         real(self, *args)
         records = self.effects.records
-        self.effects.records = [r for r in records if r.topic != "errors" or r.value is not None]
+        self.effects.records = [r for r in records if r[0] != "errors" or r[3] is not None]
 
     patch.setattr(Applier, "_publish", publish)
 

@@ -1,0 +1,91 @@
+"""What a transaction writes, encoded and put in record batches, by topic and partition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orjson import dumps
+
+from streams.topics import CHANGELOG
+
+APPLIED = b"applied|offsets"
+"""The row of the delivery layer's own: up to where each topic's records are in the state."""
+
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []  # shared, never changed
+
+
+def row_key(table: str, key: str) -> bytes:
+    return f"{table}|{key}".encode()
+
+
+class Log:
+    """What goes to one topic partition."""
+
+    def __init__(self, topic: str, partition: int, new_batch: Callable[[], Any]) -> None:
+        self.topic, self.partition, self._new_batch = topic, partition, new_batch
+        self.batches: list[Any] = []
+        self._append: Callable[..., Any] = self._roll()
+
+    def _roll(self) -> Callable[..., Any]:
+        """Begins a batch; the ``append`` of one that is full returns None."""
+        self.batches.append(self._new_batch())
+        self._append = self.batches[-1].append
+        return self._append
+
+    def add(self, timestamp: int, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
+        if self._append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+            # An empty batch takes its first record whatever its size.
+            self._roll()(timestamp=timestamp, key=key, value=value, headers=headers)
+
+
+class Packing:
+    """The logs of one transaction of ``partition``; all its records have the time ``now``."""
+
+    def __init__(self, partition: int, now: int, new_batch: Callable[[], Any]) -> None:
+        self._partition, self._now, self._new_batch = partition, now, new_batch
+        self._here: dict[str, Log] = {}  # of its own partition
+        self._there: dict[tuple[str, int], Log] = {}
+
+    @property
+    def logs(self) -> list[Log]:
+        return [*self._here.values(), *self._there.values()]
+
+    def add_effects(self, effects: Any) -> None:
+        """``effects`` as the engine gives them: rows and records, values not yet encoded."""
+        now = self._now
+        log = self._at(CHANGELOG.name, None)
+        for (table, key), row in effects.rows.items():
+            log.add(now, row_key(table, key), None if row is None else dumps(row))
+        for topic, partition, key, value in effects.records:
+            if value is not None and type(value) is not bytes:
+                value = dumps(value)
+            self._at(topic, partition).add(now, key.encode(), value)
+
+    def add(self, topic: str, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
+        self._at(topic, None).add(self._now, key, value, headers)
+
+    def add_applied(self, applied: Mapping[str, int]) -> None:
+        self.add(CHANGELOG.name, APPLIED, dumps(applied))
+
+    def _at(self, topic: str, partition: int | None) -> Log:
+        """The log of a topic's partition; None: that of the transaction."""
+        if partition is None or partition == self._partition:
+            log = self._here.get(topic)
+            if log is None:
+                log = self._here[topic] = Log(topic, self._partition, self._new_batch)
+        else:
+            log = self._there.get((topic, partition))
+            if log is None:
+                log = Log(topic, partition, self._new_batch)
+                self._there[topic, partition] = log
+        return log
+
+    def counts(self) -> Counter[str]:
+        """Records by topic."""
+        counts: Counter[str] = Counter()
+        for log in self.logs:
+            counts[log.topic] += sum([batch.record_count() for batch in log.batches])
+        return counts
