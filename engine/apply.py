@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine import publish
 from engine.configuration import Book, Configuration
@@ -16,7 +16,8 @@ from engine.rules import NOTHING, Outcome
 from engine.seating import NOTHING_RESERVED, Reserved, Seating
 from engine.user import User, load_user
 
-USERS, PLANS = "users", "plans"
+USERS: Final = "users"
+PLANS: Final = "plans"
 NO_FIGURES: tuple[bool, tuple[str, ...]] = (False, ())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.configuration import Configuration
 from engine.direct import DirectChange, Rejection, change_direct
@@ -12,7 +12,7 @@ from engine.user import User
 
 Facts = tuple[Any, ...]
 """The members of a :class:`Situation`, which is made only where they are new."""
-MEMO = 100_000
+MEMO: Final = 100_000
 NO_SLOTS: frozenset[int] = frozenset()
 NOBODY: frozenset[str] = frozenset()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 Row = Any
 """A JSON-able value; machines read back what they wrote, with tuples as lists."""
@@ -29,8 +29,8 @@ class Effects:
         self.records.append((topic, partition, key, value))
 
 
-REMEMBERED = 64
-WIDTH = 8
+REMEMBERED: Final = 64
+WIDTH: Final = 8
 
 
 def fingerprint(kind: str, event_id: str, source: str) -> bytes:

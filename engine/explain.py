@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from engine.model import Product
 
 Details = tuple[tuple[str, object], ...]
 """Named facts of an error, hashable: lists are tuples. The contract lists the names per error."""
 
-LOCATION = "ProhibitedInUsageLocationViolation"
-CONFLICT = "MutuallyExclusiveViolation"
-DEPENDENCY = "DependencyViolation"
-UNIQUENESS = "UniquenessViolation"
-COUNT = "CountViolation"
-OTHER = "Other"
-NONE = "None"
+LOCATION: Final = "ProhibitedInUsageLocationViolation"
+CONFLICT: Final = "MutuallyExclusiveViolation"
+DEPENDENCY: Final = "DependencyViolation"
+UNIQUENESS: Final = "UniquenessViolation"
+COUNT: Final = "CountViolation"
+OTHER: Final = "Other"
+NONE: Final = "None"
 
 Products = Mapping[str, Product]
 

@@ -102,6 +102,7 @@ class GroupMachine:
         self.effects = effects
         self.groups: dict[str, GroupState] = {}
         self.changed: set[str] = set()
+        self.unpublished: set[str] = set()
         self.duplicates = 0
         self.statuses = Tally()  # groups by their published state
         self.with_errors = 0
@@ -109,6 +110,7 @@ class GroupMachine:
     def load(self, key: str, row: list[Any]) -> None:
         state = self.groups[key] = GroupState.load(key, row)
         self._count({}, state.published or {})
+        self.unpublished.add(key)
 
     def _of(self, tenant: str, group: str) -> GroupState:
         key = f"{tenant}/{group}"
@@ -254,19 +256,37 @@ class GroupMachine:
             if part != state.parts.get(str(message["partition"])):
                 state.parts[str(message["partition"])] = part
                 state.at = max(state.at, message["at"])
-        self._settle()
+        self._settle(at_once=False)
 
-    def _settle(self) -> None:
+    def _settle(self, at_once: bool = True) -> None:
+        """``at_once``: of groups that nobody waits for, the status can also go with the others'."""
         for key in sorted(self.changed):
             state = self.groups[key]
-            self._keep_promises(state)
-            status = self._status(state)
-            if status != state.published:
-                self._count(state.published or {}, status)
-                state.published = status
-                self.effects.emit("group-status", key, status | {"updatedAt": timestamp(state.at)})
+            if at_once or state.promised:
+                self._keep_promises(state)
+                self._publish(state)
+            else:
+                self.unpublished.add(key)
             self.effects.rows[TABLE, key] = state.row()
         self.changed.clear()
+
+    def flush(self) -> None:
+        """Publishes the statuses that have changed."""
+        for key in sorted(self.unpublished):
+            state = self.groups[key]
+            if self._publish(state):
+                self.effects.rows[TABLE, key] = state.row()
+        self.unpublished.clear()
+
+    def _publish(self, state: GroupState) -> bool:
+        status = self._status(state)
+        if status == state.published:
+            return False
+        self._count(state.published or {}, status)
+        state.published = status
+        value = status | {"updatedAt": timestamp(state.at)}
+        self.effects.emit("group-status", state.key, value)
+        return True
 
     def _count(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         was, now = old.get("licenseProcessingState"), new.get("licenseProcessingState")

@@ -105,12 +105,18 @@ class Partition:
     def unreported(self) -> bool:
         """Whether :meth:`flush` has something to send."""
         users = self.users
-        return bool(users.applier.unreported or users.seating.untold or self.products.unpublished)
+        return bool(
+            users.applier.unreported
+            or users.seating.untold
+            or self.products.unpublished
+            or self.groups.unpublished
+        )
 
     def flush(self) -> None:
         """Reports and counters that are coalesced: to be called a few times a second."""
         self.users.flush()
         self.products.flush()
+        self.groups.flush()
 
     def take(self) -> Effects:
         """The effects since the last call."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
-MASK = 0xFFFFFFFF
-M = 0x5BD1E995
-SEED = 0x9747B28C
+MASK: Final = 0xFFFFFFFF
+M: Final = 0x5BD1E995
+SEED: Final = 0x9747B28C
 WORDS = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
 
 

@@ -93,22 +93,25 @@ def sinces(user: User, outcome: Outcome, paths: tuple[str, ...], at: int) -> int
 def user_state(user: User, at: int, cause: str) -> bytes:
     """A record of ``user-licenses`` (contract, section 3)."""
     f = form(user.outcome)
-    paths, rows = user.paths, []
+    now, sinces, paths = timestamp(at), user.sinces, user.paths
+    rows: list[str] = []
     for i, (slot, before, between) in enumerate(f.states):
         group = f'"{paths[slot - 1]}"' if slot else "null"
-        rows.append(f'{before}{group}{between}{timestamp(user.since_of(i))}"}}')
+        since = now if sinces == at else timestamp(user.since_of(i))
+        rows.append(f'{before}{group}{between}{since}"}}')
     if not f.ordered:
         states = user.outcome.states
         order = sorted(range(len(rows)), key=lambda i: (states[i].sku, user.path(states[i].slot)))
         rows = [rows[i] for i in order]
     location, mail, addresses = user.attributes()
+    listed = ",".join([quoted(address) for address in addresses])
     return (
         f'{{"tenant":"{user.book.id}","user":"{user.id}",'
         f'"usageLocation":{quoted(location) if location is not None else "null"},'
         f'"mail":{quoted(mail) if mail is not None else "null"},'
-        f'"proxyAddresses":[{",".join(map(quoted, addresses))}],'
+        f'"proxyAddresses":[{listed}],'
         f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
-        f'"revision":{user.revision},"updatedAt":"{timestamp(at)}","causedBy":{quoted(cause)}}}'
+        f'"revision":{user.revision},"updatedAt":"{now}","causedBy":{quoted(cause)}}}'
     ).encode()
 
 

@@ -7,7 +7,7 @@ are slots (see :class:`engine.model.Entry`), so its outcome is shared by all use
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine import explain
 from engine.explain import (
@@ -23,7 +23,9 @@ from engine.explain import (
 )
 from engine.model import Entry, Offer, PlanSet
 
-ACTIVE, ACTIVE_WITH_ERROR, ERROR = "Active", "ActiveWithError", "Error"
+ACTIVE: Final = "Active"
+ACTIVE_WITH_ERROR: Final = "ActiveWithError"
+ERROR: Final = "Error"
 ORDER = {LOCATION: 1, CONFLICT: 2, DEPENDENCY: 3, UNIQUENESS: 4, COUNT: 5}
 """R7: of several errors the one that is checked first is published."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from engine.configuration import Book
 from engine.model import Entry, PlanSet
 from engine.rules import NOTHING, Outcome, Problem, Reason
 
-MOMENT = 16
+MOMENT: Final = 16
 _pack = Struct(">QQ").pack
 
 

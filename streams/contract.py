@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 from sys import intern
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import orjson
 from orjson import loads
@@ -24,12 +24,12 @@ from engine.model import ServicePlan
 from streams.rejected import ReadError, escaped, refusal, typed
 from streams.rejected import Rejected as Rejected
 
-MAX_VALUE_BYTES = 1 << 20
-REGISTRY_PREFIX_BYTES = 5
-MAX_TEXT = 1024
-MAX_ADDRESSES = 500
-MAX_UNITS = 1 << 53
-MAX_KNOWN_IDS = 1 << 16
+MAX_VALUE_BYTES: Final = 1 << 20
+REGISTRY_PREFIX_BYTES: Final = 5
+MAX_TEXT: Final = 1024
+MAX_ADDRESSES: Final = 500
+MAX_UNITS: Final = 1 << 53
+MAX_KNOWN_IDS: Final = 1 << 16
 
 ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
 NAME_RULE = f"a string of 1 to {MAX_TEXT} characters without control characters but tabs"
