@@ -18,7 +18,7 @@ from engine.user import User, load_user
 
 USERS: Final = "users"
 PLANS: Final = "plans"
-NO_FIGURES: tuple[bool, tuple[str, ...]] = (False, ())
+NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
 
 class Applier:

@@ -13,8 +13,8 @@ from engine.user import User
 Facts = tuple[Any, ...]
 """The members of a :class:`Situation`, which is made only where they are new."""
 MEMO: Final = 100_000
-NO_SLOTS: frozenset[int] = frozenset()
-NOBODY: frozenset[str] = frozenset()
+NO_SLOTS: Final[frozenset[int]] = frozenset()
+NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Decision:
@@ -39,7 +39,7 @@ class Decision:
         self.rejection = rejection
 
 
-NOTHING_ASKED = Decision(NOTHING, (), ())
+NOTHING_ASKED: Final = Decision(NOTHING, (), ())
 
 
 class Decider:

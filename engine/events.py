@@ -6,7 +6,7 @@ tuples, units are whole numbers from 0. ``id`` is the event's own id, echoed as 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from engine.model import ServicePlan
 
@@ -20,7 +20,7 @@ class _Absent:
         return "ABSENT"
 
 
-ABSENT = _Absent()
+ABSENT: Final = _Absent()
 
 
 class UserUpserted(NamedTuple):
@@ -65,8 +65,8 @@ class MembershipIgnored(NamedTuple):
     member_type: str
 
 
-class LicensesChanged(NamedTuple):
-    """``licenses.changed`` of a user (direct, R16) or of a group (R20).
+class UserLicensesChanged(NamedTuple):
+    """``licenses.changed`` of a user (R16).
 
     ``add`` holds (skuId, disabled plan ids) pairs, one per product (a later one replaces an
     earlier), ``remove`` skuIds; both in the order of the event.
@@ -74,25 +74,19 @@ class LicensesChanged(NamedTuple):
 
     id: str
     tenant: str
-    target: str
+    user: str
     add: tuple[tuple[str, tuple[str, ...]], ...]
     remove: tuple[str, ...]
 
 
-class UserLicensesChanged(LicensesChanged):
-    __slots__ = ()
+class GroupLicensesChanged(NamedTuple):
+    """``licenses.changed`` of a group (R20); ``add`` and ``remove`` as above."""
 
-    @property
-    def user(self) -> str:
-        return self.target
-
-
-class GroupLicensesChanged(LicensesChanged):
-    __slots__ = ()
-
-    @property
-    def group(self) -> str:
-        return self.target
+    id: str
+    tenant: str
+    group: str
+    add: tuple[tuple[str, tuple[str, ...]], ...]
+    remove: tuple[str, ...]
 
 
 class UserReprocess(NamedTuple):
@@ -150,6 +144,7 @@ class TenantUpdated(NamedTuple):
     on_group_deletion: str | _Absent = ABSENT
 
 
+LicensesChanged = UserLicensesChanged | GroupLicensesChanged
 InputEvent = (
     UserUpserted
     | UserDeleted
@@ -171,7 +166,7 @@ InputEvent = (
 class Delivered(NamedTuple):
     """An event with its place in the log: ``at`` is the record timestamp in milliseconds."""
 
-    event: object
+    event: Any
     at: int
     offset: int
     source: str = ""

@@ -7,7 +7,7 @@ status is their sum, and complete when all have done the current version.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine import explain
 from engine.configuration import Configuration
@@ -25,7 +25,7 @@ from engine.explain import DEPENDENCY
 from engine.figures import Tally
 from engine.model import timestamp
 
-TABLE = "group-state"
+TABLE: Final = "group-state"
 LICENCES = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -122,12 +122,12 @@ class GroupMachine:
     # -- input
     def changes(self, batch: list[Delivered]) -> None:
         for event, at, offset, source in batch:
-            tenant, group = event.tenant, event[2]  # type: ignore[attr-defined, index]
+            tenant, group = event.tenant, event[2]
             key = f"{tenant}/{group}"
             if key not in self.groups and not self.configuration.mine(key, offset):
                 continue
             state = self._of(tenant, group)
-            mark = fingerprint(type(event).__name__, event.id, source)  # type: ignore[attr-defined]
+            mark = fingerprint(type(event).__name__, event.id, source)
             if remembers(state.seen, mark):
                 self.duplicates += 1
                 continue

@@ -8,13 +8,13 @@ never uses more than ``granted - returned``.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import Any
+from typing import Any, Final
 
 Place = tuple[int, str]
 """A place in the waiting line of R8: since when, user id."""
 
-HEADS = 16
-MOST_HEADS = 1000
+HEADS: Final = 16
+MOST_HEADS: Final = 1000
 BULK = 16
 """Units that are granted ahead of need, at least: fewer are not worth a message."""
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-DIRECT = ""
+DIRECT: Final = ""
 """The path of a direct licence; sorts before every group id, as null does when published."""
 
 
@@ -152,7 +152,7 @@ class Group:
     offer: Offer | None
 
 
-DEFAULT_TENANT = Tenant()
+DEFAULT_TENANT: Final = Tenant()
 
 
 @lru_cache(maxsize=4096)

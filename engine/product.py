@@ -7,7 +7,7 @@ the recalled partitions have answered, so that a denial is never false (contract
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.configuration import Configuration
 from engine.effects import Effects, fingerprint, remember, remembers
@@ -15,7 +15,7 @@ from engine.events import Delivered, SubscriptionUpdated
 from engine.lease import BULK
 from engine.model import timestamp
 
-TABLE = "seats"
+TABLE: Final = "seats"
 
 
 Units = tuple[int, int, int, int]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from json.encoder import encode_basestring as quoted
-from typing import Any
+from json.encoder import encode_basestring
+from typing import Any, Final
 
 from engine.effects import Effects
 from engine.explain import COUNT
@@ -12,6 +12,7 @@ from engine.model import timestamp
 from engine.rules import ACTIVE, NOTHING, Outcome, Reason, State
 from engine.user import User
 
+quoted: Final = encode_basestring
 Shown = tuple[str, str, tuple[str, ...], str, Reason]
 """A published state of a user, by which two publications are compared: skuId, group, disabled
 plans, state, reason."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from engine.user import User
 
-SLACK = 16
+SLACK: Final = 16
 
 
 class Roll:

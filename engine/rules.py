@@ -124,8 +124,8 @@ class State(NamedTuple):
     reason: Reason
 
 
-FINE = Reason(NONE, (), "")
-NOTHING = Outcome((), (), ())
+FINE: Final = Reason(NONE, (), "")
+NOTHING: Final = Outcome((), (), ())
 
 
 class Situation(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Final
 
 from engine.configuration import Book, Configuration
 from engine.decide import Decider, Decision
@@ -13,10 +13,10 @@ from engine.explain import COUNT
 from engine.lease import Lease, Place
 from engine.user import Attempt, User
 
-TABLE = "leases"
+TABLE: Final = "leases"
 Reserved = AbstractSet[str]
 """Products of which a unit was kept for the user while it was in flight."""
-NOTHING_RESERVED: frozenset[str] = frozenset()
+NOTHING_RESERVED: Final[frozenset[str]] = frozenset()
 Conclude = Callable[[User, Decision, int, str, Reserved], None]
 
 

@@ -11,7 +11,7 @@ from engine.model import Entry, PlanSet
 from engine.rules import NOTHING, Outcome, Problem, Reason
 
 MOMENT: Final = 16
-_pack = Struct(">QQ").pack
+_pack: Final = Struct(">QQ").pack
 
 
 def moment(at: int, offset: int) -> bytes:

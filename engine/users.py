@@ -103,7 +103,7 @@ class UserMachine:
 
     def grants(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
-            self.seating.grant(message)  # type: ignore[arg-type]
+            self.seating.grant(message)
         self._finish()
 
     def verdicts(self, batch: list[Delivered]) -> None:

@@ -21,9 +21,9 @@ STAMP = "sources"
 # What an event passes through on its way, and what that leans on.
 HOT = {
     "engine": [
-        "address", "addresses", "apply", "configuration", "decide", "direct", "effects", "explain",
-        "fanout", "group", "lease", "model", "partitioner", "product", "publish", "roll", "rules",
-        "seating", "user", "users",
+        "address", "addresses", "apply", "configuration", "decide", "direct", "effects", "events",
+        "explain", "fanout", "group", "lease", "model", "partitioner", "product", "publish", "roll",
+        "rules", "seating", "user", "users",
     ],
     "streams": ["contract", "packing", "rejected"],
 }  # fmt: skip

@@ -52,7 +52,7 @@ def _licenses(target: str) -> Callable[[Any], tuple[str, Json]]:
     def body(event: ev.LicensesChanged) -> tuple[str, Json]:
         add = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in event.add]
         return "licenses.changed", {
-            target: event.target,
+            target: event[2],
             "addLicenses": add,
             "removeLicenses": list(event.remove),
         }

@@ -169,7 +169,7 @@ INSERT INTO changes SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (
 
 
 def _change(kind: str, event: ev.LicensesChanged, at: int) -> tuple[Any, ...]:
-    return event.id, event.tenant, kind, event.target, at, text_of([event.add, event.remove])
+    return event.id, event.tenant, kind, event[2], at, text_of([event.add, event.remove])
 
 
 def _group_changes(to: Applier, records: Records) -> None:
