@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from engine import publish
 from engine.configuration import Book, Configuration
@@ -10,11 +10,11 @@ from engine.decide import Decision
 from engine.effects import Effects
 from engine.fanout import FanOut
 from engine.figures import Tally
-from engine.model import Offer, PlanSet
+from engine.model import PlanSet
 from engine.roll import Roll
 from engine.rules import NOTHING, Outcome
 from engine.seating import NOTHING_RESERVED, Reserved, Seating
-from engine.user import User, load_user
+from engine.user import User
 
 USERS: Final = "users"
 PLANS: Final = "plans"
@@ -34,8 +34,6 @@ class Applier:
         self.in_error = Tally()  # users by kind of error
         self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
-        self._rows: list[tuple[str, Any]] = []
-        self._plan_rows: dict[str, list[Any]] = {}
 
     # -- decisions
     def apply(
@@ -81,6 +79,11 @@ class Applier:
             seating.touch(book, sku).waiting -= 1
         for sku in new.waiting:
             seating.touch(book, sku).waiting += 1
+
+    def count(self, user: User, old: Outcome, at: int) -> None:
+        """The user's outcome is another one than ``old``, which had nothing if it is restored."""
+        self._errors(old, user.outcome)
+        self._count(user.book, user.outcome, user.paths, 1, at)
 
     def _errors(self, old: Outcome, new: Outcome) -> None:
         if old.errors != new.errors:
@@ -251,63 +254,3 @@ class Applier:
                 ]  # fmt: skip
         # What all partitions share has no entries, so that it never tells of another one's rows.
         outcome.kept = True
-
-    def load(self, table: str, key: str, row: Any) -> None:
-        if table == PLANS:
-            self._plan_rows[key] = row
-        else:
-            self._rows.append((key, row))
-
-    def start(self) -> None:
-        """Users, indexes and counters from the rows; every group is reported again."""
-        shared: dict[Any, Any] = {}
-        outcomes: dict[Any, Outcome] = {}
-
-        def share(value: Any) -> Any:
-            return shared.setdefault(value, value)
-
-        for key, row in self._rows:
-            tenant, id = key.split("/", 1)
-            book = self.configuration.book(share(tenant))
-            user, entries, problems = load_user(book, id, row, self._plan_set, share)
-            book.users[id] = user
-            asked = tuple(self._offer(user, path) for path in user.paths)
-            content = (entries, problems, asked)
-            outcome = outcomes.get(content)
-            if outcome is None:
-                made = Outcome(entries, problems, asked) if entries or problems else NOTHING
-                outcome = outcomes[content] = made
-            user.outcome = outcome
-            self._restored(user)
-        self._rows.clear()
-        for book in self.configuration.books.values():
-            for group in book.groups:
-                self.changed(book, group, 0)
-
-    @staticmethod
-    def _offer(user: User, path: str) -> Offer | None:
-        group = user.book.groups.get(path) if path in user.groups else None
-        return group.offer if group else None
-
-    def _plan_set(self, key: str) -> PlanSet:
-        found = self.plans.get(key)
-        if found is None:
-            sku, enabled, disabled = self._plan_rows[key]
-            product = self.configuration.products[sku]
-            found = product.enabling(frozenset(enabled))
-            if found.key != key:  # the catalogue has changed since: R12 is still to be applied
-                found = PlanSet(product, frozenset(enabled), disabled)
-                found.product = None
-            self.plans[key] = found
-        return found
-
-    def _restored(self, user: User) -> None:
-        book = user.book
-        for group in dict.fromkeys((*user.groups, *user.paths)):
-            self.changed(book, group, 0).enter(user)
-        if user.known:
-            self.count_members(user, 1, 0)
-        self._count(book, user.outcome, user.paths, 1, 0)
-        self._errors(NOTHING, user.outcome)
-        if user.more is not None and user.more.deferred:
-            self.deferring[user] = None

@@ -24,7 +24,8 @@ Batch = Sequence[Delivered]
 class Partition:
     """The deterministic machine whose log is its lock (architecture).
 
-    Life: ``load`` every row, ``start``, then ``handle`` batches in the order of each topic's log,
+    Life: ``load`` every row (``prepare`` before users' rows saves memory), ``start``, then
+    ``handle`` batches in the order of each topic's log,
     ``work`` off fan-outs between them, and ``take`` the effects of a transaction.
     """
 
@@ -50,14 +51,15 @@ class Partition:
             "internal.address-claims": self.addresses.handle,
             "internal.address-verdicts": self.users.verdicts,
         }
+        self._prepared = False
         self._loaders: dict[str, Callable[[str, str, Any], None]] = {
             configuration.PRODUCTS: self.configuration.load,
             configuration.TENANTS: self.configuration.load,
             configuration.GROUPS: self.configuration.load,
             catalogue.PRODUCT_TABLE: self.catalogue.load,
             catalogue.TENANT_TABLE: self.catalogue.load,
-            apply.USERS: self.users.applier.load,
-            apply.PLANS: self.users.applier.load,
+            apply.USERS: self.users.restore.load,
+            apply.PLANS: self.users.restore.load,
             seating.TABLE: lambda _, key, row: self.users.seating.load(key, row),
             fanout.TABLE: lambda _, key, row: self.users.fanout.load(key, row),
             group.TABLE: lambda _, key, row: self.groups.load(key, row),
@@ -69,9 +71,16 @@ class Partition:
         """One restored row; the order of rows does not matter."""
         self._loaders[table](table, key, row)
 
+    def prepare(self) -> None:
+        """All rows but users' are loaded: from here on these need not be kept until the start."""
+        if not self._prepared:
+            self._prepared = True
+            self.configuration.start()
+            self.users.restore.prepare()
+
     def start(self) -> None:
         """All rows are loaded: builds the indexes, and queues what is to be reported again."""
-        self.configuration.start()
+        self.prepare()
         self.users.start()
         self.products.start()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
 
 from engine.configuration import Book
-from engine.model import Entry, PlanSet
-from engine.rules import NOTHING, Outcome, Problem, Reason
+from engine.rules import NOTHING, Outcome
 
 MOMENT: Final = 16
 _pack: Final = Struct(">QQ").pack
@@ -229,68 +227,33 @@ class User:
 
     # -- changelog
     def row(self) -> list[Any]:
+        """``given`` and ``paths`` are mostly what another member is, and True then."""
         outcome = self.outcome
+        if outcome.row is None:
+            outcome.row = _outcome_row(outcome)
+        entries, problems = outcome.row
+        given: Any = self.given
+        if given is not None and given == self.upn:
+            given = True
+        paths: Any = self.paths
+        if paths is self.groups or paths == self.groups:
+            paths = True
         return [
-            self.known,
-            self.location,
-            self.upn,
-            self.mail,
-            self.addresses,
-            self.given,
-            self.groups,
-            self.since.hex(),
-            self.paths,
-            *_outcome_row(outcome),
-            self.sinces,
-            self.revision,
-            self.seen.hex(),
-            self.more.row() if self.more else None,
-        ]
+            self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
+            self.since.hex(), paths, entries, problems, self.sinces, self.revision,
+            self.seen.hex(), self.more.row() if self.more is not None else None,
+        ]  # fmt: skip
 
 
-def _outcome_row(outcome: Outcome) -> tuple[Any, Any]:
-    """The part of the row that users with one outcome share, made once."""
-    if outcome.row is None:
-        outcome.row = (
-            [(e.slot, e.turn, e.plans.key, e.off) for e in outcome.entries],
-            [(*p[:4], (*p.reason,)) for p in outcome.problems],
-        )
-    return outcome.row
+def _outcome_row(outcome: Outcome) -> tuple[str, list[Any]]:
+    """The part of the row that users with one outcome share: entries in one text, problems."""
+    entries = []
+    for e in outcome.entries:
+        off = "" if e.off is None else f"/{' '.join(e.off)}"
+        entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
+    return ",".join(entries), [(*p[:4], (*p.reason,)) for p in outcome.problems]
 
 
 def tuples(value: Any) -> Any:
     """A JSON value with its lists as tuples, so that it can be part of a key."""
     return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-
-def load_user(
-    book: Book,
-    id: str,
-    row: list[Any],
-    plans: Callable[[str], PlanSet],
-    share: Callable[[Any], Any],
-) -> tuple[User, tuple[Entry, ...], tuple[Problem, ...]]:
-    """The user of a row, and what its outcome is made of; ``share`` interns strings and tuples."""
-    user = User(book, id)
-    (
-        user.known, location, user.upn, user.mail, addresses, given, groups, since, paths,
-        entries, problems, sinces, user.revision, seen, more,
-    ) = row  # fmt: skip
-    user.location = share(location)
-    user.addresses = tuple(addresses)
-    user.given = user.upn if given == user.upn else given
-    user.groups = share(tuple(map(share, groups)))
-    user.since = bytes.fromhex(since)
-    user.paths = share(tuple(map(share, paths)))
-    user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
-    user.seen = bytes.fromhex(seen)
-    user.more = More.load(more) if more else None
-    kept = tuple(
-        Entry(slot, turn, plans(key), tuple(off) if off is not None else None)
-        for slot, turn, key, off in entries
-    )
-    trouble = tuple(
-        Problem(sku, slot, state, tuple(off), Reason(error, tuples(details), message))
-        for sku, slot, state, off, (error, details, message) in problems
-    )
-    return user, kept, trouble

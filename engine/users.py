@@ -20,6 +20,7 @@ from engine.events import ABSENT, Delivered
 from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.group import audit, result
 from engine.model import Tenant
+from engine.restore import Restore
 from engine.seating import NOTHING_RESERVED, Reserved, Seating
 from engine.user import MOMENT, User, moment, tuples
 
@@ -47,6 +48,7 @@ class UserMachine:
         self.effects = effects
         self.decider = Decider(configuration)
         self.applier = Applier(configuration, effects)
+        self.restore = Restore(configuration, self.applier)
         self.touched: dict[User, None] = {}
         self.seating = Seating(configuration, effects, self.decider, self._conclude, self.touched)
         self.claims = Claims(configuration, effects)
@@ -449,7 +451,7 @@ class UserMachine:
 
     # -- restore
     def start(self) -> None:
-        self.applier.start()
+        self.restore.start()
         self.seating.start()
         self.fanout.start()
         self._finish()

@@ -16,10 +16,11 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
+from engine.apply import USERS
 from streams import faults
 from streams.exits import CONFIGURATION, WorkerError
 from streams.goodbye import closed
-from streams.packing import APPLIED
+from streams.packing import APPLIED, row_key
 from streams.settings import Settings, client_options
 from streams.topics import CHANGELOG
 
@@ -51,9 +52,17 @@ class Restored:
     async def load_into(self, machine: Any) -> None:
         """Gives each row to the machine, once, and forgets it."""
         values, self.values = self.values, {}
-        for count, name in enumerate(list(values)):
+        users = row_key(USERS, "")
+        await self._load([name for name in values if not name.startswith(users)], values, machine)
+        machine.prepare()
+        await self._load(list(values), values, machine)
+
+    @staticmethod
+    async def _load(names: list[bytes], values: dict[bytes, bytes], machine: Any) -> None:
+        load, loads, pop = machine.load, orjson.loads, values.pop
+        for count, name in enumerate(names):
             table, _, key = name.decode().partition("|")
-            machine.load(table, key, orjson.loads(values.pop(name)))
+            load(table, key, loads(pop(name)))
             if count % BREATHE_ROWS == 0:
                 await asyncio.sleep(0)
 

@@ -22,8 +22,8 @@ STAMP = "sources"
 HOT = {
     "engine": [
         "address", "addresses", "apply", "configuration", "decide", "direct", "effects", "events",
-        "explain", "fanout", "group", "lease", "model", "partitioner", "product", "publish", "roll",
-        "rules", "seating", "user", "users",
+        "explain", "fanout", "group", "lease", "model", "partitioner", "product", "publish",
+        "restore", "roll", "rules", "seating", "user", "users",
     ],
     "streams": ["contract", "packing", "rejected"],
 }  # fmt: skip

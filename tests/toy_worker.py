@@ -47,6 +47,9 @@ class Toy:
     def load(self, table: str, key: str, row: Any) -> None:
         self._counts[table, key] = row
 
+    def prepare(self) -> None:
+        pass
+
     def start(self) -> None:
         pass
 

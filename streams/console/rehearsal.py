@@ -14,6 +14,7 @@ from engine.configuration import product_row
 from engine.group import GroupState
 from engine.lease import Lease
 from engine.product import Part, Seats
+from engine.restore import plan_keys
 from engine.rules import Outcome, Problem, Reason
 from engine.user import User, moment
 from streams.console import present, queries
@@ -136,7 +137,7 @@ class Copy:
         held: dict[str, int] = {}
         for (table, _), row in self.rows.items():
             if table == apply.USERS and row is not None:
-                for sku in {self._sku(entry) for entry in row[9]}:
+                for sku in {self._sku(plans) for plans in plan_keys(row[9])}:
                     held[sku] = held.get(sku, 0) + 1
         elsewhere = {}
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
@@ -149,8 +150,8 @@ class Copy:
             self._lease(sku, held[sku], held[sku])
         return elsewhere
 
-    def _sku(self, entry: Any) -> str:
-        return str(self.machine.users.applier.plans[entry[2]].sku)
+    def _sku(self, plans: str) -> str:
+        return str(self.machine.users.applier.plans[plans].sku)
 
     def _lease(self, sku: str, used: int, units: int) -> None:
         seats, lease, part = Seats(self.tenant, sku), Lease(self.tenant, sku), Part()
