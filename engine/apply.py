@@ -56,7 +56,7 @@ class Applier:
         seating.leave_lines(user)
         since = publish.sinces(user, new, paths, at)
         user.outcome, user.paths, user.sinces = new, paths, since
-        self._errors(old, new)
+        self.count_errors(old, new)
         self._seats(user, old, got, seating)
         seating.join_lines(user)
         self._enroll(user, old_paths)
@@ -80,12 +80,8 @@ class Applier:
         for sku in new.waiting:
             seating.touch(book, sku).waiting += 1
 
-    def count(self, user: User, old: Outcome, at: int) -> None:
-        """The user's outcome is another one than ``old``, which had nothing if it is restored."""
-        self._errors(old, user.outcome)
-        self._count(user.book, user.outcome, user.paths, 1, at)
-
-    def _errors(self, old: Outcome, new: Outcome) -> None:
+    def count_errors(self, old: Outcome, new: Outcome) -> None:
+        """Users by kind of error."""
         if old.errors != new.errors:
             self.in_error.move(old.errors, new.errors)
             self.with_errors += bool(new.errors) - bool(old.errors)
@@ -128,7 +124,7 @@ class Applier:
             self.count_members(user, -1, at)
         groups, user.groups, user.since = user.groups, (), b""
         user.outcome, user.paths, user.sinces = NOTHING, (), 0
-        self._errors(old, NOTHING)
+        self.count_errors(old, NOTHING)
         self._seats(user, old, NOTHING_RESERVED, seating)
         for group in dict.fromkeys((*old_paths, *groups)):
             self._leave(user, group)

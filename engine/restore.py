@@ -16,7 +16,7 @@ NOTHING_MORE: Final[tuple[Any, ...]] = ()
 class Restore:
     """Rows may come in any order; users' are kept until :meth:`prepare`, and taken at once then.
 
-    Equal strings, tuples and outcomes become one object, as among users who were evaluated.
+    Equal strings and outcomes become one object, as among users who were evaluated.
     """
 
     def __init__(self, configuration: Configuration, applier: Applier) -> None:
@@ -25,7 +25,7 @@ class Restore:
         self._plan_rows: dict[str, list[Any]] = {}
         self._rows: list[tuple[str, Any]] = []
         self._prepared = False
-        self._shared: dict[Any, Any] = {}
+        self._shared: dict[str | None, Any] = {}
         self._entries: dict[str, tuple[Entry, ...]] = {"": ()}
         self._outcomes: dict[tuple[Any, ...], Outcome] = {}
 
@@ -59,7 +59,7 @@ class Restore:
             user.known, location, user.upn, user.mail, addresses, given, groups, since, paths,
             entries, problems, sinces, user.revision, seen, more,
         ) = row  # fmt: skip
-        user.location = self._share(location)
+        user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()
         user.given = user.upn if given is True else given
         user.groups = self._ids(groups)
@@ -72,13 +72,9 @@ class Restore:
         book.users[id] = user
         self._count(user)
 
-    def _share(self, value: Any) -> Any:
-        return self._shared.setdefault(value, value)
-
     def _ids(self, ids: list[str]) -> tuple[str, ...]:
         shared = self._shared
-        found: tuple[str, ...] = self._share(tuple([shared.setdefault(id, id) for id in ids]))
-        return found
+        return tuple([shared.setdefault(id, id) for id in ids])
 
     def _outcome(self, user: User, entries: str, problems: list[Any]) -> Outcome:
         if not entries and not problems:
@@ -124,18 +120,24 @@ class Restore:
 
     def _count(self, user: User) -> None:
         """Indexes and counters that follow from the users."""
-        applier, book = self.applier, user.book
-        for group in user.groups:
+        applier, book, groups = self.applier, user.book, user.groups
+        figures = user.outcome.by_slot
+        for slot, group in enumerate(groups):
             roll = applier.changed(book, group, 0)
-            roll.enter(user)
+            roll.users.append(user)
+            roll.present += 1
             if user.known:
                 roll.members += 1
-        if user.paths is not user.groups:
-            for group in dict.fromkeys(user.paths):
-                if group not in user.groups:
-                    applier.changed(book, group, 0).enter(user)
-        if user.outcome is not NOTHING:
-            applier.count(user, NOTHING, 0)
+            if user.paths is groups:
+                roll.count(figures[slot], 1)
+        if user.paths is not groups:
+            for slot, group in enumerate(user.paths):
+                roll = applier.changed(book, group, 0)
+                roll.count(figures[slot], 1)
+                if group not in groups and group not in user.paths[:slot]:
+                    roll.enter(user)
+        if user.outcome.errors:
+            applier.count_errors(NOTHING, user.outcome)
         if user.more is not None and user.more.deferred:
             applier.deferring[user] = None
 
