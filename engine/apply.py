@@ -60,9 +60,7 @@ class Applier:
         self._seats(user, old, got, seating)
         seating.join_lines(user)
         self._enroll(user, old_paths)
-        if old is not NOTHING:
-            self._count(user.book, old, old_paths, -1, at)
-        self._count(user.book, new, paths, 1, at)
+        self._count(user, old, old_paths, at)
         self._publish(user, old, old_paths, at, cause)
 
     def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
@@ -128,7 +126,7 @@ class Applier:
         self._seats(user, old, NOTHING_RESERVED, seating)
         for group in dict.fromkeys((*old_paths, *groups)):
             self._leave(user, group)
-        self._count(book, old, old_paths, -1, at)
+        self._count(user, old, old_paths, at)
         was = publish.shown(old, old_paths)
         publish.errors(self.effects, user, was, [], cause)
         if user.revision > 0 and user.known:
@@ -194,12 +192,19 @@ class Applier:
             if not roll.present:
                 self.vacated.append(roll)
 
-    def _count(
-        self, book: Book, outcome: Outcome, paths: tuple[str, ...], sign: int, at: int
-    ) -> None:
-        for group, figures in zip(paths, outcome.by_slot, strict=True):
-            if figures != NO_FIGURES:
-                self.changed(book, group, at).count(figures, sign)
+    def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
+        """What the groups count of the user; those that count the same as before are left alone."""
+        book, before = user.book, dict(zip(old_paths, old.by_slot, strict=True))
+        for slot, group in enumerate(user.paths):
+            figures = user.outcome.by_slot[slot]
+            was = before.pop(group, NO_FIGURES)
+            if figures != was:
+                roll = self.changed(book, group, at)
+                roll.count(was, -1)
+                roll.count(figures, 1)
+        for group, was in before.items():
+            if was != NO_FIGURES:
+                self.changed(book, group, at).count(was, -1)
 
     def report(self, fanout: FanOut) -> None:
         """Absolute numbers of the groups that changed, with the version that is done here."""
