@@ -44,12 +44,7 @@ class Roll:
         """Of a user who is neither a member now nor keeps a licence."""
         self.present -= 1
         if len(self.users) > 2 * self.present + SLACK:
-            self.users = self.in_order()
-
-    def in_order(self) -> list[User]:
-        """Everybody who is in it, once, by id."""
-        found = {user.id: user for user in self.users if user.belongs(self.group)}
-        return [user for _, user in sorted(found.items())]
+            self.users = list({user: None for user in self.users if user.belongs(self.group)})
 
     def count(self, figures: tuple[bool, tuple[str, ...]], sign: int) -> None:
         """Adds or takes away what an outcome says of the group (:attr:`Outcome.by_slot`)."""
