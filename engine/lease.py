@@ -70,6 +70,14 @@ class Lease:
         self.reserved += 1
         return True
 
+    def closed(self, since: int, user: str) -> bool:
+        """Whether it needs no asking that the user cannot have a unit now (R8).
+
+        None is free, as far as was told, and one that comes free is for somebody in the line here
+        who has waited longer.
+        """
+        return self.scarce and self.room == 0 and bool(self.line) and self.line[0] < (since, user)
+
     def ask(self, since: int, user: str) -> int:
         """Puts the user among those who need an answer; the request number that will carry it."""
         self.asked = self.seq + 1

@@ -79,11 +79,14 @@ class Seating:
             if sku is None:
                 break
             lease = self.touch(user.book, sku)
-            if not lease.take():
+            if lease.take():
+                attempt.got.add(sku)
+            elif user.book.settings.automatic and lease.closed(attempt.since, user.id):
+                attempt.denied |= {sku}
+            else:
                 attempt.asking = sku
                 attempt.asked = lease.ask(attempt.since, user.id)
                 return
-            attempt.got.add(sku)
         self._end(user)
         self.conclude(user, decision, attempt.at, attempt.cause, attempt.got)
 
