@@ -64,25 +64,25 @@ class Seating:
         attempt = user.extra().attempt = Attempt(since, at, cause)
         attempt.denied = denied
         self.flying[user] = None
-        self.go_on(user)
+        self.go_on(user, decision)
 
-    def go_on(self, user: User) -> None:
-        """The next seat in skuId order, until all are had or denied."""
+    def go_on(self, user: User, decided: Decision | None = None) -> None:
+        """The next seat in skuId order, until all are had or denied.
+
+        ``decided``: what follows with what is denied by now, from a caller who knows.
+        """
         attempt = user.attempt
         assert attempt is not None
         attempt.asking = ""
         self.changed[user] = None
-        while True:
-            decision = self.decider.decide(user, attempt.denied)
-            known = attempt.got | attempt.denied
-            sku = next((sku for sku in decision.wanted if sku not in known), None)
-            if sku is None:
-                break
+        decision = decided or self.decider.decide(user, attempt.denied)
+        while sku := _missing(decision, attempt):
             lease = self.touch(user.book, sku)
             if lease.take():
                 attempt.got.add(sku)
             elif user.book.settings.automatic and lease.closed(attempt.since, user.id):
                 attempt.denied |= {sku}
+                decision = self.decider.decide(user, attempt.denied)
             else:
                 attempt.asking = sku
                 attempt.asked = lease.ask(attempt.since, user.id)
@@ -282,3 +282,11 @@ class Seating:
             lease = user.book.lease(attempt.asking)
             lease.asking.append((attempt.since, user.id, attempt.asked))
             lease.asking.sort()
+
+
+def _missing(decision: Decision, attempt: Attempt) -> str | None:
+    """The first product, in skuId order, whose seat is neither had nor denied yet."""
+    for sku in decision.wanted:
+        if sku not in attempt.got and sku not in attempt.denied:
+            return sku
+    return None
