@@ -155,8 +155,12 @@ class Group:
 DEFAULT_TENANT: Final = Tenant()
 
 
-@lru_cache(maxsize=4096)
 def timestamp(at: int) -> str:
     """Milliseconds since 1970 as RFC 3339 with milliseconds, UTC."""
     seconds, ms = divmod(at, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

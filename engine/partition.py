@@ -19,6 +19,7 @@ from engine.product import ProductMachine
 from engine.users import UserMachine
 
 Batch = Sequence[Delivered]
+CROWD = 1000
 
 
 class Partition:
@@ -109,6 +110,11 @@ class Partition:
     @property
     def working(self) -> bool:
         return self.users.fanout.pending
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many users are in flight that more are better taken in later."""
+        return len(self.users.seating.flying) > CROWD
 
     @property
     def unreported(self) -> bool:

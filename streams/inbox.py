@@ -31,10 +31,13 @@ class Inbox:
         self._queues[topic].append((records, end))
         self._counts[topic] += len(records)
 
-    def take(self, limit: int) -> Iterator[tuple[str, list[Any], int]]:
-        """Up to ``limit`` records in all: topic, what came of it, the offset after that."""
+    def take(self, limit: int, without: str = "") -> Iterator[tuple[str, list[Any], int]]:
+        """Up to ``limit`` records in all, none of the topic ``without``.
+
+        Topic, what came of it, the offset after that.
+        """
         for topic, queue in self._queues.items():
-            if queue and limit > 0:
+            if queue and limit > 0 and topic != without:
                 records, end = self._first(queue, limit)
                 self._counts[topic] -= len(records)
                 limit -= len(records)

@@ -12,6 +12,7 @@ class Machine(Protocol):
     """What the engine's partition offers; see ``engine/partition.py``."""
 
     unreported: bool
+    crowded: bool  # users are better taken in later
     misplaced: Sequence[int]  # offsets of the last batch that belong to another partition
 
     def load(self, table: str, key: str, row: Any) -> None: ...

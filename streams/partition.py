@@ -26,7 +26,7 @@ from streams.inbox import Inbox
 from streams.machine import Machine
 from streams.metrics import Stats, engine_counters
 from streams.settings import Settings
-from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
+from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED, USER_CHANGES
 from streams.transaction import MISPLACED, DeadLetter, Transaction, dead_letter, new_producer
 
 QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
@@ -37,7 +37,8 @@ BREATHS = 6
 FLUSH_EVERY = 0.1
 # In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
 BACKLOG_COMMITS = 4  # times the commit interval
-BACKLOG_FLUSH_EVERY = 1.0
+BACKLOG_FLUSH_EVERY = 2.0
+EASE_FOR = 0.25
 FENCE_PATIENCE = 60.0
 HOLD_PATIENCE = 10.0
 CLOSE_PATIENCE = 2.0
@@ -77,7 +78,7 @@ class Partition:
         self._pending = 0  # records handled and users fanned out since the last transaction began
         self._dirty = self._more = False
         self._commit: asyncio.Task[None] | None = None
-        self._committed_at = self._flushed_at = 0.0
+        self._committed_at = self._flushed_at = self._eased_until = 0.0
         self._held = self._settling = self._closed = False
         self._wake, self._fenced, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._live(), name=f"partition-{number}")
@@ -226,7 +227,7 @@ class Partition:
 
     def _step(self) -> bool:
         """One slice of what has come and one of what is fanned out; False if there is nothing."""
-        if self._pending >= self._settings.commit_records and self._commit:
+        if self._full and self._commit:
             return False  # enough for the next transaction: wait for this one
         handled = self._handle_slice()
         if self._more or handled:
@@ -242,6 +243,10 @@ class Partition:
         return handled or self._more
 
     @property
+    def _full(self) -> bool:
+        return self._pending >= self._settings.commit_records
+
+    @property
     def _behind(self) -> bool:
         return self._inbox.behind(SLICE)
 
@@ -249,9 +254,21 @@ class Partition:
         return self._flushed_at + (BACKLOG_FLUSH_EVERY if self._behind else FLUSH_EVERY)
 
     def _handle_slice(self) -> bool:
-        for each in (slices := list(self._inbox.take(SLICE))):
+        without = USER_CHANGES if self._eases() else ""
+        for each in (slices := list(self._inbox.take(SLICE, without))):
             self._handle(*each)
         return bool(slices)
+
+    def _eases(self) -> bool:
+        """Users who wait for seats are answered sooner when fewer come in behind them.
+
+        Slower, not never: what they wait for may be a partition that is on its way to a new owner.
+        """
+        now = time.monotonic()
+        if not self.machine.crowded or now >= self._eased_until:
+            self._eased_until = now + EASE_FOR
+            return False
+        return True
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._pending += len(records)
@@ -304,6 +321,7 @@ class Partition:
             for at, wanted in (
                 (self._commit_due_at(), self._may_commit()),
                 (self._flush_due_at(), self.machine.unreported and not self._held),
+                (self._eased_until, self.machine.crowded and self._inbox and not self._full),
             )
             if wanted
         ]
@@ -322,7 +340,7 @@ class Partition:
         return self._dirty and not self._commit and (self._settling or not self._held)
 
     def _commit_due_at(self) -> float:
-        if self._held or self._pending >= self._settings.commit_records:
+        if self._held or self._full:
             return 0.0
         # From the last one on: the first event after a pause does not wait.
         interval = self._settings.commit_interval

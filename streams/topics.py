@@ -73,6 +73,7 @@ OUTPUTS = (
 CHANGELOG = Topic(
     "changelog", "compact", {**_COMPACTED, "segment.bytes": 16 * MIB, "segment.ms": DAY // 24}
 )
+USER_CHANGES = "user-changes"
 DEAD_LETTERS = "dead-letters"
 SEAT_REQUESTS = "internal.seat-requests"
 

@@ -127,7 +127,7 @@ def partition(more: bool, unreported: bool) -> Partition:
     found: Any = object.__new__(Partition)
     found.number = 3
     found._settings = SimpleNamespace(topic_prefix="licensing.")
-    found.machine = SimpleNamespace(unreported=unreported)
+    found.machine = SimpleNamespace(unreported=unreported, crowded=False)
     found.committed = {"internal.configuration": 8, "user-changes": 40}
     found._more, found._dirty, found._commit = more, False, None
     return found  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ class Toy:
 
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions
-        self.unreported = False
+        self.unreported = self.crowded = False
         self.misplaced: Sequence[int] = ()
         self.counters: Counter[str] = Counter()
         self._counts: dict[tuple[str, str], int] = {}
