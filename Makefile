@@ -6,10 +6,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # ONCE=1 ends the demo when everything has settled, instead of waiting for Ctrl-C.
 ONCE ?=
+# What says most of the compiled modules, and replaces nothing in them.
+COMPILED_TESTS := $(addprefix tests/,test_compiled.py test_engine_scenarios.py test_user_machine.py \
+  test_properties.py test_contract.py test_figures.py simulation/test_oracle.py \
+  simulation/test_regressions.py)
 # SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit kafka-tests test demo bench sim lab fmt lock docs clean
+.PHONY: help setup check lint unit compile compiled-tests kafka-tests test demo bench sim lab fmt lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,23 +46,32 @@ lint:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# The plain modules, whether or not there are compiled ones: tests replace parts of them.
 unit:
-	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
+	SEATFLOW_PURE=1 $(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 
-kafka-tests:
+compile: setup ## the hot path by mypyc (half a minute; without a C compiler it stays plain)
+	@$(PY) -c 'from streams import compiled; compiled.main()'
+
+compiled-tests: compile
+	$(PY) -m pytest -q $(COMPILED_TESTS)
+	$(PY) -c 'import sys, streams, engine.simulator; sys.exit(engine.simulator.main(["--seeds", "500"]))'
+
+kafka-tests: compile
 	$(PY) -m pytest -v -m 'kafka or slow'
 
 check: setup ## format, lint, types and the tests without Kafka (under a minute)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 
-test: check ## everything: check, then the tests on a real Kafka
+test: check ## everything: check, the compiled modules, then the tests on a real Kafka
+	@$(MAKE) --no-print-directory compiled-tests
 	@$(MAKE) --no-print-directory kafka-tests
 
-demo: setup ## the whole thing on one machine (ONCE=1: end when settled)
+demo: compile ## the whole thing on one machine (ONCE=1: end when settled)
 	@$(VENV)/bin/seatflow demo $(if $(ONCE),--once)
 
-bench: setup ## the benchmarks
+bench: compile ## the benchmarks
 	@$(VENV)/bin/seatflow bench $(ARGS)
 
 sim: setup ## the simulator of the engine, with faults (SEEDS=1000; SEED=7 for one)

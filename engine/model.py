@@ -157,8 +157,10 @@ DEFAULT_TENANT: Final = Tenant()
 
 def timestamp(at: int) -> str:
     """Milliseconds since 1970 as RFC 3339 with milliseconds, UTC."""
-    seconds, ms = divmod(at, 1000)
-    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+    return _to_the_second(at // 1000) + MILLISECONDS[at % 1000]
+
+
+MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 
 
 @lru_cache(maxsize=4096)

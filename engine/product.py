@@ -76,8 +76,8 @@ class Part:
     def load(cls, row: list[Any]) -> Part:
         part = cls()
         for name, value in zip(PART, row, strict=True):
-            setattr(part, name, value)
-        part.heads = [(since, user) for since, user in part.heads]
+            place = [(since, user) for since, user in value] if name == "heads" else value
+            setattr(part, name, place)
         return part
 
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streams.topics import CHANGELOG, CONSUMED, INPUT_NAMES, INTERNAL_NAMES, OUTPUTS, TOPICS
+from streams.topics import (
+    CHANGELOG,
+    CONSUMED,
+    DEAD_LETTERS,
+    INPUT_NAMES,
+    INTERNAL_NAMES,
+    OUTPUTS,
+    RECEIVED,
+    TOPICS,
+    USER_CHANGES,
+)
 
 TOPIC, GROUP, TRANSACTION = "topic", "group", "transactional-id"
 READ, WRITE, DESCRIBE = "Read", "Write", "Describe"
@@ -46,17 +56,30 @@ ROLES: dict[str, tuple[Grant, ...]] = {
         *_topics(CONSUMED, DESCRIBE),
         Grant(GROUP, "{app}", (DESCRIBE,)),
     ),
+    "receiver": (
+        *_topics(INPUT_NAMES, WRITE, DESCRIBE),
+        *_topics((RECEIVED,), READ, WRITE, DESCRIBE, CREATE),
+        Grant(TRANSACTION, "{app}-receiver", (WRITE, DESCRIBE)),
+    ),
+    "bridge": (
+        Grant(TOPIC, "{source}", (READ, DESCRIBE)),
+        *_topics((USER_CHANGES, DEAD_LETTERS), WRITE, DESCRIBE),
+        Grant(GROUP, "{app}-{source}", (READ, DESCRIBE)),
+        Grant(TRANSACTION, "{app}-{source}-bridge", (WRITE, DESCRIBE)),
+    ),
     "topics": _topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS),
 }
 MEANING = {
     "worker": "`seatflow worker`",
     "feed": "`seatflow feed`, and whatever else sends events",
     "reader": "`seatflow status`, `seatflow read` of outputs, KEDA; with `feed` the console",
+    "receiver": "`seatflow receive`",
+    "bridge": "`seatflow feed debezium --topic`, here of a topic `hr.public.person`",
     "topics": "`seatflow topics create`",
 }
 
 
-def grants(role: str, prefix: str, app: str) -> Iterator[Grant]:
-    """The grants of a role with the names of an installation."""
+def grants(role: str, prefix: str, app: str, source: str = "hr.public.person") -> Iterator[Grant]:
+    """The grants of a role with the names of an installation; ``source``: a topic to bridge."""
     for grant in ROLES[role]:
-        yield grant._replace(name=grant.name.format(prefix=prefix, app=app))
+        yield grant._replace(name=grant.name.format(prefix=prefix, app=app, source=source))

@@ -29,7 +29,7 @@ REGISTRY_PREFIX_BYTES: Final = 5
 MAX_TEXT: Final = 1024
 MAX_ADDRESSES: Final = 500
 MAX_UNITS: Final = 1 << 53
-MAX_KNOWN_IDS: Final = 1 << 16
+MAX_KNOWN_IDS = 1 << 16
 
 ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
 NAME_RULE = f"a string of 1 to {MAX_TEXT} characters without control characters but tabs"

@@ -74,6 +74,7 @@ CHANGELOG = Topic(
     "changelog", "compact", {**_COMPACTED, "segment.bytes": 16 * MIB, "segment.ms": DAY // 24}
 )
 USER_CHANGES = "user-changes"
+RECEIVED = "internal.received-resources"  # made by the receiver, which alone reads it
 DEAD_LETTERS = "dead-letters"
 SEAT_REQUESTS = "internal.seat-requests"
 

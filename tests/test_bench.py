@@ -22,7 +22,7 @@ from tests.kafka import Kafka
 
 # Calls, Python's and C's, per event of an onboarding: decoded, handled, encoded, all that follows
 # included. Raise it only for something that is worth its time on every event.
-MOST_CALLS = 200
+MOST_CALLS = 140
 
 
 def test_an_event_costs_no_more_calls_than_it_did() -> None:
@@ -40,6 +40,16 @@ def test_an_event_costs_no_more_calls_than_it_did() -> None:
         sys.setprofile(None)
     calls = (counts["call"] + counts["c_call"]) / (3 * users)
     assert calls < MOST_CALLS, f"{calls:.0f} calls per event"
+
+
+def test_with_seats_enough_a_user_is_evaluated_and_written_once() -> None:
+    users = 3_000
+    loop = Loop(users)
+    loop.onboard(users)
+    once = 1.02 * users  # but for those who come while a lease is being refilled
+    assert users <= loop.machine.users.decider.evaluations < once
+    for name in ("row users", "user-licenses", "audit"):
+        assert users <= loop.records[name] < once, name
 
 
 def test_the_loop_of_the_engine_bench_serves_everybody() -> None:

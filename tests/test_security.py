@@ -4,8 +4,10 @@ than needed; and secrets that nothing tells."""
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,17 +15,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from streams.acls import MEANING, ROLES
 from streams.exits import CONFIGURATION, TEMPORARY
 from streams.settings import client_options, load_settings
-from tests.kafka import Kafka
+from tests.kafka import Kafka, create_topics, produce
 from tests.secure_broker import PASSWORD, PREFIX, Authority, SecureBroker, secure_broker
 from tests.system import Events, Worker
 
 ROOT = Path(__file__).resolve().parents[1]
-ROLE_USERS = ("topics", "worker", "feed", "reader")
+ROLE_USERS = ("topics", "worker", "feed", "reader", "receiver", "bridge")
+SOURCE = "hr.public.person"
 LACKING = {
     "lacks1": ("internal.configuration", "Write"),
     "lacks2": ("user-changes", "Read"),
@@ -129,6 +133,55 @@ def test_each_role_does_its_work_with_its_rights_alone(secured: Secured) -> None
         if worker.process.poll() is None:
             worker.kill()
     assert PASSWORD not in "\n".join(worker.lines)
+
+
+def test_a_bridge_carries_with_its_rights_alone(secured: Secured, tmp_path: Path) -> None:
+    server = secured.server.admin
+    asyncio.run(create_topics(server, SOURCE))
+    person = {"number": 1, "login": "ann@x.example", "country": "DE"}
+    change = {"before": None, "after": person, "op": "c", "ts_ms": 1, "source": {"ts_ms": 1}}
+    asyncio.run(produce(server, SOURCE, [(b"1", json.dumps(change).encode()), (b"2", b"{}")]))
+    mapping = tmp_path / "map.toml"
+    mapping.write_text(
+        'tenant = "contoso"\n[user]\nid = "{number}"\n'
+        'userPrincipalName = "{login}"\nusageLocation = "{country}"\n'
+    )
+    arguments = ("feed", "debezium", "--topic", SOURCE, "--map", str(mapping), "--once")
+    done = seatflow(secured.env("bridge"), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "2 records carried, 1 dead letters" in done.stderr
+    refused = seatflow(secured.env("feed"), *arguments)
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_receiver_receives_with_its_rights_alone(secured: Secured, tmp_path: Path) -> None:
+    sources = tmp_path / "sources.toml"
+    sources.write_text('[[source]]\nname = "hr"\ntenant = "contoso"\ntoken = "sixteen-letters-1"\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streams", "receive", "--port", "0", "--sources", str(sources)],
+        cwd=ROOT,
+        env={**os.environ, **secured.env("receiver")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+/", process.stdout.readline())
+        assert found is not None
+        made = httpx2.post(
+            f"{found[0]}scim/v2/Users",
+            json={
+                "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+                "userName": "bo@x.example",
+            },
+            headers={"Authorization": "Bearer sixteen-letters-1"},
+            timeout=20,
+        )
+        assert made.status_code == 201, made.text
+    finally:
+        process.terminate()
+        assert process.wait(timeout=15) == 0
 
 
 def test_a_certificate_alone_is_enough_where_the_listener_says_so(secured: Secured) -> None:

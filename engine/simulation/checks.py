@@ -10,12 +10,12 @@ from engine.explain import OTHER
 from engine.lease import Lease
 from engine.partition import Partition
 from engine.partitioner import partition_of
+from engine.product import PART, Seats
 from engine.product import TABLE as SEATS
-from engine.product import Part, Seats
 from engine.seating import TABLE as LEASES
 from engine.simulation.broker import Broker, Transaction
 
-GRANTED, RETURNED = Part.__slots__.index("granted"), Part.__slots__.index("returned")
+GRANTED, RETURNED = PART.index("granted"), PART.index("returned")
 Json = dict[str, Any]
 
 

@@ -20,9 +20,9 @@ from streams.exits import CONFIGURATION, TEMPORARY, WorkerError
 from streams.feed.publish import partition_of
 from streams.follow import admin_client, connected, consumer, topic_partitions
 from streams.settings import Settings, client_options
-from streams.topics import MIB
+from streams.topics import MIB, RECEIVED
 
-RESOURCES = "internal.received-resources"
+RESOURCES = RECEIVED
 CONFIG = {"cleanup.policy": "compact", "max.message.bytes": str(4 * MIB)}
 TRANSACTION_RECORDS = 5_000
 
