@@ -42,11 +42,14 @@ def test_an_event_costs_no_more_calls_than_it_did() -> None:
     assert calls < MOST_CALLS, f"{calls:.0f} calls per event"
 
 
-def test_with_seats_enough_a_user_is_evaluated_and_written_once() -> None:
+def test_with_seats_at_hand_a_user_is_evaluated_and_written_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.bench.engine.SPARE", 400)  # per cent: nobody waits for a lease
     users = 3_000
     loop = Loop(users)
     loop.onboard(users)
-    once = 1.02 * users  # but for those who come while a lease is being refilled
+    once = 1.02 * users  # some have events in two batches
     assert users <= loop.machine.users.decider.evaluations < once
     for name in ("row users", "user-licenses", "audit"):
         assert users <= loop.records[name] < once, name
