@@ -23,6 +23,8 @@ NAMES = (
     "latency",
     "memory",
     "growth",
+    "workers",
+    "console",
     "engine",
 )
 

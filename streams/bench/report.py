@@ -14,6 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from streams import COMPILED
+
 
 @dataclass(slots=True)
 class Result:
@@ -70,6 +72,7 @@ def machine() -> dict[str, Any]:
         "memory_bytes": memory,
         "system": platform.platform(),
         "python": platform.python_version(),
+        "compiled": COMPILED,
         "load_average": list(os.getloadavg()),
     }
 

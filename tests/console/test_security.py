@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -18,8 +21,10 @@ from streams.console.auth import Gate, new_token, read_tokens
 from streams.console.guard import MOST_BYTES
 from streams.exits import WorkerError
 from streams.settings import load_settings
+from tests.console.browser import console_process
 from tests.console.conftest import Console
 from tests.console.local import local_service
+from tests.secure_broker import Authority
 from tests.system import ROOT, Events
 
 BASE = "http://127.0.0.1:8080"
@@ -229,6 +234,27 @@ def test_beyond_loopback_it_needs_tokens_and_tls(tmp_path: Path) -> None:
         check(load_settings(http_host=host, http_tokens_file=tokens, http_behind_proxy=True))
     for host in ("127.0.0.1", "::1", "localhost"):
         check(load_settings(http_host=host))
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_it_serves_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("console")
+    env = {
+        "SEATFLOW_BROKERS": "127.0.0.1:1",
+        "SEATFLOW_HTTP_CERT_FILE": str(certificate),
+        "SEATFLOW_HTTP_KEY_FILE": str(key),
+    }
+    with console_process(env, tmp_path / "data") as (url, _):
+        assert url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(authority.certificate))
+        answer = httpx2.get(f"{url}/health", verify=trusting)
+        assert answer.json()["status"] in ("broken", "catching up")
+        assert "max-age" in answer.headers["strict-transport-security"]
+        with pytest.raises(httpx2.ConnectError, match="certificate"):
+            httpx2.get(f"{url}/health")
+        with pytest.raises(httpx2.HTTPError):
+            httpx2.get(f"http{url.removeprefix('https')}/health")
 
 
 def test_the_command_refuses_to_start(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""One, two and four workers on one machine: what they do together, and what the broker takes.
+
+The rate is that of the middle half of the users, when all workers have their partitions. What is
+busy beside the workers and this program is the broker, where it runs on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from streams.bench.onboarding import EVENTS_PER_USER, GROUPS, SPARE, prepare
+from streams.bench.report import Result
+from streams.bench.stand import Stand
+from streams.workload import bench_demand
+
+COUNTS = (1, 2, 4)
+USERS, QUICK_USERS = 400_000, 2_000
+
+
+class Together(NamedTuple):
+    """Processor time in microseconds an event: of all workers, and of the rest of the machine."""
+
+    events_per_second: float
+    workers_cpu: float
+    rest_cpu: float
+    busy: float  # of all processors, 0 to 1
+
+
+async def run(stand: Stand) -> Result:
+    users = QUICK_USERS if stand.quick else USERS
+    found: dict[str, Together] = {}
+    for count in COUNTS:
+        async with stand.another() as each:
+            units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
+            await prepare(each, units, users)
+            found[f"{count}"] = await _together(each, count, users)
+    shown = ", ".join(f"{count}: {one.events_per_second:,.0f}" for count, one in found.items())
+    return Result(
+        stand.name,
+        f"events/s by workers: {shown}; {os.cpu_count()} processors, the broker's among them",
+        events_per_second=max(one.events_per_second for one in found.values()),
+        goal="reported",
+        details={count: one._asdict() for count, one in found.items()},
+    )
+
+
+async def _together(stand: Stand, count: int, users: int) -> Together:
+    workers = [stand.start_worker() for _ in range(count)]
+    await workers[0].restored(1)
+    began, busy, own = time.monotonic(), _busy(), time.process_time()
+    growth = await stand.settled(workers[0], f"{count} workers", users)
+    seconds = time.monotonic() - began
+    spent = sum(worker.cpu() for worker in workers)
+    used = _busy() - busy
+    rest = max(0.0, used - spent - (time.process_time() - own))
+    events = users * EVENTS_PER_USER
+    for worker in workers:
+        worker.stop()
+    return Together(
+        _middle_rate([(at, (n - growth[0][1]) * EVENTS_PER_USER) for at, n in growth], events),
+        spent / events * 1e6,
+        rest / events * 1e6,
+        used / seconds / (os.cpu_count() or 1),
+    )
+
+
+def _middle_rate(growth: list[tuple[float, int]], events: int) -> float:
+    """Events a second between a quarter and three quarters of them."""
+    first = next(point for point in growth if point[1] >= events / 4)
+    last = next((point for point in growth if point[1] >= events * 3 / 4), growth[-1])
+    return (last[1] - first[1]) / max(last[0] - first[0], 1e-3)
+
+
+def _busy() -> float:
+    """Seconds of processor time that the machine has spent on anything."""
+    fields = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
