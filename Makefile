@@ -6,10 +6,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # ONCE=1 ends the demo when everything has settled, instead of waiting for Ctrl-C.
 ONCE ?=
-# What says most of the compiled modules, and replaces nothing in them.
-COMPILED_TESTS := $(addprefix tests/,test_compiled.py test_engine_scenarios.py test_user_machine.py \
-  test_properties.py test_contract.py test_figures.py simulation/test_oracle.py \
-  simulation/test_regressions.py)
 # SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
@@ -54,7 +50,7 @@ compile: setup ## the hot path by mypyc (half a minute; without a C compiler it 
 	@$(PY) -c 'from streams import compiled; compiled.main()'
 
 compiled-tests: compile
-	$(PY) -m pytest -q $(COMPILED_TESTS)
+	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 	$(PY) -c 'import sys, streams, engine.simulator; sys.exit(engine.simulator.main(["--seeds", "500"]))'
 
 kafka-tests: compile

@@ -22,7 +22,11 @@ NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
 
 class Applier:
-    """The one writer of a user's outcome. ``unreported``: groups with new numbers."""
+    """The one writer of a user's outcome.
+
+    ``unreported``: groups with new numbers. ``quiet``: users are neither published nor made rows,
+    for a dry run that looks at the outcomes alone.
+    """
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
@@ -31,6 +35,7 @@ class Applier:
         self.vacated: list[Roll] = []
         self.deferring: dict[User, None] = {}
         self.published = 0
+        self.quiet = False
         self.in_error = Tally()  # users by kind of error
         self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
@@ -92,6 +97,8 @@ class Applier:
         before = more.shown if more is not None else None
         if more is not None:
             more.shown = None
+        if self.quiet:
+            return
         same_attributes = before is None or before == user.attributes()
         new = user.outcome
         was: list[publish.Shown] = []
@@ -242,6 +249,8 @@ class Applier:
 
     # -- rows
     def keep(self, user: User) -> None:
+        if self.quiet:
+            return
         if not user.outcome.kept:
             self._keep_plans(user.outcome)
         self.effects.rows[USERS, f"{user.book.id}/{user.id}"] = user.row()

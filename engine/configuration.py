@@ -65,7 +65,7 @@ class Configuration:
         A producer with another partitioner would give two partitions the same user, and so seats
         twice. The offsets of such events are left in ``misplaced``.
         """
-        if partition_of(key, self.partitions) == self.number:
+        if self.partitions == 1 or partition_of(key, self.partitions) == self.number:
             return True
         self.misplaced.append(offset)
         return False

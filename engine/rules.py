@@ -173,13 +173,13 @@ class Shelf:
     ) -> Reason | None:
         """R7.1–R7.4 for the plans ``new`` of a product; ``others``: plan sets of the end state."""
         return (
-            self._location(plans, new)
-            or self._conflict(plans, new, others)
-            or self._dependency(plans, new, end)
-            or self._uniqueness(plans, new)
+            self.location(plans, new)
+            or self.conflict(plans, new, others)
+            or self.dependency(plans, new, end)
+            or self.uniqueness(plans, new)
         )
 
-    def _location(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
+    def location(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
         where = self.facts.location
         bad = tuple(p for p, places in plans.prohibited if p in new and where in places)
         if where is not None and not bad:
@@ -187,7 +187,7 @@ class Shelf:
         message = explain.location(self.products, plans.sku, bad, where)
         return Reason(LOCATION, (("location", where),), message)
 
-    def _conflict(
+    def conflict(
         self, plans: PlanSet, new: frozenset[str], others: Iterable[PlanSet]
     ) -> Reason | None:
         mine = [(p, sets) for p, sets in plans.exclusive if p in new]
@@ -205,7 +205,7 @@ class Shelf:
         message = explain.conflict(self.products, plans.sku, pairs)
         return Reason(CONFLICT, (("conflicts", pairs),), message)
 
-    def _dependency(self, plans: PlanSet, new: frozenset[str], end: set[str]) -> Reason | None:
+    def dependency(self, plans: PlanSet, new: frozenset[str], end: set[str]) -> Reason | None:
         lacks = tuple(
             (p, tuple(sorted(any_of)))
             for p, any_of in plans.requires
@@ -216,7 +216,7 @@ class Shelf:
         message = explain.missing(self.products, plans.sku, lacks)
         return Reason(DEPENDENCY, (("missing", lacks),), message)
 
-    def _uniqueness(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
+    def uniqueness(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
         if self.facts.duplicate is None or plans.mail.isdisjoint(new):
             return None
         return self._shared_address(plans.sku)
@@ -430,7 +430,7 @@ class _Run(Shelf):
         if key in self.kept:
             return self.kept[key]
         where = self.facts.location
-        drift = self._location(e.plans, e.plans.enabled) if where is not None else None
-        lacking = self._dependency(e.plans, e.plans.enabled, union)
+        drift = self.location(e.plans, e.plans.enabled) if where is not None else None
+        lacking = self.dependency(e.plans, e.plans.enabled, union)
         found = [r for r in (drift, lacking, self.unchanged.get(key)) if r]
         return min(found, key=lambda r: ORDER[r.error], default=None)

@@ -31,19 +31,17 @@ class Said(NamedTuple):
         return self._asdict()
 
 
-class Checks(Shelf):
+def checks(
+    shelf: Shelf, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
+) -> list[tuple[str, Reason | None]]:
     """The checks R7.1–R7.4 one by one, where the rules stop at the first that fails."""
-
-    def all_of(
-        self, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
-    ) -> list[tuple[str, Reason | None]]:
-        new, others = plans.enabled, list(others)
-        return [
-            ("R7.1", self._location(plans, new)),
-            ("R7.2", self._conflict(plans, new, others)),
-            ("R7.3", self._dependency(plans, new, end)),
-            ("R7.4", self._uniqueness(plans, new)),
-        ]
+    new, others = plans.enabled, list(others)
+    return [
+        ("R7.1", shelf.location(plans, new)),
+        ("R7.2", shelf.conflict(plans, new, others)),
+        ("R7.3", shelf.dependency(plans, new, end)),
+        ("R7.4", shelf.uniqueness(plans, new)),
+    ]
 
 
 PASSED = {
@@ -72,7 +70,7 @@ class _Explanation:
         self.db, self.tenant, self.found, self.known = db, tenant, found, known
         self.settings: Tenant = present.settings(db, tenant)
         self.facts = found.situation(self.settings)
-        self.checks = Checks(known, self.facts)
+        self.shelf = Shelf(known, self.facts)
         groups = {*found.paths, *(group for group, _ in found.groups)}
         self.names = queries.group_names(db, tenant, groups)
         self.seats = {row["skuId"]: row for row in self._seats()}
@@ -228,11 +226,11 @@ class _Explanation:
         have = {(e.slot, e.plans.sku) for e in self.found.entries}
         slot = self.found.slot(group)
         missing = [plans for plans in offer.licenses if (slot, plans.sku) not in have]
-        end = self.checks.enabled(plus=missing)
+        end = self.shelf.enabled(plus=missing)
         others = [*(e.plans for e in self.found.entries), *missing]
         plans = offer.wanted[sku]
-        checks = self.checks.all_of(plans, end, others)
-        said = [self._checked(rule, reason) for rule, reason in checks]
+        found = checks(self.shelf, plans, end, others)
+        said = [self._checked(rule, reason) for rule, reason in found]
         if all(one.ok for one in said):
             said += self._seat(state, missing, end, others)
         if len(missing) > 1 and state["error"] != "Other":
@@ -266,7 +264,7 @@ class _Explanation:
         if sku in self.facts.held:
             return [Said("R2", True, "The user holds a seat of it already.")]
         for plans in missing:
-            if self.checks.check(plans, plans.enabled, end, others) is not None:
+            if self.shelf.check(plans, plans.enabled, end, others) is not None:
                 text = f"No seat was asked for, since {words.product_name(self.known, plans.sku)}"
                 return [Said("R7.5", True, f"{text} of the same group does not pass.")]
         seats = self.seats.get(sku)
