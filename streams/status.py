@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -214,12 +216,25 @@ async def read_status(settings: Settings) -> Status:
 
 
 async def watch(settings: Settings, console: Console, every: float = 2.0) -> None:
-    """The screen, refreshed until Ctrl-C."""
+    """The screen, refreshed until Ctrl-C; KeyboardInterrupt then.
+
+    Ctrl-C is looked at between two readings: aiokafka may swallow a cancellation. A second one does
+    not wait for a reading that hangs.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, asked_to_stop)
     async with StatusReader(settings) as reader:
         with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
-            while True:
+            while not stop.is_set():
                 screen.update(shown(await reader.read()), refresh=True)
-                await asyncio.sleep(every)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), every)
+    raise KeyboardInterrupt
 
 
 async def _workers(admin: Any, app_id: str) -> list[Member]:

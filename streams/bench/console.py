@@ -109,8 +109,13 @@ async def _caught_up(stand: Stand, address: str) -> int:
     """Waits until it lags no more; how many records it has applied."""
     step = stand.show.step("the console catches up", None)
     deadline = time.monotonic() + PATIENCE
+    health: dict[str, Any] = {}
     while time.monotonic() < deadline:
-        health = json.loads(await asyncio.to_thread(_get, f"{address}/health"))
+        try:
+            health = json.loads(await asyncio.to_thread(_get, f"{address}/health"))
+        except urllib.error.URLError:  # it has told its address, and is about to listen
+            await asyncio.sleep(0.1)
+            continue
         step(health["recordsApplied"])
         if health["status"] == "ok" and not health["lagRecords"]:
             return int(health["recordsApplied"])

@@ -1,7 +1,8 @@
 """One, two and four workers on one machine: what they do together, and what the broker takes.
 
-The rate is that of the middle half of the users, when all workers have their partitions. What is
-busy beside the workers and this program is the broker, where it runs on this machine.
+From the first partition restored to the last user readable, the joining of the later workers
+included. What is busy beside the workers and this program is the broker, where it runs on this
+machine.
 """
 
 from __future__ import annotations
@@ -50,28 +51,22 @@ async def run(stand: Stand) -> Result:
 async def _together(stand: Stand, count: int, users: int) -> Together:
     workers = [stand.start_worker() for _ in range(count)]
     await workers[0].restored(1)
-    began, busy, own = time.monotonic(), _busy(), time.process_time()
+    began, busy, own = time.time(), _busy(), time.process_time()
+    before = sum(worker.cpu() for worker in workers)
     growth = await stand.settled(workers[0], f"{count} workers", users)
-    seconds = time.monotonic() - began
-    spent = sum(worker.cpu() for worker in workers)
+    seconds = time.time() - began
+    spent = sum(worker.cpu() for worker in workers) - before
     used = _busy() - busy
     rest = max(0.0, used - spent - (time.process_time() - own))
     events = users * EVENTS_PER_USER
     for worker in workers:
         worker.stop()
     return Together(
-        _middle_rate([(at, (n - growth[0][1]) * EVENTS_PER_USER) for at, n in growth], events),
+        events / (growth[-1][0] - began),
         spent / events * 1e6,
         rest / events * 1e6,
         used / seconds / (os.cpu_count() or 1),
     )
-
-
-def _middle_rate(growth: list[tuple[float, int]], events: int) -> float:
-    """Events a second between a quarter and three quarters of them."""
-    first = next(point for point in growth if point[1] >= events / 4)
-    last = next((point for point in growth if point[1] >= events * 3 / 4), growth[-1])
-    return (last[1] - first[1]) / max(last[0] - first[0], 1e-3)
 
 
 def _busy() -> float:
