@@ -169,6 +169,7 @@ def _listen(settings: Settings) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((settings.http_host, settings.http_port))
+        found.listen()  # whoever reads the address may connect at once, before uvicorn accepts
     except OSError as error:
         raise WorkerError(
             f"the console cannot listen at {settings.http_host}:{settings.http_port}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from streams.console.app import check, create_app, is_loopback
+from streams.console.app import check, create_app, is_loopback, run_console
 from streams.console.auth import Gate, new_token, read_tokens
 from streams.console.guard import MOST_BYTES
 from streams.exits import WorkerError
@@ -255,6 +257,22 @@ def test_it_serves_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
             httpx2.get(f"{url}/health")
         with pytest.raises(httpx2.HTTPError):
             httpx2.get(f"http{url.removeprefix('https')}/health")
+
+
+def test_the_address_is_told_once_it_can_be_reached(tmp_path: Path) -> None:
+    """Who reads it may connect at once."""
+
+    class ReachedError(Exception):
+        pass
+
+    def reach(url: str) -> None:
+        address = urlsplit(url)
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+        raise ReachedError
+
+    settings = load_settings(data_dir=tmp_path, http_port=0, brokers="127.0.0.1:1")
+    with pytest.raises(ReachedError):
+        run_console(settings, reach)
 
 
 def test_the_command_refuses_to_start(tmp_path: Path) -> None:
