@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.effects import Effects
 from engine.events import Delivered
 
-TABLE = "addresses"
+TABLE: Final = "addresses"
 
 
 def normal(address: str) -> str:

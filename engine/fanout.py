@@ -13,11 +13,11 @@ from engine.configuration import Book, Configuration
 from engine.effects import Effects
 from engine.user import User
 
-TABLE = "jobs"
+TABLE: Final = "jobs"
 GROUP: Final = "group"
 PRODUCT: Final = "product"
 TENANT: Final = "tenant"
-RUN = 8192
+RUN: Final = 8192
 
 
 class Job:

@@ -8,7 +8,7 @@ from typing import Final
 MASK: Final = 0xFFFFFFFF
 M: Final = 0x5BD1E995
 SEED: Final = 0x9747B28C
-WORDS = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
+WORDS: Final = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
 
 
 def _times_m(value: int) -> int:

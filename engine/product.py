@@ -27,7 +27,7 @@ def budget(units: Units | None) -> int:
     return units[0] + units[1] if units else 0
 
 
-PART = (
+PART: Final = (
     "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
     "returned", "scarce", "seq", "used", "waiting", "want",
 )  # fmt: skip

@@ -26,7 +26,7 @@ from engine.model import Entry, Offer, PlanSet
 ACTIVE: Final = "Active"
 ACTIVE_WITH_ERROR: Final = "ActiveWithError"
 ERROR: Final = "Error"
-ORDER = {LOCATION: 1, CONFLICT: 2, DEPENDENCY: 3, UNIQUENESS: 4, COUNT: 5}
+ORDER: Final = {LOCATION: 1, CONFLICT: 2, DEPENDENCY: 3, UNIQUENESS: 4, COUNT: 5}
 """R7: of several errors the one that is checked first is published."""
 
 

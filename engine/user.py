@@ -222,8 +222,10 @@ class User:
         """R19: a mail-enabled user always has a primary address."""
         if not self.upn or self.given is not None:
             return
-        if not any(a.startswith("SMTP:") for a in self.addresses):
-            self.given = self.upn
+        for address in self.addresses:
+            if address.startswith("SMTP:"):
+                return
+        self.given = self.upn
 
     # -- changelog
     def row(self) -> list[Any]:

@@ -7,7 +7,7 @@ follow from the order of the events alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine import events as ev
 from engine.addresses import Claims
@@ -30,8 +30,8 @@ Due = tuple[int, str, bool]
 Hungry = tuple[int, str, str, User, Due, Decision]
 """A user who wants seats, in R8's order: since, user id, tenant; what is due; what is decided."""
 
-CONCURRENCY = "LicenseAssignmentAttributeConcurrencyException"
-QUEUEABLE = {
+CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
+QUEUEABLE: Final = {
     kind.__name__: kind
     for kind in (
         ev.UserUpserted, ev.UserDeleted, ev.MembershipAdded, ev.MembershipRemoved,

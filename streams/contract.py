@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 from sys import intern
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 from orjson import loads
@@ -41,38 +41,21 @@ Headers = Sequence[tuple[str, bytes | None]]
 Decoded = tuple[InputEvent, str] | Rejected  # with the CloudEvents source, "" for a plain event
 
 
-class Decoder(Protocol):
-    """``parsed``: what the value holds, from a caller who had to look into it."""
-
-    def __call__(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers | None = None,
-        parsed: dict[str, Any] | None = None,
-    ) -> Decoded: ...
-
-
 _Body = dict[str, Any]
 _Builder = Callable[[_Body, str, bytes | None], InputEvent]
-_IdCheck = Callable[[Any, str], str]
+_SubjectOf = Callable[[_Body, bytes | None], tuple[str, str]]
 _T = TypeVar("_T")
 
 
-_new = tuple.__new__  # of a named tuple: half the time of its own constructor
-_foreign = re.compile(r"[^A-Za-z0-9_.:@-]").search
-_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # Microsoft's names contain tabs
-_locations = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
-_known_ids: dict[str, str] = {}
+_new: Final = tuple.__new__  # of a named tuple: half the time of its own constructor
+_foreign: Final = re.compile(r"[^A-Za-z0-9_.:@-]").search
+_control: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # names contain tabs
+_locations: Final = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
+_known_ids: Final[dict[str, str]] = {}
 
 
 def _id(value: Any, name: str) -> str:
-    # Letters, digits and dashes are most ids, and quicker to tell than by the expression.
-    if (
-        type(value) is str
-        and 0 < len(value) <= 128
-        and ((value.isascii() and value.replace("-", "").isalnum()) or not _foreign(value))
-    ):
+    if type(value) is str and 0 < len(value) <= 128 and not _foreign(value):
         return value
     raise refusal(name, value, ID_RULE)
 
@@ -160,25 +143,52 @@ def _check_key(key: bytes | None, expected: str, form: str) -> None:
         raise refusal("the key of the record", found, f"{form}: {expected}", "wrong_key")
 
 
-def _subject(body: _Body, key: bytes | None, member: str, check: _IdCheck) -> tuple[str, str]:
-    """The tenant and the user, group or product of a body, which the key must name too."""
+def _subject(body: _Body, key: bytes | None, member: str) -> tuple[str, str]:
+    """The tenant and the group or product of a body, which the key must name too."""
     tenant = _shared_id(body.get("tenant", ABSENT), "tenant")
-    subject = check(body.get(member, ABSENT), member)
-    if key != f"{tenant}/{subject}".encode():
-        _check_key(key, f"{tenant}/{subject}", f"tenant/{member}")
+    subject = _shared_id(body.get(member, ABSENT), member)
+    _check_key(key, f"{tenant}/{subject}", f"tenant/{member}")
     return tenant, subject
 
 
-def _bare(make: Callable[..., InputEvent], member: str, check: _IdCheck) -> _Builder:
+class _Latest:
+    """The last user who was read. A user's events often come together: checked once then."""
+
+    def __init__(self) -> None:
+        self.key = b""
+        self.tenant = self.user = ""
+
+
+_latest: Final = _Latest()
+
+
+def _user(body: _Body, key: bytes | None) -> tuple[str, str]:
+    """The tenant and the user of a body, which the key must name too."""
+    latest, get = _latest, body.get
+    tenant, user = get("tenant", ABSENT), get("user", ABSENT)
+    if key == latest.key and user == latest.user and tenant == latest.tenant:
+        return latest.tenant, latest.user
+    tenant, user = _shared_id(tenant, "tenant"), _id(user, "user")
+    expected = f"{tenant}/{user}"
+    _check_key(key, expected, "tenant/user")
+    latest.key, latest.tenant, latest.user = expected.encode(), tenant, user
+    return tenant, user
+
+
+def _group(body: _Body, key: bytes | None) -> tuple[str, str]:
+    return _subject(body, key, "group")
+
+
+def _bare(make: Callable[..., InputEvent], subject_of: _SubjectOf) -> _Builder:
     """The builder of a type that names its subject and nothing else."""
-    return lambda body, event, key: make(event, *_subject(body, key, member, check))
+    return lambda body, event, key: make(event, *subject_of(body, key))
 
 
-def _licenses(make: Callable[..., InputEvent], member: str, check: _IdCheck) -> _Builder:
+def _licenses(make: Callable[..., InputEvent], subject_of: _SubjectOf) -> _Builder:
     """The builder of ``licenses.changed`` of a user or of a group."""
 
     def build(body: _Body, event: str, key: bytes | None) -> InputEvent:
-        tenant, subject = _subject(body, key, member, check)
+        tenant, subject = subject_of(body, key)
         added: dict[str, tuple[str, ...]] = {}
         for i, item in enumerate(typed(list, body.get("addLicenses", []), "addLicenses")):
             name = f"addLicenses[{i}]"
@@ -192,7 +202,7 @@ def _licenses(make: Callable[..., InputEvent], member: str, check: _IdCheck) -> 
 
 
 def _user_upserted(body: _Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, user = _subject(body, key, "user", _id)
+    tenant, user = _user(body, key)
     get = body.get
     _text(get("displayName"), "displayName")  # in the contract, but nothing depends on it
     upn = _text(get("userPrincipalName", ABSENT), "userPrincipalName")
@@ -203,7 +213,7 @@ def _user_upserted(body: _Body, event: str, key: bytes | None) -> InputEvent:
 
 
 def _membership_added(body: _Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, user = _subject(body, key, "user", _id)
+    tenant, user = _user(body, key)
     group = _shared_id(body.get("group", ABSENT), "group")
     member_type = body.get("memberType", "user")
     if member_type == "user":
@@ -212,12 +222,12 @@ def _membership_added(body: _Body, event: str, key: bytes | None) -> InputEvent:
 
 
 def _membership_removed(body: _Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, user = _subject(body, key, "user", _id)
+    tenant, user = _user(body, key)
     return ev.MembershipRemoved(event, tenant, user, _shared_id(body.get("group", ABSENT), "group"))
 
 
 def _group_upserted(body: _Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, group = _subject(body, key, "group", _shared_id)
+    tenant, group = _group(body, key)
     display_name = _text(body.get("displayName", ABSENT), "displayName")
     return ev.GroupUpserted(event, tenant, group, display_name)
 
@@ -255,7 +265,7 @@ def _service_plan(item: Any, name: str) -> ServicePlan:
 
 
 def _subscription_updated(body: _Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, sku = _subject(body, key, "skuId", _shared_id)
+    tenant, sku = _subject(body, key, "skuId")
     units = typed(dict, body.get("prepaidUnits", ABSENT), "prepaidUnits")
     counts = []
     for member in ("enabled", "warning", "suspended", "lockedOut"):
@@ -279,17 +289,17 @@ def _tenant_updated(body: _Body, event: str, key: bytes | None) -> InputEvent:
 _BUILDERS: dict[str, dict[str, _Builder]] = {
     "user-changes": {
         "user.upserted": _user_upserted,
-        "user.deleted": _bare(ev.UserDeleted, "user", _id),
+        "user.deleted": _bare(ev.UserDeleted, _user),
         "membership.added": _membership_added,
         "membership.removed": _membership_removed,
-        "licenses.changed": _licenses(ev.UserLicensesChanged, "user", _id),
-        "user.reprocess": _bare(ev.UserReprocess, "user", _id),
+        "licenses.changed": _licenses(ev.UserLicensesChanged, _user),
+        "user.reprocess": _bare(ev.UserReprocess, _user),
     },
     "group-changes": {
         "group.upserted": _group_upserted,
-        "group.deleted": _bare(ev.GroupDeleted, "group", _shared_id),
-        "licenses.changed": _licenses(ev.GroupLicensesChanged, "group", _shared_id),
-        "group.reprocess": _bare(ev.GroupReprocess, "group", _shared_id),
+        "group.deleted": _bare(ev.GroupDeleted, _group),
+        "licenses.changed": _licenses(ev.GroupLicensesChanged, _group),
+        "group.reprocess": _bare(ev.GroupReprocess, _group),
     },
     "catalog": {"product.defined": _product_defined},
     "subscriptions": {"subscription.updated": _subscription_updated},
@@ -303,7 +313,7 @@ def _parse(value: bytes | None) -> _Body:
     if len(value) > MAX_VALUE_BYTES:
         size = f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read"
         raise ReadError(f"the value has {size}", "too_large")
-    if value[:1] == b"\x00":  # no JSON begins so: a schema registry's prefix, 0 and a schema id
+    if value and value[0] == 0:  # no JSON begins so: a schema registry's prefix, 0 and a schema id
         value = value[REGISTRY_PREFIX_BYTES:]
     try:
         body = loads(value)
@@ -360,50 +370,60 @@ def _refuse_type(topic: str, kind: object) -> NoReturn:
     raise refusal("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
 
 
-def _decoder(topic: str) -> Decoder:
-    builders = _BUILDERS[topic]
+class Decoder:
+    """Of one input topic. It is called with the parts of a record, for a ``Decoded``.
 
-    def decode(
+    ``parsed``: what the value holds, from a caller who had to look into it.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.builders: dict[str, _Builder] = _BUILDERS[topic]
+
+    def __call__(
+        self,
         key: bytes | None,
         value: bytes | None,
         headers: Headers | None = None,
         parsed: _Body | None = None,
     ) -> Decoded:
         try:
-            attributes = body = _parse(value) if parsed is None else parsed
-            if headers or "specversion" in body:
-                attributes, body = _unwrap(headers or (), body)
-            try:
-                build = builders[attributes["type"]]
-            except (KeyError, TypeError):
-                _refuse_type(topic, attributes.get("type", ABSENT))
-            if attributes is body:
-                event, source = _id(body.get("id", ABSENT), "id"), ""
-            else:
-                event, source = _check_attributes(attributes)
-            if type(attributes.get("time", "")) is not str:  # informational: any string will do
-                raise refusal("time", attributes["time"], "a string, or absent")
-            return build(body, event, key), source
+            return self.read(key, _parse(value) if parsed is None else parsed, headers)
         except ReadError as malformed:
             return Rejected(*malformed.args)
 
-    return decode
-
-
-def decode_all(
-    decode: Decoder, records: Sequence[Any]
-) -> tuple[list[ev.Delivered], list[tuple[Any, Rejected]]]:
-    """The events of a batch of records, and the records that are none."""
-    batch: list[ev.Delivered] = []
-    rejected: list[tuple[Any, Rejected]] = []
-    for record in records:
-        decoded = decode(record.key, record.value, record.headers)
-        if isinstance(decoded, Rejected):
-            rejected.append((record, decoded))
+    def read(
+        self, key: bytes | None, body: _Body, headers: Headers | None
+    ) -> tuple[InputEvent, str]:
+        attributes = body
+        if headers or "specversion" in body:
+            attributes, body = _unwrap(headers or (), body)
+        kind = attributes.get("type", ABSENT)
+        build = self.builders.get(kind) if type(kind) is str else None
+        if build is None:
+            _refuse_type(self.topic, kind)
+        if attributes is body:
+            event, source = _id(body.get("id", ABSENT), "id"), ""
         else:
-            event, source = decoded
-            batch.append(_new(ev.Delivered, (event, record.timestamp, record.offset, source)))
-    return batch, rejected
+            event, source = _check_attributes(attributes)
+        if type(attributes.get("time", "")) is not str:  # informational: any string will do
+            raise refusal("time", attributes["time"], "a string, or absent")
+        return build(body, event, key), source
+
+    def decode_all(
+        self, records: Sequence[Any]
+    ) -> tuple[list[ev.Delivered], list[tuple[Any, Rejected]]]:
+        """The events of a batch of records, and the records that are none."""
+        batch: list[ev.Delivered] = []
+        rejected: list[tuple[Any, Rejected]] = []
+        for record in records:
+            try:
+                event, source = self.read(record.key, _parse(record.value), record.headers)
+            except ReadError as malformed:
+                rejected.append((record, Rejected(*malformed.args)))
+            else:
+                batch.append(_new(ev.Delivered, (event, record.timestamp, record.offset, source)))
+        return batch, rejected
 
 
-DECODERS: dict[str, Decoder] = {topic: _decoder(topic) for topic in _BUILDERS}
+DECODERS: dict[str, Decoder] = {topic: Decoder(topic) for topic in _BUILDERS}

@@ -10,13 +10,14 @@ What Faust still does: the app, the group membership in its own thread, rebalanc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError
+from aiokafka.producer import message_accumulator
 from aiokafka.structs import OffsetAndMetadata
 from faust.app.base import BootStrategy
 from faust.transport.drivers import aiokafka as driver
@@ -390,9 +391,31 @@ def root_cause(producer: Any, error: BaseException) -> BaseException:
     return task.exception() or error
 
 
+class RecordBatch:
+    """A batch of a producer, filled without the layer that aiokafka puts around each record.
+
+    ``append(offset, timestamp, key, value, headers)`` with offsets from 0 on returns None if the
+    batch is full; then it is to be sealed.
+    """
+
+    __slots__ = ("append", "builder")
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.append: Callable[..., Any] = builder._builder.append
+
+    def seal(self, records: int) -> Any:
+        """The batch to send, with the number of records that were appended."""
+        self.builder._relative_offset = records
+        self.builder.close()
+        return self.builder
+
+
 # What is used above and is not documented, for the guard test: owner, name.
 PRIVATE: tuple[tuple[Any, str], ...] = (
     (fetcher, "PartitionRecords"),
+    (message_accumulator.BatchBuilder(1, 0), "_builder"),
+    (message_accumulator.BatchBuilder(1, 0), "_relative_offset"),
     (fetcher.PartitionRecords, "_consumer_record"),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),

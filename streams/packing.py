@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from orjson import dumps
 
 from streams.topics import CHANGELOG
 
-APPLIED = b"applied|offsets"
+APPLIED: Final = b"applied|offsets"
 """The row of the delivery layer's own: up to where each topic's records are in the state."""
 
+NewBatch = Callable[[], Any]
+"""Makes a :class:`streams.faust_layer.RecordBatch`."""
+
 Headers = list[tuple[str, bytes]]
-NO_HEADERS: Headers = []  # shared, never changed
+NO_HEADERS: Final[Headers] = []  # shared, never changed
 
 
 def row_key(table: str, key: str) -> bytes:
@@ -24,27 +27,35 @@ def row_key(table: str, key: str) -> bytes:
 class Log:
     """What goes to one topic partition."""
 
-    def __init__(self, topic: str, partition: int, new_batch: Callable[[], Any]) -> None:
+    def __init__(self, topic: str, partition: int, new_batch: NewBatch) -> None:
         self.topic, self.partition, self._new_batch = topic, partition, new_batch
-        self.batches: list[Any] = []
-        self._append: Callable[..., Any] = self._roll()
+        self.records = 0
+        self._full: list[Any] = []
+        self._roll()
 
-    def _roll(self) -> Callable[..., Any]:
-        """Begins a batch; the ``append`` of one that is full returns None."""
-        self.batches.append(self._new_batch())
-        self._append = self.batches[-1].append
-        return self._append
+    def _roll(self) -> None:
+        self._batch = self._new_batch()
+        self._append: Callable[..., Any] = self._batch.append
+        self._count = 0
 
     def add(self, timestamp: int, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
-        if self._append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+        if self._append(self._count, timestamp, key, value, headers) is None:
+            self._full.append(self._batch.seal(self._count))
+            self._roll()
             # An empty batch takes its first record whatever its size.
-            self._roll()(timestamp=timestamp, key=key, value=value, headers=headers)
+            self._append(0, timestamp, key, value, headers)
+        self._count += 1
+        self.records += 1
+
+    def batches(self) -> list[Any]:
+        """To send, in this order; nothing can be added any more."""
+        return [*self._full, self._batch.seal(self._count)]
 
 
 class Packing:
     """The logs of one transaction of ``partition``; all its records have the time ``now``."""
 
-    def __init__(self, partition: int, now: int, new_batch: Callable[[], Any]) -> None:
+    def __init__(self, partition: int, now: int, new_batch: NewBatch) -> None:
         self._partition, self._now, self._new_batch = partition, now, new_batch
         self._here: dict[str, Log] = {}  # of its own partition
         self._there: dict[tuple[str, int], Log] = {}
@@ -87,5 +98,5 @@ class Packing:
         """Records by topic."""
         counts: Counter[str] = Counter()
         for log in self.logs:
-            counts[log.topic] += sum([batch.record_count() for batch in log.batches])
+            counts[log.topic] += log.records
         return counts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from engine.events import Delivered
 from streams import changelog, faults, logs
-from streams.contract import Rejected, decode_all
+from streams.contract import Rejected
 from streams.exits import log
 from streams.faust_layer import Batch, root_cause
 from streams.inbox import Inbox
@@ -46,12 +46,20 @@ CLOSE_PATIENCE = 2.0
 Bounds = Mapping[TopicPartition, tuple[int, int]]
 
 
+class BatchDecoder(Protocol):
+    """As :class:`streams.contract.Decoder`."""
+
+    def decode_all(
+        self, records: list[Any]
+    ) -> tuple[list[Delivered], list[tuple[Any, Rejected]]]: ...
+
+
 class Owner(Protocol):
     """What a partition needs of its worker."""
 
     settings: Settings
     stats: Stats
-    decoders: Mapping[str, Callable[..., Any]]
+    decoders: Mapping[str, BatchDecoder]
     restoring: asyncio.Semaphore
     turn: asyncio.Lock  # to compute a slice; between two slices the loop looks at the network
 
@@ -287,7 +295,7 @@ class Partition:
         if topic not in INPUT_NAMES:
             loads = orjson.loads
             return [Delivered(loads(r.value), r.timestamp, r.offset) for r in records]
-        batch, rejected = decode_all(self._owner.decoders[topic], records)
+        batch, rejected = self._owner.decoders[topic].decode_all(records)
         if rejected:
             self._reject(topic, rejected)
         self._owner.stats.counts["events"].update([type(delivered[0]) for delivered in batch])

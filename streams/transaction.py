@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams import faults
 from streams.contract import Rejected
+from streams.faust_layer import RecordBatch
 from streams.packing import Headers, Packing
 from streams.settings import Settings, client_options
 from streams.topics import DEAD_LETTERS, SEAT_REQUESTS
@@ -74,9 +75,12 @@ class Transaction:
 
     def __init__(self, producer: Any, prefix: str, partition: int) -> None:
         self._producer, self._prefix = producer, prefix
-        self._packing = Packing(partition, int(time.time() * 1000), producer.create_batch)
+        self._packing = Packing(partition, int(time.time() * 1000), self._new_batch)
         self.add_effects, self.add_applied = self._packing.add_effects, self._packing.add_applied
         self.counts = self._packing.counts
+
+    def _new_batch(self) -> RecordBatch:
+        return RecordBatch(self._producer.create_batch())
 
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
@@ -90,7 +94,7 @@ class Transaction:
         sent = [
             await producer.send_batch(batch, self._prefix + log.topic, partition=log.partition)
             for log in logs
-            for batch in log.batches
+            for batch in log.batches()
         ]
         # A batch that failed does not fail aiokafka's commit: it must be asked.
         try:

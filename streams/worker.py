@@ -23,7 +23,7 @@ from streams.exits import WorkerError, leave, log
 from streams.faust_layer import App, Batch, build_app
 from streams.lag import Lag
 from streams.machine import Machine
-from streams.partition import Bounds, Partition
+from streams.partition import BatchDecoder, Bounds, Partition
 from streams.settings import Settings
 from streams.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, check_topics
 from streams.watchdog import Watchdog, Work
@@ -35,7 +35,7 @@ STOP_WITHIN = 8.0
 KILL_WITHIN = 9.5
 
 NewMachine = Callable[[int, int], Machine]
-Decoders = Mapping[str, Callable[..., Any]]
+Decoders = Mapping[str, BatchDecoder]
 
 # Another owner has our transactional id: it lives, and we are the past.
 FENCINGS = (

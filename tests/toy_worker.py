@@ -17,7 +17,7 @@ from zlib import crc32
 import orjson
 
 from engine.events import Delivered
-from streams.contract import Decoded, Headers, Rejected
+from streams.contract import Rejected
 from streams.settings import load_settings
 from streams.topics import INPUT_NAMES
 from streams.worker import run_worker
@@ -92,12 +92,17 @@ class Toy:
         return effects
 
 
-def decode(key: bytes | None, value: bytes | None, headers: Headers | None) -> Decoded:
-    try:
-        event: Any = ((key or b"\xff").decode(), orjson.loads(value or b""))
-        return event, ""
-    except ValueError as error:
-        return Rejected(f"not the toy's: {error}")
+class ToyDecoder:
+    @staticmethod
+    def decode_all(records: list[Any]) -> tuple[list[Delivered], list[tuple[Any, Rejected]]]:
+        batch, rejected = [], []
+        for record in records:
+            try:
+                event = ((record.key or b"\xff").decode(), orjson.loads(record.value or b""))
+                batch.append(Delivered(event, record.timestamp, record.offset))
+            except ValueError as error:
+                rejected.append((record, Rejected(f"not the toy's: {error}")))
+        return batch, rejected
 
 
 if __name__ == "__main__":
@@ -105,7 +110,7 @@ if __name__ == "__main__":
         run_worker(
             load_settings(),
             Toy,
-            dict.fromkeys(INPUT_NAMES, decode),
+            dict.fromkeys(INPUT_NAMES, ToyDecoder()),
             watch=os.environ.get("TOY_WATCH", "1") == "1",
         )
     )

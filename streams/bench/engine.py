@@ -21,7 +21,8 @@ from engine.partition import Partition
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
 from streams.bench.stand import Stand
-from streams.contract import DECODERS, decode_all
+from streams.contract import DECODERS
+from streams.faust_layer import RecordBatch
 from streams.packing import Packing
 from streams.workload import TENANT, Record, bench_configuration, bench_demand, bench_onboarding
 
@@ -118,7 +119,7 @@ class Loop:
         with self._timed("decode input"):
             first = self._offsets[topic]
             read = [Read(key, value, first + n) for n, (_, key, value) in enumerate(records)]
-            batch, rejected = decode_all(DECODERS[topic], read)
+            batch, rejected = DECODERS[topic].decode_all(read)
             if rejected:
                 raise AssertionError(rejected[0][1].reason)
         self._handle(topic, batch)
@@ -157,4 +158,4 @@ class Loop:
 
 def new_batch() -> Any:
     """As a producer makes them, without a connection."""
-    return BatchBuilder(1 << 20, 0, is_transactional=True)
+    return RecordBatch(BatchBuilder(1 << 20, 0, is_transactional=True))

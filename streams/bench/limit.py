@@ -25,6 +25,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from streams.bench.stand import PARTITIONS, BenchError, Stand
+from streams.faust_layer import RecordBatch
+from streams.packing import Log
 from streams.topics import CHANGELOG
 
 BATCH_RECORDS = 5_000
@@ -91,16 +93,14 @@ class _Lane:
         await self._producer.stop()
 
     async def _write(self, keys: list[bytes]) -> None:
-        producer, sent = self._producer, []
+        producer, sent, now = self._producer, [], int(time.time() * 1000)
         await producer.begin_transaction()
         for topic, value in self._topics:
-            batch = producer.create_batch()
+            log = Log(topic, self._number, lambda: RecordBatch(producer.create_batch()))
             for key in keys:
-                if batch.append(key=key, value=value, timestamp=None) is None:
-                    sent.append(await producer.send_batch(batch, topic, partition=self._number))
-                    batch = producer.create_batch()
-                    batch.append(key=key, value=value, timestamp=None)
-            sent.append(await producer.send_batch(batch, topic, partition=self._number))
+                log.add(now, key, value)
+            send = producer.send_batch
+            sent += [await send(b, topic, partition=self._number) for b in log.batches()]
         await asyncio.gather(*sent)
         await producer.commit_transaction()
 
