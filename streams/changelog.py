@@ -1,13 +1,13 @@
-"""The changelog of a partition: its rows' keys, and reading it back.
+"""Reading the changelog of a partition back.
 
-A row's key is ``table|key``; the table's name has no ``|``. One row is the delivery layer's own:
-``applied|offsets`` says for each topic up to where its records are in the state, and is written in
-the transaction of that state.
+One row is the delivery layer's own: it says for each topic up to where its records are in the
+state, and is written in the transaction of that state.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from engine.apply import USERS
-from streams import faults
+from streams import faults, rows
 from streams.exits import CONFIGURATION, WorkerError
 from streams.goodbye import closed
-from streams.packing import APPLIED, row_key
+from streams.rows import APPLIED, Values, row_key
 from streams.settings import Settings, client_options
 from streams.topics import CHANGELOG
 
@@ -32,17 +32,11 @@ class Restored:
     """What the changelog holds: the last value of each row that is not deleted."""
 
     def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
+        self.values: Values = {}
         self.read = 0
 
     def take(self, records: Iterable[Any]) -> None:
-        values = self.values
-        for record in records:
-            if record.value is None:
-                values.pop(record.key, None)
-            else:
-                values[record.key] = record.value
-            self.read += 1
+        self.read += rows.take(self.values, records)
 
     def applied(self) -> dict[str, int]:
         """Short topic name -> offset of the next record to apply; empties that row."""
@@ -53,18 +47,21 @@ class Restored:
         """Gives each row to the machine, once, and forgets it."""
         values, self.values = self.values, {}
         users = row_key(USERS, "")
-        await self._load([name for name in values if not name.startswith(users)], values, machine)
-        machine.prepare()
-        await self._load(list(values), values, machine)
+        gc.disable()  # nothing of what is loaded is garbage
+        try:
+            others = [name for name in values if not name.startswith(users)]
+            await self._load(others, values, machine)
+            machine.prepare()
+            await self._load(list(values), values, machine)
+        finally:
+            gc.freeze()  # nor is to be gone through, ever again
+            gc.enable()
 
     @staticmethod
-    async def _load(names: list[bytes], values: dict[bytes, bytes], machine: Any) -> None:
-        load, loads, pop = machine.load, orjson.loads, values.pop
-        for count, name in enumerate(names):
-            table, _, key = name.decode().partition("|")
-            load(table, key, loads(pop(name)))
-            if count % BREATHE_ROWS == 0:
-                await asyncio.sleep(0)
+    async def _load(names: list[bytes], values: Values, machine: Any) -> None:
+        for at in range(0, len(names), BREATHE_ROWS):
+            rows.load(machine.load, names[at : at + BREATHE_ROWS], values)
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager

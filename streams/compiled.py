@@ -25,7 +25,7 @@ HOT = {
         "explain", "fanout", "group", "lease", "model", "partitioner", "product", "publish",
         "restore", "roll", "rules", "seating", "user", "users",
     ],
-    "streams": ["contract", "packing", "rejected"],
+    "streams": ["contract", "packing", "rejected", "rows"],
 }  # fmt: skip
 
 

@@ -8,20 +8,14 @@ from typing import Any, Final
 
 from orjson import dumps
 
+from streams.rows import APPLIED, row_key
 from streams.topics import CHANGELOG
-
-APPLIED: Final = b"applied|offsets"
-"""The row of the delivery layer's own: up to where each topic's records are in the state."""
 
 NewBatch = Callable[[], Any]
 """Makes a :class:`streams.faust_layer.RecordBatch`."""
 
 Headers = list[tuple[str, bytes]]
 NO_HEADERS: Final[Headers] = []  # shared, never changed
-
-
-def row_key(table: str, key: str) -> bytes:
-    return f"{table}|{key}".encode()
 
 
 class Log:

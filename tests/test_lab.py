@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from streams.broker import free_port
-from streams.packing import APPLIED
+from streams.rows import APPLIED
 from tests.checkers import Record
 from tests.lab.experiments import EXPERIMENTS, SHORT
 from tests.lab.proxy import Proxy

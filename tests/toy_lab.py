@@ -19,7 +19,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streams.packing import APPLIED
+from streams.rows import APPLIED
 from streams.settings import Settings, load_settings
 from streams.topics import CONSUMED, create_topics
 from tests.kafka import Record, end_offsets, latest, produce, read_topic

@@ -40,6 +40,7 @@ class Run(NamedTuple):
     worker: WorkerProcess
     users: int
     seconds: float
+    steady: float  # events/s from the first readable states on
     cpu: float
     rss_before: int
     rss_after: int
@@ -128,10 +129,17 @@ async def onboard(stand: Stand, users: int) -> Run:
         worker,
         users,
         growth[-1][0] - started,
+        _steady(growth, users * EVENTS_PER_USER),
         worker.cpu() - cpu,
         rss,
         worker.rss(),
     )
+
+
+def _steady(growth: list[tuple[float, int]], events: int) -> float:
+    """Events/s between the first and the last growth, without what a worker needs to begin."""
+    (_, none), (began, some), (ended, all) = growth[0], growth[1], growth[-1]
+    return events * (all - some) / (all - none) / (ended - began) if ended > began else 0.0
 
 
 async def licences(stand: Stand) -> dict[bytes, set[str]]:

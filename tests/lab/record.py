@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
-from streams.packing import APPLIED
+from streams.rows import APPLIED
 from streams.topics import CHANGELOG, INPUT_NAMES, TOPICS
 from tests.checkers import Record
 from tests.kafka import reading

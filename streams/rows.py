@@ -1,0 +1,42 @@
+"""The rows of a changelog as bytes: their keys, the last value of each, and back into a machine.
+
+A row's key is ``table|key``; the table's name has no ``|``. A restore goes through all of them, so
+this is on the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from orjson import loads
+
+APPLIED: Final = b"applied|offsets"
+"""The row of the delivery layer's own: up to where each topic's records are in the state."""
+
+Values = dict[bytes, bytes]
+"""Row key -> its last value."""
+
+
+def row_key(table: str, key: str) -> bytes:
+    return f"{table}|{key}".encode()
+
+
+def take(values: Values, records: Iterable[Any]) -> int:
+    """What the records of the log leave of each row; how many records they were."""
+    count = 0
+    for record in records:
+        count += 1
+        key, value = record.key, record.value
+        if value is None:
+            values.pop(key, None)
+        else:
+            values[key] = value
+    return count
+
+
+def load(into: Callable[[str, str, Any], None], names: Sequence[bytes], values: Values) -> None:
+    """Gives the rows of these names to ``into``, and forgets them."""
+    for name in names:
+        table, _, key = name.decode().partition("|")
+        into(table, key, loads(values.pop(name)))
