@@ -55,6 +55,7 @@ class Configuration:
         self.partition_of = partition_of
         self.products: dict[str, Product] = {}
         self.books: dict[str, Book] = {}
+        self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
         self._offers: dict[tuple[PlanSet, ...], Offer] = {}
         self.misplaced: list[int] = []
         self.bulk = BULK
@@ -87,13 +88,18 @@ class Configuration:
         known = self.products.get(product.id)
         if known is not None and known.same_as(product):
             return False
-        self.products[product.id] = product
+        self._know(product)
         self._offers.clear()
         for book in self.books.values():
             for id, group in book.groups.items():
                 if product.id in group.licenses:
                     book.groups[id] = self.group(group.version, group.licenses, group.deleted)
         return True
+
+    def _know(self, product: Product) -> None:
+        self.products[product.id] = product
+        for plan in product.plans.values():
+            self.prohibited.update(plan.prohibited_locations)
 
     def defined(self, skus: list[str]) -> bool:
         return all(sku in self.products for sku in skus)
@@ -112,7 +118,7 @@ class Configuration:
     def load(self, table: str, key: str, row: Any) -> None:
         """One restored row. Groups are completed by :meth:`start`, when all products are known."""
         if table == PRODUCTS:
-            self.products[key] = product_of_row(row)
+            self._know(product_of_row(row))
         elif table == TENANTS:
             self.book(key).settings = Tenant(*row)
         else:

@@ -14,6 +14,7 @@ Facts = tuple[Any, ...]
 """The members of a :class:`Situation`, which is made only where they are new."""
 MEMO: Final = 100_000
 NO_SLOTS: Final[frozenset[int]] = frozenset()
+ANYWHERE: Final = "anywhere that no plan prohibits"
 NOBODY: Final[frozenset[str]] = frozenset()
 
 
@@ -123,12 +124,18 @@ class Decider:
             entries,
             tuple(offers),
             converts,
-            user.location or book.settings.location,
+            self._where(user.location or book.settings.location),
             user.duplicate if user.more is not None else None,
             denied,
             old.held,
         )
         return facts, slots
+
+    def _where(self, location: str | None) -> str | None:
+        """Locations that nothing prohibits are all the same: one signature for all of them."""
+        if location is None or location in self.configuration.prohibited:
+            return location
+        return ANYWHERE
 
     def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
         """The user's entries with the slots of now; what no group asks for comes at the end."""
