@@ -21,6 +21,7 @@ from engine.events import (
 from engine.model import ServicePlan
 from engine.partition import Partition
 from engine.partitioner import partition_of
+from engine.user import MOMENT, moment
 
 T = "contoso"
 
@@ -165,3 +166,11 @@ def test_a_restored_partition_is_as_it_was_and_says_nothing_new(users: int) -> N
         {k: v for k, v in log.items() if k[0] == "users"} for log in tenant.cluster.changelogs
     ]
     assert users_after == users_before
+
+
+def test_moments_sort_as_timestamps_and_offsets_do() -> None:
+    """Also those that no clock gives, but that a producer may write."""
+    given = [(-5, 1), (0, 2), (1, 0), (1, 7), (1_800_000_000_000, 3), (1 << 47, 0), (1 << 62, 4)]
+    moments = [moment(*each) for each in given]
+    assert moments == sorted(moments)
+    assert {len(each) for each in moments} == {MOMENT}
