@@ -152,11 +152,11 @@ def _subject(body: _Body, key: bytes | None, member: str) -> tuple[str, str]:
 
 
 class _Latest:
-    """The last user who was read. A user's events often come together: checked once then."""
+    """The last user who was read, as (key, tenant, user). A user's events often come together:
+    checked once then. In one piece, since the console reads in several threads."""
 
     def __init__(self) -> None:
-        self.key = b""
-        self.tenant = self.user = ""
+        self.read: tuple[bytes, str, str] | None = None
 
 
 _latest: Final = _Latest()
@@ -164,14 +164,16 @@ _latest: Final = _Latest()
 
 def _user(body: _Body, key: bytes | None) -> tuple[str, str]:
     """The tenant and the user of a body, which the key must name too."""
-    latest, get = _latest, body.get
-    tenant, user = get("tenant", ABSENT), get("user", ABSENT)
-    if key == latest.key and user == latest.user and tenant == latest.tenant:
-        return latest.tenant, latest.user
+    tenant, user = body.get("tenant", ABSENT), body.get("user", ABSENT)
+    latest = _latest.read
+    if latest is not None:
+        known_key, known_tenant, known_user = latest
+        if key == known_key and user == known_user and tenant == known_tenant:
+            return known_tenant, known_user
     tenant, user = _shared_id(tenant, "tenant"), _id(user, "user")
     expected = f"{tenant}/{user}"
     _check_key(key, expected, "tenant/user")
-    latest.key, latest.tenant, latest.user = expected.encode(), tenant, user
+    _latest.read = (expected.encode(), tenant, user)
     return tenant, user
 
 

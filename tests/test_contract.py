@@ -132,6 +132,30 @@ def refuse(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     return decoded.reason
 
 
+@pytest.mark.parametrize(
+    ("key", "tenant", "user"),
+    [
+        (b"contoso/u1", "contoso", "u2"),
+        (b"contoso/u1", "fabrikam", "u1"),
+        (b"contoso/u2", "contoso", "u1"),
+        (None, "contoso", "u1"),
+        (b"contoso/u1", "contoso", ["u1"]),
+        (b"", "", ""),
+        (b"/", "", ""),
+    ],
+)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_last_user_lets_nobody_else_through(
+    key: bytes | None, tenant: object, user: object, fresh: bool
+) -> None:
+    """What was checked of one event serves the next one only if it names the same user."""
+    contract._latest.read = None
+    if not fresh:
+        assert DECODERS["user-changes"](b"contoso/u1", orjson.dumps(USER), None) == (read(USER), "")
+    event = {**USER, "tenant": tenant, "user": user}
+    refuse("user-changes", key, orjson.dumps(event), None)
+
+
 def assert_for_people(reason: str) -> None:
     assert reason.isprintable()
     assert 10 < len(reason) < 1000
