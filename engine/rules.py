@@ -132,7 +132,8 @@ class Situation(NamedTuple):
     """The facts of one evaluation: the signature by which outcomes are shared.
 
     ``asked``: offers of the user's groups in the order of R8, slot 1 first. ``converts``: slots
-    whose group is deleted under the policy ``convert`` (R13). ``location``: effective.
+    whose group is deleted under the policy ``convert`` (R13). ``location``: effective,
+    one for all that no plan prohibits.
     ``duplicate``: an address and its earlier owner (R18). ``denied``: products of which no seat
     can be had. ``held``: products whose seat the user has when the evaluation begins.
     """

@@ -174,3 +174,30 @@ def test_moments_sort_as_timestamps_and_offsets_do() -> None:
     moments = [moment(*each) for each in given]
     assert moments == sorted(moments)
     assert {len(each) for each in moments} == {MOMENT}
+
+
+def test_locations_that_nothing_prohibits_share_one_decision() -> None:
+    """Until a product's new definition prohibits one of them."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 50)
+    tenant.license("g", "base")
+    tenant.settle()
+    decider = tenant.cluster.machines[0].users.decider
+    made = []
+    for user, location in (("a", "US"), ("b", "DE"), ("c", "FR")):
+        tenant.upsert(user, usage_location=location)
+        tenant.join(user, "g")
+        tenant.settle()
+        made.append(decider.evaluations - decider.hits)
+        assert tenant.states(user) == {"base/g": "Active/None"}
+    assert made[1:] == [made[0], made[0]]
+    plans = (ServicePlan("base-plan", "BASE", prohibited_locations=("CN", "DE")),)
+    tenant._send("catalog", "base", ProductDefined(tenant.id(), "base", "BASE", "base", plans))
+    tenant.settle()
+    tenant.upsert("d", usage_location="DE")
+    tenant.join("d", "g")
+    tenant.settle()
+    wrong = "ProhibitedInUsageLocationViolation"
+    assert tenant.states("d") == {"base/g": f"Error/{wrong}"}
+    assert tenant.states("b") == {"base/g": f"ActiveWithError/{wrong}"}
+    assert tenant.states("c") == {"base/g": "Active/None"}
