@@ -75,12 +75,12 @@ class Transaction:
 
     def __init__(self, producer: Any, prefix: str, partition: int) -> None:
         self._producer, self._prefix = producer, prefix
-        self._packing = Packing(partition, int(time.time() * 1000), self._new_batch)
+        # Not a method of this object: in a circle the batches would wait for the collector.
+        self._packing = Packing(
+            partition, int(time.time() * 1000), lambda: RecordBatch(producer.create_batch())
+        )
         self.add_effects, self.add_applied = self._packing.add_effects, self._packing.add_applied
         self.counts = self._packing.counts
-
-    def _new_batch(self) -> RecordBatch:
-        return RecordBatch(self._producer.create_batch())
 
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
