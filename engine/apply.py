@@ -71,9 +71,8 @@ class Applier:
     def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
         book, new = user.book, user.outcome
         if old.held != new.held or got:
-            for sku in new.held - old.held:
-                lease = seating.touch(book, sku)
-                lease.used += 1
+            for sku in new.held - old.held if old.held else new.held:
+                seating.touch(book, sku).used += 1
             for sku in old.held - new.held:
                 seating.touch(book, sku).used -= 1
             for sku in got:
@@ -201,9 +200,15 @@ class Applier:
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
         """What the groups count of the user; those that count the same as before are left alone."""
-        book, before = user.book, dict(zip(old_paths, old.by_slot, strict=True))
+        book, by_slot = user.book, user.outcome.by_slot
+        if not old_paths:
+            for slot, group in enumerate(user.paths):
+                if by_slot[slot] != NO_FIGURES:
+                    self.changed(book, group, at).count(by_slot[slot], 1)
+            return
+        before = dict(zip(old_paths, old.by_slot, strict=True))
         for slot, group in enumerate(user.paths):
-            figures = user.outcome.by_slot[slot]
+            figures = by_slot[slot]
             was = before.pop(group, NO_FIGURES)
             if figures != was:
                 roll = self.changed(book, group, at)

@@ -41,7 +41,7 @@ def fingerprint(kind: str, event_id: str, source: str) -> bytes:
 
 def remembers(seen: bytes, mark: bytes) -> bool:
     """R24: whether the event of ``mark`` is among the last ones applied to this object."""
-    if not seen:
+    if mark not in seen:
         return False
     at = seen.find(mark)
     while at >= 0 and at % WIDTH:

@@ -155,9 +155,23 @@ class Group:
 DEFAULT_TENANT: Final = Tenant()
 
 
+class _Latest:
+    """The last timestamp, in one piece for whoever reads in several threads: they recur."""
+
+    def __init__(self) -> None:
+        self.made: tuple[int, str] = (-1, "")
+
+
+_latest: Final = _Latest()
+
+
 def timestamp(at: int) -> str:
     """Milliseconds since 1970 as RFC 3339 with milliseconds, UTC."""
-    return _to_the_second(at // 1000) + MILLISECONDS[at % 1000]
+    known, text = _latest.made
+    if known != at:
+        text = _to_the_second(at // 1000) + MILLISECONDS[at % 1000]
+        _latest.made = (at, text)
+    return text
 
 
 MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine word where this is compiled
 
 MASK: Final = 0xFFFFFFFF
 M: Final = 0x5BD1E995
@@ -11,8 +14,8 @@ SEED: Final = 0x9747B28C
 WORDS: Final = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
 
 
-def _times_m(value: int) -> int:
-    """Modulo 2**32, by halves: small enough for a machine word where this is compiled."""
+def _times_m(value: i64) -> i64:
+    """Modulo 2**32, by halves: small enough for a machine word."""
     return ((value & 0xFFFF) * M + (((value >> 16) * M & 0xFFFF) << 16)) & MASK
 
 
@@ -21,12 +24,14 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     words = length >> 2
     unpack = WORDS[words] if words < len(WORDS) else struct.Struct(f"<{words}I").unpack_from
-    h = SEED ^ length
-    for k in unpack(data):
-        k = _times_m(k)
+    h: i64 = SEED ^ length
+    word: i64
+    for word in unpack(data):
+        k = _times_m(word)
         h = _times_m(h) ^ _times_m(k ^ k >> 24)
     if rest := data[words << 2 :]:
-        h = _times_m(h ^ int.from_bytes(rest, "little"))
+        word = int.from_bytes(rest, "little")
+        h = _times_m(h ^ word)
     h = _times_m(h ^ h >> 13)
     return h ^ h >> 15
 

@@ -171,12 +171,13 @@ class UserMachine:
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
         """Applies the event, or returns False if it has to wait for what is under way (R23)."""
         kind = type(event)
-        if user in self.due and self._depends(user, kind, at, offset):
+        when = moment(at, offset) if kind is ev.MembershipAdded else b""
+        if user in self.due and self._depends(user, kind, when):
             self._evaluate_now(user)
-        if user.more is not None and user.waits and self._must_wait(user, kind, at, offset):
+        if user.more is not None and user.waits and self._must_wait(user, kind, when):
             return False
         if kind is ev.MembershipAdded:
-            self._joined(user, event, at, offset)
+            self._joined(user, event, at, when)
         elif kind is ev.UserUpserted:
             self._upserted(user, event, at, offset)
         elif kind is ev.MembershipRemoved:
@@ -193,15 +194,15 @@ class UserMachine:
             raise TypeError(f"not a user event: {event!r}")
         return True
 
-    def _must_wait(self, user: User, kind: type, at: int, offset: int) -> bool:
+    def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
         if kind is ev.UserLicensesChanged or kind is ev.UserReprocess:
             return True
         if user.more is not None and user.more.change is not None:
             return True  # a direct change that asks for a seat keeps its place
-        return user.attempt is None and self._depends(user, kind, at, offset)
+        return user.attempt is None and self._depends(user, kind, when)
 
-    def _depends(self, user: User, kind: type, at: int, offset: int) -> bool:
-        """Whether to evaluate before the event may differ from evaluating after it.
+    def _depends(self, user: User, kind: type, when: bytes) -> bool:
+        """Whether to evaluate before the event of ``when`` may differ from evaluating after it.
 
         It may not, when a user without licences and errors, asked for by one group at most, joins
         another one later: R8 attempts the groups in this order anyway.
@@ -213,7 +214,7 @@ class UserMachine:
             group = groups.get(id)
             if group is not None and group.offer is not None:
                 asked += 1
-        return asked > 1 or user.since[-MOMENT:] > moment(at, offset)
+        return asked > 1 or user.since[-MOMENT:] > when
 
     def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
@@ -288,8 +289,8 @@ class UserMachine:
         self.applier.delete(user, at, event.id, self.seating)
         self.fanout.settled(user)
 
-    def _joined(self, user: User, event: ev.MembershipAdded, at: int, offset: int) -> None:
-        if user.join(event.group, moment(at, offset)):
+    def _joined(self, user: User, event: ev.MembershipAdded, at: int, when: bytes) -> None:
+        if user.join(event.group, when):
             self.applier.joined(user, event.group, at)
             self._fact_changed(user, at, event.id)
         else:

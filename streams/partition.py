@@ -82,6 +82,7 @@ class Partition:
         self._reads: dict[str, int] = {}  # next offset to come, per topic
         self._inbox = Inbox(CONSUMED)
         self._dead: list[DeadLetter] = []
+        self._next: Transaction | None = None  # what goes into the next one, encoded
         self._times: list[int] = []  # of input records since the last transaction began
         self._pending = 0  # records handled and users fanned out since the last transaction began
         self._dirty = self._more = False
@@ -247,6 +248,7 @@ class Partition:
             self._flushed_at = now
             self.machine.flush()
             self._dirty = handled = True
+        self._pack()
         self.progress += 1
         return handled or self._more
 
@@ -358,15 +360,25 @@ class Partition:
         if self._may_commit() and time.monotonic() >= self._commit_due_at():
             self._begin_commit()
 
+    def _pack(self) -> None:
+        """Encodes what the machine did, slice by slice: it is still in the processor's caches then,
+        and the garbage collector need not go through it."""
+        effects = self.machine.take()
+        if effects.rows or effects.records:
+            if self._next is None:
+                self._next = Transaction(self._producer, self._settings.topic_prefix, self.number)
+            self._next.add_effects(effects)
+
     def _begin_commit(self) -> None:
-        effects, letters, applied = self.machine.take(), self._dead, dict(self.applied)
+        self._pack()
+        transaction, letters, applied = self._next, self._dead, dict(self.applied)
         times, self._times = self._times, []
-        self._dead, self._pending, self._dirty = [], 0, False
-        if not (effects.rows or effects.records or letters or applied != self.committed):
-            return
+        self._next, self._dead, self._pending, self._dirty = None, [], 0, False
+        if transaction is None:
+            if not letters and applied == self.committed:
+                return
+            transaction = Transaction(self._producer, self._settings.topic_prefix, self.number)
         self._committed_at = time.monotonic()
-        transaction = Transaction(self._producer, self._settings.topic_prefix, self.number)
-        transaction.add_effects(effects)
         transaction.add_dead_letters(letters)
         transaction.add_applied(applied)
         self._commit = asyncio.create_task(self._send(transaction, applied, times))
