@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from engine.events import Delivered
-from streams import changelog, faults, logs
+from streams import changelog, faults, garbage, logs
 from streams.contract import Rejected
 from streams.exits import log
 from streams.faust_layer import Batch, root_cause
@@ -249,6 +249,7 @@ class Partition:
             self.machine.flush()
             self._dirty = handled = True
         self._pack()
+        garbage.set_aside()
         self.progress += 1
         return handled or self._more
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 import signal
@@ -15,7 +14,7 @@ import uvloop
 from aiokafka import TopicPartition, errors
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from streams import endpoint, exits, logs, metrics
+from streams import endpoint, exits, garbage, logs, metrics
 from streams.assignor import NO_CLAIM, Claim
 from streams.collector import Collector
 from streams.contract import DECODERS
@@ -65,8 +64,7 @@ def run_worker(
         machine = importlib.import_module("engine.partition").Partition
     if decoders is None:
         decoders = DECODERS
-    # State is millions of objects that stay: going through them all again and again is a waste.
-    gc.set_threshold(100_000, 50, 1_000)
+    garbage.configure()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     try:
         return asyncio.run(_run(settings, machine, decoders, watch))

@@ -18,6 +18,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.events import Delivered
 from engine.partition import Partition
+from streams import garbage
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
 from streams.bench.stand import Stand
@@ -27,14 +28,14 @@ from streams.packing import Packing
 from streams.workload import TENANT, Record, bench_configuration, bench_demand, bench_onboarding
 
 USERS, QUICK_USERS = 50_000, 2_000
-BATCH = 1_000
-BATCHES_A_TRANSACTION = 5
+BATCH = 500
+BATCHES_A_TRANSACTION = 10
 
 
 async def run(stand: Stand) -> Result:
     users = QUICK_USERS if stand.quick else USERS
     stand.show.step("onboarding in memory", None)
-    gc.set_threshold(100_000, 50, 1_000)  # as a worker does
+    garbage.configure()
     loop = Loop(users)
     loop.onboard(users)
     events = 3 * users
@@ -91,6 +92,7 @@ class Loop:
         self.records: Counter[str] = Counter()
         self._offsets: Counter[str] = Counter()
         self._back: dict[str, list[bytes]] = defaultdict(list)
+        self._packing: Packing | None = None  # of the transaction that is being filled
         units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
         for record in bench_configuration(units, GROUPS):
             self._input([record])
@@ -104,6 +106,8 @@ class Loop:
         gc.collect()
         for number, at in enumerate(range(0, len(records), BATCH), 1):
             self._input(records[at : at + BATCH])
+            self._encode()
+            garbage.set_aside()
             if number % BATCHES_A_TRANSACTION == 0:
                 self.commit()
         self.commit()
@@ -143,12 +147,14 @@ class Loop:
                 self._handle(topic, batch)
             self.machine.work(BATCH)
             self._encode()
+        self._packing = None
 
     def _encode(self) -> None:
         effects = self.machine.take()
         with self._timed("encode and append"):
-            packing = Packing(0, 1_800_000_000_000, new_batch)
-            packing.add_effects(effects)
+            if self._packing is None:
+                self._packing = Packing(0, 1_800_000_000_000, new_batch)
+            self._packing.add_effects(effects)
         self.records.update(f"row {table}" for table, _ in effects.rows)
         self.records.update(record[0] for record in effects.records)
         for topic, _, _, value in effects.records:

@@ -12,7 +12,6 @@ commit, and the seconds of processor time.
 from __future__ import annotations
 
 import asyncio
-import gc
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 
+from streams import garbage
 from streams.bench.stand import PARTITIONS, BenchError, Stand
 from streams.faust_layer import RecordBatch
 from streams.packing import Log
@@ -133,6 +133,6 @@ async def _pipeline(brokers: str, topics: list[str], partitions: int, events: in
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 50, 1_000)  # as a worker does
+    garbage.configure()  # as a worker does
     brokers, *topics, partitions, events = sys.argv[1:]
     uvloop.run(_pipeline(brokers, topics, int(partitions), int(events)))
