@@ -9,6 +9,7 @@ Of members given twice in one JSON object the last one counts, as in every commo
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase
@@ -372,6 +373,15 @@ def _refuse_type(topic: str, kind: object) -> NoReturn:
     raise refusal("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
 
 
+def _scanner() -> Any:
+    """What reads the common form of users' events; None if it is not compiled."""
+    try:
+        module = importlib.import_module("streams.scanner")
+    except ModuleNotFoundError:
+        return None
+    return module.Scanner(ev, _known_ids, _shared_id, _locations)
+
+
 class Decoder:
     """Of one input topic. It is called with the parts of a record, for a ``Decoded``.
 
@@ -381,6 +391,7 @@ class Decoder:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.builders: dict[str, _Builder] = _BUILDERS[topic]
+        self._scanner = _scanner() if topic == "user-changes" else None
 
     def __call__(
         self,
@@ -418,13 +429,20 @@ class Decoder:
         """The events of a batch of records, and the records that are none."""
         batch: list[ev.Delivered] = []
         rejected: list[tuple[Any, Rejected]] = []
-        for record in records:
+
+        def read(record: Any) -> None:
             try:
                 event, source = self.read(record.key, _parse(record.value), record.headers)
             except ReadError as malformed:
                 rejected.append((record, Rejected(*malformed.args)))
             else:
                 batch.append(_new(ev.Delivered, (event, record.timestamp, record.offset, source)))
+
+        if self._scanner is not None:
+            self._scanner.read_all(records, batch, read)
+        else:
+            for record in records:
+                read(record)
         return batch, rejected
 
 

@@ -1,9 +1,9 @@
 """The garbage collector beside a state of millions of objects that stay.
 
-Going through them finds nothing and takes time. So in a backlog, where nearly all that is new stays,
-new objects are set aside before the collector comes to them; at other times it works as ever. What is
-garbage in a circle when it is set aside stays in memory: it came with a thousand times as much of
-state, and the hot path makes no circles.
+Going through them finds nothing and takes time. So in a backlog, where nearly all that is new
+stays, new objects are set aside before the collector comes to them; at other times it works as
+ever. What is garbage in a circle when it is set aside stays in memory: it came with a thousand
+times as much of state, and the hot path makes no circles.
 """
 
 from __future__ import annotations
