@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.configuration import Configuration, product_row
-from engine.effects import Effects, fingerprint, remember, remembers
+from engine.effects import Effects, remember
 from engine.events import ABSENT, Delivered, ProductDefined, TenantUpdated
 
 PRODUCT_TABLE, TENANT_TABLE = "catalogue", "tenant-settings"
@@ -32,12 +32,11 @@ class CatalogueMachine:
             assert isinstance(event, ProductDefined)
             if event.sku not in self.seen and not self.configuration.mine(event.sku, offset):
                 continue
-            mark = fingerprint("product", event.id, source)
-            seen = self.seen.get(event.sku, b"")
-            if remembers(seen, mark):
+            seen = remember(self.seen.get(event.sku, b""), "product", event.id, source)
+            if seen is None:
                 self.duplicates += 1
                 continue
-            self.seen[event.sku] = seen = remember(seen, mark)
+            self.seen[event.sku] = seen
             self.effects.rows[PRODUCT_TABLE, event.sku] = seen.hex()
             row = product_row(event.sku, event.part_number, event.display_name, event.plans)
             self._send(event.sku, {"kind": "product", "row": row, "at": at, "causedBy": event.id})
@@ -51,8 +50,8 @@ class CatalogueMachine:
             location, automatic, convert, seen = self.tenants.get(
                 event.tenant, [None, True, True, ""]
             )
-            mark = fingerprint("tenant", event.id, source)
-            if remembers(bytes.fromhex(seen), mark):
+            remembered = remember(bytes.fromhex(seen), "tenant", event.id, source)
+            if remembered is None:
                 self.duplicates += 1
                 continue
             if event.usage_location is not ABSENT:
@@ -61,8 +60,8 @@ class CatalogueMachine:
                 automatic = event.seat_retry == "automatic"
             if event.on_group_deletion is not ABSENT:
                 convert = event.on_group_deletion == "convert"
-            seen = remember(bytes.fromhex(seen), mark).hex()
-            row = self.tenants[event.tenant] = [location, automatic, convert, seen]
+            row = [location, automatic, convert, remembered.hex()]
+            self.tenants[event.tenant] = row
             self.effects.rows[TENANT_TABLE, event.tenant] = row
             message = {"kind": "tenant", "tenant": event.tenant, "row": row[:3], "at": at}
             self._send(event.tenant, message | {"causedBy": event.id})

@@ -12,7 +12,7 @@ from typing import Any, Final
 from engine import explain
 from engine.configuration import Configuration
 from engine.direct import Rejection, disabled_plans_exist
-from engine.effects import Effects, fingerprint, remember, remembers
+from engine.effects import Effects, remember
 from engine.events import (
     ABSENT,
     Delivered,
@@ -127,11 +127,11 @@ class GroupMachine:
             if key not in self.groups and not self.configuration.mine(key, offset):
                 continue
             state = self._of(tenant, group)
-            mark = fingerprint(type(event).__name__, event.id, source)
-            if remembers(state.seen, mark):
+            seen = remember(state.seen, type(event).__name__, event.id, source)
+            if seen is None:
                 self.duplicates += 1
                 continue
-            state.seen = remember(state.seen, mark)
+            state.seen = seen
             self._apply(state, event, at)
         self._settle()
 

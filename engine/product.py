@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.configuration import Configuration
-from engine.effects import Effects, fingerprint, remember, remembers
+from engine.effects import Effects, remember
 from engine.events import Delivered, SubscriptionUpdated
 from engine.lease import BULK
 from engine.model import timestamp
@@ -321,11 +321,11 @@ class ProductMachine:
             if key not in self.seats and not self.configuration.mine(key, offset):
                 continue
             seats = self._of(event.tenant, event.sku)
-            mark = fingerprint("subscription", event.id, source)
-            if remembers(seats.seen, mark):
+            seen = remember(seats.seen, "subscription", event.id, source)
+            if seen is None:
                 self.duplicates += 1
                 continue
-            seats.seen = remember(seats.seen, mark)
+            seats.seen = seen
             seats.units = (event.enabled, event.warning, event.suspended, event.locked_out)
             seats.at = max(seats.at, at)
             seats.cause = event.id

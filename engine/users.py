@@ -15,7 +15,7 @@ from engine.apply import Applier
 from engine.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
 from engine.decide import NOBODY, Decider, Decision
 from engine.direct import Rejection
-from engine.effects import Effects, fingerprint, remember, remembers
+from engine.effects import Effects, remember
 from engine.events import ABSENT, Delivered
 from engine.fanout import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.group import audit, result
@@ -71,11 +71,11 @@ class UserMachine:
                 if not self.configuration.mine(f"{book.id}/{id}", offset):
                     continue
                 user = book.users[id] = User(book, id)
-            mark = fingerprint(type(event).__name__, event.id, source)
-            if remembers(user.seen, mark):
+            seen = remember(user.seen, type(event).__name__, event.id, source)
+            if seen is None:
                 self.duplicates += 1
                 continue
-            user.seen = remember(user.seen, mark)
+            user.seen = seen
             self.touched[user] = None
             more = user.more
             if more is not None and more.queue:

@@ -2,10 +2,9 @@
 
     make compile        builds them; needs a C compiler, and takes half a minute
 
-One module is there compiled only, by Cython: ``streams/scanner.pyx``, a short cut that the plain
-modules do without. Compiled and plain modules behave alike, and the tests run over both. A build of
-other sources than these, or with ``SEATFLOW_PURE`` set, is left aside: the modules are then the
-plain ones.
+A few are there compiled only, by Cython: ``*.pyx``, short cuts that the plain modules do without.
+Compiled and plain modules behave alike, and the tests run over both. A build of other sources than
+these, or with ``SEATFLOW_PURE`` set, is left aside: the modules are then the plain ones.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ HOT = {
     ],
     "streams": ["contract", "packing", "rejected", "rows"],
 }  # fmt: skip
-SHORT_CUTS = ["streams/scanner.pyx"]
+SHORT_CUTS = ["engine/marks.pyx", "streams/scanner.pyx"]
 
 
 def sources() -> list[Path]:

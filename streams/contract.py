@@ -9,7 +9,6 @@ Of members given twice in one JSON object the last one counts, as in every commo
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase
@@ -22,6 +21,7 @@ from orjson import loads
 from engine import events as ev
 from engine.events import ABSENT, InputEvent, _Absent
 from engine.model import ServicePlan
+from engine.short_cuts import short_cut
 from streams.rejected import ReadError, escaped, refusal, typed
 from streams.rejected import Rejected as Rejected
 
@@ -53,6 +53,7 @@ _foreign: Final = re.compile(r"[^A-Za-z0-9_.:@-]").search
 _control: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search  # names contain tabs
 _locations: Final = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
 _known_ids: Final[dict[str, str]] = {}
+_scanner: Final = short_cut("streams.scanner")
 
 
 def _id(value: Any, name: str) -> str:
@@ -373,15 +374,6 @@ def _refuse_type(topic: str, kind: object) -> NoReturn:
     raise refusal("type", kind, f"one of {', '.join(_BUILDERS[topic])}", "unknown_type")
 
 
-def _scanner() -> Any:
-    """What reads the common form of users' events; None if it is not compiled."""
-    try:
-        module = importlib.import_module("streams.scanner")
-    except ModuleNotFoundError:
-        return None
-    return module.Scanner(ev, _known_ids, _shared_id, _locations)
-
-
 class Decoder:
     """Of one input topic. It is called with the parts of a record, for a ``Decoded``.
 
@@ -391,7 +383,9 @@ class Decoder:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.builders: dict[str, _Builder] = _BUILDERS[topic]
-        self._scanner = _scanner() if topic == "user-changes" else None
+        self._scanner: Any = None  # reads the common form of users' events
+        if topic == "user-changes" and _scanner is not None:
+            self._scanner = _scanner.Scanner(ev, _known_ids, _shared_id, _locations)
 
     def __call__(
         self,
