@@ -10,9 +10,11 @@ from engine.effects import Effects
 from engine.explain import COUNT
 from engine.model import timestamp
 from engine.rules import ACTIVE, NOTHING, Outcome, Reason, State
+from engine.short_cuts import short_cut
 from engine.user import User
 
 quoted: Final = encode_basestring
+_writer: Final = short_cut("engine.writer")
 Shown = tuple[str, str, tuple[str, ...], str, Reason]
 """A published state of a user, by which two publications are compared: skuId, group, disabled
 plans, state, reason."""
@@ -93,26 +95,52 @@ def sinces(user: User, outcome: Outcome, paths: tuple[str, ...], at: int) -> int
 
 def user_state(user: User, at: int, cause: str) -> bytes:
     """A record of ``user-licenses`` (contract, section 3)."""
-    f = form(user.outcome)
-    now, sinces, paths = timestamp(at), user.sinces, user.paths
-    rows: list[str] = []
-    for i, (slot, before, between) in enumerate(f.states):
-        group = f'"{paths[slot - 1]}"' if slot else "null"
-        since = now if sinces == at else timestamp(user.since_of(i))
-        rows.append(f'{before}{group}{between}{since}"}}')
-    if not f.ordered:
-        states = user.outcome.states
-        order = sorted(range(len(rows)), key=lambda i: (states[i].sku, user.path(states[i].slot)))
-        rows = [rows[i] for i in order]
+    f, now = form(user.outcome), timestamp(at)
+    sinces = None
+    if user.sinces != at:
+        sinces = [timestamp(user.since_of(i)) for i in range(len(f.states))]
     location, mail, addresses = user.attributes()
-    listed = ",".join([quoted(address) for address in addresses])
+    facts = (
+        user.book.id, user.id, location, mail, addresses, f.assigned, f.states, user.paths,
+        sinces, user.revision, now, cause,
+    )  # fmt: skip
+    if _writer is not None and f.ordered:
+        written: bytes = _writer.user_state(*facts)
+        return written
+    return _user_state(*facts, f.ordered)
+
+
+def _user_state(
+    tenant: str,
+    user: str,
+    location: str | None,
+    mail: str | None,
+    addresses: tuple[str, ...],
+    assigned: str,
+    states: list[tuple[int, str, str]],
+    paths: tuple[str, ...],
+    sinces: list[str] | None,
+    revision: int,
+    now: str,
+    cause: str,
+    ordered: bool = True,
+) -> bytes:
+    """``sinces``: of the states, None if all are ``now``."""
+    rows: list[str] = []
+    for i, (slot, before, between) in enumerate(states):
+        group = f'"{paths[slot - 1]}"' if slot else "null"
+        rows.append(f'{before}{group}{between}{now if sinces is None else sinces[i]}"}}')
+    if not ordered:
+        # Of one product the text before the group is the same: by product, then by group.
+        order = [(before, paths[slot - 1] if slot else "") for slot, before, _ in states]
+        rows = [rows[i] for i in sorted(range(len(rows)), key=order.__getitem__)]
     return (
-        f'{{"tenant":"{user.book.id}","user":"{user.id}",'
+        f'{{"tenant":"{tenant}","user":"{user}",'
         f'"usageLocation":{quoted(location) if location is not None else "null"},'
         f'"mail":{quoted(mail) if mail is not None else "null"},'
-        f'"proxyAddresses":[{listed}],'
-        f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
-        f'"revision":{user.revision},"updatedAt":"{now}","causedBy":{quoted(cause)}}}'
+        f'"proxyAddresses":[{",".join([quoted(address) for address in addresses])}],'
+        f'"assignedLicenses":{assigned},"licenseAssignmentStates":[{",".join(rows)}],'
+        f'"revision":{revision},"updatedAt":"{now}","causedBy":{quoted(cause)}}}'
     ).encode()
 
 
@@ -174,14 +202,24 @@ def change_audit(
     before, after = form(old).assigned, form(user.outcome).assigned
     if before == after and not opened:
         return None
+    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
+    facts = (user.book.id, user.id, before, after, why, bool(opened), timestamp(at), cause)
+    if _writer is not None:
+        written: bytes = _writer.change_audit(*facts)
+        return written
+    return _change_audit(*facts)
+
+
+def _change_audit(
+    tenant: str, user: str, before: str, after: str, why: str, failed: bool, now: str, cause: str
+) -> bytes:
     changed = ""
     if before != after:
         changed = f'{{"name":"AssignedLicense","oldValue":{before},"newValue":{after}}}'
-    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
     return (
-        f'{{"time":"{timestamp(at)}","tenant":"{user.book.id}","activity":"Change user license",'
-        f'"category":"UserManagement","target":{{"type":"User","id":"{user.id}"}},'
-        f'"initiatedBy":"Seatflow","result":"{"failure" if opened else "success"}",'
+        f'{{"time":"{now}","tenant":"{tenant}","activity":"Change user license",'
+        f'"category":"UserManagement","target":{{"type":"User","id":"{user}"}},'
+        f'"initiatedBy":"Seatflow","result":"{"failure" if failed else "success"}",'
         f'"resultReason":{quoted(why)},"modifiedProperties":[{changed}],'
         f'"causedBy":{quoted(cause)}}}'
     ).encode()

@@ -28,7 +28,7 @@ HOT = {
     ],
     "streams": ["contract", "packing", "rejected", "rows"],
 }  # fmt: skip
-SHORT_CUTS = ["engine/marks.pyx", "streams/scanner.pyx"]
+SHORT_CUTS = ["engine/marks.pyx", "engine/writer.pyx", "streams/scanner.pyx"]
 
 
 def sources() -> list[Path]:

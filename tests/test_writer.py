@@ -1,0 +1,78 @@
+"""The compiled short cut writes records as the plain functions do, byte for byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import publish
+
+pytestmark = pytest.mark.skipif(
+    publish._writer is None, reason="the short cut is there compiled only: make compile"
+)
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
+    '"\\\n\r\t\b\f\0\x1f\x7f/ aä€😀', max_size=30
+)
+id = st.text("abcXYZ019._:@-", min_size=1, max_size=12)
+moment = st.sampled_from(["2026-11-24T08:00:00.000Z", "1970-01-01T00:00:00.001Z"])
+ASSIGNED = '[{"skuId":"E3","disabledPlans":["Yammer ü"]}]'
+
+
+@st.composite
+def states(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Parts of a state: forms of the states, paths, sinces."""
+    paths = tuple(draw(st.lists(id, max_size=3)))
+    slots = draw(st.lists(st.integers(0, len(paths)), max_size=4))
+    forms = [
+        (slot, f'{{"skuId":"{n}","assignedByGroup":', ',"sinceß":"') for n, slot in enumerate(slots)
+    ]
+    every = st.lists(moment, min_size=len(forms), max_size=len(forms))
+    return forms, paths, draw(st.none() | every)
+
+
+@given(
+    st.tuples(id, id, st.none() | text, st.none() | text, st.lists(text, max_size=3).map(tuple)),
+    states(),
+    st.integers(1, 1 << 40),
+    moment,
+    text,
+)
+def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -> None:
+    every = (*facts, ASSIGNED, *states, revision, now, cause)
+    plain = publish._user_state(*every)
+    assert publish._writer.user_state(*every) == plain
+    read = orjson.loads(plain)
+    assert (read["usageLocation"], read["mail"]) == facts[2:4]
+    assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[4], cause)
+
+
+@given(id, id, st.sampled_from(["[]", ASSIGNED]), text, st.booleans(), moment, text)
+def test_an_audit(
+    tenant: str, user: str, after: str, why: str, failed: bool, now: str, cause: str
+) -> None:
+    every = (tenant, user, "[]", after, why, failed, now, cause)
+    plain = publish._change_audit(*every)
+    assert publish._writer.change_audit(*every) == plain
+    read = orjson.loads(plain)
+    assert (read["resultReason"], read["causedBy"]) == (why, cause)
+
+
+def test_long_ones_and_short_ones_in_turns() -> None:
+    for size in (10, 100_000, 3, 1_000_000, 0):
+        every: Any = ("t", "u", None, '"' * size, (), "[]", [], (), None, 1, "now", "ü" * size)
+        assert publish._writer.user_state(*every) == publish._user_state(*every)
+
+
+def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
+    every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause")
+    with pytest.raises(UnicodeEncodeError):
+        publish._user_state(*every)
+    with pytest.raises(UnicodeEncodeError):
+        publish._writer.user_state(*every)
+    good = (*every[:3], "fine", *every[4:])
+    assert publish._writer.user_state(*good) == publish._user_state(*good)
