@@ -102,12 +102,10 @@ def user_state(user: User, at: int, cause: str) -> bytes:
     location, mail, addresses = user.attributes()
     facts = (
         user.book.id, user.id, location, mail, addresses, f.assigned, f.states, user.paths,
-        sinces, user.revision, now, cause,
+        sinces, user.revision, now, cause, f.ordered,
     )  # fmt: skip
-    if _writer is not None and f.ordered:
-        written: bytes = _writer.user_state(*facts)
-        return written
-    return _user_state(*facts, f.ordered)
+    written: bytes | None = _writer.user_state(*facts) if _writer is not None else None
+    return _user_state(*facts) if written is None else written
 
 
 def _user_state(
@@ -123,7 +121,7 @@ def _user_state(
     revision: int,
     now: str,
     cause: str,
-    ordered: bool = True,
+    ordered: bool,
 ) -> bytes:
     """``sinces``: of the states, None if all are ``now``."""
     rows: list[str] = []
@@ -204,10 +202,8 @@ def change_audit(
         return None
     why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
     facts = (user.book.id, user.id, before, after, why, bool(opened), timestamp(at), cause)
-    if _writer is not None:
-        written: bytes = _writer.change_audit(*facts)
-        return written
-    return _change_audit(*facts)
+    written: bytes | None = _writer.change_audit(*facts) if _writer is not None else None
+    return _change_audit(*facts) if written is None else written
 
 
 def _change_audit(

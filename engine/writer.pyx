@@ -16,6 +16,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     LONGEST_ESCAPE = 6
+    MOST_STATES = 256
 
 cdef char ESCAPES[256]  # by byte: 0 as it is, u by number, or the letter after the backslash
 
@@ -106,13 +107,43 @@ cdef int quote(object text) except -1:
     return put_quoted(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
 
 
+cdef str group_of(list states, tuple paths, Py_ssize_t i):
+    cdef Py_ssize_t slot = (<tuple>states[i])[0]
+    return paths[slot - 1] if slot else ""
+
+
+cdef int put_in_order(Py_ssize_t* order, list states, tuple paths, bint ordered) except -1:
+    """States of one product, which come together, by their groups."""
+    cdef Py_ssize_t i, at
+    for i in range(len(states)):
+        at = i
+        if not ordered:
+            group = group_of(states, paths, i)
+            while (
+                at > 0
+                and (<tuple>states[order[at - 1]])[1] == (<tuple>states[i])[1]
+                and group_of(states, paths, order[at - 1]) > group
+            ):
+                order[at] = order[at - 1]
+                at -= 1
+        order[at] = i
+    return 0
+
+
 def user_state(
     str tenant, str user, location, mail, tuple addresses, str assigned, list states, tuple paths,
-    list sinces, Py_ssize_t revision, str now, str cause,
+    list sinces, Py_ssize_t revision, str now, str cause, bint ordered,
 ):
-    """``states`` as :class:`engine.publish.Form` has them; ``sinces``: theirs, None if all are now."""
+    """``states`` as :class:`engine.publish.Form` has them; ``sinces``: theirs, None if all are now.
+
+    None if there are more states than are written here.
+    """
     global used
-    cdef Py_ssize_t i, slot
+    cdef Py_ssize_t order[MOST_STATES]
+    cdef Py_ssize_t i, n, slot
+    if len(states) > MOST_STATES:
+        return None
+    put_in_order(order, states, paths, ordered)
     used = 0
     say(b'{"tenant":"')
     copy(tenant)
@@ -130,8 +161,9 @@ def user_state(
     say(b'],"assignedLicenses":')
     copy(assigned)
     say(b',"licenseAssignmentStates":[')
-    for i in range(len(states)):
-        if i:
+    for n in range(len(states)):
+        i = order[n]
+        if n:
             say(b",")
         number, before, between = <tuple>states[i]
         slot = number

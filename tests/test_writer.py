@@ -18,18 +18,20 @@ pytestmark = pytest.mark.skipif(
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
     '"\\\n\r\t\b\f\0\x1f\x7f/ aä€😀', max_size=30
 )
-id = st.text("abcXYZ019._:@-", min_size=1, max_size=12)
+id = st.text("abXY09._:@-", min_size=1, max_size=2) | st.text(
+    "abXY09._:@-", min_size=3, max_size=12
+)
 moment = st.sampled_from(["2026-11-24T08:00:00.000Z", "1970-01-01T00:00:00.001Z"])
 ASSIGNED = '[{"skuId":"E3","disabledPlans":["Yammer ü"]}]'
 
 
 @st.composite
 def states(draw: st.DrawFn) -> tuple[Any, ...]:
-    """Parts of a state: forms of the states, paths, sinces."""
-    paths = tuple(draw(st.lists(id, max_size=3)))
-    slots = draw(st.lists(st.integers(0, len(paths)), max_size=4))
+    """Parts of a state: forms of the states in their order, paths, sinces."""
+    paths = tuple(draw(st.lists(id, max_size=3, unique=True)))
+    slots = draw(st.lists(st.tuples(id, st.integers(0, len(paths))), max_size=5, unique=True))
     forms = [
-        (slot, f'{{"skuId":"{n}","assignedByGroup":', ',"sinceß":"') for n, slot in enumerate(slots)
+        (s, f'{{"skuId":"{sku}","assignedByGroup":', ',"sinceß":"') for sku, s in sorted(slots)
     ]
     every = st.lists(moment, min_size=len(forms), max_size=len(forms))
     return forms, paths, draw(st.none() | every)
@@ -43,7 +45,7 @@ def states(draw: st.DrawFn) -> tuple[Any, ...]:
     text,
 )
 def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -> None:
-    every = (*facts, ASSIGNED, *states, revision, now, cause)
+    every = (*facts, ASSIGNED, *states, revision, now, cause, False)
     plain = publish._user_state(*every)
     assert publish._writer.user_state(*every) == plain
     read = orjson.loads(plain)
@@ -64,15 +66,35 @@ def test_an_audit(
 
 def test_long_ones_and_short_ones_in_turns() -> None:
     for size in (10, 100_000, 3, 1_000_000, 0):
-        every: Any = ("t", "u", None, '"' * size, (), "[]", [], (), None, 1, "now", "ü" * size)
+        every: Any = (
+            "t",
+            "u",
+            None,
+            '"' * size,
+            (),
+            "[]",
+            [],
+            (),
+            None,
+            1,
+            "now",
+            "ü" * size,
+            True,
+        )
         assert publish._writer.user_state(*every) == publish._user_state(*every)
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
-    every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause")
+    every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
     with pytest.raises(UnicodeEncodeError):
         publish._user_state(*every)
     with pytest.raises(UnicodeEncodeError):
         publish._writer.user_state(*every)
     good = (*every[:3], "fine", *every[4:])
     assert publish._writer.user_state(*good) == publish._user_state(*good)
+
+
+def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
+    many = [(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)]
+    every = ("t", "u", None, None, (), "[]", many, (), None, 1, "now", "cause", True)
+    assert publish._writer.user_state(*every) is None
