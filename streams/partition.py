@@ -35,7 +35,8 @@ SLICE = 500  # records, or users of a fan-out, between two turns of the loop
 # partitions are waiting for them.
 BREATHS = 6
 FLUSH_EVERY = 0.1
-# In a backlog nobody waits for the next record: fewer and larger transactions, and fewer reports.
+# In a backlog, or a fan-out alone, nobody waits for the next record: fewer and larger transactions,
+# and fewer reports.
 BACKLOG_COMMITS = 4  # times the commit interval
 BACKLOG_FLUSH_EVERY = 2.0
 EASE_FOR = 0.25
@@ -86,6 +87,7 @@ class Partition:
         self._times: list[int] = []  # of input records since the last transaction began
         self._pending = 0  # records handled and users fanned out since the last transaction began
         self._dirty = self._more = False
+        self._awaited = False  # somebody may wait for what the next transaction brings
         self._commit: asyncio.Task[None] | None = None
         self._committed_at = self._flushed_at = self._eased_until = 0.0
         self._held = self._settling = self._closed = False
@@ -283,7 +285,7 @@ class Partition:
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._pending += len(records)
-        self._dirty = True
+        self._dirty = self._awaited = True
         if batch := self._decode(topic, records):
             self.machine.handle(topic, batch)
             if self.machine.misplaced:
@@ -354,8 +356,9 @@ class Partition:
         if self._held or self._full:
             return 0.0
         # From the last one on: the first event after a pause does not wait.
+        patient = self._behind or (self._more and not self._awaited)
         interval = self._settings.commit_interval
-        return self._committed_at + interval * (BACKLOG_COMMITS if self._behind else 1)
+        return self._committed_at + interval * (BACKLOG_COMMITS if patient else 1)
 
     def _commit_if_due(self) -> None:
         if self._may_commit() and time.monotonic() >= self._commit_due_at():
@@ -374,7 +377,8 @@ class Partition:
         self._pack()
         transaction, letters, applied = self._next, self._dead, dict(self.applied)
         times, self._times = self._times, []
-        self._next, self._dead, self._pending, self._dirty = None, [], 0, False
+        self._next, self._dead, self._pending = None, [], 0
+        self._dirty = self._awaited = False
         if transaction is None:
             if not letters and applied == self.committed:
                 return
