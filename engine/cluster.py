@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, NamedTuple
 
+from engine.effects import as_json
 from engine.events import Delivered
 from engine.partition import Partition
 from engine.partitioner import partition_of
@@ -76,7 +77,7 @@ class Cluster:
             if row is None:
                 changelog.pop(place, None)
             else:
-                changelog[place] = json.dumps(row)
+                changelog[place] = as_json(row)
         for topic, partition, key, value in effects.records:
             text = value if isinstance(value, bytes) else json.dumps(value)
             decoded: Any = None if value is None else json.loads(text)

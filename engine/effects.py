@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from engine.short_cuts import short_cut
 
 Row = Any
-"""A JSON-able value; machines read back what they wrote, with tuples as lists."""
+"""A JSON-able value, or bytes that are already JSON; machines read it back with tuples as lists."""
+
+
+def as_json(row: Row) -> str:
+    return row.decode() if isinstance(row, bytes) else json.dumps(row)
 
 
 Record = tuple[str, int | None, str, Any]

@@ -84,7 +84,7 @@ class Outcome:
         self.by_slot = tuple(self._numbers(slot, asked) for slot in range(1, self.slots))
         self.cache: object = None
         self.kept = False
-        self.row: tuple[str, list[object]] | None = None
+        self.row: tuple[str, list[object], str] | None = None
 
     def _states(self) -> tuple[State, ...]:
         found = {(p.sku, p.slot): p for p in self.problems}

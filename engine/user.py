@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from struct import Struct
 from typing import Any, Final
 
 from engine.configuration import Book
+from engine.effects import Row
 from engine.rules import NOTHING, Outcome
+from engine.short_cuts import short_cut
 
 MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
 LAST: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
+_writer: Final = short_cut("engine.writer")
 
 
 def moment(at: int, offset: int) -> bytes:
@@ -229,18 +233,23 @@ class User:
         self.given = self.upn
 
     # -- changelog
-    def row(self) -> list[Any]:
+    def row(self) -> Row:
         """``given`` and ``paths`` are mostly what another member is, and True then."""
         outcome = self.outcome
         if outcome.row is None:
             outcome.row = _outcome_row(outcome)
-        entries, problems = outcome.row
+        entries, problems, text = outcome.row
         given: Any = self.given
         if given is not None and given == self.upn:
             given = True
         paths: Any = self.paths
         if paths is self.groups or paths == self.groups:
             paths = True
+        if _writer is not None and self.more is None:
+            return _writer.user_row(
+                self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
+                self.since, paths, entries, text, self.sinces, self.revision, self.seen,
+            )  # fmt: skip
         return [
             self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
             self.since.hex(), paths, entries, problems, self.sinces, self.revision,
@@ -248,13 +257,15 @@ class User:
         ]  # fmt: skip
 
 
-def _outcome_row(outcome: Outcome) -> tuple[str, list[Any]]:
-    """The part of the row that users with one outcome share: entries in one text, problems."""
+def _outcome_row(outcome: Outcome) -> tuple[str, list[Any], str]:
+    """The part of the row that users with one outcome share: entries in one text, problems, and
+    these as JSON."""
     entries = []
     for e in outcome.entries:
         off = "" if e.off is None else f"/{' '.join(e.off)}"
         entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
-    return ",".join(entries), [(*p[:4], (*p.reason,)) for p in outcome.problems]
+    problems = [(*p[:4], (*p.reason,)) for p in outcome.problems]
+    return ",".join(entries), problems, json.dumps(problems, ensure_ascii=False)
 
 
 def tuples(value: Any) -> Any:

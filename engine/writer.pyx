@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The records of :mod:`engine.publish` that are written for every change of a user, in C.
+"""What is written for every change of a user, in C: its row, and the records of engine/publish.py.
 
-Byte for byte what the plain functions make of the same parts.
+Records are byte for byte what the plain functions make of the same parts.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -153,12 +153,9 @@ def user_state(
     quote(location)
     say(b',"mail":')
     quote(mail)
-    say(b',"proxyAddresses":[')
-    for i in range(len(addresses)):
-        if i:
-            say(b",")
-        quote(addresses[i])
-    say(b'],"assignedLicenses":')
+    say(b',"proxyAddresses":')
+    quote_all(addresses)
+    say(b',"assignedLicenses":')
     copy(assigned)
     say(b',"licenseAssignmentStates":[')
     for n in range(len(states)):
@@ -184,6 +181,71 @@ def user_state(
     say(b'","causedBy":')
     quote(cause)
     say(b"}")
+    return PyBytes_FromStringAndSize(buffer, used)
+
+
+cdef int put_hex(bytes value) except -1:
+    global used
+    cdef Py_ssize_t i
+    cdef unsigned char c
+    need(2 * PyBytes_GET_SIZE(value))
+    for i in range(PyBytes_GET_SIZE(value)):
+        c = <unsigned char>PyBytes_AS_STRING(value)[i]
+        buffer[used] = b"0123456789abcdef"[c >> 4]
+        buffer[used + 1] = b"0123456789abcdef"[c & 15]
+        used += 2
+    return 0
+
+
+cdef int quote_all(tuple texts) except -1:
+    cdef Py_ssize_t i
+    say(b"[")
+    for i in range(len(texts)):
+        if i:
+            say(b",")
+        quote(texts[i])
+    return say(b"]")
+
+
+def user_row(
+    bint known, location, upn, mail, tuple addresses, given, tuple groups, bytes since, paths,
+    str entries, str problems, sinces, revision, bytes seen,
+):
+    """:meth:`engine.user.User.row` of a user who has nothing more."""
+    global used
+    used = 0
+    say(b"[true," if known else b"[false,")
+    quote(location)
+    say(b",")
+    quote(upn)
+    say(b",")
+    quote(mail)
+    say(b",")
+    quote_all(addresses)
+    say(b",")
+    say(b"true") if given is True else quote(given)
+    say(b",")
+    quote_all(groups)
+    say(b',"')
+    put_hex(since)
+    say(b'",')
+    say(b"true") if paths is True else quote_all(paths)
+    say(b",")
+    quote(entries)
+    say(b",")
+    copy(problems)
+    say(b",")
+    if isinstance(sinces, tuple):
+        say(b"[")
+        copy(",".join(map(str, sinces)))
+        say(b"]")
+    else:
+        copy(str(sinces))
+    say(b",")
+    copy(str(revision))
+    say(b',"')
+    put_hex(seen)
+    say(b'",null]')
     return PyBytes_FromStringAndSize(buffer, used)
 
 

@@ -63,7 +63,9 @@ class Packing:
         now = self._now
         log = self._at(CHANGELOG.name, None)
         for (table, key), row in effects.rows.items():
-            log.add(now, row_key(table, key), None if row is None else dumps(row))
+            if row is not None and type(row) is not bytes:
+                row = dumps(row)
+            log.add(now, row_key(table, key), row)
         for topic, partition, key, value in effects.records:
             if value is not None and type(value) is not bytes:
                 value = dumps(value)

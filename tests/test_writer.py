@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import publish
+from engine.configuration import Book
+from engine.user import More, User
 
 pytestmark = pytest.mark.skipif(
     publish._writer is None, reason="the short cut is there compiled only: make compile"
@@ -98,3 +100,36 @@ def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
     many = [(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)]
     every = ("t", "u", None, None, (), "[]", many, (), None, 1, "now", "cause", True)
     assert publish._writer.user_state(*every) is None
+
+
+@given(
+    st.booleans(),
+    st.tuples(st.none() | text, st.none() | text, st.none() | text),
+    st.lists(text, max_size=3).map(tuple),
+    st.none() | text | st.just("upn"),
+    st.lists(id, max_size=3, unique=True).map(tuple),
+    st.lists(id, max_size=3, unique=True).map(tuple),
+    st.tuples(st.binary(max_size=30), st.binary(max_size=30)),
+    st.integers(0, 1 << 41) | st.lists(st.integers(0, 1 << 41), max_size=3).map(tuple),
+    st.integers(-(1 << 40), 1 << 40),
+)
+def test_a_row(
+    known: bool,
+    facts: tuple[str | None, str | None, str | None],
+    addresses: tuple[str, ...],
+    given_address: str | None,
+    groups: tuple[str, ...],
+    paths: tuple[str, ...],
+    marks: tuple[bytes, bytes],
+    sinces: int | tuple[int, ...],
+    revision: int,
+) -> None:
+    user = User(Book("contoso"), "u1")
+    user.known, user.addresses, user.given = known, addresses, given_address
+    user.location, user.upn, user.mail = facts
+    user.groups, user.paths = groups, paths
+    (user.since, user.seen), user.sinces, user.revision = marks, sinces, revision
+    written = user.row()
+    assert type(written) is bytes
+    user.more = More()  # so that it is the plain row
+    assert orjson.loads(written) == [*orjson.loads(orjson.dumps(user.row()))[:-1], None]

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from engine.cluster import Cluster, Output
+from engine.effects import as_json
 from engine.partition import Partition
 from engine.partitioner import partition_of
 
@@ -97,7 +98,7 @@ def sealed(machine: Partition, p: int, epoch: int, applied: dict[str, int]) -> T
         p,
         epoch,
         dict(applied),
-        {place: None if row is None else json.dumps(row) for place, row in effects.rows.items()},
+        {place: None if row is None else as_json(row) for place, row in effects.rows.items()},
         [
             (topic, p if to is None else to, key, _text(value))
             for topic, to, key, value in effects.records

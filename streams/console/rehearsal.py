@@ -11,6 +11,7 @@ from engine import address, apply, catalogue, configuration, events, group, prod
 from engine.address import normal
 from engine.cluster import Cluster
 from engine.configuration import product_row
+from engine.effects import as_json
 from engine.group import GroupState
 from engine.lease import Lease
 from engine.product import Part, Seats
@@ -137,7 +138,7 @@ class Copy:
         held: dict[str, int] = {}
         for (table, _), row in self.rows.items():
             if table == apply.USERS and row is not None:
-                for sku in {self._sku(plans) for plans in plan_keys(row[9])}:
+                for sku in {self._sku(plans) for plans in plan_keys(orjson.loads(as_json(row))[9])}:
                     held[sku] = held.get(sku, 0) + 1
         elsewhere = {}
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
