@@ -32,7 +32,8 @@ cdef void _fill_escapes():
 
 _fill_escapes()
 
-# One buffer for all: nothing here lets another thread in between.
+# One buffer for all. While it is filled nothing lets another thread in: no Python code is called, and
+# nothing is made that the garbage collector counts.
 cdef char* buffer = NULL
 cdef Py_ssize_t room = 0, used = 0
 
@@ -213,6 +214,11 @@ def user_row(
 ):
     """:meth:`engine.user.User.row` of a user who has nothing more."""
     global used
+    cdef str since_when
+    if isinstance(sinces, tuple):
+        since_when = "[" + ",".join(map(str, sinces)) + "]"
+    else:
+        since_when = str(sinces)
     used = 0
     say(b"[true," if known else b"[false,")
     quote(location)
@@ -235,12 +241,7 @@ def user_row(
     say(b",")
     copy(problems)
     say(b",")
-    if isinstance(sinces, tuple):
-        say(b"[")
-        copy(",".join(map(str, sinces)))
-        say(b"]")
-    else:
-        copy(str(sinces))
+    copy(since_when)
     say(b",")
     copy(str(revision))
     say(b',"')

@@ -420,7 +420,7 @@ class Decoder:
     def decode_all(
         self, records: Sequence[Any]
     ) -> tuple[list[ev.Delivered], list[tuple[Any, Rejected]]]:
-        """The events of a batch of records, and the records that are none."""
+        """The events of a batch of records, and the records that are none. In one thread alone."""
         batch: list[ev.Delivered] = []
         rejected: list[tuple[Any, Rejected]] = []
 

@@ -178,7 +178,8 @@ cdef inline void put(object into, Py_ssize_t at, object item):
 
 
 cdef class Scanner:
-    """``shared`` and ``known``: the strings that stand for ids that recur, and the table of them."""
+    """For one thread. ``shared`` and ``known``: the strings that stand for ids that recur, and the
+    table of them."""
 
     cdef dict _known, _locations
     cdef object _shared, _absent

@@ -1,0 +1,84 @@
+"""What is given up is freed at once, and what stays is not gone through again and again."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from engine.effects import Effects
+from streams import garbage
+from streams.transaction import Transaction
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """The collector as it was, whatever a test makes of it."""
+    was, enabled = gc.get_threshold(), gc.isenabled()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*was)
+    (gc.enable if enabled else gc.disable)()
+
+
+class Batch(BatchBuilder):
+    """One that can be referred to weakly."""
+
+
+def test_a_transaction_frees_its_batches_without_the_collector(collector: None) -> None:
+    """In a circle they would wait for it: megabytes each, and it comes seldom."""
+    made: list[weakref.ref[Any]] = []
+
+    def create_batch() -> Any:
+        batch = Batch(1 << 20, 0, is_transactional=True)
+        made.append(weakref.ref(batch))
+        return batch
+
+    gc.disable()
+    transaction = Transaction(SimpleNamespace(create_batch=create_batch), "", 0)
+    effects = Effects()
+    effects.rows["users", "contoso/u1"] = [True]
+    effects.emit("user-licenses", "contoso/u1", b"{}")
+    transaction.add_effects(effects)
+    transaction.add_applied({"user-changes": 1})
+    assert sum(transaction.counts().values()) == 3
+    freed = weakref.ref(transaction)
+    del transaction
+    assert freed() is None
+    assert len(made) == 2
+    assert [batch() for batch in made] == [None, None]
+
+
+def collections() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
+
+
+def test_what_comes_in_a_backlog_is_not_gone_through(collector: None) -> None:
+    garbage.configure()
+    gc.enable()
+    gc.collect()
+    before, stays = collections(), []
+    for _ in range(4 * garbage.THRESHOLD // 1000):
+        stays.append([[n] for n in range(1000)])
+        garbage.set_aside()
+    assert collections() == before
+
+
+def test_circles_are_still_collected_at_other_times(collector: None) -> None:
+    garbage.configure()
+    gc.enable()
+
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    lost = weakref.ref(Circle())
+    stays = [[n] for n in range(garbage.ASIDE // 2)]
+    garbage.set_aside()
+    stays += [[n] for n in range(garbage.THRESHOLD + 1)]
+    assert lost() is None
