@@ -35,7 +35,7 @@ NASTY = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)",
-    "{{7*7}}{% raw %}",
+    "{{77777*77777}}{% raw %}",
     "javascript:alert(1)",
     "</textarea><svg/onload=alert(1)>",
 ]
@@ -438,7 +438,7 @@ def test_names_stay_text(console: Console, name: str) -> None:
 def assert_tame(page: str, name: str) -> None:
     if any(c in name for c in "<>\"'"):
         assert name not in page
-    assert "49" not in re.sub(r"\d{2,}-\d|[0-9a-f-]{8,}|:\d\d", "", page) or "{{7" not in name
+    assert str(77777 * 77777) not in page  # nor is a template in it carried out
     assert not re.search(r"<(script(?! src=\"/static/live\.js)|img|svg/)", page)
     assert not re.search(r"<[a-z]+[^>]*\son[a-z]+=", re.sub(r'"[^"]*"', '""', page))
     assert not re.search(r"(href|src|action)=\"?\s*javascript:", page)
