@@ -47,10 +47,14 @@ class Log:
 
 
 class Packing:
-    """The logs of one transaction of ``partition``; all its records have the time ``now``."""
+    """The logs of one transaction of ``partition``.
+
+    ``now`` is the time of the records that are added next. It is to be when they were computed, not
+    when the transaction began: an effect never has an earlier time than its cause.
+    """
 
     def __init__(self, partition: int, now: int, new_batch: NewBatch) -> None:
-        self._partition, self._now, self._new_batch = partition, now, new_batch
+        self._partition, self.now, self._new_batch = partition, now, new_batch
         self._here: dict[str, Log] = {}  # of its own partition
         self._there: dict[tuple[str, int], Log] = {}
 
@@ -60,7 +64,7 @@ class Packing:
 
     def add_effects(self, effects: Any) -> None:
         """``effects`` as the engine gives them: rows and records, values not yet encoded."""
-        now = self._now
+        now = self.now
         log = self._at(CHANGELOG.name, None)
         for (table, key), row in effects.rows.items():
             if row is not None and type(row) is not bytes:
@@ -72,7 +76,7 @@ class Packing:
             self._at(topic, partition).add(now, key.encode(), value)
 
     def add(self, topic: str, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
-        self._at(topic, None).add(self._now, key, value, headers)
+        self._at(topic, None).add(self.now, key, value, headers)
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
         self.add(CHANGELOG.name, APPLIED, dumps(applied))

@@ -79,8 +79,13 @@ class Transaction:
         self._packing = Packing(
             partition, int(time.time() * 1000), lambda: RecordBatch(producer.create_batch())
         )
-        self.add_effects, self.add_applied = self._packing.add_effects, self._packing.add_applied
+        self.add_applied = self._packing.add_applied
         self.counts = self._packing.counts
+
+    def add_effects(self, effects: Any) -> None:
+        """What was just computed: a transaction may be open for as long as the one before takes."""
+        self._packing.now = int(time.time() * 1000)
+        self._packing.add_effects(effects)
 
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:

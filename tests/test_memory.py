@@ -82,3 +82,23 @@ def test_circles_are_still_collected_at_other_times(collector: None) -> None:
     garbage.set_aside()
     stays += [[n] for n in range(garbage.THRESHOLD + 1)]
     assert lost() is None
+
+
+def test_effects_have_the_time_when_they_were_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of a transaction that was opened long before: causes would seem to come later."""
+    times = iter([1.0, 2.0, 9.0])
+    monkeypatch.setattr("streams.transaction.time.time", lambda: next(times))
+    added: list[int] = []
+
+    def create_batch() -> Any:
+        batch = BatchBuilder(1 << 20, 0, is_transactional=True)
+        real = batch._builder.append
+        append = SimpleNamespace(append=lambda n, at, *rest: added.append(at) or real(n, at, *rest))
+        return SimpleNamespace(_builder=append)
+
+    transaction = Transaction(SimpleNamespace(create_batch=create_batch), "", 0)
+    for user in ("contoso/u1", "contoso/u2"):
+        effects = Effects()
+        effects.rows["users", user] = [True]
+        transaction.add_effects(effects)
+    assert added == [2000, 9000]
