@@ -92,9 +92,12 @@ def test_effects_have_the_time_when_they_were_computed(monkeypatch: pytest.Monke
 
     def create_batch() -> Any:
         batch = BatchBuilder(1 << 20, 0, is_transactional=True)
-        real = batch._builder.append
-        append = SimpleNamespace(append=lambda n, at, *rest: added.append(at) or real(n, at, *rest))
-        return SimpleNamespace(_builder=append)
+
+        def append(offset: int, at: int, *rest: Any) -> Any:
+            added.append(at)
+            return batch._builder.append(offset, at, *rest)
+
+        return SimpleNamespace(_builder=SimpleNamespace(append=append))
 
     transaction = Transaction(SimpleNamespace(create_batch=create_batch), "", 0)
     for user in ("contoso/u1", "contoso/u2"):
