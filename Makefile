@@ -73,7 +73,7 @@ bench: compile ## the benchmarks
 sim: setup ## the simulator of the engine, with faults (SEEDS=1000; SEED=7 for one)
 	@$(PY) -m engine.simulator $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: half an hour)
+lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: a quarter of an hour)
 	@$(PY) -m tests.lab $(if $(E),E=$(E)) $(if $(SEED),SEED=$(SEED))
 
 fmt: setup ## format the code and repair what the linter can

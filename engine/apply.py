@@ -71,7 +71,7 @@ class Applier:
     def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
         book, new = user.book, user.outcome
         if old.held != new.held or got:
-            for sku in new.held - old.held if old.held else new.held:
+            for sku in new.held - old.held:
                 seating.touch(book, sku).used += 1
             for sku in old.held - new.held:
                 seating.touch(book, sku).used -= 1

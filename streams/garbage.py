@@ -19,6 +19,9 @@ def configure() -> None:
 
 
 def set_aside() -> None:
-    """To be called again and again while there is work; costs nothing unless much is new."""
+    """To be called again and again in a backlog, and only then: what is garbage by now stays.
+
+    It costs nothing unless much is new.
+    """
     if gc.get_count()[0] > ASIDE:
         gc.freeze()

@@ -251,7 +251,8 @@ class Partition:
             self.machine.flush()
             self._dirty = handled = True
         self._pack()
-        garbage.set_aside()
+        if self._behind or self._more:
+            garbage.set_aside()
         self.progress += 1
         return handled or self._more
 

@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memset, strncmp
 
 cdef extern from "Python.h":
     object PyType_GenericAlloc(type kind, Py_ssize_t items)
@@ -54,31 +54,19 @@ cdef void _classify():
 _classify()
 
 
+cdef const char* SPELLED[NAMES]
+SPELLED[:] = [
+    b"type", b"id", b"tenant", b"user", b"group", b"time", b"memberType", b"userPrincipalName",
+    b"usageLocation", b"displayName", b"mail", b"proxyAddresses",
+]
+
+
 cdef int name_of(const char* at, Py_ssize_t size) noexcept:
-    if size == 2:
-        return ID if memcmp(at, b"id", 2) == 0 else UNKNOWN
-    if size == 4:
-        if memcmp(at, b"type", 4) == 0:
-            return TYPE
-        if memcmp(at, b"user", 4) == 0:
-            return USER
-        if memcmp(at, b"time", 4) == 0:
-            return TIME
-        return MAIL if memcmp(at, b"mail", 4) == 0 else UNKNOWN
-    if size == 5:
-        return GROUP if memcmp(at, b"group", 5) == 0 else UNKNOWN
-    if size == 6:
-        return TENANT if memcmp(at, b"tenant", 6) == 0 else UNKNOWN
-    if size == 10:
-        return MEMBER_TYPE if memcmp(at, b"memberType", 10) == 0 else UNKNOWN
-    if size == 11:
-        return DISPLAY_NAME if memcmp(at, b"displayName", 11) == 0 else UNKNOWN
-    if size == 13:
-        return LOCATION if memcmp(at, b"usageLocation", 13) == 0 else UNKNOWN
-    if size == 14:
-        return ADDRESSES if memcmp(at, b"proxyAddresses", 14) == 0 else UNKNOWN
-    if size == 17:
-        return UPN if memcmp(at, b"userPrincipalName", 17) == 0 else UNKNOWN
+    cdef int name
+    for name in range(NAMES):
+        if SPELLED[name][0] == at[0] and strncmp(SPELLED[name], at, size) == 0:
+            if SPELLED[name][size] == 0:
+                return name
     return UNKNOWN
 
 

@@ -83,11 +83,16 @@ class Transaction:
         self.counts = self._packing.counts
 
     def add_effects(self, effects: Any) -> None:
-        """What was just computed: a transaction may be open for as long as the one before takes."""
-        self._packing.now = int(time.time() * 1000)
+        """What was just computed."""
+        self._tell_time()
         self._packing.add_effects(effects)
 
+    def _tell_time(self) -> None:
+        """A transaction may be open for as long as the one before it takes."""
+        self._packing.now = int(time.time() * 1000)
+
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:
+        self._tell_time()
         for letter in letters:
             self._packing.add(DEAD_LETTERS, *letter)
 
