@@ -51,7 +51,7 @@ compile: setup ## the hot path by mypyc (half a minute; without a C compiler it 
 
 compiled-tests: compile
 	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
-	$(PY) -c 'import sys, streams, engine.simulator; sys.exit(engine.simulator.main(["--seeds", "500"]))'
+	$(PY) -c 'import sys, streams, engine.simulation.runner; sys.exit(engine.simulation.runner.main(["--seeds", "500"]))'
 
 kafka-tests: compile
 	$(PY) -m pytest -v -m 'kafka or slow'
@@ -71,7 +71,7 @@ bench: compile ## the benchmarks
 	@$(VENV)/bin/seatflow bench $(ARGS)
 
 sim: setup ## the simulator of the engine, with faults (SEEDS=1000; SEED=7 for one)
-	@$(PY) -m engine.simulator $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(PY) -m engine.simulation.runner $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: a quarter of an hour)
 	@$(PY) -m tests.lab $(if $(E),E=$(E)) $(if $(SEED),SEED=$(SEED))

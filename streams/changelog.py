@@ -16,7 +16,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from engine.apply import USERS
+from engine.machines.outcome_applier import USERS
 from streams import faults, rows
 from streams.exits import CONFIGURATION, WorkerError
 from streams.goodbye import closed

@@ -10,11 +10,14 @@ these, or with ``SEATFLOW_PURE`` set, is left aside: the modules are then the pl
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "compiled"
@@ -22,13 +25,17 @@ STAMP = "sources"
 # What an event passes through on its way, and what that leans on.
 HOT = {
     "engine": [
-        "address", "addresses", "apply", "configuration", "decide", "direct", "effects", "events",
-        "explain", "fanout", "group", "lease", "model", "partitioner", "product", "publish",
-        "restore", "roll", "rules", "seating", "user", "users",
+        "documents/user_documents", "domain/effects", "domain/events", "domain/messages",
+        "domain/model", "domain/partitioner", "machines/address_claims",
+        "machines/address_machine", "machines/fan_out", "machines/group_machine",
+        "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
+        "machines/user_evaluator", "machines/user_machine", "machines/user_restore",
+        "rules/direct_change", "rules/evaluation", "state/configuration",
+        "state/group_membership", "state/seat_lease", "state/user",
     ],
     "streams": ["contract", "packing", "rejected", "rows"],
 }  # fmt: skip
-SHORT_CUTS = ["engine/marks.pyx", "engine/writer.pyx", "streams/scanner.pyx"]
+SHORT_CUTS = ["engine/native/deduplication.pyx", "engine/native/records.pyx", "streams/scanner.pyx"]
 
 
 def sources() -> list[Path]:
@@ -49,16 +56,27 @@ def up_to_date() -> bool:
     return stamp.is_file() and stamp.read_text() == fingerprint()
 
 
+class _CompiledFinder(importlib.abc.MetaPathFinder):
+    """Finds the compiled form of a module before the plain one."""
+
+    def __init__(self, modules: dict[str, Path]) -> None:
+        self._modules = modules
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        """The spec of the shared object that holds ``fullname``, or None."""
+        file = self._modules.get(fullname)
+        return importlib.util.spec_from_file_location(fullname, file) if file else None
+
+
 def use() -> bool:
     """Puts the compiled modules before the plain ones, if they are up to date."""
     if os.environ.get("SEATFLOW_PURE") or not up_to_date():
         return False
-    import engine
-    import streams
-
-    sys.path.append(str(BUILD))  # where mypyc's modules look for the code that they share
-    for package in (engine, streams):
-        package.__path__.insert(0, str(BUILD / package.__name__))
+    modules = {}
+    for file in BUILD.rglob("*.so"):
+        parts = file.relative_to(BUILD).parts
+        modules[".".join([*parts[:-1], parts[-1].partition(".")[0]])] = file
+    sys.meta_path.insert(0, _CompiledFinder(modules))
     return True
 
 
@@ -78,12 +96,11 @@ def build() -> None:
         if done.returncode:
             why = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise SystemExit(f"not compiled, so the plain modules are used: {' '.join(why)}")
-    made = {path: BUILD / path.relative_to(work) for path in work.glob("*.so")}
-    made |= {path: BUILD / path.relative_to(work) for path in work.glob("[es]*/*.so")}
-    for package in HOT:
-        (BUILD / package).mkdir(parents=True)
-    for path, place in made.items():
-        shutil.copy(path, place)
+    for path in work.rglob("*.so"):
+        relative = path.relative_to(work)
+        if relative.parts[0] != "build":
+            (BUILD / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, BUILD / relative)
     shutil.rmtree(work)
     (BUILD / STAMP).write_text(fingerprint())
 

@@ -18,10 +18,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import orjson
 from orjson import loads
 
-from engine import events as ev
-from engine.events import ABSENT, InputEvent, _Absent
-from engine.model import ServicePlan
-from engine.short_cuts import short_cut
+from engine.domain import events as ev
+from engine.domain.events import ABSENT, InputEvent, _Absent
+from engine.domain.model import ServicePlan
+from engine.native import short_cut
 from streams.rejected import ReadError, escaped, refusal, typed
 from streams.rejected import Rejected as Rejected
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from engine.events import Delivered
+from engine.domain.events import Delivered
 
 
 class Machine(Protocol):
-    """What the engine's partition offers; see ``engine/partition.py``."""
+    """What the engine's partition offers; see ``engine/partition_machine.py``."""
 
     unreported: bool
     crowded: bool  # users are better taken in later

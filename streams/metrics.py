@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple, get_args
 
-from engine.events import InputEvent
-from engine.explain import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
+from engine.domain.events import InputEvent
+from engine.domain.messages import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
 from streams.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"

@@ -17,7 +17,7 @@ import orjson
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from engine.events import Delivered
+from engine.domain.events import Delivered
 from streams import changelog, faults, garbage, logs
 from streams.contract import Rejected
 from streams.exits import log

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from engine.configuration import Book
-from engine.rules import ACTIVE, Outcome
-from engine.user import User
+from engine.rules.evaluation import ACTIVE, Outcome
+from engine.state.configuration import Book
+from engine.state.user import User
 from streams.feed.items import FeedError
 from streams.feed.jsonl import Event, event_of, events_from_jsonl
 from streams.simulate.findings import compare, remember

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from engine.events import ABSENT
+from engine.domain.events import ABSENT
 
 _T = TypeVar("_T")
 

@@ -61,7 +61,7 @@ def run_worker(
     """
     logs.configure(settings.log_level, settings.log_format)
     if machine is None:
-        machine = importlib.import_module("engine.partition").Partition
+        machine = importlib.import_module("engine.partition_machine").Partition
     if decoders is None:
         decoders = DECODERS
     garbage.configure()

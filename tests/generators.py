@@ -6,14 +6,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from engine import events as ev
-from engine.configuration import Configuration
-from engine.decide import Decider
-from engine.model import ServicePlan, Tenant
-from engine.rules import Outcome
-from engine.simulation.broker import Broker
-from engine.simulation.tenants import Input, Tenants
-from engine.user import User, moment
+from engine.domain import events as ev
+from engine.domain.model import ServicePlan, Tenant
+from engine.machines.user_evaluator import Decider
+from engine.rules.evaluation import Outcome
+from engine.simulation.simulated_broker import Broker
+from engine.simulation.workload import Input, Tenants
+from engine.state.configuration import Configuration
+from engine.state.user import User, moment
 from tests.checkers import Record
 from tests.spec import licensing as spec
 from tests.spec.events import read_product

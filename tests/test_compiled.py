@@ -11,7 +11,10 @@ import pytest
 
 from streams import compiled
 
-ASK = "import streams, engine.users; print(streams.COMPILED, engine.users.__file__)"
+ASK = (
+    "import streams; from engine.machines import user_machine as m;"
+    " print(streams.COMPILED, m.__file__)"
+)
 
 
 def imported(**env: str) -> list[str]:
@@ -36,7 +39,7 @@ def test_they_are_used_where_they_are_up_to_date() -> None:
 def test_the_plain_ones_can_be_had_all_the_same() -> None:
     used, file = imported(SEATFLOW_PURE="1")
     assert used == "False"
-    assert file.endswith("engine/users.py")
+    assert file.endswith("engine/machines/user_machine.py")
 
 
 def test_a_build_of_other_sources_is_left_aside(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from engine import events as ev
-from engine.events import ABSENT
-from engine.model import ServicePlan
+from engine.domain import events as ev
+from engine.domain.events import ABSENT
+from engine.domain.model import ServicePlan
 from streams import contract
 from streams.contract import DECODERS
 from tests.contract_samples import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import events as ev
+from engine.domain import events as ev
 from streams.contract import DECODERS, Headers, Rejected
 from tests.contract_samples import DATA, EVENTS, KEYS, assert_for_people, refuse, structured
 

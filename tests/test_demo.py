@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from engine.cluster import Cluster
+from engine.simulation.in_memory_cluster import Cluster
 from streams import demo
 from streams.contract import DECODERS, Rejected
 from streams.demo_report import Seats, StepTaken, Summary, _use, show, summarise

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.events import UserLicensesChanged
+from engine.domain.events import UserLicensesChanged
 from streams.catalogue import product
 from streams.contract import DECODERS, Rejected
 from streams.demo_people import GROUPS

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from engine.cluster import Cluster
+from engine.simulation.in_memory_cluster import Cluster
 from streams.contract import DECODERS, Rejected
 from tests.scenario_player import ABSENT, SCENARIOS, Published, play, play_all
 

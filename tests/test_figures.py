@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.cluster import Cluster
-from engine.lease import Lease
-from engine.partition import Partition
+from engine.partition_machine import Partition
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state.seat_lease import Lease
 from streams.contract import DECODERS, Rejected
 from streams.demo_tenant import demo_steps
 from tests.told import told

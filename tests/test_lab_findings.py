@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from engine.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
-from engine.product import Seats
+from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
+from engine.machines.product_machine import Seats
 from streams.faust_layer import ConsumerThread
 from streams.partition import Partition
 from tests.checkers import History, Record

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from engine.effects import Effects
+from engine.domain.effects import Effects
 from streams import garbage
 from streams.transaction import Transaction
 

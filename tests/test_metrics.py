@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from engine.figures import ProductSeats
+from engine.metrics import ProductSeats
 from streams import reference
 from streams.collector import by_product
 from streams.contract import DECODERS, Rejected

@@ -113,7 +113,10 @@ def test_the_image_runs_every_role(installed: Installed) -> None:
         run = installed.run("seatflow", *command)
         assert run.returncode == 0, run.stderr
         assert "Traceback" not in run.stderr
-    code = "import streams.worker, streams.console.app, engine.partition; print(streams.__file__)"
+    code = (
+        "import streams.worker, streams.console.app, engine.partition_machine;"
+        " print(streams.__file__)"
+    )
     run = installed.run("python", "-c", code)
     assert run.returncode == 0, run.stderr
     assert str(installed.root / "venv") in run.stdout

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine import events as ev
-from engine.cluster import Cluster
-from engine.explain import OTHER
-from engine.lease import Lease
-from engine.model import Entry, ServicePlan
-from engine.product import Seats
-from engine.rules import ERROR, Outcome
-from engine.simulation.tenants import START
+from engine.domain import events as ev
+from engine.domain.messages import OTHER
+from engine.domain.model import Entry, ServicePlan
+from engine.machines.product_machine import Seats
+from engine.rules.evaluation import ERROR, Outcome
+from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.workload import START
+from engine.state.seat_lease import Lease
 from tests.generators import Walk, inputs
 from tests.spec import licensing as spec
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import effects
-from engine.effects import REMEMBERED, WIDTH, mark_of, remember
+from engine.domain import effects
+from engine.domain.effects import REMEMBERED, WIDTH, mark_of, remember
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

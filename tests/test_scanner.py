@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine import events as ev
+from engine.domain import events as ev
 from streams.contract import DECODERS, Headers, Rejected
 from streams.workload import bench_onboarding
 from tests.contract_samples import ADDED, REMOVED, USER, USER_DELETED

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.cluster import Cluster
-from engine.events import (
+from engine.domain.events import (
     Delivered,
     GroupLicensesChanged,
     MembershipAdded,
@@ -18,10 +17,11 @@ from engine.events import (
     UserLicensesChanged,
     UserUpserted,
 )
-from engine.model import ServicePlan
-from engine.partition import Partition
-from engine.partitioner import partition_of
-from engine.user import MOMENT, moment
+from engine.domain.model import ServicePlan
+from engine.domain.partitioner import partition_of
+from engine.partition_machine import Partition
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state.user import MOMENT, moment
 
 T = "contoso"
 

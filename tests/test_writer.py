@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import publish
-from engine.configuration import Book
-from engine.user import More, User
+from engine.documents import user_documents
+from engine.state.configuration import Book
+from engine.state.user import More, User
 
 pytestmark = pytest.mark.skipif(
-    publish._writer is None, reason="the short cut is there compiled only: make compile"
+    user_documents._writer is None, reason="the short cut is there compiled only: make compile"
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
@@ -48,8 +48,8 @@ def states(draw: st.DrawFn) -> tuple[Any, ...]:
 )
 def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -> None:
     every = (*facts, ASSIGNED, *states, revision, now, cause, False)
-    plain = publish._user_state(*every)
-    assert publish._writer.user_state(*every) == plain
+    plain = user_documents._user_state(*every)
+    assert user_documents._writer.user_state(*every) == plain
     read = orjson.loads(plain)
     assert (read["usageLocation"], read["mail"]) == facts[2:4]
     assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[4], cause)
@@ -60,8 +60,8 @@ def test_an_audit(
     tenant: str, user: str, after: str, why: str, failed: bool, now: str, cause: str
 ) -> None:
     every = (tenant, user, "[]", after, why, failed, now, cause)
-    plain = publish._change_audit(*every)
-    assert publish._writer.change_audit(*every) == plain
+    plain = user_documents._change_audit(*every)
+    assert user_documents._writer.change_audit(*every) == plain
     read = orjson.loads(plain)
     assert (read["resultReason"], read["causedBy"]) == (why, cause)
 
@@ -83,23 +83,23 @@ def test_long_ones_and_short_ones_in_turns() -> None:
             "ü" * size,
             True,
         )
-        assert publish._writer.user_state(*every) == publish._user_state(*every)
+        assert user_documents._writer.user_state(*every) == user_documents._user_state(*every)
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
     every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
     with pytest.raises(UnicodeEncodeError):
-        publish._user_state(*every)
+        user_documents._user_state(*every)
     with pytest.raises(UnicodeEncodeError):
-        publish._writer.user_state(*every)
+        user_documents._writer.user_state(*every)
     good = (*every[:3], "fine", *every[4:])
-    assert publish._writer.user_state(*good) == publish._user_state(*good)
+    assert user_documents._writer.user_state(*good) == user_documents._user_state(*good)
 
 
 def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
     many = [(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)]
     every = ("t", "u", None, None, (), "[]", many, (), None, 1, "now", "cause", True)
-    assert publish._writer.user_state(*every) is None
+    assert user_documents._writer.user_state(*every) is None
 
 
 @given(

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import orjson
 
-from engine.events import Delivered
+from engine.domain.events import Delivered
 from streams.contract import Rejected
 from streams.settings import load_settings
 from streams.topics import INPUT_NAMES
@@ -33,7 +33,7 @@ class ToyEffects:
 
 
 class Toy:
-    """The interface of ``engine.partition.Partition``."""
+    """The interface of ``engine.partition_machine.Partition``."""
 
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions

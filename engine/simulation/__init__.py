@@ -1,4 +1,4 @@
 """The parts of the simulator: tenants, the broker, workers and their faults, what must hold.
 
-See :mod:`engine.simulator`.
+See :mod:`engine.simulation.runner`.
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.simulation.checks import Violation
-from engine.simulation.workers import Setting
+from engine.simulation.invariants import Violation
+from engine.simulation.scheduler import Setting
 
 SCHEDULES = 6
 """Fewer events make another interleaving; a few of them are tried."""

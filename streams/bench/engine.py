@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from engine.events import Delivered
-from engine.partition import Partition
+from engine.domain.events import Delivered
+from engine.partition_machine import Partition
 from streams import garbage
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from engine import explain as words
-from engine.direct import DirectChange, Rejection, change_direct
-from engine.model import PlanSet, Product, Tenant
-from engine.rules import Reason, Shelf
+from engine.domain import messages as words
+from engine.domain.model import PlanSet, Product, Tenant
+from engine.rules.direct_change import DirectChange, Rejection, change_direct
+from engine.rules.evaluation import Reason, Shelf
 from streams.console import present, queries
 from streams.console.present import Connection, Standing
 from streams.console.shapes import group_of_row, sku_of_row

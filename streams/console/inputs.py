@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from engine import events as ev
-from engine.address import normal
-from engine.events import ABSENT
+from engine.domain import events as ev
+from engine.domain.events import ABSENT
+from engine.machines.address_machine import normal
 from streams.console.apply import APPLIERS as OUTPUTS
 from streams.console.apply import FORGET, Applier, Apply, Records, search_text, text_of
 from streams.contract import DECODERS, Rejected

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.address import normal
-from engine.events import ProductDefined
-from engine.model import Entry, Offer, Product, Tenant
-from engine.rules import Situation
+from engine.domain.events import ProductDefined
+from engine.domain.model import Entry, Offer, Product, Tenant
+from engine.machines.address_machine import normal
+from engine.rules.evaluation import Situation
 from streams.console import figures, queries
 from streams.contract import DECODERS
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from engine import events
-from engine.address import normal
-from engine.explain import COUNT
+from engine.domain import events
+from engine.domain.messages import COUNT
+from engine.machines.address_machine import normal
 from streams.console.present import Connection
 from streams.contract import DECODERS, Rejected
 

@@ -7,17 +7,26 @@ from typing import Any
 
 import orjson
 
-from engine import address, apply, catalogue, configuration, events, group, product, seating
-from engine.address import normal
-from engine.cluster import Cluster
-from engine.configuration import product_row
-from engine.effects import as_json
-from engine.group import GroupState
-from engine.lease import Lease
-from engine.product import Part, Seats
-from engine.restore import plan_keys
-from engine.rules import Outcome, Problem, Reason
-from engine.user import User, moment
+from engine.domain import events
+from engine.domain.effects import as_json
+from engine.machines import (
+    address_machine,
+    catalog_machine,
+    group_machine,
+    outcome_applier,
+    product_machine,
+    seat_allocation,
+)
+from engine.machines.address_machine import normal
+from engine.machines.group_machine import GroupState
+from engine.machines.product_machine import Part, Seats
+from engine.machines.user_restore import plan_keys
+from engine.rules.evaluation import Outcome, Problem, Reason
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state import configuration
+from engine.state.configuration import product_row
+from engine.state.seat_lease import Lease
+from engine.state.user import User, moment
 from streams.console import present, queries
 from streams.console.present import Connection, Standing, milliseconds
 from streams.console.reach import DEFERRED, Decoded, decoded, reached
@@ -48,7 +57,7 @@ class Copy:
                 self._add(standing)
         self.elsewhere = self._seats()
         for text, claims in self.claims.items():
-            self.rows[address.TABLE, f"{tenant}/{text}"] = claims
+            self.rows[address_machine.TABLE, f"{tenant}/{text}"] = claims
         self.cluster.commit(0)
         self.cluster.restart(0)
         self.cluster.settle()
@@ -67,14 +76,14 @@ class Copy:
         settings = present.settings(self.db, self.tenant)
         row = [settings.location, settings.automatic, settings.convert]
         self.rows[configuration.TENANTS, self.tenant] = row
-        self.rows[catalogue.TENANT_TABLE, self.tenant] = [*row, ""]
+        self.rows[catalog_machine.TENANT_TABLE, self.tenant] = [*row, ""]
         self.machine.load(configuration.TENANTS, self.tenant, row)
         for sku, one in self.known.items():
             plans = tuple(one.plans.values())
             self.rows[configuration.PRODUCTS, sku] = product_row(
                 sku, one.part_number, one.name, plans
             )
-            self.rows[catalogue.PRODUCT_TABLE, sku] = ""
+            self.rows[catalog_machine.PRODUCT_TABLE, sku] = ""
             self.machine.configuration.products[sku] = one
         sql = "SELECT body FROM groups WHERE tenant = ?"
         for (text,) in self.db.execute(sql, (self.tenant,)):
@@ -85,7 +94,7 @@ class Copy:
         state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
         state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
         state.deferred = self.deferred.get(("Group", state.group), [])
-        self.rows[group.TABLE, state.key] = state.row()
+        self.rows[group_machine.TABLE, state.key] = state.row()
         row = [1, state.licenses, state.deleted]
         self.rows[configuration.GROUPS, state.key] = row
         book = self.machine.configuration.book(self.tenant)
@@ -137,7 +146,7 @@ class Copy:
         """Units are what the copied users hold, and what is free."""
         held: dict[str, int] = {}
         for (table, _), row in self.rows.items():
-            if table == apply.USERS and row is not None:
+            if table == outcome_applier.USERS and row is not None:
                 for sku in {self._sku(plans) for plans in plan_keys(orjson.loads(as_json(row))[9])}:
                     held[sku] = held.get(sku, 0) + 1
         elsewhere = {}
@@ -159,8 +168,8 @@ class Copy:
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
         seats.units, seats.parts = (units, 0, 0, 0), {0: part}
-        self.rows[product.TABLE, f"{self.tenant}/{sku}"] = seats.row()
-        self.rows[seating.TABLE, f"{self.tenant}/{sku}"] = lease.row()
+        self.rows[product_machine.TABLE, f"{self.tenant}/{sku}"] = seats.row()
+        self.rows[seat_allocation.TABLE, f"{self.tenant}/{sku}"] = lease.row()
 
     # -- asking it
     def play(self, given: Decoded) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from engine.model import timestamp
+from engine.domain.model import timestamp
 from streams.exits import CONFIGURATION, TEMPORARY, WorkerError
 from streams.feed.debezium import Mapping, made_of
 from streams.feed.items import FeedItem

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from engine.events import InputEvent
+from engine.domain.events import InputEvent
 from streams.contract import DECODERS, MAX_VALUE_BYTES, Decoder, Rejected
 from streams.feed.items import FeedError, FeedItem, FeedProblem
 

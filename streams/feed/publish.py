@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from engine import partitioner
+from engine.domain import partitioner
 from streams.feed.items import FeedError, FeedItem, FeedProblem
 
 BATCH_BYTES = 1 << 18

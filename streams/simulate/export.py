@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
-from engine.configuration import Book, product_row
-from engine.model import Product
-from engine.partition import Partition
-from engine.publish import Shown, shown
-from engine.user import User
+from engine.documents.user_documents import Shown, shown
+from engine.domain.model import Product
+from engine.partition_machine import Partition
+from engine.state.configuration import Book, product_row
+from engine.state.user import User
 from streams.changelog import read, reader
 from streams.exits import CONFIGURATION, WorkerError
 from streams.follow import admin_client, connected, topic_partitions

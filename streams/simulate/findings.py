@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.rules import ACTIVE, ERROR, NOTHING, Outcome
-from engine.user import User
+from engine.rules.evaluation import ACTIVE, ERROR, NOTHING, Outcome
+from engine.state.user import User
 from streams.feed.items import FeedProblem
 from streams.simulate.machine import Simulation
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from engine.events import Delivered
-from engine.partition import Partition
+from engine.domain.events import Delivered
+from engine.partition_machine import Partition
 from streams.feed.items import FeedProblem
 from streams.feed.jsonl import Event
 

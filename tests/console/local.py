@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 
-from engine.cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import Cluster, Output
 from streams.console.apply import Applier, Rec
 from streams.console.auth import Gate
 from streams.console.commands import Commands

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.cluster import Cluster
+from engine.simulation.in_memory_cluster import Cluster
 from streams.feed.jsonl import Event, event_of
 
 TENANT = "contoso"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from engine.cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import Cluster, Output
 from streams.contract import DECODERS, Rejected
 from streams.feed import FeedItem, FeedProblem
 

@@ -11,7 +11,7 @@ import pytest
 from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
-from engine.events import UserDeleted
+from engine.domain.events import UserDeleted
 from streams.contract import DECODERS, Rejected
 from streams.feed import FeedError
 from streams.feed.bridge import Bridge

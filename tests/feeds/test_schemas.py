@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import validator_for
 
-from engine.cluster import Cluster
+from engine.simulation.in_memory_cluster import Cluster
 from streams.asyncapi import asyncapi
 from streams.contract import _BUILDERS, DECODERS, Rejected
 from streams.demo_tenant import demo_steps

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.cluster import Cluster
-from engine.publish import shown
-from engine.user import User
+from engine.documents.user_documents import shown
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state.user import User
 from streams.catalogue import product
 from streams.cli import app
 from streams.contract import DECODERS, Rejected

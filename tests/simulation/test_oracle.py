@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine import events as ev
-from engine.cluster import Cluster
-from engine.simulation.tenants import Input
+from engine.domain import events as ev
+from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.workload import Input
 from tests.generators import contract_json, inputs
 from tests.spec.documents import short_form
 from tests.spec.events import named_products

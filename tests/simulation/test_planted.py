@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from engine import address, group, product, users
-from engine.addresses import Claims
-from engine.apply import Applier
-from engine.cluster import Output
-from engine.lease import Lease
-from engine.product import Part, Seats
-from engine.rules import _Run
-from engine.seating import Seating
-from engine.simulation.broker import Broker, Transaction
-from engine.simulator import failure, setting
-from engine.user import User
+from engine.machines import address_machine, group_machine, product_machine, user_machine
+from engine.machines.address_claims import Claims
+from engine.machines.outcome_applier import Applier
+from engine.machines.product_machine import Part, Seats
+from engine.machines.seat_allocation import Seating
+from engine.rules.evaluation import _Run
+from engine.simulation.in_memory_cluster import Output
+from engine.simulation.runner import failure, setting
+from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.seat_lease import Lease
+from engine.state.user import User
 from streams import COMPILED
 
 SEEDS = 200
@@ -102,7 +102,7 @@ def an_error_is_never_closed(patch: Patch) -> None:
 
 
 def every_repetition_is_new(patch: Patch) -> None:
-    for module in (users, group, product):
+    for module in (user_machine, group_machine, product_machine):
         patch.setattr(module, "remember", lambda seen, *event: seen)
 
 
@@ -142,7 +142,7 @@ def verdicts_are_not_kept(patch: Patch) -> None:
 
 
 def an_address_never_comes_free(patch: Patch) -> None:
-    patch.setattr(address.AddressMachine, "_release", lambda self, message: None)
+    patch.setattr(address_machine.AddressMachine, "_release", lambda self, message: None)
 
 
 def a_seat_is_never_freed(patch: Patch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine import events as ev
-from engine.cluster import Cluster
-from engine.model import ServicePlan
+from engine.domain import events as ev
+from engine.domain.model import ServicePlan
+from engine.simulation.in_memory_cluster import Cluster
 
 AT = 1_700_000_000_000
 MAIL = ServicePlan("mail", "MAIL", mail_enabled=True)

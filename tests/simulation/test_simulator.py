@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine import lease
+from engine.simulation.runner import Story, failure, main, run, setting
+from engine.simulation.scheduler import Setting
 from engine.simulation.shrink import shrunk
-from engine.simulation.workers import Setting
-from engine.simulator import Story, failure, main, run, setting
+from engine.state import seat_lease
 from streams.contract import DECODERS
 from tests.checkers import violations
 from tests.generators import contract_json, inputs, records
@@ -24,7 +24,7 @@ def test_everything_holds_and_the_judges_of_recorded_topics_agree(first: int) ->
 def test_the_order_of_seats_holds_when_partitions_tell_only_one_who_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lease, "HEADS", 1)
+    monkeypatch.setattr(seat_lease, "HEADS", 1)
     for seed in range(1000, 1020):
         run(setting(seed))
 

@@ -1,0 +1,172 @@
+"""Input facts: what can happen, one immutable tuple per event type of the contract, section 2.
+
+The edge (``streams``) has checked them before they come here: ids are well formed, lists are
+tuples, units are whole numbers from 0. ``id`` is the event's own id, echoed as ``causedBy``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from engine.domain.model import ServicePlan
+
+
+class _Absent:
+    """A patch member that is not given: the fact stays as it is (``None`` clears it)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+
+
+class UserUpserted(NamedTuple):
+    """A patch of a user's attributes; creates the user if it is not known."""
+
+    id: str
+    tenant: str
+    user: str
+    user_principal_name: str | _Absent | None = ABSENT
+    usage_location: str | _Absent | None = ABSENT
+    mail: str | _Absent | None = ABSENT
+    proxy_addresses: tuple[str, ...] | _Absent | None = ABSENT
+
+
+class UserDeleted(NamedTuple):
+    id: str
+    tenant: str
+    user: str
+
+
+class MembershipAdded(NamedTuple):
+    id: str
+    tenant: str
+    user: str
+    group: str
+
+
+class MembershipRemoved(NamedTuple):
+    id: str
+    tenant: str
+    user: str
+    group: str
+
+
+class MembershipIgnored(NamedTuple):
+    """A membership of something that is not a user (R22): counted, and nothing else."""
+
+    id: str
+    tenant: str
+    user: str
+    group: str
+    member_type: str
+
+
+class UserLicensesChanged(NamedTuple):
+    """``licenses.changed`` of a user (R16).
+
+    ``add`` holds (skuId, disabled plan ids) pairs, one per product (a later one replaces an
+    earlier), ``remove`` skuIds; both in the order of the event.
+    """
+
+    id: str
+    tenant: str
+    user: str
+    add: tuple[tuple[str, tuple[str, ...]], ...]
+    remove: tuple[str, ...]
+
+
+class GroupLicensesChanged(NamedTuple):
+    """``licenses.changed`` of a group (R20); ``add`` and ``remove`` as above."""
+
+    id: str
+    tenant: str
+    group: str
+    add: tuple[tuple[str, tuple[str, ...]], ...]
+    remove: tuple[str, ...]
+
+
+class UserReprocess(NamedTuple):
+    id: str
+    tenant: str
+    user: str
+
+
+class GroupUpserted(NamedTuple):
+    id: str
+    tenant: str
+    group: str
+    display_name: str | _Absent | None = ABSENT
+
+
+class GroupDeleted(NamedTuple):
+    id: str
+    tenant: str
+    group: str
+
+
+class GroupReprocess(NamedTuple):
+    id: str
+    tenant: str
+    group: str
+
+
+class ProductDefined(NamedTuple):
+    id: str
+    sku: str
+    part_number: str
+    display_name: str
+    plans: tuple[ServicePlan, ...]
+
+
+class SubscriptionUpdated(NamedTuple):
+    """Units bought; only ``enabled`` and ``warning`` give seats (R15)."""
+
+    id: str
+    tenant: str
+    sku: str
+    enabled: int
+    warning: int
+    suspended: int
+    locked_out: int
+
+
+class TenantUpdated(NamedTuple):
+    """A patch of a tenant's settings; members that are absent stay as they are."""
+
+    id: str
+    tenant: str
+    usage_location: str | _Absent | None = ABSENT
+    seat_retry: str | _Absent = ABSENT
+    on_group_deletion: str | _Absent = ABSENT
+
+
+LicensesChanged = UserLicensesChanged | GroupLicensesChanged
+InputEvent = (
+    UserUpserted
+    | UserDeleted
+    | MembershipAdded
+    | MembershipRemoved
+    | MembershipIgnored
+    | UserLicensesChanged
+    | UserReprocess
+    | GroupUpserted
+    | GroupDeleted
+    | GroupLicensesChanged
+    | GroupReprocess
+    | ProductDefined
+    | SubscriptionUpdated
+    | TenantUpdated
+)
+
+
+class Delivered(NamedTuple):
+    """An event with its place in the log: ``at`` is the record timestamp in milliseconds."""
+
+    event: Any
+    at: int
+    offset: int
+    source: str = ""

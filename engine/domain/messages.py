@@ -1,0 +1,95 @@
+"""One English sentence per error, for an administrator. Details carry ids, sentences names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from engine.domain.model import Product
+
+Details = tuple[tuple[str, object], ...]
+"""Named facts of an error, hashable: lists are tuples. The contract lists the names per error."""
+
+LOCATION: Final = "ProhibitedInUsageLocationViolation"
+CONFLICT: Final = "MutuallyExclusiveViolation"
+DEPENDENCY: Final = "DependencyViolation"
+UNIQUENESS: Final = "UniquenessViolation"
+COUNT: Final = "CountViolation"
+OTHER: Final = "Other"
+NONE: Final = "None"
+
+Products = Mapping[str, Product]
+
+
+def product_name(products: Products, sku: str) -> str:
+    product = products.get(sku)
+    return product.part_number if product else sku
+
+
+def plan_name(products: Products, plan: str, sku: str | None = None) -> str:
+    """The plan's name, looked up in its product first; plans in ``requires`` may be anywhere."""
+    home = products.get(sku) if sku is not None else None
+    for product in (home, *products.values()) if home else products.values():
+        if plan in product.plans:
+            return product.plans[plan].name
+    return plan
+
+
+def location(products: Products, sku: str, plans: Sequence[str], where: str | None) -> str:
+    if where is None:
+        return (
+            f"{product_name(products, sku)} needs a usage location: set one on the user or a "
+            "default on the tenant."
+        )
+    names = ", ".join(plan_name(products, p, sku) for p in plans)
+    return f"{product_name(products, sku)} has plans that are not available in {where}: {names}."
+
+
+def conflict(products: Products, sku: str, conflicts: Sequence[tuple[str, str, str]]) -> str:
+    pairs = ", ".join(
+        f"{plan_name(products, mine, sku)} with {plan_name(products, other, other_sku)} "
+        f"of {product_name(products, other_sku)}"
+        for mine, other, other_sku in conflicts
+    )
+    return (
+        f"{product_name(products, sku)} has plans that exclude others the user has or is to get: "
+        f"{pairs}. Disable one of each pair or remove one of the licences."
+    )
+
+
+def missing(products: Products, sku: str, lacks: Sequence[tuple[str, Sequence[str]]]) -> str:
+    parts = "; ".join(
+        f"{plan_name(products, plan, sku)} requires "
+        + " or ".join(plan_name(products, p) for p in any_of)
+        for plan, any_of in lacks
+    )
+    return f"{product_name(products, sku)} lacks what it depends on: {parts}."
+
+
+def needed_by_others(
+    products: Products, sku: str, lacks: Sequence[tuple[str, Sequence[str]]]
+) -> str:
+    names = ", ".join(sorted({plan_name(products, plan) for plan, _ in lacks}))
+    return (
+        f"{product_name(products, sku)} cannot be removed or changed: {names}, which stays, "
+        "depends on it."
+    )
+
+
+def duplicate(products: Products, sku: str, address: str, owner: str) -> str:
+    return (
+        f"{product_name(products, sku)} has a mail plan, but the proxy address {address} belongs "
+        f"to the user {owner}. Remove it from one of the two users."
+    )
+
+
+def count(products: Products, sku: str) -> str:
+    return f"No seat of {product_name(products, sku)} is free: buy more or take some back."
+
+
+def other(products: Products, sku: str, blocked_by: Sequence[str]) -> str:
+    names = ", ".join(product_name(products, s) for s in blocked_by)
+    return (
+        f"{product_name(products, sku)} was not assigned because other licences of the same group "
+        f"could not be: {names}."
+    )

@@ -1,0 +1,71 @@
+"""The partition's side of R18: claims for the proxy addresses of its users, and their verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.domain.effects import Effects
+from engine.machines.address_machine import normal
+from engine.state.configuration import Configuration
+from engine.state.user import User
+
+
+class Claims:
+    """A new address is claimed, and the user is not evaluated before the verdict is here."""
+
+    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+        self.configuration = configuration
+        self.effects = effects
+
+    def change(
+        self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str, gone: bool = False
+    ) -> None:
+        """Claims what is new in the user's addresses and releases what is no longer there."""
+        before = set(map(normal, old))
+        after = set() if gone else set(map(normal, user.addresses))
+        for address in sorted(before - after):
+            self._send(user, address, 0, at, offset, cause)
+            if user.more is not None:
+                user.more.pending.pop(address, None)
+                user.more.duplicates.pop(address, None)
+        for address in sorted(after - before):
+            more = user.extra()
+            more.claims += 1
+            more.pending[address] = more.claims
+            self._send(user, address, more.claims, at, offset, cause)
+
+    def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
+        key = f"{user.book.id}/{address}"
+        message = {
+            "tenant": user.book.id,
+            "address": address,
+            "user": user.id,
+            "partition": self.configuration.number,
+            "claim": claim,
+            "since": at,
+            "offset": offset,
+            "at": at,
+            "causedBy": cause,
+        }
+        self.effects.emit(
+            "internal.address-claims", key, message, self.configuration.partition_of(key)
+        )
+
+    @staticmethod
+    def verdict(user: User, message: dict[str, Any]) -> bool:
+        """Takes a verdict; True if the user is to be evaluated now."""
+        address, answers = message["address"], message["answers"]
+        if not user.known or address not in map(normal, user.addresses):
+            return False
+        more = user.extra()
+        if address in more.pending and answers != more.pending[address]:
+            return False  # older than the claim under way
+        more.pending.pop(address, None)
+        before = dict(more.duplicates)
+        if message["owner"] == user.id:
+            more.duplicates.pop(address, None)
+        else:
+            more.duplicates[address] = message["owner"]
+        if more.pending:
+            return False
+        return more.due is not None or before != more.duplicates

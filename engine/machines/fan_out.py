@@ -1,0 +1,215 @@
+"""Fan-out: what a change of configuration means for many users, in slices.
+
+A job is a row with a cursor, so that a crash resumes; other events are handled between slices.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from engine.domain.effects import Effects
+from engine.state.configuration import Book, Configuration
+from engine.state.user import User
+
+TABLE: Final = "jobs"
+GROUP: Final = "group"
+PRODUCT: Final = "product"
+TENANT: Final = "tenant"
+RUN: Final = 8192
+
+
+class Job:
+    """A walk over the users whom a change touches, in order of their ids.
+
+    ``version``: of the group's configuration, reported when all are done; ``before``: the one
+    reported until then. ``waiting``: users whom the walk left in flight; the job ends when they
+    are answered. ``again``: the change that came while the walk was under way: one more walk.
+    """
+
+    __slots__ = (
+        "again", "at", "before", "cause", "cursor", "id", "kind", "tenant", "todo", "version",
+        "waiting", "walked",
+    )  # fmt: skip
+
+    def __init__(
+        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+    ) -> None:
+        self.kind = kind
+        self.tenant = tenant
+        self.id = id
+        self.version = version
+        self.before = before
+        self.at = at
+        self.cause = cause
+        self.cursor = ""
+        self.again: list[Any] | None = None
+        self.todo: Iterator[User | None] | None = None
+        self.waiting: dict[User, None] = {}
+        self.walked = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.tenant}/{self.id}"
+
+    def row(self) -> list[Any]:
+        return [
+            self.kind, self.tenant, self.id, self.version, self.before, self.at, self.cause,
+            self.cursor, self.again,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> Job:
+        *first, cursor, again = row
+        job = cls(*first)
+        job.cursor = cursor
+        job.again = again
+        return job  # whom it had left in flight is found again by FanOut.start
+
+
+class FanOut:
+    """The jobs of one partition. ``evaluate(user, job)`` is the user machine's."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        evaluate: Callable[[User, Job], None],
+        done: Callable[[Job], None],
+    ) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.evaluate = evaluate
+        self.done = done
+        self.jobs: dict[str, Job] = {}
+
+    def load(self, key: str, row: list[Any]) -> None:
+        self.jobs[key] = Job.load(row)
+
+    def start(self) -> None:
+        """After a restore: users in flight may be due to a walk that passed them."""
+        for job in self.jobs.values():
+            for book in self._books(job):
+                waiting = {user: None for user in book.users.values() if user.waits}
+                job.waiting |= waiting
+
+    def begin(
+        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+    ) -> None:
+        job = Job(kind, tenant, id, version, before, at, cause)
+        running = self.jobs.get(job.key)
+        if running is not None:
+            running.again = [version, at, cause]
+            job = running
+        self.jobs[job.key] = job
+        self._keep(job)
+
+    def has(self, tenant: str, group: str) -> bool:
+        return f"{GROUP}/{tenant}/{group}" in self.jobs
+
+    def version(self, tenant: str, group: str, current: int) -> int:
+        """The group's version that this partition has done."""
+        job = self.jobs.get(f"{GROUP}/{tenant}/{group}")
+        return job.before if job else current
+
+    def work(self, limit: int) -> bool:
+        """Evaluates up to ``limit`` users, the jobs taking turns; True while there is more."""
+        for job in list(self.jobs.values()):
+            if not job.walked and limit > 0:
+                limit -= self._slice(job, limit)
+        return self.pending
+
+    @property
+    def pending(self) -> bool:
+        return any(not job.walked for job in self.jobs.values())
+
+    def _slice(self, job: Job, limit: int) -> int:
+        if job.todo is None:
+            job.todo = self._users(job)
+        visited = 0
+        for user in job.todo:
+            if user is None:
+                return limit
+            visited += 1
+            self.evaluate(user, job)
+            job.waiting[user] = None
+            job.cursor = f"{user.book.id}/{user.id}"
+            if visited >= limit:
+                break
+        else:
+            job.todo = None
+            job.walked = True
+        self._keep(job)
+        return visited
+
+    def finish(self) -> None:
+        """After a slice: forgets who is not in flight, and ends the jobs that have nobody left."""
+        for job in list(self.jobs.values()):
+            job.waiting = {user: None for user in job.waiting if user.waits}
+            self._end(job)
+
+    def _users(self, job: Job) -> Iterator[User | None]:
+        """The users still to be visited, as they are when their turn comes.
+
+        In order of their ids, as R8 has it where seats run short. To sort a million takes long; it
+        goes by runs, with None for a pause after each: other events are not to wait for it.
+        """
+        for book in self._books(job):
+            if job.kind == GROUP:
+                found = [user.id for user in book.roll(job.id).users]
+            else:
+                found = list(book.users)
+            ids: list[str] = []
+            for at in range(0, len(found), RUN):
+                ids += sorted(found[at : at + RUN])
+                yield None
+            ids.sort()  # quick, since it finds the runs
+            tenant, _, user_id = job.cursor.partition("/")
+            if tenant > book.id:
+                continue
+            first = bisect_right(ids, user_id) if tenant == book.id and user_id else 0
+            last = ""
+            for id in ids[first:]:
+                user = book.users.get(id)
+                if user is not None and id != last and self._touches(job, user):
+                    yield user
+                last = id
+
+    def _books(self, job: Job) -> list[Book]:
+        if job.kind == PRODUCT:
+            return [book for _, book in sorted(self.configuration.books.items())]
+        return [self.configuration.book(job.tenant)]
+
+    @staticmethod
+    def _touches(job: Job, user: User) -> bool:
+        if job.kind == GROUP:
+            return user.known and user.belongs(job.id)
+        if job.kind == TENANT:
+            return user.known
+        return user.waits or job.id in user.outcome.skus
+
+    def settled(self, user: User) -> None:
+        """The user is no longer in flight."""
+        for job in list(self.jobs.values()):
+            if user in job.waiting:
+                del job.waiting[user]
+                self._end(job)
+
+    def _end(self, job: Job) -> None:
+        if job.waiting or not job.walked:
+            return
+        if job.again:
+            job.before = job.version
+            job.version, job.at, job.cause = job.again
+            job.again = None
+            job.walked = False
+            job.cursor = ""
+            self._keep(job)
+        else:
+            del self.jobs[job.key]
+            self.effects.rows[TABLE, job.key] = None
+        self.done(job)
+
+    def _keep(self, job: Job) -> None:
+        self.effects.rows[TABLE, job.key] = job.row()

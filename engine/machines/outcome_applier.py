@@ -1,0 +1,271 @@
+"""Applies decisions: seats, counters and indexes follow the outcome; what changed is published."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.documents import user_documents
+from engine.domain.effects import Effects
+from engine.domain.model import PlanSet
+from engine.machines.fan_out import FanOut
+from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
+from engine.machines.user_evaluator import Decision
+from engine.metrics import Tally
+from engine.rules.evaluation import NOTHING, Outcome
+from engine.state.configuration import Book, Configuration
+from engine.state.group_membership import Roll
+from engine.state.user import User
+
+USERS: Final = "users"
+PLANS: Final = "plans"
+NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
+
+
+class Applier:
+    """The one writer of a user's outcome.
+
+    ``unreported``: groups with new numbers. ``quiet``: users are neither published nor made rows,
+    for a dry run that looks at the outcomes alone.
+    """
+
+    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.unreported: list[Roll] = []
+        self.vacated: list[Roll] = []
+        self.deferring: dict[User, None] = {}
+        self.published = 0
+        self.quiet = False
+        self.in_error = Tally()  # users by kind of error
+        self.with_errors = 0
+        self.plans: dict[str, PlanSet] = {}
+
+    # -- decisions
+    def apply(
+        self, user: User, decision: Decision, at: int, cause: str, got: Reserved, seating: Seating
+    ) -> None:
+        """Makes the decision the user's outcome. ``got``: the seats reserved for it."""
+        old, old_paths = user.outcome, user.paths
+        new = decision.outcome
+        paths = decision.paths[: new.slots - 1]
+        seating.at, seating.cause = at, cause
+        if new.mail != old.mail:
+            user.keep_shown()
+        if new.mail:
+            user.give_address()
+        if new is old and paths == old_paths and not got:
+            seating.join_lines(user)  # an attempt left them
+            if user.more is not None and user.more.shown is not None:
+                self._publish(user, old, old_paths, at, cause)
+            return
+        seating.leave_lines(user)
+        since = user_documents.sinces(user, new, paths, at)
+        user.outcome, user.paths, user.sinces = new, paths, since
+        self.count_errors(old, new)
+        self._seats(user, old, got, seating)
+        seating.join_lines(user)
+        self._enroll(user, old_paths)
+        self._count(user, old, old_paths, at)
+        self._publish(user, old, old_paths, at, cause)
+
+    def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
+        book, new = user.book, user.outcome
+        if old.held != new.held or got:
+            for sku in new.held - old.held:
+                seating.touch(book, sku).used += 1
+            for sku in old.held - new.held:
+                seating.touch(book, sku).used -= 1
+            for sku in got:
+                seating.touch(book, sku).reserved -= 1
+        for sku in old.waiting:
+            seating.touch(book, sku).waiting -= 1
+        for sku in new.waiting:
+            seating.touch(book, sku).waiting += 1
+
+    def count_errors(self, old: Outcome, new: Outcome) -> None:
+        """Users by kind of error."""
+        if old.errors != new.errors:
+            self.in_error.move(old.errors, new.errors)
+            self.with_errors += bool(new.errors) - bool(old.errors)
+
+    def _publish(
+        self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int, cause: str
+    ) -> None:
+        """One revision, if what is published differs from before (R10, R24)."""
+        more = user.more
+        before = more.shown if more is not None else None
+        if more is not None:
+            more.shown = None
+        if self.quiet:
+            return
+        same_attributes = before is None or before == user.attributes()
+        new = user.outcome
+        was: list[user_documents.Shown] = []
+        now: list[user_documents.Shown] = []
+        if old.states or new.problems:
+            was, now = user_documents.shown(old, old_paths), user_documents.shown(new, user.paths)
+            same = was == now
+        else:
+            same = not new.states
+        if same and (same_attributes or user.revision <= 0):
+            return
+        user.revision = abs(user.revision) + 1
+        self.published += 1
+        key = f"{user.book.id}/{user.id}"
+        self.effects.emit("user-licenses", key, user_documents.user_state(user, at, cause))
+        opened = []
+        if old.problems or new.problems:
+            opened = user_documents.errors(self.effects, user, was, now, cause)
+        record = user_documents.change_audit(user, old, opened, at, cause)
+        if record is not None:
+            self.effects.emit("audit", key, record)
+
+    def delete(self, user: User, at: int, cause: str, seating: Seating) -> None:
+        """R22: drops entries, memberships and claims; frees the seats; a tombstone is published."""
+        old, old_paths = user.outcome, user.paths
+        book = user.book
+        if user.known:
+            self.count_members(user, -1, at)
+        groups, user.groups, user.since = user.groups, (), b""
+        user.outcome, user.paths, user.sinces = NOTHING, (), 0
+        self.count_errors(old, NOTHING)
+        self._seats(user, old, NOTHING_RESERVED, seating)
+        for group in dict.fromkeys((*old_paths, *groups)):
+            self._leave(user, group)
+        self._count(user, old, old_paths, at)
+        was = user_documents.shown(old, old_paths)
+        user_documents.errors(self.effects, user, was, [], cause)
+        if user.revision > 0 and user.known:
+            self.effects.emit("user-licenses", f"{book.id}/{user.id}", None)
+            user.revision = -user.revision
+            record = user_documents.change_audit(user, old, [], at, cause)
+            if record is not None:
+                self.effects.emit("audit", f"{book.id}/{user.id}", record)
+        user.known = False
+        user.location = user.upn = user.mail = user.given = None
+        user.addresses = ()
+        user.more = None
+        self.deferring.pop(user, None)
+
+    # -- groups
+    def joined(self, user: User, group: str, at: int) -> None:
+        """After the user's ``groups``."""
+        roll = self.changed(user.book, group, at)
+        if group not in user.paths:
+            roll.enter(user)
+        if user.known:
+            roll.members += 1
+
+    def left(self, user: User, group: str, at: int) -> None:
+        roll = self.changed(user.book, group, at)
+        if user.known:
+            roll.members -= 1
+        self._leave(user, group)
+
+    def named(self, book: Book, group: str, at: int) -> None:
+        """A group that only a removal names is published, too (contract, section 3)."""
+        if not book.roll(group).present and group not in book.groups:
+            self.vacated.append(self.changed(book, group, at))
+
+    def count_members(self, user: User, sign: int, at: int) -> None:
+        for group in user.groups:
+            self.changed(user.book, group, at).members += sign
+
+    def changed(self, book: Book, group: str, at: int) -> Roll:
+        """The group's roll, whose numbers are to be reported."""
+        roll = book.rolls.get(group) or book.roll(group)
+        roll.at = at
+        if not roll.unreported:
+            roll.unreported = True
+            self.unreported.append(roll)
+        return roll
+
+    def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
+        """A group finds those who left it and keep its licences (R11)."""
+        if old_paths is user.paths or (not old_paths and user.paths is user.groups):
+            return
+        for group in user.paths:
+            if group not in user.groups and group not in old_paths:
+                user.book.roll(group).enter(user)
+        for group in old_paths:
+            if group not in user.groups:
+                self._leave(user, group)
+
+    def _leave(self, user: User, group: str) -> None:
+        if not user.belongs(group):
+            roll = user.book.roll(group)
+            roll.leave()
+            if not roll.present:
+                self.vacated.append(roll)
+
+    def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
+        """What the groups count of the user; those that count the same as before are left alone."""
+        book, by_slot = user.book, user.outcome.by_slot
+        if not old_paths:
+            for slot, group in enumerate(user.paths):
+                if by_slot[slot] != NO_FIGURES:
+                    self.changed(book, group, at).count(by_slot[slot], 1)
+            return
+        before = dict(zip(old_paths, old.by_slot, strict=True))
+        for slot, group in enumerate(user.paths):
+            figures = by_slot[slot]
+            was = before.pop(group, NO_FIGURES)
+            if figures != was:
+                roll = self.changed(book, group, at)
+                roll.count(was, -1)
+                roll.count(figures, 1)
+        for group, was in before.items():
+            if was != NO_FIGURES:
+                self.changed(book, group, at).count(was, -1)
+
+    def report(self, fanout: FanOut) -> None:
+        """Absolute numbers of the groups that changed, with the version that is done here."""
+        for roll in self.unreported:
+            if roll.unreported:
+                self._report(roll, fanout)
+        self.unreported.clear()
+
+    def report_vacated(self, fanout: FanOut) -> None:
+        """In the transaction that empties a group here: after a restart no row would tell of it."""
+        for roll in self.vacated:
+            if roll.unreported and roll.group not in self.configuration.book(roll.tenant).groups:
+                self._report(roll, fanout)
+        self.vacated.clear()
+
+    def _report(self, roll: Roll, fanout: FanOut) -> None:
+        roll.unreported = False
+        tenant, id = roll.tenant, roll.group
+        group = self.configuration.book(tenant).groups.get(id)
+        key = f"{tenant}/{id}"
+        message = {
+            "tenant": tenant,
+            "group": id,
+            "partition": self.configuration.number,
+            "version": fanout.version(tenant, id, group.version if group else 0),
+            "members": roll.members,
+            "licensed": roll.licensed,
+            "withErrors": roll.with_errors,
+            "errors": {e: n for e, n in sorted(roll.errors.items()) if n},
+            "at": roll.at,
+        }
+        self.effects.emit(
+            "internal.group-reports", key, message, self.configuration.partition_of(key)
+        )
+
+    # -- rows
+    def keep(self, user: User) -> None:
+        if self.quiet:
+            return
+        if not user.outcome.kept:
+            self._keep_plans(user.outcome)
+        self.effects.rows[USERS, f"{user.book.id}/{user.id}"] = user.row()
+
+    def _keep_plans(self, outcome: Outcome) -> None:
+        for e in outcome.entries:
+            if e.plans.key not in self.plans:
+                self.plans[e.plans.key] = e.plans
+                self.effects.rows[PLANS, e.plans.key] = [
+                    e.plans.sku, sorted(e.plans.enabled), e.plans.disabled,
+                ]  # fmt: skip
+        # What all partitions share has no entries, so that it never tells of another one's rows.
+        outcome.kept = True

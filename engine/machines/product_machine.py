@@ -1,0 +1,387 @@
+"""The product machine: the units of each (tenant, product), leased to the partitions.
+
+It alone raises ``granted``. In plenty a request is met with a share on top; when units run short it
+goes *scarce*: it recalls what is idle, gives unit by unit in the order of R8, and denies only after
+the recalled partitions have answered, so that a denial is never false (contract, section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine.domain.effects import Effects, remember
+from engine.domain.events import Delivered, SubscriptionUpdated
+from engine.domain.model import timestamp
+from engine.state.configuration import Configuration
+from engine.state.seat_lease import BULK
+
+TABLE: Final = "seats"
+
+
+Units = tuple[int, int, int, int]
+"""Enabled, warning, suspended, locked out."""
+
+
+def budget(units: Units | None) -> int:
+    """Enabled and warning units give seats, suspended and locked out ones do not (R15)."""
+    return units[0] + units[1] if units else 0
+
+
+PART: Final = (
+    "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
+    "returned", "scarce", "seq", "used", "waiting", "want",
+)  # fmt: skip
+
+
+class Part:
+    """What the machine knows of one partition; figures are of its latest request."""
+
+    __slots__ = PART
+
+    def __init__(self) -> None:
+        self.granted = 0
+        self.returned = 0
+        self.seq = 0
+        self.used = 0
+        self.waiting = 0
+        self.want = 0
+        self.asked = 0
+        self.answered = 0
+        self.denied = 0
+        self.recall = 0
+        self.news = 0
+        self.scarce = False
+        self.must_tell = False
+        self.low = False
+        self.heads: list[tuple[int, str]] = []
+
+    @property
+    def lease(self) -> int:
+        return self.granted - self.returned
+
+    @property
+    def unanswered(self) -> bool:
+        return self.asked > self.answered and self.want > 0
+
+    def give(self, units: int) -> None:
+        self.granted += units
+        self.want = max(0, self.want - units)
+        del self.heads[:units]
+        self.must_tell = True
+
+    def row(self) -> list[Any]:
+        return [getattr(self, name) for name in PART]
+
+    @classmethod
+    def load(cls, row: list[Any]) -> Part:
+        part = cls()
+        for name, value in zip(PART, row, strict=True):
+            place = [(since, user) for since, user in value] if name == "heads" else value
+            setattr(part, name, place)
+        return part
+
+
+class Seats:
+    """The budget of one product of one tenant.
+
+    ``recall``: number of the last recall; ``awaited``: partitions that have not answered it;
+    ``covers``: the asks (partition -> request number) that will be answered when they have.
+    ``shown``: the units that the published counters name. Fewer units are shown only when no
+    partition can use more than it has told: ``cutting`` until then. So consumed units never grow
+    beyond the units beside them.
+    """
+
+    __slots__ = (
+        "at", "awaited", "cause", "covers", "cutting", "parts", "published", "recall", "scarce",
+        "seen", "shown", "sku", "tenant", "units",
+    )  # fmt: skip
+
+    def __init__(self, tenant: str, sku: str) -> None:
+        self.tenant = tenant
+        self.sku = sku
+        self.units: Units | None = None
+        self.shown: Units | None = None
+        self.cutting = False
+        self.parts: dict[int, Part] = {}
+        self.scarce = False
+        self.recall = 0
+        self.awaited: set[int] = set()
+        self.covers: dict[int, int] = {}
+        self.seen = b""
+        self.at = 0
+        self.cause = ""
+        self.published: list[Any] | None = None
+
+    @property
+    def budget(self) -> int:
+        return budget(self.units)
+
+    @property
+    def free(self) -> int:
+        return self.budget - sum(part.lease for part in self.parts.values())
+
+    def settle(self, partitions: int, bulk: int = BULK) -> None:
+        """Brings grants, recalls and denials in line with what is known. Idempotent.
+
+        ``bulk``: units that are worth a message to a partition that has not asked for any.
+        """
+        self._hand_out(partitions, bulk)
+        wanted = sum(part.want for part in self.parts.values())
+        if (wanted or self.free < 0) and not self.scarce:
+            self._begin_recall()
+        if self._unmet() and not self.awaited:
+            self._deny_or_recall()
+        self._show()
+        if self.scarce and not wanted and not self.awaited and self.free > 0:
+            self.scarce = False
+        for part in self.parts.values():
+            if part.scarce != self.scarce and (part.lease > 0 or part.scarce):
+                part.must_tell = True
+
+    def _show(self) -> None:
+        """R15: fewer units than are leased count when every holder of a lease knows of it."""
+        if self.free >= 0 or budget(self.shown) <= self.budget:
+            self.shown, self.cutting = self.units, False
+        elif not self.cutting:
+            self.cutting = True
+            self._begin_recall(everybody=True)
+        elif not self.awaited and all(p.lease == p.used for p in self.parts.values()):
+            self.shown, self.cutting = self.units, False
+
+    def _unmet(self) -> dict[int, int]:
+        return {p: part.asked for p, part in self.parts.items() if part.unanswered}
+
+    def _hand_out(self, partitions: int, bulk: int) -> None:
+        free = self.free
+        wanting = [part for part in self.parts.values() if part.want]
+        total = sum(part.want for part in wanting)
+        if 0 < free < total:
+            self._hand_out_in_order(free, wanting)
+        if free < total or free <= 0:
+            return
+        # Plenty: most users of the next batches then need no round trip, nor do the very first.
+        share = 0 if self.scarce else (free - total) * 3 // (4 * partitions)
+        if share >= bulk:
+            for p in range(partitions):
+                if p not in self.parts:
+                    self.parts[p] = Part()
+                    self.parts[p].low = True
+        for part in self.parts.values():
+            if part.want or (part.low and share):
+                part.give(part.want + share)
+                part.answered = max(part.answered, part.asked)
+            part.low = False
+
+    def _hand_out_in_order(self, free: int, wanting: list[Part]) -> None:
+        """R8 across partitions.
+
+        A partition tells only its longest waiting users: when those it told are served and it has
+        more, nobody younger is served before it has told the next.
+        """
+        given = dict.fromkeys(wanting, 0)
+        while free:
+            known = [p for p in wanting if given[p] < min(len(p.heads), p.want)]
+            if not known:
+                break
+            first = min(known, key=lambda p: p.heads[given[p]])
+            place = first.heads[given[first]]
+            blind = [p for p in wanting if given[p] == len(p.heads) < p.want]
+            if any(not p.heads or p.heads[-1] < place for p in blind):
+                break
+            given[first] += 1
+            free -= 1
+        for part, units in given.items():
+            if units:
+                part.give(units)
+
+    def _begin_recall(self, everybody: bool = False) -> None:
+        self.scarce = True
+        self.recall += 1
+        self.covers = self._unmet()
+        for p, part in self.parts.items():
+            if part.lease > (0 if everybody else part.used):
+                self.awaited.add(p)
+                part.must_tell = True
+
+    def _deny_or_recall(self) -> None:
+        """Denies what cannot be met when every unit is used.
+
+        What is only reserved, for users in flight, may come back: it is recalled until it is used
+        or here. That ends, since users in flight wait in skuId order, and a recall takes back what
+        is reserved out of it.
+        """
+        if not self.covers or any(part.lease > part.used for part in self.parts.values()):
+            self._begin_recall()
+        if self.awaited:
+            return
+        for p, asked in self.covers.items():
+            part = self.parts[p]
+            part.answered = part.denied = max(part.answered, asked)
+            part.must_tell = True
+        self.covers = {}
+        if self._unmet():
+            self._deny_or_recall()
+
+    def hear(self, p: int, request: dict[str, Any]) -> None:
+        part = self.parts.setdefault(p, Part())
+        part.returned = max(part.returned, request["returned"])
+        if request["seq"] <= part.seq:
+            return
+        for name in ("seq", "used", "waiting", "asked", "recall"):
+            setattr(part, name, request[name])
+        coming = part.granted - request["granted"]  # units that the partition has not heard of
+        part.want = max(0, request["want"] - coming)
+        part.low = request.get("low", False) and not coming
+        part.heads = [(since, user) for since, user in request["heads"][coming:]]
+        if part.recall >= self.recall:
+            self.awaited.discard(p)
+
+    def grant(self, p: int) -> dict[str, Any]:
+        """The next grant for partition ``p``; only those who must answer a recall are told it."""
+        part = self.parts[p]
+        part.news += 1
+        part.must_tell = False
+        part.scarce = self.scarce
+        return {
+            "tenant": self.tenant,
+            "skuId": self.sku,
+            "granted": part.granted,
+            "answered": part.answered,
+            "denied": part.denied,
+            "news": part.news,
+            "scarce": self.scarce,
+            "recall": self.recall if p in self.awaited else part.recall,
+            "room": max(0, self.free),
+            "purchased": self.budget,
+            "consumed": sum(x.used for x in self.parts.values()),
+            "at": self.at,
+            "causedBy": self.cause,
+        }
+
+    def row(self) -> list[Any]:
+        return [
+            self.units,
+            {str(p): part.row() for p, part in self.parts.items()},
+            self.scarce,
+            self.recall,
+            sorted(self.awaited),
+            {str(p): asked for p, asked in self.covers.items()},
+            self.seen.hex(),
+            self.at,
+            self.cause,
+            self.published,
+            self.shown,
+            self.cutting,
+        ]
+
+    @classmethod
+    def load(cls, key: str, row: list[Any]) -> Seats:
+        tenant, sku = key.split("/", 1)
+        seats = cls(tenant, sku)
+        units, parts, seats.scarce, seats.recall, awaited, covers, seen, *rest = row
+        seats.at, seats.cause, seats.published, shown, seats.cutting = rest
+        seats.units = tuple(units) if units else None
+        seats.shown = tuple(shown) if shown else None
+        seats.parts = {int(p): Part.load(part) for p, part in parts.items()}
+        seats.awaited = set(awaited)
+        seats.covers = {int(p): asked for p, asked in covers.items()}
+        seats.seen = bytes.fromhex(seen)
+        return seats
+
+
+class ProductMachine:
+    """Subscriptions and seat requests in; grants and published counters out."""
+
+    def __init__(self, configuration: Configuration, effects: Effects, partitions: int) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.partitions = partitions
+        self.seats: dict[str, Seats] = {}
+        self.touched: set[str] = set()
+        self.unpublished: set[str] = set()
+        self.duplicates = 0
+
+    def load(self, key: str, row: list[Any]) -> None:
+        self.seats[key] = Seats.load(key, row)
+
+    def start(self) -> None:
+        self.unpublished.update(self.seats)
+
+    def _of(self, tenant: str, sku: str) -> Seats:
+        key = f"{tenant}/{sku}"
+        self.touched.add(key)
+        if key not in self.seats:
+            self.seats[key] = Seats(tenant, sku)
+        return self.seats[key]
+
+    def subscriptions(self, batch: list[Delivered]) -> None:
+        for event, at, offset, source in batch:
+            assert isinstance(event, SubscriptionUpdated)
+            key = f"{event.tenant}/{event.sku}"
+            if key not in self.seats and not self.configuration.mine(key, offset):
+                continue
+            seats = self._of(event.tenant, event.sku)
+            seen = remember(seats.seen, "subscription", event.id, source)
+            if seen is None:
+                self.duplicates += 1
+                continue
+            seats.seen = seen
+            seats.units = (event.enabled, event.warning, event.suspended, event.locked_out)
+            seats.at = max(seats.at, at)
+            seats.cause = event.id
+        self._settle()
+
+    def requests(self, batch: list[Delivered]) -> None:
+        for message, _, _, _ in batch:
+            assert isinstance(message, dict)
+            seats = self._of(message["tenant"], message["skuId"])
+            seats.at = max(seats.at, message["at"])
+            seats.cause = message["causedBy"]
+            seats.hear(message["partition"], message)
+        self._settle()
+
+    def _settle(self) -> None:
+        for key in sorted(self.touched):
+            seats = self.seats[key]
+            seats.settle(self.partitions, self.configuration.bulk)
+            for p, part in seats.parts.items():
+                if part.must_tell:
+                    self.effects.emit("internal.seat-grants", key, seats.grant(p), p)
+            self.effects.rows[TABLE, key] = seats.row()
+            self.unpublished.add(key)
+        self.touched.clear()
+
+    def flush(self) -> None:
+        """Publishes the counters that have changed."""
+        for key in sorted(self.unpublished):
+            seats = self.seats[key]
+            used = sum(part.used for part in seats.parts.values())
+            waiting = sum(part.waiting for part in seats.parts.values())
+            product = self.configuration.products.get(seats.sku)
+            part_number = product.part_number if product else None
+            content = [list(seats.shown or (0, 0, 0, 0)), used, waiting, part_number]
+            if content == seats.published or not (seats.shown or used or seats.published):
+                continue
+            seats.published = content
+            self.effects.rows[TABLE, key] = seats.row()
+            self.effects.emit("product-seats", key, self._published(seats, content))
+        self.unpublished.clear()
+
+    @staticmethod
+    def _published(seats: Seats, content: list[Any]) -> dict[str, Any]:
+        units, used, waiting, part_number = content
+        names = ("enabled", "warning", "suspended", "lockedOut")
+        return {
+            "tenant": seats.tenant,
+            "skuId": seats.sku,
+            "skuPartNumber": part_number,
+            "prepaidUnits": dict(zip(names, units, strict=True)),
+            "consumedUnits": used,
+            "availableUnits": budget(seats.shown) - used,
+            "waitingUsers": waiting,
+            "updatedAt": timestamp(seats.at),
+        }
+
+    def product_defined(self, sku: str) -> None:
+        """The part number is published with the counters."""
+        self.unpublished.update(key for key, seats in self.seats.items() if seats.sku == sku)

@@ -1,0 +1,90 @@
+"""What the metrics tell of a partition, read off its machines: cheap, and changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from engine.partition_machine import Partition
+
+
+class ProductSeats(NamedTuple):
+    """The counters of one (tenant, product) as they were last published."""
+
+    tenant: str
+    sku: str
+    part_number: str | None
+    units: int
+    used: int
+    waiting: int
+
+
+class Figures(NamedTuple):
+    """``seats``: of the products that this partition owns. ``errors``: users by kind of error, one
+    with two kinds in both; ``with_errors``: users with any. ``groups``: this partition's, by state.
+    ``held``, ``denied``: users who have a seat, who wait for one, as this partition's users say;
+    over all partitions they make up ``used`` and ``waiting`` of all products. ``oversold``: seats
+    used without being leased, which no rule allows.
+    """
+
+    counters: dict[str, int]
+    seats: list[ProductSeats]
+    errors: dict[str, int]
+    groups: dict[str, int]
+    with_errors: int
+    groups_with_errors: int
+    users: int
+    in_flight: int
+    held: int
+    denied: int
+    oversold: int
+
+
+def figures(partition: Partition) -> Figures:
+    users, groups = partition.users, partition.groups
+    books = partition.configuration.books.values()
+    leases = [lease for book in books for lease in book.leases.values()]
+    return Figures(
+        partition.counters,
+        seats(partition),
+        dict(users.applier.in_error),
+        dict(groups.statuses),
+        users.applier.with_errors,
+        groups.with_errors,
+        sum(len(book.users) for book in books),
+        len(users.seating.flying),
+        sum(lease.used for lease in leases),
+        sum(lease.waiting for lease in leases),
+        sum(max(0, -lease.idle) for lease in leases) + _used_without_lease(partition),
+    )
+
+
+def seats(partition: Partition) -> list[ProductSeats]:
+    found = []
+    for product in partition.products.seats.values():
+        if product.published:
+            (enabled, warning, *_), used, waiting, part_number = product.published
+            units = enabled + warning
+            found.append(
+                ProductSeats(product.tenant, product.sku, part_number, units, used, waiting)
+            )
+    return found
+
+
+def _used_without_lease(partition: Partition) -> int:
+    """What partitions said they use, beyond what they were granted and did not return."""
+    return sum(
+        max(0, part.used - part.lease)
+        for product in partition.products.seats.values()
+        for part in product.parts.values()
+    )
+
+
+class Tally(Counter[str]):
+    """Counts of what is in a state now; what is not there is not kept."""
+
+    def move(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        if old != new:
+            self.subtract(old)
+            self.update(new)

@@ -1,0 +1,168 @@
+"""One partition: five machines over one configuration, one set of rows, one stream of effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from engine.domain.effects import Effects
+from engine.domain.events import Delivered
+from engine.domain.partitioner import partition_of
+from engine.machines import (
+    address_machine,
+    catalog_machine,
+    fan_out,
+    group_machine,
+    outcome_applier,
+    product_machine,
+    seat_allocation,
+)
+from engine.machines.address_machine import AddressMachine
+from engine.machines.catalog_machine import CatalogueMachine
+from engine.machines.group_machine import GroupMachine
+from engine.machines.product_machine import ProductMachine
+from engine.machines.user_machine import UserMachine
+from engine.metrics import Figures, figures
+from engine.state import configuration
+from engine.state.configuration import Configuration
+
+Batch = Sequence[Delivered]
+CROWD = 1000
+
+
+class Partition:
+    """The deterministic machine whose log is its lock (architecture).
+
+    Life: ``load`` every row (``prepare`` before users' rows saves memory), ``start``, then
+    ``handle`` batches in the order of each topic's log,
+    ``work`` off fan-outs between them, and ``take`` the effects of a transaction.
+    """
+
+    def __init__(self, number: int, partitions: int) -> None:
+        self.effects = Effects()
+        where = lru_cache(maxsize=65536)(lambda key: partition_of(key, partitions))
+        self.configuration = Configuration(number, partitions, where)
+        self.users = UserMachine(self.configuration, self.effects)
+        self.groups = GroupMachine(self.configuration, self.effects)
+        self.products = ProductMachine(self.configuration, self.effects, partitions)
+        self.addresses = AddressMachine(self.effects)
+        self.catalogue = CatalogueMachine(self.configuration, self.effects)
+        self._handlers: dict[str, Callable[[Any], None]] = {
+            "user-changes": self.users.changes,
+            "group-changes": self.groups.changes,
+            "catalog": self.catalogue.products,
+            "tenants": self.catalogue.tenant_settings,
+            "subscriptions": self.products.subscriptions,
+            "internal.configuration": self._configure,
+            "internal.seat-requests": self.products.requests,
+            "internal.seat-grants": self.users.grants,
+            "internal.group-reports": self.groups.reports,
+            "internal.address-claims": self.addresses.handle,
+            "internal.address-verdicts": self.users.verdicts,
+        }
+        self._prepared = False
+        self._loaders: dict[str, Callable[[str, str, Any], None]] = {
+            configuration.PRODUCTS: self.configuration.load,
+            configuration.TENANTS: self.configuration.load,
+            configuration.GROUPS: self.configuration.load,
+            catalog_machine.PRODUCT_TABLE: self.catalogue.load,
+            catalog_machine.TENANT_TABLE: self.catalogue.load,
+            outcome_applier.USERS: self.users.restore.load,
+            outcome_applier.PLANS: self.users.restore.load,
+            seat_allocation.TABLE: lambda _, key, row: self.users.seating.load(key, row),
+            fan_out.TABLE: lambda _, key, row: self.users.fanout.load(key, row),
+            group_machine.TABLE: lambda _, key, row: self.groups.load(key, row),
+            product_machine.TABLE: lambda _, key, row: self.products.load(key, row),
+            address_machine.TABLE: lambda _, key, row: self.addresses.load(key, row),
+        }
+
+    def load(self, table: str, key: str, row: Any) -> None:
+        """One restored row; the order of rows does not matter."""
+        self._loaders[table](table, key, row)
+
+    def prepare(self) -> None:
+        """All rows but users' are loaded: from here on these need not be kept until the start."""
+        if not self._prepared:
+            self._prepared = True
+            self.configuration.start()
+            self.users.restore.prepare()
+
+    def start(self) -> None:
+        """All rows are loaded: builds the indexes, and queues what is to be reported again."""
+        self.prepare()
+        self.users.start()
+        self.products.start()
+
+    def handle(self, topic: str, batch: Batch) -> None:
+        """A batch of one topic (short name); internal topics carry decoded JSON as events."""
+        self.configuration.misplaced.clear()
+        self._handlers[topic](batch)
+
+    @property
+    def misplaced(self) -> list[int]:
+        """Offsets of the last batch whose keys belong to another partition: not applied."""
+        return self.configuration.misplaced
+
+    def _configure(self, batch: Batch) -> None:
+        for message, _, _, _ in batch:
+            assert isinstance(message, dict)
+            kind = self.users.configured(message)
+            if kind == "product":
+                self.groups.product_defined()
+                self.products.product_defined(message["row"][0])
+
+    def work(self, limit: int) -> bool:
+        """A slice of pending fan-outs, at most ``limit`` users; True while there is more."""
+        return self.users.work(limit)
+
+    @property
+    def working(self) -> bool:
+        return self.users.fanout.pending
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many users are in flight that more are better taken in later."""
+        return len(self.users.seating.flying) > CROWD
+
+    @property
+    def unreported(self) -> bool:
+        """Whether :meth:`flush` has something to send."""
+        users = self.users
+        return bool(
+            users.applier.unreported
+            or users.seating.untold
+            or self.products.unpublished
+            or self.groups.unpublished
+        )
+
+    def flush(self) -> None:
+        """Reports and counters that are coalesced: to be called a few times a second."""
+        self.users.flush()
+        self.products.flush()
+        self.groups.flush()
+
+    def take(self) -> Effects:
+        """The effects since the last call."""
+        taken = Effects()
+        taken.rows, taken.records = self.effects.rows, self.effects.records
+        self.effects.rows, self.effects.records = {}, []
+        return taken
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the metrics count, since this partition was opened here."""
+        users = self.users
+        return {
+            "evaluations": users.decider.evaluations,
+            "memo_hits": users.decider.hits,
+            "published": users.applier.published,
+            "ignored_memberships": users.ignored,
+            "duplicates": users.duplicates
+            + self.groups.duplicates
+            + self.products.duplicates
+            + self.catalogue.duplicates,
+        }
+
+    def figures(self) -> Figures:
+        return figures(self)

@@ -1,0 +1,211 @@
+"""What must hold at every moment: of each machine step, and of each committed transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from engine.domain.messages import OTHER
+from engine.domain.partitioner import partition_of
+from engine.machines.product_machine import PART, Seats
+from engine.machines.product_machine import TABLE as SEATS
+from engine.machines.seat_allocation import TABLE as LEASES
+from engine.partition_machine import Partition
+from engine.simulation.in_memory_cluster import Output
+from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.seat_lease import Lease
+
+GRANTED, RETURNED = PART.index("granted"), PART.index("returned")
+Json = dict[str, Any]
+
+
+class Figures(NamedTuple):
+    """Of one product, as its machine knows it. ``denied``: grows with every denial."""
+
+    units: int
+    leased: int
+    used: int
+    denied: int
+
+
+NO_FIGURES = Figures(0, 0, 0, 0)
+
+
+class Violation(Exception):  # noqa: N818
+    """A promise that does not hold. ``check`` names it."""
+
+    def __init__(self, check: str, text: str) -> None:
+        super().__init__(f"{check}: {text}")
+        self.check = check
+
+
+def require(holds: bool, check: str, *text: object) -> None:
+    if not holds:
+        raise Violation(check, " ".join(map(str, text)))
+
+
+class Watch:
+    """Looks at every commit. ``holders``: (tenant/skuId, partition) -> users published with it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.users: dict[str, Json] = {}
+        self.revisions: dict[str, int] = {}
+        self.errors: dict[str, dict[str, str]] = {}  # tenant/user -> key -> error
+        self.latest: dict[str, dict[str, Json | None]] = {}  # topic -> key -> value
+        self.holders: dict[tuple[str, int], set[str]] = {}
+
+    # -- steps
+    def machine(self, machine: Partition, ago: dict[str, Figures]) -> None:
+        """Committed or not: no more is leased than there are units, but for R15; who is denied is
+        denied because every unit is used; and a partition never uses more than its lease.
+
+        ``ago``: tenant/skuId -> figures one step ago.
+        """
+        for key, seats in machine.products.seats.items():
+            now = figures_of(seats)
+            was = ago.get(key, NO_FIGURES)
+            allowed = max(now.units, was.leased)
+            require(now.leased <= allowed, "never oversold", key, "leased", now, "of", allowed)
+            true = now.denied == was.denied or now.used >= now.units
+            require(true, "no false denial", key, "denied", now)
+            ago[key] = now
+        for book in machine.configuration.books.values():
+            for lease in book.leases.values():
+                if lease.idle < 0 or lease.reserved < 0 or lease.used < 0 or lease.waiting < 0:
+                    raise Violation("lease", f"{lease.sku}: {figures(lease)}")
+
+    # -- commits
+    def committed(self, t: Transaction, outputs: list[Output]) -> None:
+        touched = set()
+        for topic, p, key, value in outputs:
+            if topic == "user-licenses":
+                touched.add(key)
+                self._user(p, key, value)
+            elif topic == "errors":
+                user = key.rsplit("/", 2)[0]
+                touched.add(user)
+                self._error(user, key, value)
+            if topic not in ("results", "audit"):
+                self.latest.setdefault(topic, {})[key] = value
+        for user in touched:
+            self._errors_agree(user)
+        for table, key in t.rows:
+            if table == LEASES:
+                self._lease(t.partition, key)
+
+    def _user(self, p: int, key: str, value: Json | None) -> None:
+        old = self.users.pop(key, None)
+        for sku in held(old):
+            self.holders[f"{key.split('/')[0]}/{sku}", p].discard(key)
+        if value is None:
+            require(old is not None, "no tombstone without a state", key)
+            return
+        expected = self.revisions.get(key, 0) + 1
+        require(value["revision"] == expected, "revision", key, value["revision"], "not", expected)
+        self.revisions[key] = expected
+        self.users[key] = value
+        for sku in held(value):
+            self.holders.setdefault((f"{key.split('/')[0]}/{sku}", p), set()).add(key)
+        check_state(key, value)
+        check_step(key, old, value)
+        if old is not None:
+            require(content(old) != content(value), "R24 says something new", key, value)
+
+    def _error(self, user: str, key: str, value: Json | None) -> None:
+        mine = self.errors.setdefault(user, {})
+        if value is None:
+            require(mine.pop(key, None) is not None, "errors", key, "closed but not open")
+        else:
+            mine[key] = value["error"]
+
+    def _errors_agree(self, user: str) -> None:
+        value = self.users.get(user)
+        wanted = {
+            f"{user}/{s['assignedByGroup'] or 'direct'}/{s['skuId']}": s["error"]
+            for s in (value["licenseAssignmentStates"] if value else ())
+            if s["error"] != "None"
+        }
+        found = self.errors.get(user, {})
+        require(found == wanted, "errors agree", user, "open", found, "states", wanted)
+
+    # -- seats
+    def _parts(self, key: str) -> dict[int, tuple[int, int]]:
+        """partition -> (granted, returned), as the product machine has committed it."""
+        row = self.broker.changelogs[partition_of(key, self.broker.partitions)].get((SEATS, key))
+        parts = json.loads(row)[1] if row else {}
+        return {int(p): (part[GRANTED], part[RETURNED]) for p, part in parts.items()}
+
+    def _lease(self, p: int, key: str) -> None:
+        """Users published with the product, the partition's lease, the machine's view of it."""
+        granted, returned = json.loads(self.broker.changelogs[p][LEASES, key])[:2]
+        used = len(self.holders.get((key, p), ()))
+        require(used <= granted - returned, "used within lease", key, p, used, granted, returned)
+        theirs = self._parts(key).get(p, (0, 0))
+        require(granted <= theirs[0], "granted only by the machine", key, p, granted, theirs)
+        require(returned >= theirs[1], "returned only by the partition", key, p, returned, theirs)
+
+
+def figures_of(seats: Seats) -> Figures:
+    parts = seats.parts.values()
+    return Figures(
+        sum(seats.units[:2]) if seats.units else 0,
+        sum(part.granted - part.returned for part in parts),
+        sum(part.used for part in parts),
+        sum(part.denied for part in parts),
+    )
+
+
+def held(user: Json | None) -> set[str]:
+    if user is None:
+        return set()
+    return {s["skuId"] for s in user["licenseAssignmentStates"] if s["state"] != "Error"}
+
+
+def content(user: Json) -> Json:
+    return {k: v for k, v in user.items() if k not in ("revision", "updatedAt", "causedBy")}
+
+
+def check_state(key: str, user: Json) -> None:
+    """Order of the lists; R1, the union; R6, Other only beside the reason."""
+    states = user["licenseAssignmentStates"]
+    order = [(s["skuId"], s["assignedByGroup"] or "") for s in states]
+    require(order == sorted(set(order)), "sorted, each path once", key, order)
+    union: dict[str, set[str]] = {}
+    for s in states:
+        if s["state"] != "Error":
+            off = set(s["disabledPlans"])
+            union[s["skuId"]] = union.get(s["skuId"], off) & off
+    assigned = {a["skuId"]: set(a["disabledPlans"]) for a in user["assignedLicenses"]}
+    require(assigned == union, "R1 union", key, assigned, union)
+    for s in states:
+        if s["error"] == OTHER:
+            reasons = [
+                x["error"]
+                for x in states
+                if x["assignedByGroup"] == s["assignedByGroup"] and x["state"] == "Error"
+            ]
+            require(any(r != OTHER for r in reasons), "R6 Other has a reason", key, s)
+
+
+def check_step(key: str, old: Json | None, new: Json) -> None:
+    """R5: what the user has by a path is never refused to that path later. R6: of one group,
+    nothing is admitted beside what is refused."""
+    had = paths(old)
+    for s in new["licenseAssignmentStates"]:
+        if s["state"] != "Error":
+            continue
+        require((s["skuId"], s["assignedByGroup"]) not in had, "R5 never revoked", key, s, had)
+        admitted = {p for p in paths(new) - had if p[1] == s["assignedByGroup"]}
+        require(not admitted, "R6 all or nothing", key, admitted, "beside", s)
+
+
+def paths(user: Json | None) -> set[tuple[str, str | None]]:
+    """(skuId, group) of the user's entries."""
+    states = user["licenseAssignmentStates"] if user else ()
+    return {(s["skuId"], s["assignedByGroup"]) for s in states if s["state"] != "Error"}
+
+
+def figures(lease: Lease) -> Json:
+    names = ("granted", "returned", "used", "reserved", "waiting", "scarce", "line", "asking")
+    return {name: getattr(lease, name) for name in names}

@@ -1,0 +1,214 @@
+"""The simulator: random tenants, faults, and what must hold nevertheless. One seed, one history.
+
+    python -m engine.simulation.runner --seeds 1000        many seeds; ends with 1 if one fails
+    python -m engine.simulation.runner --seed 7 --story    one seed, step by step
+
+Everything runs in one thread on the machines of the product: no Kafka, no clock (quality, 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from engine.domain import events as ev
+from engine.domain.messages import COUNT, OTHER
+from engine.simulation.final_checks import judge
+from engine.simulation.invariants import Violation, require
+from engine.simulation.scheduler import Setting, Simulation
+from engine.simulation.shrink import shrunk
+from engine.simulation.workload import START, Input, Tenants
+
+Story = list[tuple[object, ...]]
+SEATLESS = {COUNT: "seatless", OTHER: "seatless"}
+
+
+def setting(seed: int) -> Setting:
+    random = Random(seed)
+    partitions, workers = random.randint(1, 4), random.randint(1, 3)
+    inputs = Tenants(random, random.randint(15, 60)).inputs
+    return Setting(seed, partitions, workers, tuple(inputs))
+
+
+def run(how: Setting, story: Story | None = None) -> Simulation:
+    """Faults, heal, settle; then what must not change anything. Raises Violation."""
+    s = Simulation(how, story)
+    s.load()
+    s.heal()
+    s.settle()
+    judge(s)
+    _restart_changes_nothing(s)
+    _reprocess_changes_nothing(s)
+    _repetition_changes_nothing(s)
+    judge(s)
+    return s
+
+
+def _unchanged(s: Simulation, since: int, what: str, topics: Sequence[str] = ()) -> None:
+    for output in s.broker.outputs[since:]:
+        if not topics or output.topic in topics:
+            require(False, f"{what} changes nothing", output)
+
+
+def _restart_changes_nothing(s: Simulation) -> None:
+    before = len(s.broker.outputs)
+    s.restart_all()
+    s.settle()
+    _unchanged(s, before, "a restart")
+
+
+def _reprocess_changes_nothing(s: Simulation) -> None:
+    """R10. The first reprocess may say something new, the second may not.
+
+    With manual retry the first may admit who waits (R9). And of a group that lacks a seat, whether
+    another product could be had (Other, else CountViolation) changes with what others take.
+    """
+    settings = [
+        b.settings for machine in s.machines() for b in machine.configuration.books.values()
+    ]
+    first, users = len(s.broker.outputs), dict(s.watch.users)
+    _reprocess(s, 0)
+    if all(tenant.automatic for tenant in settings):
+        for _, _, key, value in [o for o in s.broker.outputs[first:] if o.topic == "user-licenses"]:
+            same = key in users and value is not None and _seatless(users[key]) == _seatless(value)
+            require(same, "a reprocess changes nothing", key, value)
+    second = len(s.broker.outputs)
+    _reprocess(s, 1)
+    _unchanged(s, second, "a second reprocess", ("user-licenses", "errors", "product-seats"))
+
+
+def _seatless(user: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The states, with one word for the two that say that a seat is missing."""
+    names = ("skuId", "assignedByGroup", "disabledPlans", "state")
+    return [
+        (*(state[name] for name in names), SEATLESS.get(state["error"], state["error"]))
+        for state in user["licenseAssignmentStates"]
+    ]
+
+
+def _reprocess(s: Simulation, turn: int) -> None:
+    for i in _reprocesses(s, turn):
+        s.publish(i)
+    s.settle()
+
+
+def _reprocesses(s: Simulation, turn: int) -> list[Input]:
+    at = START + 1_000_000 + turn
+    found = []
+    for i in {i.key: i for i in s.setting.inputs if i.topic in ("user-changes", "group-changes")}:
+        tenant, name = i.split("/")
+        id = f"again{turn}.{name}"
+        if name.startswith("u"):
+            found.append(Input("user-changes", i, ev.UserReprocess(id, tenant, name), at))
+        else:
+            found.append(Input("group-changes", i, ev.GroupReprocess(id, tenant, name), at))
+    return found
+
+
+def _repetition_changes_nothing(s: Simulation) -> None:
+    """R24: all the input once more."""
+    before = len(s.broker.outputs)
+    for i in s.setting.inputs:
+        s.publish(i)
+    s.settle()
+    _unchanged(s, before, "a repetition")
+
+
+def failure(how: Setting) -> BaseException | None:
+    """What goes wrong; an exception of the engine is a violation, too."""
+    try:
+        run(how)
+    except Exception as error:
+        return error
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    if options.seed is not None:
+        return _one(options.seed, options.story)
+    started, failed, steps, fenced = time.process_time(), [], 0, 0
+    for seed in range(options.first, options.first + options.seeds):
+        try:
+            s = run(setting(seed))
+        except Exception as error:
+            print(f"seed {seed}: {_line(error)}", flush=True)
+            failed.append(seed)
+            if len(failed) >= options.stop:
+                break
+        else:
+            steps += s.steps
+            fenced += s.broker.fenced
+    seconds = time.process_time() - started
+    count = seed + 1 - options.first
+    print(
+        f"{count} seeds in {seconds:.1f} s of one core ({count / seconds * 60:,.0f} a minute), "
+        f"{steps:,} steps, {fenced:,} zombies fenced, {len(failed)} failed"
+    )
+    if failed:
+        _explain(failed[0])
+    return 1 if failed else 0
+
+
+def _one(seed: int, told: bool) -> int:
+    story: Story = []
+    try:
+        run(setting(seed), story)
+    except Exception:
+        if told:
+            _print(story)
+        traceback.print_exc()
+        if not told:
+            _explain(seed)
+        return 1
+    if told:
+        _print(story)
+    print(f"seed {seed}: everything holds")
+    return 0
+
+
+def _explain(seed: int) -> None:
+    """The shortest history found that goes wrong the same way."""
+    small = shrunk(setting(seed), failure)
+    print(f"\nseed {seed}, shrunk to {len(small.inputs)} events, faults {sorted(small.faults)}:")
+    for i in small.inputs:
+        print(f"  {i}")
+    story: Story = []
+    try:
+        run(small, story)
+    except Exception as error:
+        print(f"{len(story)} lines of story, the last ones:")
+        _print(story[-12:])
+        print(_line(error))
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, Violation):
+        return str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})"
+
+
+def _print(story: Story) -> None:
+    for step, *what in story:
+        print(f"{step:5}", *what)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m engine.simulation.runner", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--seeds", type=int, default=1000, help="how many (1000)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
+    parser.add_argument("--stop", type=int, default=1, help="after this many failures (1)")
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--story", action="store_true", help="with every step")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

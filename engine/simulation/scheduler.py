@@ -1,0 +1,344 @@
+"""Workers that handle, commit, crash, pause and lose partitions, one random step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from engine.partition_machine import Partition
+from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
+from engine.simulation.invariants import Figures, Violation, Watch, figures_of
+from engine.simulation.simulated_broker import Broker, Transaction, sealed
+from engine.simulation.workload import Input
+from engine.state.seat_lease import BULK
+
+LEASES = ("internal.seat-grants", "internal.seat-requests")
+ONCE_MORE = (*LEASES, "internal.group-reports", "internal.address-verdicts")
+FAULTS = frozenset(
+    ("crash", "abort", "pause", "move", "hold", "repeat message", "repeat event", "restart")
+)
+SETTLE_STEPS = 6_000
+
+
+class Setting(NamedTuple):
+    """Everything that a history follows from."""
+
+    seed: int
+    partitions: int
+    workers: int
+    inputs: tuple[Input, ...]
+    faults: frozenset[str] = FAULTS
+    schedule: int = 0
+
+
+@dataclass(slots=True)
+class Open:
+    """A partition as one worker has it. ``sent``: the transaction that is on its way."""
+
+    machine: Partition
+    epoch: int
+    applied: dict[str, int]
+    figures: dict[str, Figures]
+    sent: Transaction | None = None
+
+
+@dataclass(slots=True)
+class Worker:
+    """``asleep``: steps until it goes on."""
+
+    name: int
+    open: dict[int, Open] = field(default_factory=dict)
+    asleep: int = 0
+
+
+class Simulation:
+    """One history. Time is the order of steps; events bring their own timestamps."""
+
+    def __init__(self, setting: Setting, story: list[tuple[object, ...]] | None = None) -> None:
+        self.setting = setting
+        self.random = Random(f"{setting.seed}/{setting.schedule}")
+        self.broker = Broker(setting.partitions, self.random.choice((1, 2, BULK)))
+        self.watch = Watch(self.broker)
+        self.workers = [Worker(i) for i in range(setting.workers)]
+        self.owners = [self.random.choice(self.workers) for _ in range(setting.partitions)]
+        self.held: dict[tuple[str, int], int] = {}
+        self.todo = list(reversed(setting.inputs))
+        self.published: list[Input] = []
+        self.sent: dict[tuple[str, str], Input] = {}
+        self.story = story
+        self.steps = 0
+        self.machine_steps = 0
+        self.faults = [
+            (act, weight) for kind, act, weight in self._faults() if kind in setting.faults
+        ]
+        for p in range(setting.partitions):
+            self._assign(p)
+
+    def _faults(self) -> list[tuple[str, Callable[[], None], int]]:
+        return [
+            ("crash", self._crash, 3),
+            ("abort", self._abort, 2),
+            ("pause", self._pause, 3),
+            ("move", self._move, 2),
+            ("hold", self._hold, 4),
+            ("repeat message", self._repeat_message, 4),
+            ("repeat event", self._repeat_event, 4),
+            ("restart", self._restart, 2),
+        ]
+
+    def tell(self, *what: object) -> None:
+        if self.story is not None:
+            self.story.append((self.steps, *what))
+
+    # -- phases
+    def load(self) -> None:
+        """Events come, machines run, and everything that can go wrong does."""
+        r = self.random
+        rate = r.choice((0.0, 0.02, 0.05, 0.1)) if self.faults else 0.0
+        pace = r.choice((0.05, 0.1, 0.3))
+        after = 80
+        while self.todo or after:
+            self.steps += 1
+            after -= not self.todo
+            self._time_passes()
+            if self.todo and r.random() < pace:
+                for _ in range(r.choice((1, 1, 1, 2, 6))):
+                    self._publish_next()
+            elif r.random() < rate:
+                r.choices([a for a, _ in self.faults], [w for _, w in self.faults])[0]()
+            else:
+                self._work()
+
+    def heal(self) -> None:
+        """Everybody wakes up, nothing is held back, every partition has an owner who runs."""
+        self.tell("heal")
+        self.held.clear()
+        for worker in self.workers:
+            worker.asleep = 0
+            for p, run in list(worker.open.items()):
+                if run.epoch != self.broker.epochs[p]:
+                    self._seal(worker, p, run)
+                    self._commit(worker, p, run)
+        for p, owner in enumerate(self.owners):
+            if p not in owner.open:
+                self._open(owner, p)
+
+    def settle(self, limit: int = SETTLE_STEPS) -> None:
+        """Runs until nothing is left to do, which must come to an end."""
+        for _ in range(limit):
+            busy = [p for p in range(self.setting.partitions) if self._busy(p)]
+            if not busy:
+                return
+            self.steps += 1
+            p = self.random.choice(busy)
+            owner = self.owners[p]
+            run = owner.open[p]
+            for _ in range(self.random.choice((1, 1, 2, 3))):
+                self._run(owner, p, run)
+            if run.sent is None:
+                self._seal(owner, p, run)
+            self._commit(owner, p, run)
+        raise Violation("settles", f"not settled after {limit} steps")
+
+    def machine(self, p: int) -> Partition:
+        return self.owners[p].open[p].machine
+
+    def machines(self) -> list[Partition]:
+        return [self.machine(p) for p in range(self.setting.partitions)]
+
+    def publish(self, i: Input) -> None:
+        self.tell("input", i)
+        self.sent[i.key, i.event.id] = i
+        self.broker.publish(i.topic, i.key, i.event, i.at)
+
+    def restart_all(self) -> None:
+        for p in range(self.setting.partitions):
+            self._open(self.owners[p], p)
+
+    # -- what partitions do
+    def _runs(self) -> list[tuple[Worker, int, Open]]:
+        return [(w, p, run) for w in self.workers if not w.asleep for p, run in w.open.items()]
+
+    def _lag(self, p: int, applied: dict[str, int]) -> list[tuple[str, int]]:
+        logs = self.broker.logs
+        return [
+            (topic, behind)
+            for topic in (*INTERNAL, *INPUTS)
+            if (behind := len(logs[topic, p]) - applied.get(topic, 0)) > 0
+            and (topic, p) not in self.held
+        ]
+
+    def _busy(self, p: int) -> bool:
+        run = self.owners[p].open[p]
+        machine = run.machine
+        return bool(
+            machine.working
+            or machine.unreported
+            or machine.effects.records
+            or machine.effects.rows
+            or run.sent
+            or self._lag(p, run.applied)
+        )
+
+    def _work(self) -> None:
+        """One thing that a partition can do now: of its owner, or of a zombie."""
+        runs = self._runs()
+        if not runs:
+            return
+        worker, p, run = self.random.choice(runs)
+        acts: list[Callable[[Worker, int, Open], None]] = [self._run] * 5
+        acts += [self._commit] * 4 if run.sent else [self._seal] * 3
+        self.random.choice(acts)(worker, p, run)
+
+    def _run(self, worker: Worker, p: int, run: Open) -> None:
+        lag = self._lag(p, run.applied)
+        machine = run.machine
+        choices = ["handle"] * (3 if lag else 0)
+        choices += ["work"] * (2 if machine.working else 0) + ["flush"] * machine.unreported
+        if not choices:
+            return
+        choice = self.random.choice(choices)
+        self.machine_steps += 1
+        if choice == "handle":
+            topic, behind = self.random.choice(lag)
+            count = min(behind, self.random.choice((1, 1, 2, 5, 50)))
+            first = run.applied.get(topic, 0)
+            batch = self.broker.logs[topic, p][first : first + count]
+            self.tell(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
+            machine.handle(topic, batch)
+            run.applied[topic] = first + count
+        elif choice == "work":
+            limit = self.random.choice((1, 2, 3, 100))
+            self.tell(f"worker {worker.name}", f"partition {p}", f"fans out to {limit} users")
+            machine.work(limit)
+        else:
+            self.tell(f"worker {worker.name}", f"partition {p}", "flushes")
+            machine.flush()
+        self.watch.machine(machine, run.figures)
+
+    def _seal(self, worker: Worker, p: int, run: Open) -> None:
+        effects = run.machine.effects
+        changed = effects.rows or effects.records or run.applied != self.broker.applied[p]
+        if run.sent is None and changed:
+            run.sent = sealed(run.machine, p, run.epoch, run.applied)
+
+    def _commit(self, worker: Worker, p: int, run: Open) -> None:
+        if run.sent is None:
+            return
+        first = len(self.broker.outputs)
+        transaction, run.sent = run.sent, None
+        if self.broker.append(transaction) is None:
+            self.tell(f"worker {worker.name}", f"partition {p}", "is fenced")
+            del worker.open[p]
+            return
+        outputs = self.broker.outputs[first:]
+        self.tell(f"worker {worker.name}", f"partition {p}", "commits", transaction, outputs)
+        self.watch.committed(transaction, outputs)
+
+    # -- what becomes of partitions
+    def _open(self, worker: Worker, p: int) -> None:
+        """Fence, then restore (architecture, section 2)."""
+        epoch = self.broker.fence(p)
+        self.tell(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
+        machine = self.broker.restored(p, self.random)
+        known = {key: figures_of(seats) for key, seats in machine.products.seats.items()}
+        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), known)
+
+    def _assign(self, p: int) -> None:
+        awake = [w for w in self.workers if not w.asleep] or self.workers
+        self.owners[p] = self.random.choice(awake)
+        self._open(self.owners[p], p)
+
+    def _time_passes(self) -> None:
+        for worker in self.workers:
+            worker.asleep = max(0, worker.asleep - 1)
+        for place in [place for place, left in self.held.items() if left <= 1]:
+            del self.held[place]
+        for place in self.held:
+            self.held[place] -= 1
+
+    def _publish_next(self) -> None:
+        if self.todo:
+            i = self.todo.pop()
+            self.published.append(i)
+            self.publish(i)
+
+    # -- faults
+    def _crash(self) -> None:
+        """A worker loses what it has computed and not committed; others take over."""
+        worker = self.random.choice(self.workers)
+        self.tell(f"worker {worker.name}", "crashes")
+        worker.open.clear()
+        worker.asleep = 0
+        for p in self._owned(worker):
+            self._assign(p)
+
+    def _owned(self, worker: Worker) -> Iterator[int]:
+        return iter([p for p, owner in enumerate(self.owners) if owner is worker])
+
+    def _abort(self) -> None:
+        """A transaction fails: the partition is restored where it is."""
+        runs = self._runs()
+        if runs:
+            worker, p, _ = self.random.choice(runs)
+            self.tell(f"worker {worker.name}", f"partition {p}", "aborts")
+            del worker.open[p]
+            if self.owners[p] is worker:
+                self._open(worker, p)
+
+    def _pause(self) -> None:
+        """A worker sleeps with effects that it has computed; it may wake up a zombie."""
+        worker = self.random.choice(self.workers)
+        worker.asleep = self.random.randint(5, 60)
+        self.tell(f"worker {worker.name}", f"sleeps for {worker.asleep} steps")
+        for p, run in worker.open.items():
+            if self.random.random() < 0.5:
+                self._seal(worker, p, run)
+        if self.random.random() < 0.7 and not all(w.asleep for w in self.workers):
+            for p in self._owned(worker):
+                self._assign(p)
+
+    def _move(self) -> None:
+        """A rebalance: the old owner commits what it has computed, or is too late."""
+        p = self.random.randrange(self.setting.partitions)
+        worker = self.owners[p]
+        run = worker.open.get(p)
+        if run is None or worker.asleep:
+            return
+        if self.random.random() < 0.5:
+            self._commit(worker, p, run)
+            if self.random.random() < 0.7:
+                self._seal(worker, p, run)
+                self._commit(worker, p, run)
+        if self.random.random() < 0.7:
+            worker.open.pop(p, None)
+        self._assign(p)
+
+    def _restart(self) -> None:
+        for p in range(self.setting.partitions):
+            if not self.owners[p].asleep:
+                self._open(self.owners[p], p)
+
+    def _hold(self) -> None:
+        """What one partition is told stays on its way for a while."""
+        topic = self.random.choice((*INTERNAL, *INPUTS))
+        p = self.random.randrange(self.setting.partitions)
+        self.held[topic, p] = self.random.randint(10, 100)
+        self.tell("hold", topic, f"of partition {p}")
+
+    def _repeat_message(self) -> None:
+        """Of leases any message may come again at any time; of the others the last one."""
+        topic = self.random.choice(ONCE_MORE)
+        p = self.random.randrange(self.setting.partitions)
+        log = self.broker.logs[topic, p]
+        if log:
+            offset = self.random.randrange(len(log)) if topic in LEASES else len(log) - 1
+            self.tell("repeat", topic, f"of partition {p}", log[offset])
+            self.broker.repeat(topic, p, offset)
+
+    def _repeat_event(self) -> None:
+        """R24."""
+        if self.published:
+            self.publish(self.random.choice(self.published))

@@ -1,0 +1,112 @@
+"""What Kafka does for the product, in memory: logs, compacted changelogs, fenced transactions."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any, NamedTuple
+
+from engine.domain.effects import as_json
+from engine.domain.partitioner import partition_of
+from engine.partition_machine import Partition
+from engine.simulation.in_memory_cluster import Cluster, Output
+
+Place = tuple[str, str]
+"""Table and key of a row."""
+
+
+class Transaction(NamedTuple):
+    """All that a machine did since its last one, encoded when it is sealed: the machine may go on.
+
+    ``epoch``: of the producer that will commit it (KIP-98).
+    """
+
+    partition: int
+    epoch: int
+    applied: dict[str, int]
+    rows: dict[Place, str | None]
+    records: list[tuple[str, int, str, str | None]]
+
+
+class Broker(Cluster):
+    """Logs outlive every worker. A partition's changelog keeps the last row of each place.
+
+    ``bulk``: units that are worth granting ahead of need, few because tenants are small here;
+    ``journal``: input events and output documents in the order of their becoming visible, as
+    (topic, partition, key, value).
+    """
+
+    def __init__(self, partitions: int, bulk: int) -> None:
+        super().__init__(partitions)
+        self.bulk = bulk
+        self.machines = []  # workers have them
+        self.epochs = [0] * partitions
+        self.fenced = 0
+        self.journal: list[tuple[str, int, str, Any]] = []
+
+    def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
+        super().publish(topic, key, event, at, source)
+        self.journal.append((topic, partition_of(key, self.partitions), key, event))
+
+    def fence(self, p: int) -> int:
+        """A new transactional producer for the partition; earlier ones cannot commit any more."""
+        self.epochs[p] += 1
+        return self.epochs[p]
+
+    def restored(self, p: int, random: Random) -> Partition:
+        """A machine from the changelog, its rows in any order."""
+        machine = Partition(p, self.partitions)
+        machine.configuration.bulk = self.bulk
+        rows = list(self.changelogs[p].items())
+        random.shuffle(rows)
+        for (table, key), row in rows:
+            machine.load(table, key, json.loads(row))
+        machine.start()
+        return machine
+
+    def append(self, t: Transaction) -> list[Output] | None:
+        """Commits: all or nothing. The outputs that became visible, or None if it was fenced."""
+        if t.epoch != self.epochs[t.partition]:
+            self.fenced += 1
+            return None
+        changelog = self.changelogs[t.partition]
+        for place, row in t.rows.items():
+            if row is None:
+                changelog.pop(place, None)
+            else:
+                changelog[place] = row
+        self.applied[t.partition] = t.applied
+        first = len(self.outputs)
+        for topic, p, key, text in t.records:
+            value: Any = None if text is None else json.loads(text)
+            if topic.startswith("internal."):
+                self._append(topic, p, value, value["at"])
+            else:
+                self.outputs.append(Output(topic, p, key, value))
+                self.journal.append((topic, p, key, value))
+        return self.outputs[first:]
+
+    def repeat(self, topic: str, p: int, offset: int) -> None:
+        """The same message once more, at the end of its log."""
+        event, at, _, source = self.logs[topic, p][offset]
+        self._append(topic, p, event, at, source)
+
+
+def sealed(machine: Partition, p: int, epoch: int, applied: dict[str, int]) -> Transaction:
+    effects = machine.take()
+    return Transaction(
+        p,
+        epoch,
+        dict(applied),
+        {place: None if row is None else as_json(row) for place, row in effects.rows.items()},
+        [
+            (topic, p if to is None else to, key, _text(value))
+            for topic, to, key, value in effects.records
+        ],
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.decode() if isinstance(value, bytes) else json.dumps(value)

@@ -1,0 +1,169 @@
+"""One partition's copy of what is the same for all users: products, tenants, groups' licences.
+
+Every machine of the partition reads it; ``internal.configuration`` writes it, and so do restored
+rows. A change makes new objects (see :mod:`engine.domain.model`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from engine.domain.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
+from engine.domain.partitioner import partition_of
+from engine.state.group_membership import Roll
+from engine.state.seat_lease import BULK, Lease
+
+if TYPE_CHECKING:
+    from engine.state.user import User
+
+PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
+
+
+class Book:
+    """What a partition knows of one tenant."""
+
+    __slots__ = ("groups", "id", "leases", "rolls", "settings", "users")
+
+    def __init__(self, tenant: str) -> None:
+        self.id = tenant
+        self.settings: Tenant = DEFAULT_TENANT
+        self.groups: dict[str, Group] = {}
+        self.users: dict[str, User] = {}
+        self.rolls: dict[str, Roll] = {}
+        self.leases: dict[str, Lease] = {}
+
+    def roll(self, group: str) -> Roll:
+        found = self.rolls.get(group)
+        if found is None:
+            found = self.rolls[group] = Roll(self.id, group)
+        return found
+
+    def lease(self, sku: str) -> Lease:
+        found = self.leases.get(sku)
+        if found is None:
+            found = self.leases[sku] = Lease(self.id, sku)
+        return found
+
+
+class Configuration:
+    """Products of the catalogue and the books of all tenants."""
+
+    def __init__(self, number: int, partitions: int, partition_of: Callable[[str], int]) -> None:
+        self.number = number
+        self.partitions = partitions
+        self.partition_of = partition_of
+        self.products: dict[str, Product] = {}
+        self.books: dict[str, Book] = {}
+        self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
+        self._offers: dict[tuple[PlanSet, ...], Offer] = {}
+        self.misplaced: list[int] = []
+        self.bulk = BULK
+
+    def mine(self, key: str, offset: int) -> bool:
+        """Whether an object seen for the first time belongs to this partition.
+
+        A producer with another partitioner would give two partitions the same user, and so seats
+        twice. The offsets of such events are left in ``misplaced``.
+        """
+        if self.partitions == 1 or partition_of(key, self.partitions) == self.number:
+            return True
+        self.misplaced.append(offset)
+        return False
+
+    def book(self, tenant: str) -> Book:
+        found = self.books.get(tenant)
+        if found is None:
+            found = self.books[tenant] = Book(tenant)
+        return found
+
+    def settings(self, tenant: str) -> Tenant:
+        book = self.books.get(tenant)
+        return book.settings if book else DEFAULT_TENANT
+
+    # -- products
+    def define(self, row: list[Any]) -> bool:
+        """Takes a product's definition; False if it is what is known already."""
+        product = product_of_row(row)
+        known = self.products.get(product.id)
+        if known is not None and known.same_as(product):
+            return False
+        self._know(product)
+        self._offers.clear()
+        for book in self.books.values():
+            for id, group in book.groups.items():
+                if product.id in group.licenses:
+                    book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+        return True
+
+    def _know(self, product: Product) -> None:
+        self.products[product.id] = product
+        for plan in product.plans.values():
+            self.prohibited.update(plan.prohibited_locations)
+
+    def defined(self, skus: list[str]) -> bool:
+        return all(sku in self.products for sku in skus)
+
+    # -- groups
+    def group(
+        self, version: int, licenses: dict[str, tuple[str, ...]] | Any, deleted: bool
+    ) -> Group:
+        known = {sku: off for sku, off in licenses.items() if sku in self.products}
+        sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
+        offer = self._offers.get(sets) if sets else None
+        if sets and offer is None:
+            offer = self._offers[sets] = Offer(sets)
+        return Group(version, licenses, deleted, offer)
+
+    def load(self, table: str, key: str, row: Any) -> None:
+        """One restored row. Groups are completed by :meth:`start`, when all products are known."""
+        if table == PRODUCTS:
+            self._know(product_of_row(row))
+        elif table == TENANTS:
+            self.book(key).settings = Tenant(*row)
+        else:
+            tenant, group = key.split("/", 1)
+            version, licenses, deleted = row
+            wanted = {sku: tuple(off) for sku, off in licenses.items()}
+            self.book(tenant).groups[group] = Group(version, wanted, deleted, None)
+
+    def start(self) -> None:
+        for book in self.books.values():
+            for id, group in book.groups.items():
+                book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+
+
+def product_row(sku: str, part_number: str, name: str, plans: tuple[ServicePlan, ...]) -> list[Any]:
+    return [
+        sku,
+        part_number,
+        name,
+        [
+            [
+                p.id, p.name, p.applies_to, p.exclusive_sets, p.requires, p.prohibited_locations,
+                p.mail_enabled,
+            ]
+            for p in plans
+        ],
+    ]  # fmt: skip
+
+
+def product_of_row(row: list[Any]) -> Product:
+    sku, part_number, name, plans = row
+    return Product(
+        sku,
+        part_number,
+        name,
+        [
+            ServicePlan(
+                id,
+                plan_name,
+                applies_to,
+                tuple(sets),
+                tuple(map(tuple, requires)),
+                tuple(places),
+                mail,
+            )
+            for id, plan_name, applies_to, sets, requires, places, mail in plans
+        ],
+    )

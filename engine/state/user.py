@@ -1,0 +1,273 @@
+"""One user's facts, and their row in the changelog."""
+
+from __future__ import annotations
+
+import json
+from struct import Struct
+from typing import Any, Final
+
+from engine.domain.effects import Row
+from engine.native import short_cut
+from engine.rules.evaluation import NOTHING, Outcome
+from engine.state.configuration import Book
+
+MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
+LAST: Final = (1 << 48) - 1
+_pack: Final = Struct(">QQ").pack
+_writer: Final = short_cut("engine.native.records")
+
+
+def moment(at: int, offset: int) -> bytes:
+    """When a fact came (rules, section 1): timestamp in milliseconds, offset; sorts as they do."""
+    return _pack(min(max(at, 0), LAST), offset)[2:]
+
+
+class Attempt:
+    """A user in flight: seats are being asked for in skuId order (architecture, section 4).
+
+    ``got``: products reserved so far; ``denied``: products that cannot be had; ``asking``: the one
+    that is waited for, in the request number ``asked``. ``since`` is the place in R8's order.
+    """
+
+    __slots__ = ("asked", "asking", "at", "cause", "denied", "got", "since")
+
+    def __init__(self, since: int, at: int, cause: str) -> None:
+        self.since = since
+        self.at = at
+        self.cause = cause
+        self.got: set[str] = set()
+        self.denied: frozenset[str] = frozenset()
+        self.asking = ""
+        self.asked = 0
+
+    def row(self) -> list[Any]:
+        return [
+            self.since, self.at, self.cause, sorted(self.got), sorted(self.denied), self.asking,
+            self.asked,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> Attempt:
+        since, at, cause, got, denied, asking, asked = row
+        attempt = cls(since, at, cause)
+        attempt.got = set(got)
+        attempt.denied = frozenset(denied)
+        attempt.asking = asking
+        attempt.asked = asked
+        return attempt
+
+
+class More:
+    """What few users have, so that the others do not pay for it.
+
+    ``change``: the direct change under way, as [event id, add, remove, at]; ``deferred``: direct
+    changes that wait for a product (R21), likewise; ``queue``: events that wait for the attempt
+    under way (R23), as [kind, members of the event, at, offset, source]; ``pending``: address ->
+    number of the claim that is not answered yet; ``duplicates``: address -> its earlier owner
+    (R18); ``shown``: published attributes before they changed; ``due``: (at, cause, retry)
+    of an evaluation that waits for a verdict.
+    """
+
+    __slots__ = (
+        "attempt", "change", "claims", "deferred", "due", "duplicates", "pending", "queue", "shown",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.attempt: Attempt | None = None
+        self.change: list[Any] | None = None
+        self.deferred: list[list[Any]] = []
+        self.queue: list[list[Any]] = []
+        self.claims = 0
+        self.pending: dict[str, int] = {}
+        self.duplicates: dict[str, str] = {}
+        self.shown: tuple[Any, ...] | None = None
+        self.due: tuple[int, str, bool] | None = None
+
+    def empty(self) -> bool:
+        return not (
+            self.attempt or self.change or self.deferred or self.queue or self.pending
+            or self.duplicates or self.shown or self.due
+        )  # fmt: skip
+
+    def row(self) -> list[Any]:
+        return [
+            self.attempt.row() if self.attempt else None,
+            self.change, self.deferred, self.queue, self.claims, self.pending, self.duplicates,
+            self.shown, self.due,
+        ]  # fmt: skip
+
+    @classmethod
+    def load(cls, row: list[Any]) -> More:
+        more = cls()
+        (
+            attempt, more.change, more.deferred, more.queue, more.claims, more.pending,
+            more.duplicates, shown, due,
+        ) = row  # fmt: skip
+        more.attempt = Attempt.load(attempt) if attempt else None
+        if shown is not None:
+            location, mail, addresses = shown
+            more.shown = (location, mail, tuple(addresses))
+        more.due = (due[0], due[1], due[2]) if due else None
+        return more
+
+
+class User:
+    """A user as one partition knows it; unknown while only memberships name it (R22).
+
+    ``groups`` and ``since``: memberships in the order of R8, and their moments one after the other.
+    ``outcome`` is what is published, with the group ids of its slots in ``paths`` and the
+    since-when of its states in ``sinces`` (one number while all are equal). ``given``: the
+    principal name of which the processor made the primary address (R19). ``revision``: of the last
+    publication; negative after a tombstone, until there is a new one.
+    """
+
+    __slots__ = (
+        "addresses", "book", "given", "groups", "id", "known", "location", "mail", "more",
+        "outcome", "paths", "revision", "seen", "since", "sinces", "upn",
+    )  # fmt: skip
+
+    def __init__(self, book: Book, id: str) -> None:
+        self.book = book
+        self.id = id
+        self.known = False
+        self.location: str | None = None
+        self.upn: str | None = None
+        self.mail: str | None = None
+        self.addresses: tuple[str, ...] = ()
+        self.given: str | None = None
+        self.groups: tuple[str, ...] = ()
+        self.since = b""
+        self.outcome: Outcome = NOTHING
+        self.paths: tuple[str, ...] = ()
+        self.sinces: int | tuple[int, ...] = 0
+        self.revision = 0
+        self.seen = b""
+        self.more: More | None = None
+
+    def extra(self) -> More:
+        if self.more is None:
+            self.more = More()
+        return self.more
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.more.attempt if self.more else None
+
+    @property
+    def waits(self) -> bool:
+        """Not to be evaluated now: a seat is asked for, or an address verdict is due."""
+        more = self.more
+        return more is not None and (more.attempt is not None or bool(more.pending))
+
+    @property
+    def duplicate(self) -> tuple[str, str] | None:
+        if self.more is None or not self.more.duplicates:
+            return None
+        return min(self.more.duplicates.items())
+
+    def path(self, slot: int) -> str:
+        return self.paths[slot - 1] if slot else ""
+
+    def since_of(self, index: int) -> int:
+        return self.sinces if isinstance(self.sinces, int) else self.sinces[index]
+
+    def belongs(self, group: str) -> bool:
+        """Whether it is a member, or keeps a licence of the group."""
+        return group in self.groups or group in self.paths
+
+    def join(self, group: str, since: bytes) -> bool:
+        """Adds a membership at its place in R8's order; False if the user is a member already."""
+        groups = self.groups
+        if group in groups:
+            return False
+        last = self.since[-MOMENT:]
+        if last < since or (last == since and groups[-1] < group):
+            self.groups = (*groups, group)
+            self.since += since
+        else:
+            self._order([*self._places(), (since, group)])
+        return True
+
+    def leave(self, group: str) -> bool:
+        if group not in self.groups:
+            return False
+        self._order([place for place in self._places() if place[1] != group])
+        return True
+
+    def _places(self) -> list[tuple[bytes, str]]:
+        since = self.since
+        return [(since[i * MOMENT : (i + 1) * MOMENT], g) for i, g in enumerate(self.groups)]
+
+    def _order(self, places: list[tuple[bytes, str]]) -> None:
+        places.sort()
+        self.groups = tuple([group for _, group in places])
+        self.since = b"".join([since for since, _ in places])
+
+    def attributes(self) -> tuple[str | None, str | None, tuple[str, ...]]:
+        """R19: usage location, mail and proxy addresses as they are published."""
+        addresses = self.addresses
+        given = primary = None if self.given is None else f"SMTP:{self.given}"
+        for address in addresses:
+            if address.startswith("SMTP:"):
+                primary = address
+                break
+        if primary is not None and primary == given and primary not in addresses:
+            addresses = (primary, *addresses)
+        mail = self.mail
+        if primary is not None and (self.outcome.mail or (mail is None and given is not None)):
+            mail = primary[5:]
+        return self.location, mail, addresses
+
+    def keep_shown(self) -> None:
+        """Before attributes change: what is published of them, to tell whether that changes."""
+        if self.revision > 0 and (self.more is None or self.more.shown is None):
+            self.extra().shown = self.attributes()
+
+    def give_address(self) -> None:
+        """R19: a mail-enabled user always has a primary address."""
+        if not self.upn or self.given is not None:
+            return
+        for address in self.addresses:
+            if address.startswith("SMTP:"):
+                return
+        self.given = self.upn
+
+    # -- changelog
+    def row(self) -> Row:
+        """``given`` and ``paths`` are mostly what another member is, and True then."""
+        outcome = self.outcome
+        if outcome.row is None:
+            outcome.row = _outcome_row(outcome)
+        entries, problems, text = outcome.row
+        given: Any = self.given
+        if given is not None and given == self.upn:
+            given = True
+        paths: Any = self.paths
+        if paths is self.groups or paths == self.groups:
+            paths = True
+        if _writer is not None and self.more is None:
+            return _writer.user_row(
+                self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
+                self.since, paths, entries, text, self.sinces, self.revision, self.seen,
+            )  # fmt: skip
+        return [
+            self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
+            self.since.hex(), paths, entries, problems, self.sinces, self.revision,
+            self.seen.hex(), self.more.row() if self.more is not None else None,
+        ]  # fmt: skip
+
+
+def _outcome_row(outcome: Outcome) -> tuple[str, list[Any], str]:
+    """The part of the row that users with one outcome share: entries in one text, problems, and
+    these as JSON."""
+    entries = []
+    for e in outcome.entries:
+        off = "" if e.off is None else f"/{' '.join(e.off)}"
+        entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
+    problems = [(*p[:4], (*p.reason,)) for p in outcome.problems]
+    return ",".join(entries), problems, json.dumps(problems, ensure_ascii=False)
+
+
+def tuples(value: Any) -> Any:
+    """A JSON value with its lists as tuples, so that it can be part of a key."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
