@@ -1,5 +1,5 @@
-"""Everything with I/O. The hot path is compiled where that is built (``streams/compiled.py``)."""
+"""Everything with I/O. The hot path is compiled where that is built (streams/runtime/compiled)."""
 
-from streams import compiled
+from streams.runtime import compiled
 
 COMPILED = compiled.use()

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.contract import DECODERS, Headers, Rejected
+from streams.contract.decoder import DECODERS, Headers, Rejected
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

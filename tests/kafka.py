@@ -2,8 +2,8 @@
 
 The broker is, in this order: the one that SEATFLOW_TEST_BROKERS names; a container, where a Docker
 engine answers; a child process run from Kafka's jars. It is shared by the whole session: a test
-takes a `topic_prefix` of its own, and a broker of its own (`streams.broker.Broker`) when it wants
-to kill or pause it.
+takes a `topic_prefix` of its own, and a broker of its own (`streams.local.broker.Broker`) when it
+wants to kill or pause it.
 """
 
 import functools
@@ -20,8 +20,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.broker import BASE_CONFIG, Broker, free_port, kafka_answers
-from streams.kafka_jars import KAFKA_VERSION
+from streams.local.broker import BASE_CONFIG, Broker, free_port, kafka_answers
+from streams.local.kafka_jars import KAFKA_VERSION
 
 RUNNING = os.environ.get("SEATFLOW_TEST_BROKERS")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streams.ports import free_port
+from streams.local.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 BINARY = shutil.which("prometheus")

@@ -15,9 +15,9 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from streams.acls import Grant, grants
-from streams.broker import Broker
-from streams.ports import free_port
+from streams.kafka.acls import Grant, grants
+from streams.local.broker import Broker
+from streams.local.ports import free_port
 
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}

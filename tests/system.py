@@ -20,8 +20,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.settings import load_settings
-from streams.topics import CONSUMED, create_topics
+from streams.kafka.topic_admin import CONSUMED, create_topics
+from streams.runtime.settings import load_settings
 from tests.kafka import Record, latest, read_topic
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

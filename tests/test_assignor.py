@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.assignor import Claim, deal
+from streams.kafka.assignor import Claim, deal
 
 
 def _owned(*partitions: int, generation: int = 1) -> Claim:

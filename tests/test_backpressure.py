@@ -12,8 +12,8 @@ import orjson
 import pytest
 from rich.console import Console
 
-from streams.feed.items import FeedItem
-from streams.feed.publish import publish
+from streams.ingest.items import FeedItem
+from streams.ingest.publisher import publish
 from tests.kafka import Kafka
 from tests.scrape import scrape
 from tests.system import Events, System, Worker, running

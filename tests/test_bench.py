@@ -14,10 +14,10 @@ import pytest
 from streams import bench
 from streams.bench.contention import judge
 from streams.bench.engine import Loop
+from streams.bench.environment import BenchError
 from streams.bench.onboarding import check_licences
 from streams.bench.probe import percentiles
 from streams.bench.report import Result, write_json, write_plot
-from streams.bench.stand import BenchError
 from tests.kafka import Kafka
 
 # Calls, Python's and C's, per event of an onboarding: decoded, handled, encoded, all that follows

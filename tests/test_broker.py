@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import Broker, BrokerError, kafka_answers, run_in_foreground
-from streams.kafka_jars import KAFKA_FILES, KAFKA_VERSION, ensure_jars
+from streams.local.broker import Broker, BrokerError, kafka_answers, run_in_foreground
+from streams.local.kafka_jars import KAFKA_FILES, KAFKA_VERSION, ensure_jars
 from tests.kafka import Kafka, create_topics, latest, produce, read_topic
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java on this machine")
@@ -94,7 +94,7 @@ async def test_a_second_broker_on_its_data_is_refused(broker: Broker, tmp_path: 
 @needs_java
 def test_the_broker_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from streams.broker import Broker\n"
+        "import sys, time; from pathlib import Path; from streams.local.broker import Broker\n"
         "broker = Broker(0, Path(sys.argv[1])); broker.start()\n"
         "print(broker.bootstrap, flush=True); time.sleep(600)"
     )
@@ -117,7 +117,7 @@ def test_the_broker_dies_with_its_parent(tmp_path: Path) -> None:
 def test_in_the_foreground_a_signal_stops_it_cleanly(tmp_path: Path, number: int) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from streams.broker import free_port, run_in_foreground\n"
+        "from streams.local.broker import free_port, run_in_foreground\n"
         "sys.exit(run_in_foreground(f'127.0.0.1:{free_port()}', Path(sys.argv[1])))"
     )
     with subprocess.Popen(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.catalogue import SHORT_NAMES, plan_facts, product, product_defined, small_catalogue
-from streams.contract import DECODERS, Rejected
+from streams.catalog import SHORT_NAMES, plan_facts, product, product_defined, small_catalogue
+from streams.contract.decoder import DECODERS, Rejected
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the checkout")

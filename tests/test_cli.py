@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams import cli
-from streams.catalogue import product
-from streams.exits import CONFIGURATION, SOFTWARE, TEMPORARY
-from streams.settings import PREFIX, Settings
+from streams.catalog import product
+from streams.cli import main
+from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY
+from streams.runtime.settings import PREFIX, Settings
 from tests.kafka import Kafka, latest, produce, read_topic
 
 NOWHERE = "127.0.0.1:1"
@@ -45,7 +45,7 @@ def seatflow(
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["seatflow", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return Ended(int(end.value.code or 0), *capsys.readouterr())
 
     return run
@@ -65,7 +65,7 @@ def test_help_names_every_command_and_is_quick(seatflow: Run) -> None:
     for command in ("broker", "topics", "worker", "feed", "status", "read", "settings", "demo"):
         assert command in shown
     slow = "{'aiokafka', 'faust', 'pydantic', 'rich.table'}"
-    code = f"import sys, streams.cli; sys.exit(repr({slow} & sys.modules.keys()))"
+    code = f"import sys, streams.cli.main; sys.exit(repr({slow} & sys.modules.keys()))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert loaded.stderr.strip() == "set()"
 
@@ -143,7 +143,7 @@ def test_a_dry_run_prints_and_bad_rows_fail_the_command(seatflow: Run, tmp_path:
 def test_a_bug_is_a_line_too_with_a_way_to_the_traceback(
     seatflow: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.settings.describe", lambda _: 1 / 0)
+    monkeypatch.setattr("streams.runtime.settings.describe", lambda _: 1 / 0)
     ended = seatflow("settings")
     assert ended.code == SOFTWARE
     assert "a bug of Seatflow: ZeroDivisionError" in line(ended)
@@ -178,7 +178,7 @@ def worker_process(where: list[str], app_id: str, log: Path) -> subprocess.Popen
             [*command, "--partitions", "2"],
             stdout=out,
             stderr=out,
-            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+            env={**os.environ, "PYTHONPATH": str(Path(main.__file__).parent.parent)},
         )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from streams.contract import DECODERS
+from streams.contract.decoder import DECODERS
 from tests.contract_samples import (
     CE_TIME,
     DROP,

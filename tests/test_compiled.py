@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import compiled
+from streams.runtime import compiled
 
 ASK = (
     "import streams; from engine.machines import user_machine as m;"

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from streams.kafka_jars import KAFKA_VERSION
-from streams.settings import Settings
+from streams.local.kafka_jars import KAFKA_VERSION
+from streams.runtime.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain import events as ev
-from streams.contract import DECODERS, Headers, Rejected
+from streams.contract.decoder import DECODERS, Headers, Rejected
 from tests.contract_samples import DATA, EVENTS, KEYS, assert_for_people, refuse, structured
 
 anything = st.recursive(

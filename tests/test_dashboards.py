@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.demo_tenant import demo_steps
+from streams.demo.scenario import demo_steps
 from tests.kafka import Kafka
 from tests.prometheus import ABSENT, BINARY, ROOT, Prometheus, prometheus
 from tests.scrape import address

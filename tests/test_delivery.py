@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from streams import exits, faults
-from streams.broker import Broker
-from streams.settings import load_settings
-from streams.topics import TOPICS
+from streams.kafka.topic_admin import TOPICS
+from streams.local.broker import Broker
+from streams.runtime import errors, fault_injection
+from streams.runtime.settings import load_settings
 from tests.kafka import Kafka
 from tests.toy_lab import PARTITIONS, SESSION, Lab, Toy, until
 
@@ -44,7 +44,7 @@ def test_stops_cleanly_and_restores_the_same(lab: Lab) -> None:
 
     asked = time.monotonic()
     first.signal(signal.SIGTERM)
-    first.ends(exits.OK)
+    first.ends(errors.OK)
     assert time.monotonic() - asked < 10
 
     second = lab.toy(ready=False)
@@ -62,7 +62,7 @@ def test_the_load_of_a_stopped_worker_moves_at_once(lab: Lab) -> None:
     second.wait_for("partition_restored", PARTITIONS // 2)
     lab.send(2000)
     first.signal(signal.SIGINT)
-    first.ends(exits.OK)
+    first.ends(errors.OK)
     lab.settles_exactly(timeout=30)
     assert sorted(second.events("assigned")[-1]["partitions"]) == list(range(PARTITIONS))
 
@@ -158,7 +158,7 @@ def test_poison_becomes_a_dead_letter_byte_for_byte(lab: Lab) -> None:
 def test_says_that_topics_are_missing(kafka: Kafka, tmp_path: Path) -> None:
     settings = load_settings(brokers=kafka.bootstrap, app_id="none", topic_prefix="none.")
     toy = Toy(settings, tmp_path / "log")
-    toy.ends(exits.CONFIGURATION)
+    toy.ends(errors.CONFIGURATION)
     (stop,) = toy.events("fail_stop")
     assert f"{len(TOPICS)} topics are missing" in stop["why"]
     assert "seatflow topics create" in stop["why"]
@@ -166,7 +166,7 @@ def test_says_that_topics_are_missing(kafka: Kafka, tmp_path: Path) -> None:
 
 def test_says_that_the_partition_count_is_another(lab: Lab) -> None:
     toy = lab.toy(ready=False, SEATFLOW_PARTITIONS="8")
-    toy.ends(exits.CONFIGURATION)
+    toy.ends(errors.CONFIGURATION)
     (stop,) = toy.events("fail_stop")
     assert f"has {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
 
@@ -176,18 +176,18 @@ def test_an_exception_in_the_machine_stops_and_skips_nothing(lab: Lab) -> None:
     lab.send(500)
     lab.settles_exactly()
     lab.produce("user-changes", [(b"key0", b"{}"), (b"key0", b'{"crash":true}')])
-    toy.ends(exits.SOFTWARE)
+    toy.ends(errors.SOFTWARE)
     assert toy.events("fail_stop")[0]["error"] == "RuntimeError"
     # Its transaction was not committed, and a successor meets the same event again.
     assert lab.counts()[0] in (500, 501)
-    lab.toy(ready=False).ends(exits.SOFTWARE)
+    lab.toy(ready=False).ends(errors.SOFTWARE)
 
 
 # --- faults ---------------------------------------------------------------------------------------
 
 
 # The toy asks for no seats: tests/lab dies there.
-@pytest.mark.parametrize("point", [p for p in faults.POINTS if p != "seats-asked"])
+@pytest.mark.parametrize("point", [p for p in fault_injection.POINTS if p != "seats-asked"])
 def test_killed_at_each_point(lab: Lab, point: str) -> None:
     """The worker dies by SIGKILL at a named point under load; its successor goes on exactly."""
     first = lab.toy()
@@ -242,7 +242,7 @@ def test_a_zombie_is_fenced(lab: Lab) -> None:
 
     zombie.signal(signal.SIGCONT)
     lab.send(3000)
-    zombie.ends(exits.TEMPORARY)
+    zombie.ends(errors.TEMPORARY)
     assert "another worker owns the partition" in zombie.events("fenced")[0]["why"]
     lab.settles_exactly()
     assert _fanned(lab) == before, "a late write of the zombie was accepted"
@@ -258,7 +258,7 @@ def test_the_watchdog_ends_a_paused_worker(lab: Lab) -> None:
     toy.signal(signal.SIGSTOP)
     time.sleep(SESSION + 1.5)
     toy.signal(signal.SIGCONT)
-    toy.ends(exits.TEMPORARY, timeout=5)
+    toy.ends(errors.TEMPORARY, timeout=5)
     assert toy.events("stalled") or toy.events("fenced")
 
 
@@ -267,7 +267,7 @@ def test_a_second_worker_with_the_same_id_takes_over(lab: Lab) -> None:
     lab.send(1000)
     second = lab.toy(SEATFLOW_WORKER_ID="w1")
     lab.send(1000)
-    first.ends(exits.TEMPORARY)
+    first.ends(errors.TEMPORARY)
     assert "SEATFLOW_WORKER_ID" in first.events("fenced")[0]["why"]
     lab.settles_exactly()
     assert second.process.poll() is None
@@ -285,7 +285,7 @@ def test_a_broker_that_goes_and_comes_back(tmp_path: Path, how: str, kafka: Kafk
             broker.away(how, 5.0)
             lab.send(1000)
             lab.settles_exactly(timeout=100)
-        assert {toy.process.poll() for toy in lab.toys[:-1]} <= {exits.TEMPORARY}
+        assert {toy.process.poll() for toy in lab.toys[:-1]} <= {errors.TEMPORARY}
         lab.close()
 
 

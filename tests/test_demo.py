@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 
 from engine.simulation.in_memory_cluster import Cluster
-from streams import demo
-from streams.contract import DECODERS, Rejected
-from streams.demo_report import Seats, StepTaken, Summary, _use, show, summarise
-from streams.demo_tenant import demo_steps
-from streams.exits import CONFIGURATION, WorkerError
-from streams.follow import Followed
-from streams.kafka_jars import BrokerError, find_java
-from streams.settings import load_settings
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo import runner
+from streams.demo.report import Seats, StepTaken, Summary, _use, show, summarise
+from streams.demo.scenario import demo_steps
+from streams.kafka.topic_reader import Followed
+from streams.local.kafka_jars import BrokerError, find_java
+from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime.settings import load_settings
 from tests.kafka import Kafka
 
 STEPS = demo_steps()
@@ -57,8 +57,8 @@ class Seen:
     """Stands in for a Follower: what was followed, without Kafka."""
 
     def __init__(self) -> None:
-        self.latest: dict[str, dict[str, Any]] = {topic: {} for topic in (*demo.TOPICS, "audit")}
-        self.log: dict[str, list[Followed]] = {topic: [] for topic in (*demo.TOPICS, "audit")}
+        self.latest: dict[str, dict[str, Any]] = {topic: {} for topic in (*runner.TOPICS, "audit")}
+        self.log: dict[str, list[Followed]] = {topic: [] for topic in (*runner.TOPICS, "audit")}
         self.clock = 0
 
     def add(self, topic: str, key: str, value: Any, headers: dict[str, str] | None = None) -> None:
@@ -205,7 +205,7 @@ def test_a_worker_that_ends_is_told_with_the_end_of_its_log(
     kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     settings = load_settings(brokers=kafka.bootstrap, topic_prefix=topic_prefix)
-    with demo.Workers(settings, 1, tmp_path) as workers, pytest.raises(WorkerError) as told:
+    with runner.Workers(settings, 1, tmp_path) as workers, pytest.raises(WorkerError) as told:
         workers.wait_until_ready()
     assert told.value.code == CONFIGURATION
     assert "worker 1 ended with exit code 78" in str(told.value)
@@ -234,8 +234,8 @@ def test_the_whole_demo(
         found.append(summary)
         show(summary, console)
 
-    monkeypatch.setattr(demo, "show", keep)
-    assert demo.run_demo(once=True, data_dir=tmp_path) == 0
+    monkeypatch.setattr(runner, "show", keep)
+    assert runner.run_demo(once=True, data_dir=tmp_path) == 0
     check(*found)
     shown = capsys.readouterr().out
     for step in STEPS:
@@ -251,7 +251,7 @@ def test_the_whole_demo(
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_the_demo_and_leaves_nothing_running(java: None, tmp_path: Path) -> None:
-    package = str(Path(demo.__file__).parent.parent)
+    package = str(Path(runner.__file__).parent.parent)
     with (tmp_path / "out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "streams", "demo", "--data-dir", str(tmp_path / "data")],
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing_running(java: None, tmp_path: P
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == demo.INTERRUPTED
+    assert process.wait(20) == runner.INTERRUPTED
     assert "Traceback" not in (tmp_path / "out").read_text()
     assert not running(str(tmp_path))
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from engine.domain.events import UserLicensesChanged
-from streams.catalogue import product
-from streams.contract import DECODERS, Rejected
-from streams.demo_people import GROUPS
-from streams.demo_tenant import LATE, PRODUCTS, UNKNOWN_SKU, Step, demo_steps
+from streams.catalog import product
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.people import GROUPS
+from streams.demo.scenario import LATE, PRODUCTS, UNKNOWN_SKU, Step, demo_steps
 
 STEPS = demo_steps()
 BY_NAME = {step.name: step for step in STEPS}

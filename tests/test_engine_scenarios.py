@@ -8,7 +8,7 @@ import random
 import pytest
 
 from engine.simulation.in_memory_cluster import Cluster
-from streams.contract import DECODERS, Rejected
+from streams.contract.decoder import DECODERS, Rejected
 from tests.scenario_player import ABSENT, SCENARIOS, Published, play, play_all
 
 pytestmark = pytest.mark.skipif(not SCENARIOS, reason=ABSENT)

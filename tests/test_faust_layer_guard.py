@@ -1,4 +1,4 @@
-"""Fails when the libraries under streams/faust_layer.py change what it leans on.
+"""Fails when the libraries under streams/kafka/faust_adapter.py change what it leans on.
 
 Before a new version is let in: read the diff of what is named here, run the Kafka tests, then
 change ``VERSIONS``.
@@ -21,15 +21,15 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 from mode import threads
 
-from streams import faust_layer
+from streams.kafka import faust_adapter
 
 
-@pytest.mark.parametrize(("package", "pinned"), faust_layer.VERSIONS.items())
+@pytest.mark.parametrize(("package", "pinned"), faust_adapter.VERSIONS.items())
 def test_the_version_is_the_one_that_was_read(package: str, pinned: str) -> None:
     assert version(package) == pinned
 
 
-@pytest.mark.parametrize(("owner", "name"), faust_layer.PRIVATE)
+@pytest.mark.parametrize(("owner", "name"), faust_adapter.PRIVATE)
 def test_the_name_is_there(owner: Any, name: str) -> None:
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone"
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from streams.feed import (
+from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
+from streams.ingest import (
     FeedError,
     FeedItem,
     FeedProblem,
@@ -23,7 +24,6 @@ from streams.feed import (
     partition_of,
     publish,
 )
-from streams.workload import bench_configuration, bench_demand, bench_onboarding
 from tests.kafka import Kafka, create_topics, read_topic
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

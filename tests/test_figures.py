@@ -11,8 +11,8 @@ import pytest
 from engine.partition_machine import Partition
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state.seat_lease import Lease
-from streams.contract import DECODERS, Rejected
-from streams.demo_tenant import demo_steps
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.scenario import demo_steps
 from tests.told import told
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.settings import Settings, load_settings
-from streams.topics import INPUT_NAMES
+from streams.kafka.topic_admin import INPUT_NAMES
+from streams.runtime.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

@@ -13,8 +13,8 @@ from random import Random
 
 import pytest
 
-from streams.broker import free_port
-from streams.rows import APPLIED
+from streams.kafka.changelog_rows import APPLIED
+from streams.local.broker import free_port
 from tests.checkers import Record
 from tests.lab.experiments import EXPERIMENTS, SHORT
 from tests.lab.proxy import Proxy

@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
 from engine.machines.product_machine import Seats
-from streams.faust_layer import ConsumerThread
-from streams.partition import Partition
+from streams.kafka.faust_adapter import ConsumerThread
+from streams.worker.partition_task import Partition
 from tests.checkers import History, Record
 from tests.checkers.intent import intent_of
 from tests.test_user_machine import Tenant

@@ -10,26 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from streams import logs
+from streams.runtime import log_events
 from tests.kafka import Kafka
 from tests.system import Event, Events, running
 
 ROOT = Path(__file__).resolve().parents[1]
-EVENTS = {event.name: event for event in logs.EVENTS}
+EVENTS = {event.name: event for event in log_events.EVENTS}
 
 
 def calls() -> Iterator[tuple[str, str, set[str], str]]:
     """Event, level, fields and place of every line that a worker logs."""
-    for path in sorted((ROOT / "streams").glob("*.py")):
+    for path in sorted((ROOT / "streams").glob("[kmrw]*/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             if ast.unparse(node.func.value) == "log" and node.func.attr in (
                 *("debug", "info", "warning", "error"),
             ):
-                name = ast.unparse(node.args[0]).removeprefix("logs.")
+                name = ast.unparse(node.args[0]).removeprefix("log_events.")
                 fields = {k.arg for k in node.keywords if k.arg and k.arg != "exc_info"}
-                yield getattr(logs, name), node.func.attr, fields, f"{path.name}:{node.lineno}"
+                yield (
+                    getattr(log_events, name),
+                    node.func.attr,
+                    fields,
+                    f"{path.name}:{node.lineno}",
+                )
 
 
 def test_every_line_is_an_event_of_the_table_with_its_fields() -> None:
@@ -45,10 +50,10 @@ def test_a_line_of_json_has_its_fields(capsys: pytest.CaptureFixture[str]) -> No
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     try:
-        logs.configure("info", "json")
+        log_events.configure("info", "json")
         import structlog
 
-        structlog.get_logger("seatflow").info(logs.PARTITION_FENCED, partition=3)
+        structlog.get_logger("seatflow").info(log_events.PARTITION_FENCED, partition=3)
         logging.getLogger("faust").error("of a library")
         ours, theirs = map(json.loads, capsys.readouterr().err.splitlines())
         assert ours["event"] == "partition_fenced"

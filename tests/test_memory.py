@@ -12,8 +12,8 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.domain.effects import Effects
-from streams import garbage
-from streams.transaction import Transaction
+from streams.runtime import gc_tuning
+from streams.worker.transaction import Transaction
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def collections() -> int:
 
 
 def test_what_comes_in_a_backlog_is_not_gone_through(collector: None) -> None:
-    garbage.configure()
+    gc_tuning.configure()
     gc.enable()
     gc.collect()
     before, stays = collections(), []
-    for _ in range(4 * garbage.THRESHOLD // 1000):
+    for _ in range(4 * gc_tuning.THRESHOLD // 1000):
         stays.append([[n] for n in range(1000)])
-        garbage.set_aside()
+        gc_tuning.set_aside()
     assert collections() == before
 
 
 def test_circles_are_still_collected_at_other_times(collector: None) -> None:
-    garbage.configure()
+    gc_tuning.configure()
     gc.enable()
 
     class Circle:
@@ -78,16 +78,16 @@ def test_circles_are_still_collected_at_other_times(collector: None) -> None:
             self.itself = self
 
     lost = weakref.ref(Circle())
-    stays = [[n] for n in range(garbage.ASIDE // 2)]
-    garbage.set_aside()
-    stays += [[n] for n in range(garbage.THRESHOLD + 1)]
+    stays = [[n] for n in range(gc_tuning.ASIDE // 2)]
+    gc_tuning.set_aside()
+    stays += [[n] for n in range(gc_tuning.THRESHOLD + 1)]
     assert lost() is None
 
 
 def test_effects_have_the_time_when_they_were_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not that of a transaction that was opened long before: causes would seem to come later."""
     times = iter([1.0, 2.0, 9.0])
-    monkeypatch.setattr("streams.transaction.time.time", lambda: next(times))
+    monkeypatch.setattr("streams.worker.transaction.time.time", lambda: next(times))
     added: list[int] = []
 
     def create_batch() -> Any:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from engine.metrics import ProductSeats
-from streams import reference
-from streams.collector import by_product
-from streams.contract import DECODERS, Rejected
-from streams.endpoint import serve
-from streams.metrics import HISTOGRAM, LABELS, METRICS, Buckets
+from streams.contract.decoder import DECODERS, Rejected
+from streams.docgen import reference
+from streams.metrics.collector import by_product
+from streams.metrics.http_endpoint import serve
+from streams.metrics.registry import HISTOGRAM, LABELS, METRICS, Buckets
 from tests.scrape import get
 
 

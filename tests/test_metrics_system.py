@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.demo_tenant import demo_steps
-from streams.topics import CONSUMED, INPUT_NAMES
+from streams.demo.scenario import demo_steps
+from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES
 from tests.kafka import Kafka, latest
 from tests.scrape import Sample, address, get, scrape, summed, total
 from tests.system import Events, System, running

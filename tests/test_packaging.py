@@ -114,7 +114,7 @@ def test_the_image_runs_every_role(installed: Installed) -> None:
         assert run.returncode == 0, run.stderr
         assert "Traceback" not in run.stderr
     code = (
-        "import streams.worker, streams.console.app, engine.partition_machine;"
+        "import streams.worker.worker, streams.console.app, engine.partition_machine;"
         " print(streams.__file__)"
     )
     run = installed.run("python", "-c", code)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.metrics import HISTOGRAM, METRICS
+from streams.metrics.registry import HISTOGRAM, METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy" / "prometheus"

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain import events as ev
-from streams.contract import DECODERS, Headers, Rejected
-from streams.workload import bench_onboarding
+from streams.bench.workload import bench_onboarding
+from streams.contract.decoder import DECODERS, Headers, Rejected
 from tests.contract_samples import ADDED, REMOVED, USER, USER_DELETED
 
 DECODER = DECODERS["user-changes"]

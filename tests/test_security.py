@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from streams.acls import MEANING, ROLES
-from streams.exits import CONFIGURATION, TEMPORARY
-from streams.settings import client_options, load_settings
+from streams.kafka.acls import MEANING, ROLES
+from streams.runtime.errors import CONFIGURATION, TEMPORARY
+from streams.runtime.settings import client_options, load_settings
 from tests.kafka import Kafka, create_topics, produce
 from tests.secure_broker import PASSWORD, PREFIX, Authority, SecureBroker, secure_broker
 from tests.system import Events, Worker

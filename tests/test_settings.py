@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.settings import SettingsError, client_options, describe, load_settings
+from streams.runtime.settings import SettingsError, client_options, describe, load_settings
 
 
 @pytest.fixture(autouse=True)

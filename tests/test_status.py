@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from streams.topics import CONSUMED
+from streams.kafka.topic_admin import CONSUMED
 from tests.kafka import Kafka
 from tests.system import ROOT, Events, System, running
 

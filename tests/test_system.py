@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from streams.exits import TEMPORARY
+from streams.runtime.errors import TEMPORARY
 from tests.kafka import Kafka
 from tests.scenario_player import ABSENT, RUNNER, SCENARIOS
 from tests.system import Event, Events, System, running

@@ -3,15 +3,15 @@
 import json
 from collections import defaultdict
 
-from streams.catalogue import product
-from streams.contract import DECODERS, Rejected
-from streams.workload import (
+from streams.bench.workload import (
     PRODUCTS,
     bench_configuration,
     bench_demand,
     bench_onboarding,
     group_products,
 )
+from streams.catalog import product
+from streams.contract.decoder import DECODERS, Rejected
 
 
 def test_the_groups_are_those_of_the_benchmark() -> None:

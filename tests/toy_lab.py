@@ -19,9 +19,9 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streams.rows import APPLIED
-from streams.settings import Settings, load_settings
-from streams.topics import CONSUMED, create_topics
+from streams.kafka.changelog_rows import APPLIED
+from streams.kafka.topic_admin import CONSUMED, create_topics
+from streams.runtime.settings import Settings, load_settings
 from tests.kafka import Record, end_offsets, latest, produce, read_topic
 
 TOY = Path(__file__).with_name("toy_worker.py")

@@ -17,10 +17,10 @@ from zlib import crc32
 import orjson
 
 from engine.domain.events import Delivered
-from streams.contract import Rejected
-from streams.settings import load_settings
-from streams.topics import INPUT_NAMES
-from streams.worker import run_worker
+from streams.contract.decoder import Rejected
+from streams.kafka.topic_admin import INPUT_NAMES
+from streams.runtime.settings import load_settings
+from streams.worker.worker import run_worker
 
 HOP = "internal.seat-requests"
 OUT = "user-licenses"

@@ -1,4 +1,4 @@
-"""Modules that are there compiled only, and do faster what others do too (streams/compiled.py)."""
+"""Modules that are there compiled only, and do faster what others do too."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streams.bench.environment import BenchError, Stand, a_broker
+from streams.bench.progress import Show
 from streams.bench.report import Result, print_table, write_json, write_plot
-from streams.bench.show import Show
-from streams.bench.stand import BenchError, Stand, a_broker
 
 NAMES = (
     "onboarding",

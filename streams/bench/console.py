@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from streams.bench.environment import PATIENCE, BenchError, Stand
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
-from streams.bench.stand import PATIENCE, BenchError, Stand
-from streams.workload import TENANT, bench_demand
+from streams.bench.workload import TENANT, bench_demand
 
 USERS, QUICK_USERS = 1_000_000, 3_000
 TIMES = 5

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from streams.bench.environment import BenchError, Stand
 from streams.bench.onboarding import (
     GROUPS,
     QUICK_USERS,
@@ -21,9 +22,8 @@ from streams.bench.onboarding import (
     prepare,
 )
 from streams.bench.report import Result
-from streams.bench.stand import BenchError, Stand
-from streams.catalogue import product
-from streams.workload import PRODUCTS, bench_demand
+from streams.bench.workload import PRODUCTS, bench_demand
+from streams.catalog import product
 
 
 async def run(stand: Stand) -> Result:

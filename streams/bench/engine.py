@@ -18,14 +18,20 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.domain.events import Delivered
 from engine.partition_machine import Partition
-from streams import garbage
+from streams.bench.environment import Stand
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
-from streams.bench.stand import Stand
-from streams.contract import DECODERS
-from streams.faust_layer import RecordBatch
-from streams.packing import Packing
-from streams.workload import TENANT, Record, bench_configuration, bench_demand, bench_onboarding
+from streams.bench.workload import (
+    TENANT,
+    Record,
+    bench_configuration,
+    bench_demand,
+    bench_onboarding,
+)
+from streams.contract.decoder import DECODERS
+from streams.kafka.faust_adapter import RecordBatch
+from streams.runtime import gc_tuning
+from streams.worker.record_batches import Packing
 
 USERS, QUICK_USERS = 50_000, 2_000
 BATCH = 500
@@ -35,7 +41,7 @@ BATCHES_A_TRANSACTION = 10
 async def run(stand: Stand) -> Result:
     users = QUICK_USERS if stand.quick else USERS
     stand.show.step("onboarding in memory", None)
-    garbage.configure()
+    gc_tuning.configure()
     loop = Loop(users)
     loop.onboard(users)
     events = 3 * users
@@ -107,7 +113,7 @@ class Loop:
         for number, at in enumerate(range(0, len(records), BATCH), 1):
             self._input(records[at : at + BATCH])
             self._encode()
-            garbage.set_aside()
+            gc_tuning.set_aside()
             if number % BATCHES_A_TRANSACTION == 0:
                 self.commit()
         self.commit()

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from streams.bench.environment import BenchError, Stand, WorkerProcess
 from streams.bench.onboarding import license_group
 from streams.bench.probe import Probe, percentiles
 from streams.bench.report import Result
-from streams.bench.stand import BenchError, Stand, WorkerProcess
-from streams.catalogue import product
-from streams.workload import TENANT, TIME, Record, bench_configuration
+from streams.bench.workload import TENANT, TIME, Record, bench_configuration
+from streams.catalog import product
 
 MEMBERS, QUICK_MEMBERS = 1_000_000, 4_000
 BIG = "everybody"

@@ -6,10 +6,10 @@ for all, weighs more on a short run. The rates that include it are in the detail
 
 from __future__ import annotations
 
+from streams.bench.environment import Stand
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
-from streams.bench.stand import Stand
-from streams.workload import bench_demand
+from streams.bench.workload import bench_demand
 
 SIZES = (50_000, 200_000, 800_000)
 QUICK_SIZES = (500, 1_000, 2_000)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from streams.bench.environment import Stand
 from streams.bench.onboarding import license_group, onboard, prepare
 from streams.bench.probe import Probe, percentiles
 from streams.bench.report import Result
-from streams.bench.stand import Stand
-from streams.workload import PRODUCTS, TENANT, TIME
+from streams.bench.workload import PRODUCTS, TENANT, TIME
 
 RATE, QUICK_RATE = 2_000, 200
 SECONDS, QUICK_SECONDS = 30.0, 3.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from streams.bench.environment import Stand
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
-from streams.bench.stand import Stand
-from streams.workload import bench_demand
+from streams.bench.workload import bench_demand
 
 USERS, QUICK_USERS = 1_000_000, 5_000
 

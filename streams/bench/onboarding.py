@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.bench.limit import Limit, measure_limit
+from streams.bench.baseline import Limit, measure_limit
+from streams.bench.environment import PARTITIONS, BenchError, Stand, WorkerProcess
 from streams.bench.report import Result
-from streams.bench.stand import PARTITIONS, BenchError, Stand, WorkerProcess
-from streams.catalogue import product
-from streams.workload import (
+from streams.bench.workload import (
     PRODUCTS,
     TENANT,
     TIME,
@@ -27,6 +26,7 @@ from streams.workload import (
     bench_demand,
     bench_onboarding,
 )
+from streams.catalog import product
 
 USERS, QUICK_USERS = 200_000, 3_000
 GROUPS = 500

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streams.bench.stand import BenchError, Stand
-from streams.settings import client_options
+from streams.bench.environment import BenchError, Stand
+from streams.runtime.settings import client_options
 
 PATIENCE = 60.0
 

@@ -6,11 +6,11 @@ are those of the state: users, addresses, groups, seats; the log may hold older 
 
 from __future__ import annotations
 
+from streams.bench.environment import PARTITIONS, Stand
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
-from streams.bench.stand import PARTITIONS, Stand
-from streams.logs import PARTITION_FENCED
-from streams.workload import bench_demand
+from streams.bench.workload import bench_demand
+from streams.runtime.log_events import PARTITION_FENCED
 
 USERS, QUICK_USERS = 1_000_000, 5_000
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from streams.bench.environment import Stand
 from streams.bench.onboarding import EVENTS_PER_USER, GROUPS, SPARE, prepare
 from streams.bench.report import Result
-from streams.bench.stand import Stand
-from streams.workload import bench_demand
+from streams.bench.workload import bench_demand
 
 COUNTS = (1, 2, 4)
 USERS, QUICK_USERS = 400_000, 2_000

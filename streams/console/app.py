@@ -16,18 +16,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from streams.console import api, failures, operations, pages
-from streams.console.auth import Gate
-from streams.console.commands import Commands
-from streams.console.follower import Follower
-from streams.console.guard import LOOPBACK, Guard
-from streams.console.lists import BadRequestError
-from streams.console.processor import Processor
+from streams.console.api import commands, errors, queries
+from streams.console.commands.dispatcher import Commands
+from streams.console.commands.processing_status import Processor
+from streams.console.pages import routes
+from streams.console.pages.session import LoginNeededError
+from streams.console.read_model.pagination import BadRequestError
+from streams.console.read_model.projector import Follower
+from streams.console.read_model.store import Store
+from streams.console.security.auth import Gate
+from streams.console.security.middleware import LOOPBACK, Guard
 from streams.console.service import Service
-from streams.console.store import Store
-from streams.console.visitor import LoginNeededError
-from streams.exits import CONFIGURATION, WorkerError
-from streams.settings import Settings
+from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime.settings import Settings
 
 DATABASE = "console.sqlite3"
 HERE = Path(__file__).parent
@@ -60,15 +61,15 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     if service is not None:
         app.state.service = service
     app.state.tls = settings.http_cert_file is not None
-    app.include_router(api.router)
-    app.include_router(operations.router)
-    app.include_router(pages.router)
+    app.include_router(queries.router)
+    app.include_router(commands.router)
+    app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[type[Exception], Any] = {
-        HTTPException: pages.on_http_error,
-        LoginNeededError: pages.on_login_needed,
-        BadRequestError: pages.on_bad_request,
-        RequestValidationError: failures.on_invalid,
+        HTTPException: routes.on_http_error,
+        LoginNeededError: routes.on_login_needed,
+        BadRequestError: routes.on_bad_request,
+        RequestValidationError: errors.on_invalid,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

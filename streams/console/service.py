@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from streams.console.auth import Gate
-from streams.console.commands import Commands
-from streams.console.follower import Follower
-from streams.console.processor import Processor
-from streams.console.store import Store
-from streams.settings import Settings
+from streams.console.commands.dispatcher import Commands
+from streams.console.commands.processing_status import Processor
+from streams.console.read_model.projector import Follower
+from streams.console.read_model.store import Store
+from streams.console.security.auth import Gate
+from streams.runtime.settings import Settings
 
 RATE_OVER = 10
 

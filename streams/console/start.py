@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from streams import logs
-from streams.exits import CONFIGURATION, WorkerError
-from streams.settings import Settings
+from streams.runtime import log_events
+from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime.settings import Settings
 
 
 def start(settings: Settings) -> int:
     """Serves until it is stopped; the exit code. Raises WorkerError where it cannot begin."""
-    logs.configure(settings.log_level, settings.log_format)
+    log_events.configure(settings.log_level, settings.log_format)
     try:
         from streams.console.app import run_console
     except ModuleNotFoundError as missing:

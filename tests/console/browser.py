@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from streams.demo_tenant import demo_steps
+from streams.demo.scenario import demo_steps
 from tests.system import ROOT, Events, System
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

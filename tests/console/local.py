@@ -11,16 +11,16 @@ import orjson
 from aiokafka import TopicPartition
 
 from engine.simulation.in_memory_cluster import Cluster, Output
-from streams.console.apply import Applier, Rec
-from streams.console.auth import Gate
-from streams.console.commands import Commands
-from streams.console.follower import Lag, Progress
-from streams.console.inputs import FOLLOWED, apply
+from streams.console.commands.dispatcher import Commands
+from streams.console.read_model.input_projections import FOLLOWED, apply
+from streams.console.read_model.output_projections import Applier, Rec
+from streams.console.read_model.projector import Lag, Progress
+from streams.console.read_model.store import Store, transaction
+from streams.console.security.auth import Gate
 from streams.console.service import Service
-from streams.console.store import Store, transaction
-from streams.contract import DECODERS, Rejected
-from streams.demo_tenant import Step, demo_steps
-from streams.settings import Settings, load_settings
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.scenario import Step, demo_steps
+from streams.runtime.settings import Settings, load_settings
 
 START = 1_795_500_000_000
 Event = tuple[str, str, bytes]

@@ -61,8 +61,8 @@ def test_every_list_exports_all_of_itself(demo_console: Console, path: str) -> N
     """CSV has the header and a row for each thing, whatever the page size."""
     if path == "/v1/deadLetters":
         letters = [("dlq.topic", b"t"), ("dlq.reason", b"not JSON")]
-        from streams.console.apply import Applier, Rec
-        from streams.console.inputs import apply
+        from streams.console.read_model.input_projections import apply
+        from streams.console.read_model.output_projections import Applier, Rec
 
         store = demo_console.service.store
         apply(Applier(store.writer), "dead-letters", [Rec(b"k", b"x", 1, 1, letters)])

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 
-from streams.console import figures, queries
-from streams.console.follower import Follower
-from streams.console.store import Store
-from streams.settings import Settings, load_settings
+from streams.console.read_model import queries, tenants
+from streams.console.read_model.projector import Follower
+from streams.console.read_model.store import Store
+from streams.runtime.settings import Settings, load_settings
 from tests.console.browser import Running
 from tests.kafka import Kafka
 from tests.system import Events, System
@@ -52,7 +52,7 @@ def test_it_goes_on_where_it_stopped(kafka: Kafka, tmp_path: Path) -> None:
     store = Store(path, settings.topic_prefix)
     second = asyncio.run(follow(settings, store))
     assert second.progress.applied == 150
-    assert figures.figures(store.reading(), "contoso")["users"] == 250
+    assert tenants.figures(store.reading(), "contoso")["users"] == 250
     found = queries.user(store.reading(), "contoso", "u120")
     assert found is not None
     assert found["displayName"] == "new"

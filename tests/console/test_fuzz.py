@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 
 from streams.console.app import create_app
-from streams.console.guard import Bucket
-from streams.settings import load_settings
+from streams.console.security.middleware import Bucket
+from streams.runtime.settings import load_settings
 from tests.console.local import demo, local_service
 
 EXAMPLES = 8

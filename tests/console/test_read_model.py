@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.console import figures, queries
-from streams.console.apply import Applier, Rec
-from streams.console.forecast import Point, forecast
-from streams.console.inputs import FOLLOWED, apply
-from streams.console.lists import BadRequestError, csv_lines, every, page
-from streams.console.store import Store, transaction
-from streams.topics import INPUTS, OUTPUTS
+from streams.console.read_model import queries, tenants
+from streams.console.read_model.forecast import Point, forecast
+from streams.console.read_model.input_projections import FOLLOWED, apply
+from streams.console.read_model.output_projections import Applier, Rec
+from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
+from streams.console.read_model.store import Store, transaction
+from streams.kafka.topic_admin import INPUTS, OUTPUTS
 from tests.console.conftest import Console
 from tests.console.local import World, demo
 from tests.system import Event, Events
@@ -155,7 +155,7 @@ def test_what_workers_refuse_is_not_shown(store: Store) -> None:
     key = b"contoso/ann"
     for value in (b"{", b'{"type":"user.upserted"}', None):
         put(store, "user-changes", Rec(key, value, 1, 1))
-    assert figures.tenants(store.reading()) == []
+    assert tenants.tenants(store.reading()) == []
 
 
 def test_users_alike_share_one_shape(console: Console) -> None:

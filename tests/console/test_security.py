@@ -19,10 +19,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from streams.console.app import check, create_app, is_loopback, run_console
-from streams.console.auth import Gate, new_token, read_tokens
-from streams.console.guard import MOST_BYTES
-from streams.exits import WorkerError
-from streams.settings import load_settings
+from streams.console.security.auth import Gate, new_token, read_tokens
+from streams.console.security.middleware import MOST_BYTES
+from streams.runtime.errors import WorkerError
+from streams.runtime.settings import load_settings
 from tests.console.browser import console_process
 from tests.console.conftest import Console
 from tests.console.local import local_service

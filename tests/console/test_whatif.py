@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.console import reach
-from streams.console.reach import NotReadableError, TooManyError
-from streams.console.rehearsal import Copy
-from streams.console.whatif import WhatIfError, read_events
-from streams.contract import DECODERS, Rejected
-from streams.demo_tenant import Step, demo_steps
+from streams.console.whatif import affected_users
+from streams.console.whatif.affected_users import NotReadableError, TooManyError
+from streams.console.whatif.process import WhatIfError, read_events
+from streams.console.whatif.replica import Copy
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.scenario import Step, demo_steps
 from tests.console.conftest import Console
 from tests.console.local import World, demo
 from tests.system import Events
@@ -64,8 +64,8 @@ def test_the_copy_foretells_what_happens(console: Console) -> None:
 def foretell(console: Console, step: Step) -> None:
     before = really(console.world)
     db, events = console.service.store.reading(), bodies(step.name)
-    given = reach.decoded("contoso", events)
-    copy = Copy(db, "contoso", reach.reached(db, "contoso", given, MOST))
+    given = affected_users.decoded("contoso", events)
+    copy = Copy(db, "contoso", affected_users.reached(db, "contoso", given, MOST))
     same = copied(copy)
     assert {id: before[id] for id in same} == same, "the copy is not the present state"
     copy.play(given)
@@ -140,7 +140,7 @@ def test_what_no_topic_carries_is_refused(console: Console, events: Any) -> None
 def test_bad_events_are_refused_with_a_reason(event: Any, says: str) -> None:
     """By the workers' own decoder, with the number of the event."""
     with pytest.raises(NotReadableError, match="event 1") as refused:
-        reach.decoded("contoso", [event])
+        affected_users.decoded("contoso", [event])
     assert says in str(refused.value)
 
 
@@ -148,9 +148,9 @@ def test_too_many_users_are_not_tried(console: Console) -> None:
     """The limit is told before anything is copied."""
     make = Events()
     console.world.publish([make.join(f"u{n}", "g") for n in range(5)])
-    given = reach.decoded("contoso", [{"type": "group.deleted", "group": "g"}])
+    given = affected_users.decoded("contoso", [{"type": "group.deleted", "group": "g"}])
     with pytest.raises(TooManyError, match="more than 3 users"):
-        reach.reached(console.service.store.reading(), "contoso", given, 3)
+        affected_users.reached(console.service.store.reading(), "contoso", given, 3)
 
 
 def test_events_are_pasted_in_any_form() -> None:

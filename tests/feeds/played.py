@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.simulation.in_memory_cluster import Cluster, Output
-from streams.contract import DECODERS, Rejected
-from streams.feed import FeedItem, FeedProblem
+from streams.contract.decoder import DECODERS, Rejected
+from streams.ingest import FeedItem, FeedProblem
 
 
 class Played:

@@ -13,10 +13,10 @@ import httpx2
 import orjson
 import uvicorn
 
-from streams.receive.app import Receiver, application
-from streams.receive.scim import Tenants
-from streams.receive.sources import Sources, load_sources
-from streams.receive.writer import RESOURCES, Record
+from streams.ingest.http.app import Receiver, application
+from streams.ingest.http.scim import Tenants
+from streams.ingest.http.sources import Sources, load_sources
+from streams.ingest.http.transactional_writer import RESOURCES, Record
 
 TOKEN = "a-token-of-contoso-0001"
 OTHER = "a-token-of-fabrikam-0002"

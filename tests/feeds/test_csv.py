@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.feed import FeedError, FeedItem, FeedProblem
-from streams.feed.csv import events_from_csv
-from streams.feed.make import user_id
+from streams.ingest import FeedError, FeedItem, FeedProblem
+from streams.ingest.entra_csv import events_from_csv
+from streams.ingest.event_builder import user_id
 from tests.feeds.played import Played, events, told
 
 CREATE = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streams.cli import app
+from streams.cli.main import app
 from tests.feeds.examples import Story, examples
 
 ROOT = Path(__file__).resolve().parents[2]

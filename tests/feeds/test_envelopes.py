@@ -12,11 +12,11 @@ from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from engine.domain.events import UserDeleted
-from streams.contract import DECODERS, Rejected
-from streams.feed import FeedError
-from streams.feed.bridge import Bridge
-from streams.feed.debezium import events_from_debezium, load_mapping
-from streams.settings import load_settings
+from streams.contract.decoder import DECODERS, Rejected
+from streams.ingest import FeedError
+from streams.ingest.debezium import events_from_debezium, load_mapping
+from streams.ingest.debezium_bridge import Bridge
+from streams.runtime.settings import load_settings
 from tests.feeds.played import events, told
 from tests.kafka import Kafka, create_topics, produce
 from tests.system import running

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streams.catalogue import product
-from streams.feed import FeedError
-from streams.feed.graph import events_from_graph
+from streams.catalog import product
+from streams.ingest import FeedError
+from streams.ingest.graph import events_from_graph
 from tests.feeds.played import Played, events, told
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "samples"

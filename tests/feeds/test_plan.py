@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streams.cli import app
-from streams.feed import FeedError, events_from_jsonl
-from streams.plan import direct_to_group
-from streams.planning import run
+from streams.cli.main import app
+from streams.cli.simulate import run
+from streams.ingest import FeedError, events_from_jsonl
+from streams.simulate.migration_plan import direct_to_group
 from tests.feeds.played import Played
 from tests.feeds.test_simulate import written
 from tests.system import Events

@@ -20,8 +20,8 @@ from cloudevents.core.v1.event import CloudEvent
 from scim2_client.engines.httpx2 import SyncSCIMClient
 from scim2_tester import Status, check_server
 
-from streams.feed import FeedError
-from streams.receive.sources import load_sources
+from streams.ingest import FeedError
+from streams.ingest.http.sources import load_sources
 from tests.feeds.receiver import OTHER, SOURCES, TOKEN, MemoryWriter, receiving
 from tests.feeds.test_scim import ENTRA, GROUP, MESSAGE, USER
 from tests.kafka import Kafka
@@ -358,11 +358,11 @@ def test_it_answers_when_kafka_has_the_events_and_goes_on_after_a_kill(
 
 
 def test_many_requests_share_a_transaction() -> None:
-    from streams.receive.writer import Record, Writer
+    from streams.ingest.http.transactional_writer import Record, Writer
 
     class Counting(Writer):
         def __init__(self) -> None:
-            from streams.settings import load_settings
+            from streams.runtime.settings import load_settings
 
             super().__init__(load_settings())
             self.batches: list[int] = []
@@ -380,7 +380,7 @@ def test_many_requests_share_a_transaction() -> None:
         await asyncio.gather(*(writer.written(writer.add([record])) for record in records))
         assert sum(writer.batches) == 100
         assert len(writer.batches) < 5
-        from streams.exits import WorkerError
+        from streams.runtime.errors import WorkerError
 
         with pytest.raises(WorkerError):
             await writer.written(writer.add([Record("user-changes", "poison", b"")]))

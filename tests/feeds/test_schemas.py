@@ -12,13 +12,13 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import validator_for
 
 from engine.simulation.in_memory_cluster import Cluster
-from streams.asyncapi import asyncapi
-from streams.contract import _BUILDERS, DECODERS, Rejected
-from streams.demo_tenant import demo_steps
-from streams.feed.jsonl import Event, event_of
-from streams.reference import pages
-from streams.schemas import EVENTS, MESSAGES, RECORDS, schema_of
-from streams.topics import INPUT_NAMES, OUTPUTS
+from streams.contract.asyncapi import asyncapi
+from streams.contract.decoder import _BUILDERS, DECODERS, Rejected
+from streams.contract.schemas import EVENTS, MESSAGES, RECORDS, schema_of
+from streams.demo.scenario import demo_steps
+from streams.docgen.reference import pages
+from streams.ingest.jsonl import Event, event_of
+from streams.kafka.topic_admin import INPUT_NAMES, OUTPUTS
 from tests.feeds.test_simulate import demo  # noqa: F401 - a fixture
 
 DATA = Path(__file__).parent / "data"

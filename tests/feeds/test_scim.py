@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.feed.scim import events_from_scim
+from streams.ingest.scim import events_from_scim
 from tests.feeds.played import Played, events, told
 
 MESSAGE = "urn:ietf:params:scim:api:messages:2.0:"

@@ -15,17 +15,17 @@ from typer.testing import CliRunner
 from engine.documents.user_documents import shown
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state.user import User
-from streams.catalogue import product
-from streams.cli import app
-from streams.contract import DECODERS, Rejected
-from streams.demo_tenant import SCARCE, TENANT, demo_steps
-from streams.feed.jsonl import Event, event_of
-from streams.planning import run
+from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
+from streams.catalog import product
+from streams.cli.main import app
+from streams.cli.simulate import run
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.scenario import SCARCE, TENANT, demo_steps
+from streams.ingest.jsonl import Event, event_of
 from streams.simulate import Findings, Simulation
-from streams.simulate.export import Snapshot, differences
-from streams.simulate.findings import known
-from streams.simulate.html import page
-from streams.workload import bench_configuration, bench_demand, bench_onboarding
+from streams.simulate.comparison import known
+from streams.simulate.html_report import page
+from streams.simulate.snapshot import Snapshot, differences
 from tests.feeds.played import Played
 from tests.kafka import Kafka
 from tests.system import Events, running

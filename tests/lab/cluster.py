@@ -9,7 +9,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from streams.broker import Broker, free_port
+from streams.local.broker import Broker, free_port
 from tests.lab.proxy import Proxy
 
 HEAP = ("-Xms192m", "-Xmx512m")

@@ -13,8 +13,8 @@ import time
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streams import faults
-from streams.topics import CONSUMED, INPUT_NAMES
+from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES
+from streams.runtime import fault_injection
 from tests.lab.record import record
 from tests.lab.runner import Experiment, Lab
 from tests.lab.supervisor import Slot
@@ -45,7 +45,7 @@ def kill_at_random(lab: Lab) -> None:
 
 def kill_at_points(lab: Lab) -> None:
     """Each point in turn, while a worker restores or works: it dies there and is started again."""
-    points = list(faults.POINTS)
+    points = list(fault_injection.POINTS)
     lab.dice.shuffle(points)
     for point in points:
         slot = some_worker(lab)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from streams.settings import load_settings
-from streams.topics import create_topics
+from streams.kafka.topic_admin import create_topics
+from streams.runtime.settings import load_settings
 from tests.lab.cluster import Cluster, NoSmallDiskError, SmallDisk
 from tests.lab.load import Load
 from tests.lab.record import Recording, record

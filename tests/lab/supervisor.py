@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from streams.exits import OK, TEMPORARY
+from streams.runtime.errors import OK, TEMPORARY
 from tests.system import System, Worker
 
 LOOK_EVERY = 0.1

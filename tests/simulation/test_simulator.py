@@ -8,7 +8,7 @@ from engine.simulation.runner import Story, failure, main, run, setting
 from engine.simulation.scheduler import Setting
 from engine.simulation.shrink import shrunk
 from engine.state import seat_lease
-from streams.contract import DECODERS
+from streams.contract.decoder import DECODERS
 from tests.checkers import violations
 from tests.generators import contract_json, inputs, records
 from tests.scenario_player import encoded

@@ -1,0 +1,138 @@
+"""The limit: the bare pipeline. The same read and transactional writes as a worker, and no rules.
+
+It reads the same topic and partitions of the same broker, decodes each event, and writes for each
+user of a batch a ready-made row and a ready-made state, all of a batch in one transaction of the
+partition. What a worker does beyond that is what Seatflow costs.
+
+It runs as a process of its own, as a worker does: ``python -m streams.bench.baseline BROKERS INPUT
+ROWS STATES PARTITIONS EVENTS`` prints the seconds that it took, from the first poll to the last
+commit, and the seconds of processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic
+
+from streams.bench.environment import PARTITIONS, BenchError, Stand
+from streams.kafka.faust_adapter import RecordBatch
+from streams.kafka.topic_admin import CHANGELOG
+from streams.runtime import gc_tuning
+from streams.worker.record_batches import Log
+
+BATCH_RECORDS = 5_000
+BATCH_BYTES = 1 << 20
+ROW = b'{"s":"' + b"a" * 240 + b'"}'
+STATE = b'{"v":"' + b"b" * 400 + b'"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Events per second of the bare pipeline, and its processor time per event."""
+
+    events_per_second: float
+    cpu_seconds: float
+
+
+async def measure_limit(stand: Stand, events: int) -> Limit:
+    """The limit for the ``events`` that are in the stand's topic of user changes."""
+    stand.show.step("the limit: the bare pipeline", None)
+    names = [stand.topic("limit-rows"), stand.topic("limit-states")]
+    config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG.config.items()}}
+    await stand.admin.create_topics(
+        [NewTopic(n, PARTITIONS, 1, topic_configs=config) for n in names]
+    )
+    command = [sys.executable, "-m", "streams.bench.baseline", stand.settings.brokers]
+    command += [stand.topic("user-changes"), *names, str(PARTITIONS), str(events)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    await stand.admin.delete_topics(names)
+    if process.returncode:
+        raise BenchError(f"the bare pipeline failed: {err.decode().strip().splitlines()[-1]}")
+    seconds, cpu = map(float, out.split())
+    return Limit(events / seconds, cpu)
+
+
+class _Lane:
+    """One partition: its own transactional producer, and batches that wait for it."""
+
+    def __init__(self, brokers: str, rows: str, states: str, number: int) -> None:
+        self._topics = ((rows, ROW), (states, STATE))
+        self._number = number
+        self.queue: asyncio.Queue[list[Any] | None] = asyncio.Queue(2)
+        self._producer: Any = AIOKafkaProducer(
+            bootstrap_servers=brokers,
+            transactional_id=f"{rows}-{number}",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            compression_type="lz4",
+        )
+
+    async def start(self) -> None:
+        await self._producer.start()
+        for topic, _ in self._topics:
+            await self._producer.partitions_for(topic)
+
+    async def run(self) -> None:
+        while records := await self.queue.get():
+            users = {}
+            for record in records:
+                users[record.key] = orjson.loads(record.value)
+            await self._write(list(users))
+        await self._producer.stop()
+
+    async def _write(self, keys: list[bytes]) -> None:
+        producer, sent, now = self._producer, [], int(time.time() * 1000)
+        await producer.begin_transaction()
+        for topic, value in self._topics:
+            log = Log(topic, self._number, lambda: RecordBatch(producer.create_batch()))
+            for key in keys:
+                log.add(now, key, value)
+            send = producer.send_batch
+            sent += [await send(b, topic, partition=self._number) for b in log.batches()]
+        await asyncio.gather(*sent)
+        await producer.commit_transaction()
+
+
+async def _pipeline(brokers: str, topics: list[str], partitions: int, events: int) -> None:
+    source, rows, states = topics
+    lanes = [_Lane(brokers, rows, states, number) for number in range(partitions)]
+    await asyncio.gather(*(lane.start() for lane in lanes))
+    tps = [TopicPartition(source, number) for number in range(partitions)]
+    reader: Any = AIOKafkaConsumer(
+        bootstrap_servers=brokers,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=1 << 20,
+    )
+    await reader.start()
+    reader.assign(tps)
+    await reader.seek_to_beginning(*tps)
+    running = [asyncio.create_task(lane.run()) for lane in lanes]
+    began, cpu, read = time.perf_counter(), time.process_time(), 0
+    while read < events:
+        for tp, records in (await reader.getmany(timeout_ms=500, max_records=20_000)).items():
+            for at in range(0, len(records), BATCH_RECORDS):
+                await lanes[tp.partition].queue.put(records[at : at + BATCH_RECORDS])
+            read += len(records)
+    for lane in lanes:
+        await lane.queue.put(None)
+    await asyncio.gather(*running)
+    print(time.perf_counter() - began, time.process_time() - cpu)
+    await reader.stop()
+
+
+if __name__ == "__main__":
+    gc_tuning.configure()  # as a worker does
+    brokers, *topics, partitions, events = sys.argv[1:]
+    uvloop.run(_pipeline(brokers, topics, int(partitions), int(events)))

@@ -1,0 +1,252 @@
+"""``seatflow feed``: one command per format, and what all of them do with what they read."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.options import (
+    Brokers,
+    DryRun,
+    InFile,
+    InPages,
+    OutFile,
+    Prefix,
+    Run,
+    Strict,
+    Tenant,
+    Text,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from streams.ingest import Feed, FeedResult
+    from streams.runtime.settings import Settings
+
+SOME_ROWS_BAD = 1
+
+feed_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Read a file and publish it as events."
+)
+
+
+@feed_app.command("jsonl")
+def feed_jsonl(
+    file: InFile,
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """JSON Lines: each line is one event of the contract, of any topic."""
+    from streams.ingest import events_from_jsonl
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    feed(events_from_jsonl(file), settings, dry_run, strict)
+
+
+@feed_app.command("catalog")
+def feed_catalog(
+    file: InFile,
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """Microsoft's CSV "Product names and service plan identifiers for licensing"."""
+    from streams.ingest import events_from_catalog
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    feed(events_from_catalog(file), settings, dry_run, strict, out)
+
+
+@feed_app.command("csv")
+def feed_csv(
+    file: InFile,
+    tenant: Tenant,
+    group: Annotated[
+        Text, typer.Option("--group", metavar="ID", help="The table lists members of this group.")
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete the users, or take them out of the group.")
+    ] = False,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids",
+            metavar="CSV",
+            help="An export with id and userPrincipalName: names become ids by it.",
+        ),
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option("--result", metavar="CSV", help="Write a line for each row here.")
+    ] = None,
+    run: Run = "",
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """Entra's bulk templates and exports, or any table of users with a header."""
+    from streams.ingest.entra_csv import events_from_csv
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    items = events_from_csv(
+        file, tenant, group=group, remove=remove, ids=ids, result=result, run=run
+    )
+    published = False
+    try:
+        code = _fed(items, settings, dry_run, strict, out)
+        published = not dry_run and out is None
+    finally:
+        items.finish(published)
+    if code:
+        raise typer.Exit(code)
+
+
+@feed_app.command("graph")
+def feed_graph(
+    file: InPages,
+    tenant: Tenant,
+    group: Annotated[
+        Text,
+        typer.Option("--group", metavar="ID", help="Lists of members are those of this group."),
+    ] = None,
+    products: Annotated[
+        bool,
+        typer.Option(
+            "--products/--no-products", help="Subscriptions define their products, too, or not."
+        ),
+    ] = True,
+    run: Run = "",
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """Microsoft Graph: delta and list pages of users, groups and subscribedSkus."""
+    from streams.ingest.graph import events_from_graph
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    items = events_from_graph(file, tenant, group=group, products=products, run=run)
+    feed(items, settings, dry_run, strict, out)
+
+
+@feed_app.command("scim")
+def feed_scim(
+    file: InPages,
+    tenant: Tenant,
+    run: Run = "",
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """SCIM 2.0: bulk requests, PATCH and other requests, lists of users and groups."""
+    needs_extra("scim2_models", "feeds")
+    from streams.ingest.scim import events_from_scim
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    feed(events_from_scim(file, tenant, run=run), settings, dry_run, strict, out)
+
+
+@feed_app.command("debezium")
+def feed_debezium(
+    map_file: Annotated[
+        Path, typer.Option("--map", metavar="TOML", help="Which column is what (see the docs).")
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="One record's value per line.")
+    ] = None,
+    topic: Annotated[
+        Text, typer.Option("--topic", metavar="NAME", help="Go on with this topic of Debezium's.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --topic: end when what is there is done.")
+    ] = False,
+    run: Run = "",
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+    out: OutFile = None,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+) -> None:
+    """Debezium's change events of a table of people: a file, or the topic while it grows."""
+    from streams.ingest.debezium import events_from_debezium
+    from streams.ingest.items import FeedError
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    if (file is None) == (topic is None):
+        raise FeedError("give a FILE, or --topic with the name of Debezium's topic")
+    if file is not None:
+        feed(events_from_debezium(file, map_file, run=run), settings, dry_run, strict, out)
+    else:
+        _bridge(settings, str(topic), map_file, once)
+
+
+def _bridge(settings: Settings, topic: str, map_file: Path, once: bool) -> None:
+    from streams.ingest.debezium import load_mapping
+    from streams.ingest.debezium_bridge import Bridge
+
+    bridge = Bridge(settings, topic, load_mapping(map_file))
+    asyncio.run(bridge.run(until_end=once))
+    print(f"{bridge.carried:,} records carried, {bridge.dead:,} dead letters", file=sys.stderr)
+
+
+def needs_extra(module: str, extra: str) -> None:
+    """Ends with one clear line where the packages of an extra are not installed."""
+    import importlib.util
+
+    from streams.ingest.items import FeedError
+
+    if importlib.util.find_spec(module) is None:
+        raise FeedError(f"this needs more packages: pip install 'seatflow[{extra}]'")
+
+
+def feed(
+    items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None = None
+) -> None:
+    """Publishes, prints or writes the feed; ends with 1 when some rows were bad."""
+    if code := _fed(items, settings, dry_run, strict, out):
+        raise typer.Exit(code)
+
+
+def _fed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None) -> int:
+    from streams.ingest import publish, write
+    from streams.runtime.settings import client_options
+
+    options: dict[str, Any] = {
+        "strict": strict,
+        "on_problem": lambda problem: print(f"seatflow: {problem}", file=sys.stderr),
+    }
+    if out is not None:
+        result = write(items, out, **options)
+    else:
+        kafka = client_options(settings)
+        brokers, prefix = settings.brokers, settings.topic_prefix
+        result = asyncio.run(
+            publish(items, brokers, prefix, kafka=kafka, dry_run=dry_run, **options)
+        )
+    _told(result, "would be published" if dry_run else f"written to {out}" if out else None)
+    for what, count in sorted(getattr(items, "skipped", {}).items()):
+        print(f"left out: {count:,} × {what}", file=sys.stderr)
+    return SOME_ROWS_BAD if result.bad_rows else 0
+
+
+def _told(result: FeedResult, done: str | None) -> None:
+    by_topic = ", ".join(f"{topic} {count:,}" for topic, count in sorted(result.topics.items()))
+    verb = done or f"published in {result.seconds:.1f} s"
+    line = f"{result.events:,} events {verb}" + (f": {by_topic}" if by_topic else "")
+    if result.bad_rows:
+        line += f"; {result.bad_rows:,} bad rows, see above"
+    if result.stopped_at:
+        line += " (--strict: stopped there)"
+    print(line, file=sys.stderr)

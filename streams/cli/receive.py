@@ -1,0 +1,53 @@
+"""``seatflow receive``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.options import Brokers, Prefix, settings_of
+
+
+def receive(
+    sources: Annotated[
+        Path,
+        typer.Option("--sources", metavar="TOML", help="Who may send: names, tenants, tokens."),
+    ],
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="The port; 0: any free one.")] = 8090,
+    changes: Annotated[
+        Path | None,
+        typer.Option("--changes", metavar="FILE", help="What Graph says has changed goes here."),
+    ] = None,
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+) -> None:
+    """An HTTP receiver: SCIM 2.0, Entra's bulkUpload, Graph notifications, CloudEvents.
+
+    It answers when Kafka has the events. One at a time: a second one takes over from the first.
+    """
+    from streams.cli.feed import needs_extra
+
+    for module in ("scim2_server", "fastapi", "uvicorn"):
+        needs_extra(module, "feeds")
+    from streams.ingest.http.server import serve
+    from streams.ingest.http.sources import load_sources
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+
+    async def run() -> int:
+        ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        ready.add_done_callback(
+            lambda done: (
+                done.cancelled()
+                or print(
+                    f"Receiving at http://{host}:{done.result()}/ (SCIM: /scim/v2)", flush=True
+                )
+            )
+        )
+        return await serve(settings, load_sources(sources), host, port, changes, ready)
+
+    raise typer.Exit(asyncio.run(run()))

@@ -1,0 +1,200 @@
+"""``seatflow simulate`` and ``export``: what would happen, and what there is."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.options import Brokers, Prefix, settings_of
+
+if TYPE_CHECKING:
+    from streams.ingest import FeedProblem
+    from streams.simulate import Findings, Simulation
+    from streams.simulate.migration_plan import DirectToGroup
+
+SOME_ROWS_BAD = 1
+KEPT_PROBLEMS = 1_000
+
+Snapshot = Annotated[
+    Path | None,
+    typer.Option("--on", metavar="FILE", help="What is there before: `seatflow export` makes it."),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON Lines, one finding each.")]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write the report with charts here.")
+]
+
+
+def simulate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Events as JSON Lines; - for standard input."),
+    ],
+    on: Snapshot = None,
+    as_json: Json = False,
+    html: Html = None,
+) -> None:
+    """Dry run without Kafka: what would become of these events, on the engine itself.
+
+    Other formats first: [bold]seatflow feed csv … --out events.jsonl[/bold].
+    """
+    findings = run(files, on)
+    tell(findings, as_json, html, f"Simulation of {', '.join(file.name for file in files)}")
+    if findings.bad_rows:
+        raise typer.Exit(SOME_ROWS_BAD)
+
+
+def run(files: list[Path], on: Path | None) -> Findings:
+    """The findings of the files, one after the other, on top of a snapshot if there is one."""
+    from streams.simulate.comparison import compare, remember
+    from streams.simulate.in_memory import Simulation
+
+    simulation = Simulation()
+    if on is not None and (problems := _read(simulation, on)):
+        from streams.ingest import FeedError
+
+        raise FeedError(f"{on} is not a snapshot: {problems[0]}")
+    before = remember(simulation)
+    began = time.perf_counter()
+    problems = [problem for file in files for problem in _read(simulation, file)]
+    findings = compare(before, simulation)
+    findings.seconds = time.perf_counter() - began
+    findings.bad_rows, findings.problems = len(problems), problems[:KEPT_PROBLEMS]
+    return findings
+
+
+def _read(simulation: Simulation, file: Path) -> list[FeedProblem]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from streams.ingest import events_from_jsonl
+
+    feed = events_from_jsonl(file)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return simulation.run(feed.events())
+    events = track(feed.events(), f"Simulating {file.name}", console=console, transient=True)
+    return simulation.run(events)
+
+
+def tell(findings: Findings, as_json: bool, html: Path | None, title: str) -> None:
+    if html is not None:
+        from streams.ingest import FeedError
+        from streams.simulate.html_report import page
+
+        try:
+            html.write_text(page(findings, title), encoding="utf-8")
+        except OSError as error:
+            raise FeedError(f"{html} cannot be written: {error.strerror}") from None
+    if as_json:
+        import orjson
+
+        for line in findings.as_lines():
+            sys.stdout.write(orjson.dumps(line).decode() + "\n")
+    else:
+        from rich.console import Console
+
+        from streams.simulate.text_report import show
+
+        show(findings, Console())
+        if html is not None:
+            print(f"Report with charts: {html}", file=sys.stderr)
+
+
+def export(
+    tenant: Annotated[str, typer.Option("--tenant", metavar="ID", help="Whose state.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be written.")],
+    brokers: Brokers = None,
+    topic_prefix: Prefix = None,
+) -> None:
+    """A snapshot of a tenant as events: to simulate on, or to move it elsewhere.
+
+    Wait for the workers first: [bold]seatflow status --wait[/bold].
+    """
+    from streams.ingest import FeedError
+    from streams.simulate.snapshot import Snapshot, differences, partitions_of
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    snapshot = Snapshot(asyncio.run(partitions_of(settings)), tenant)
+    count = 0
+    try:
+        with file.open("wb") as out:
+            for line in snapshot.lines():
+                out.write(line + b"\n")
+                count += 1
+    except OSError as error:
+        raise FeedError(f"{file} cannot be written: {error.strerror}") from None
+    other = differences(snapshot)
+    print(f"{count:,} events of {len(snapshot.users()):,} users written to {file}", file=sys.stderr)
+    if other:
+        print(
+            f"{len(other):,} users come out otherwise, {other[0]} for one: they keep what does not"
+            " follow from what is known now (R11, R12, R14)",
+            file=sys.stderr,
+        )
+
+
+plan_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Plan a change in which nobody loses service."
+)
+
+
+@plan_app.callback()
+def plan_group() -> None:
+    """Plan a change in which nobody loses service."""
+
+
+@plan_app.command("direct-to-group")
+def plan_direct_to_group(
+    group: Annotated[
+        str, typer.Option("--group", metavar="ID", help="The group that gives the licences.")
+    ],
+    on: Annotated[
+        Path, typer.Option("--on", metavar="FILE", help="A snapshot: `seatflow export` makes it.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="NAME", help="Write NAME.1-join.jsonl, NAME.2-release.jsonl"),
+    ],
+    product: Annotated[
+        str | None,
+        typer.Option("--product", metavar="SKU", help="This one; the group gets it if need be."),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Release also who loses service plans.")
+    ] = False,
+) -> None:
+    """From direct licences to a group's: who has both, who would lose plans, and the events.
+
+    Feed the first file, wait, look, then feed the second. Planned again after the first, the plan
+    is the second file.
+    """
+    from streams.simulate.migration_plan import direct_to_group, write
+
+    plan = direct_to_group(on, group, product, accept_loss)
+    first, second = (out.with_name(f"{out.name}.{part}.jsonl") for part in ("1-join", "2-release"))
+    write(plan.joins, first)
+    write(plan.releases, second)
+    _tell_plan(plan, first, second)
+
+
+def _tell_plan(plan: DirectToGroup, first: Path, second: Path) -> None:
+    users_direct = len(plan.both) + len(plan.only_direct)
+    print(f"{users_direct:,} users have {', '.join(plan.products)} directly:")
+    print(f"  {len(plan.both):,} by a group as well, {len(plan.only_direct):,} only directly")
+    for title, users in (
+        ("would lose service plans, and stay direct", plan.would_lose),
+        ("would not be licensed by the group, and stay direct", plan.not_licensed),
+    ):
+        if users:
+            print(f"  {len(users):,} {title}:")
+        for user, why in users.items():
+            print(f"    {user}: {why if isinstance(why, str) else ', '.join(why)}")
+    print(f"  {len(plan.released):,} can be released; {plan.lost:,} users lose a service plan")
+    print(f"1. {first}: {len(plan.joins):,} events. Then: seatflow status --wait")
+    print(f"2. {second}: {len(plan.releases):,} events")

@@ -1,0 +1,214 @@
+"""How things are shown on pages: names, numbers, times, and small drawings."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+HERE = Path(__file__).parents[1]
+
+ERRORS = {
+    "CountViolation": (
+        "Not enough seats",
+        "Buy seats or take some back. Who has waited longest gets them first: at once, or with the"
+        " policy “manual” after a reprocess.",
+    ),
+    "MutuallyExclusiveViolation": (
+        "Conflicting plans",
+        "Decide which of the two products the user is to have: switch one of the plans off on the"
+        " group, or take the other licence away. It is then tried again by itself.",
+    ),
+    "DependencyViolation": (
+        "Missing dependency",
+        "Add the plan that is required to the same group, or switch off the plan that requires it.",
+    ),
+    "ProhibitedInUsageLocationViolation": (
+        "Usage location",
+        "Set a usage location on the user or a default on the tenant, or switch off the plans that"
+        " are not available there.",
+    ),
+    "UniquenessViolation": (
+        "Duplicate address",
+        "Two users have the same proxy address: remove it from one of them.",
+    ),
+    "Other": (
+        "Blocked by another product",
+        "The products of a group are assigned together or not at all: repair the errors of the"
+        " others, which the message names.",
+    ),
+}
+STATES = {
+    "Active": ("ok", "Active"),
+    "ActiveWithError": ("warn", "Active, with error"),
+    "Error": ("bad", "Not assigned"),
+    "ProcessingComplete": ("ok", "Complete"),
+    "ProcessingInProgress": ("busy", "In progress"),
+    "QueuedForProcessing": ("busy", "Queued"),
+    "applied": ("ok", "Applied"),
+    "rejected": ("bad", "Rejected"),
+    "deferred": ("busy", "Deferred"),
+    "pending": ("busy", "Pending"),
+    "success": ("ok", "Success"),
+    "failure": ("bad", "Failure"),
+}
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}".replace("-", "−")
+
+
+def rate(value: float) -> str:
+    return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"
+
+
+def count(value: int, noun: str, nouns: str | None = None) -> str:
+    return f"{value:,} {noun if value == 1 else nouns or noun + 's'}"
+
+
+def when(value: str | int | None) -> Markup:
+    """A time of a record, in UTC; its day only where it is not today's."""
+    if value is None:
+        return Markup("–")
+    if isinstance(value, int):
+        at = datetime.fromtimestamp(value / 1000, UTC)
+    else:
+        try:
+            at = datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            return Markup("{}").format(value)
+    shape = "%H:%M:%S" if at.date() == datetime.now(UTC).date() else "%-d %b %Y %H:%M"
+    iso = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, iso, at.strftime(shape))
+
+
+def seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def error_name(code: str) -> str:
+    return ERRORS[code][0] if code in ERRORS else code
+
+
+def error_advice(code: str) -> str:
+    return ERRORS[code][1] if code in ERRORS else ""
+
+
+def state_kind(state: str) -> str:
+    return STATES.get(state, ("", state))[0]
+
+
+def state_name(state: str) -> str:
+    return STATES.get(state, ("", state))[1]
+
+
+def bar(used: int, units: int) -> Markup:
+    """Seats used of those bought; what is used beyond them is drawn apart."""
+    whole = max(units, used, 1)
+    inside, over = min(used, max(units, 0)), max(0, used - max(units, 0))
+    kind = "over" if over else "full" if used >= units else "high" if used * 10 >= units * 9 else ""
+    label = f"{used:,} of {units:,} seats used"
+    return Markup(
+        '<svg class="bar {}" role="img" aria-label="{}" width="100%" height="8"'
+        ' preserveAspectRatio="none"><rect class="track" width="100%" height="8" rx="4"/>'
+        '<rect class="used" width="{:.2f}%" height="8" rx="4"/>'
+        '<rect class="more" x="{:.2f}%" width="{:.2f}%" height="8" rx="4"/></svg>'
+    ).format(kind, label, 100 * inside / whole, 100 * inside / whole, 100 * over / whole)
+
+
+def spark(values: Sequence[int], label: str, width: int = 240, height: int = 44) -> Markup:
+    """A line of figures, left to right in time."""
+    top = max([*values, 1])
+    step = width / max(1, len(values) - 1)
+    points = [
+        f"{i * step:.1f},{height - 2 - (height - 4) * v / top:.1f}" for i, v in enumerate(values)
+    ]
+    area = f"0,{height} {' '.join(points)} {width},{height}"
+    return Markup(
+        '<svg class="spark" role="img" aria-label="{}" viewBox="0 0 {} {}"'
+        ' preserveAspectRatio="none"><polygon points="{}"/><polyline points="{}"/></svg>'
+    ).format(label, width, height, area, " ".join(points))
+
+
+def licence_changes(record: dict[str, Any], names: dict[str, tuple[str, str]]) -> list[str]:
+    """What an audit record says was changed, a line each."""
+    lines = []
+    for changed in record.get("modifiedProperties") or []:
+        name, old, new = changed.get("name"), changed.get("oldValue"), changed.get("newValue")
+        if name in ("AssignedLicense", "addLicenses"):
+            lines += _licences(old or [], new or [], names)
+        elif name == "removeLicenses":
+            lines += [f"− {_name(sku, names)}" for sku in new or []]
+        else:
+            lines.append(f"{name}: {_plain(new)}")
+    return lines
+
+
+def _licences(old: Iterable[Any], new: Iterable[Any], names: dict[str, Any]) -> list[str]:
+    before = {x["skuId"]: len(x.get("disabledPlans") or []) for x in old}
+    after = {x["skuId"]: len(x.get("disabledPlans") or []) for x in new}
+    lines = [f"− {_name(sku, names)}" for sku in before.keys() - after.keys()]
+    for sku, off in after.items():
+        less = f", {count(off, 'plan')} off" if off else ""
+        if sku not in before:
+            lines.append(f"+ {_name(sku, names)}{less}")
+        elif before[sku] != off:
+            lines.append(f"± {_name(sku, names)}{less or ', every plan on'}")
+    return lines
+
+
+def _name(sku: str, names: dict[str, Any]) -> str:
+    return names[sku][0] if sku in names else sku
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def skus_of(records: Iterable[dict[str, Any]]) -> set[str]:
+    """The products that audit records name."""
+    found = set()
+    for record in records:
+        for changed in record.get("modifiedProperties") or []:
+            for listed in (changed.get("oldValue"), changed.get("newValue")):
+                for item in listed if isinstance(listed, list) else ():
+                    found.add(item.get("skuId") if isinstance(item, dict) else item)
+    return {sku for sku in found if isinstance(sku, str)}
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": number, "rate": rate, "when": when, "seconds": seconds,
+        "error_name": error_name, "error_advice": error_advice,
+        "state_kind": state_kind, "state_name": state_name,
+    }  # fmt: skip
+    made.globals |= {
+        "bar": bar, "spark": spark, "count": count, "licence_changes": licence_changes,
+        "stamp": stamp(),
+    }  # fmt: skip
+    return made
+
+
+def stamp() -> str:
+    """Of the style and the script, so that a new version is fetched at once."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted((HERE / "static").iterdir()):
+        digest.update(path.read_bytes())
+    return base64.urlsafe_b64encode(digest.digest()).decode()
+
+
+TEMPLATES = _environment()

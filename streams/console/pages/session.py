@@ -1,0 +1,148 @@
+"""A browser that looks at pages: who it is, what every page shows, and lists as tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+
+from streams.console.api import queries as api_queries
+from streams.console.api.models import PathId
+from streams.console.pages import formatting
+from streams.console.read_model import queries, tenants
+from streams.console.read_model.pagination import Listing, count, page
+from streams.console.security.auth import Principal, Session
+from streams.console.service import Service
+
+ROWS = 50
+COOKIE = "seatflow"
+Svc = Annotated[Service, Depends(api_queries.service)]
+
+
+class LoginNeededError(Exception):
+    """The page is for somebody who has said who they are."""
+
+
+class Visitor:
+    """A browser: its session, who it is, and the page that it gets."""
+
+    def __init__(self, request: Request, service: Service, cookie: str, fresh: bool) -> None:
+        found = service.gate.session(cookie)
+        assert found is not None
+        self.session: Session = found[0]
+        self.who: Principal = found[1]
+        self.request, self.service = request, service
+        self.cookie = cookie if fresh else None
+
+    @property
+    def db(self) -> queries.Connection:
+        return self.service.store.reading()
+
+    def sees(self, tenant: str) -> None:
+        """Raises HTTPException if there is no such tenant for this visitor."""
+        if not self.who.sees(tenant) or not tenants.is_tenant(self.db, tenant):
+            raise HTTPException(404, f"There is no tenant {tenant!r}.")
+
+    def page(
+        self, template: str, tenant: str | None = None, status: int = 200, **more: Any
+    ) -> Response:
+        html = self.render(template, tenant, **more)
+        return self.keep(HTMLResponse(html, status))
+
+    def render(self, template: str, tenant: str | None = None, **more: Any) -> str:
+        known = [t for t in tenants.tenants(self.db) if self.who.sees(t)]
+        return formatting.TEMPLATES.get_template(template).render(
+            tenant=tenant,
+            tenants=known,
+            who=self.who,
+            operator=tenant is not None and self.who.operates(tenant),
+            csrf=self.session.csrf,
+            gate_open=self.service.gate.open,
+            health=self.service.health(),
+            path=self.request.url.path,
+            **more,
+        )
+
+    def keep(self, response: Response) -> Response:
+        if self.cookie is not None:
+            set_cookie(self.request, response, self.cookie)
+        return response
+
+
+def set_cookie(request: Request, response: Response, cookie: str) -> None:
+    secure = request.app.state.tls or request.url.scheme == "https"
+    response.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure, path="/")
+
+
+def visitor(request: Request, service: Svc) -> Visitor:
+    """Without tokens anybody gets a session, for its forms; with them, LoginNeededError."""
+    cookie, fresh = request.cookies.get(COOKIE), False
+    if service.gate.session(cookie) is None:
+        cookie, fresh = service.gate.log_in() if service.gate.open else None, True
+    if cookie is None:
+        raise LoginNeededError
+    return Visitor(request, service, cookie, fresh)
+
+
+Looking = Annotated[Visitor, Depends(visitor)]
+
+
+def _tenant(tenant: PathId, looking: Looking) -> str:
+    looking.sees(tenant)
+    return tenant
+
+
+Tenant = Annotated[str, Depends(_tenant)]
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+class Given(dict[str, str]):
+    """The filters that are set; of another it says that it is empty."""
+
+    def __missing__(self, _name: str) -> str:
+        return ""
+
+
+def table(
+    looking: Visitor,
+    listing: Listing,
+    fixed: tuple[Any, ...],
+    preset: dict[str, str] | None = None,
+    order: str | None = None,
+) -> dict[str, Any]:
+    """A page of a list by the request's own parameters, and the links around it."""
+    asked = looking.request.query_params
+    given = Given((n, asked[n].strip()[:200]) for n in listing.filters if asked.get(n, "").strip())
+    cursor = asked.get("$skiptoken")
+    chosen = asked.get("$orderby")
+    order = chosen or order
+    filters = {**given, **(preset or {})}
+    found = page(looking.db, listing, fixed, filters, ROWS, cursor, order)
+    kept = {**given, **({"$orderby": chosen} if chosen else {})}
+    base = looking.request.url.path
+
+    def link(**more: str) -> str:
+        query = urlencode(
+            {**kept, **{k.replace("_", "$", 1): v for k, v in more.items()}}, safe="$"
+        )
+        return f"{base}?{query}" if query else base
+
+    return {
+        "rows": found.rows,
+        "given": given,
+        "total": count(looking.db, listing, fixed, filters),
+        "first": link() if cursor else None,
+        "next": link(_skiptoken=found.next) if found.next else None,
+        "order": order or "",
+        "csv": _csv(base, kept),
+    }
+
+
+def _csv(base: str, kept: dict[str, str]) -> str:
+    """The same list as a file, from the API."""
+    path = base.replace("/t/", "/v1/tenants/", 1).replace("/products", "/subscribedSkus", 1)
+    return f"{path}?{urlencode({**kept, 'format': 'csv'}, safe='$')}"

@@ -1,0 +1,114 @@
+"""Rows of the store in the shapes of Microsoft Graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from streams.console.read_model.pagination import Row, Shown
+
+NO_SHAPE: tuple[None, list[Any], list[Any]] = (None, [], [])
+
+
+def user_of_row(row: Row) -> Shown:
+    """A user in Graph's form. What was published wins over what the directory sent."""
+    _, assigned, states = orjson.loads(row["body"]) if row["body"] else NO_SHAPE
+    location, mail = row["location"], row["mail"]
+    addresses = orjson.loads(row["addresses"] or "[]")
+    updated = cause = None
+    sinces: list[Any] = []
+    if row["published"]:
+        location, mail, addresses, sinces, updated, cause = orjson.loads(row["published"])
+    shown = [
+        {**state, "since": since, "lastUpdatedDateTime": since}
+        for state, since in zip(states, sinces, strict=True)
+    ]
+    errors = sorted({s["error"] for s in states if s["error"] != "None"})
+    return {
+        "id": row["user"],
+        "displayName": row["name"],
+        "userPrincipalName": row["upn"],
+        "usageLocation": location,
+        "mail": mail,
+        "proxyAddresses": addresses,
+        "assignedLicenses": assigned,
+        "licenseAssignmentStates": shown,
+        "licenseErrors": errors,
+        "revision": row["revision"] if row["published"] else 0,
+        "updatedAt": updated,
+        "causedBy": cause,
+    }
+
+
+def group_of_row(row: Row) -> Shown:
+    body = orjson.loads(row["body"])
+    return {
+        "id": body["group"],
+        "displayName": body["displayName"],
+        "assignedLicenses": body["assignedLicenses"],
+        "licenseProcessingState": {"state": body["licenseProcessingState"]},
+        "hasMembersWithLicenseErrors": body["membersWithErrors"] > 0,
+        "members": body["members"],
+        "membersLicensed": body["membersLicensed"],
+        "membersWithErrors": body["membersWithErrors"],
+        "errors": body["errors"],
+        "deferred": body["deferred"],
+        "deleted": body["deleted"],
+        "updatedAt": body["updatedAt"],
+    }
+
+
+def error_of_row(row: Row) -> Shown:
+    body = orjson.loads(row["body"])
+    group = body["group"]
+    return {
+        "user": body["user"],
+        "userDisplayName": row["user_name"],
+        "group": None if group == "direct" else group,
+        "groupDisplayName": row["group_name"],
+        "skuId": body["skuId"],
+        "skuPartNumber": row["part"],
+        "state": body["state"],
+        "error": body["error"],
+        "message": body["message"],
+        "details": body["details"],
+        "since": body["since"],
+        "causedBy": body["causedBy"],
+    }
+
+
+def sku_of_row(row: Row) -> Shown:
+    seats = orjson.loads(row["seats"]) if row["seats"] else None
+    product = orjson.loads(row["product"]) if row["product"] else None
+    units = seats["prepaidUnits"] if seats else orjson.loads(row["units"])
+    enabled = units["enabled"] + units["warning"]
+    capability = "Enabled" if units["enabled"] else "Warning" if enabled else "Suspended"
+    plans = product["servicePlans"] if product else []
+    return {
+        "id": f"{row['tenant']}_{row['sku']}",
+        "skuId": row["sku"],
+        "skuPartNumber": (seats or {}).get("skuPartNumber") or row["part"] or row["sku"],
+        "displayName": row["name"],
+        "appliesTo": "User",
+        "capabilityStatus": capability,
+        "prepaidUnits": units,
+        "consumedUnits": row["consumed"] or 0,
+        "availableUnits": enabled if row["available"] is None else row["available"],
+        "waitingUsers": row["waiting"] or 0,
+        "servicePlans": [
+            {
+                "servicePlanId": plan["servicePlanId"],
+                "servicePlanName": plan.get("servicePlanName", plan["servicePlanId"]),
+                "appliesTo": plan.get("appliesTo", "User"),
+                "provisioningStatus": "Success",
+            }
+            for plan in plans
+        ],
+        "updatedAt": (seats or {}).get("updatedAt"),
+    }
+
+
+def audit_of_row(row: Row) -> Shown:
+    body = orjson.loads(row["body"])
+    return {"id": str(row["id"]), **body}

@@ -1,0 +1,264 @@
+"""Input records become rows: what outputs do not tell, names and memberships above all.
+
+What a record means is decided by the workers' own decoder: what they refuse is not shown either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from engine.domain import events as ev
+from engine.domain.events import ABSENT
+from engine.machines.address_machine import normal
+from streams.console.read_model.output_projections import APPLIERS as OUTPUTS
+from streams.console.read_model.output_projections import (
+    FORGET,
+    Applier,
+    Apply,
+    Records,
+    search_text,
+    text_of,
+)
+from streams.contract.decoder import DECODERS, Rejected
+
+_KNOW = """
+INSERT INTO users(tenant, user, known, name, upn, location, mail, addresses, find)
+VALUES(?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)
+ON CONFLICT(tenant, user) DO UPDATE SET known=1,
+  name=CASE WHEN ?9 & 1 THEN ?3 ELSE name END, upn=CASE WHEN ?9 & 2 THEN ?4 ELSE upn END,
+  location=CASE WHEN ?9 & 4 THEN ?5 ELSE location END, mail=CASE WHEN ?9 & 8 THEN ?6 ELSE mail END,
+  addresses=CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END,
+  find=CASE WHEN ?9 = 31 THEN ?8 ELSE lower(?2 || char(10) || coalesce(
+    CASE WHEN ?9 & 1 THEN ?3 ELSE name END, '') || char(10) || coalesce(
+    CASE WHEN ?9 & 2 THEN ?4 ELSE upn END, '') || char(10) || coalesce(
+    CASE WHEN ?9 & 8 THEN ?6 ELSE mail END, '') || char(10) || coalesce(
+    CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END, '')) END
+"""
+_UNKNOW = (
+    "UPDATE users SET known=0, name=NULL, upn=NULL, location=NULL, mail=NULL, addresses=NULL"
+    " WHERE tenant=? AND user=?"
+)
+
+
+class Claims:
+    """A batch of claims of proxy addresses: of each user, what it has now and since when."""
+
+    def __init__(self) -> None:
+        self.now: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+        self.left: set[tuple[str, str, str]] = set()
+
+    def change(self, key: tuple[str, str], addresses: Any, at: int, offset: int) -> None:
+        """What stays keeps its since-when; what is left in between loses it."""
+        known, wanted = self.now.get(key, {}), {normal(a) for a in addresses or ()}
+        self.left.update((key[0], address, key[1]) for address in known.keys() - wanted)
+        self.now[key] = {address: known.get(address, (at, offset)) for address in wanted}
+
+    def write(self, to: Applier) -> None:
+        """Before the users' rows, which tell what they had."""
+        sql = "SELECT addresses FROM users WHERE tenant = ? AND user = ?"
+        for key, wanted in self.now.items():
+            row = to.db.execute(sql, key).fetchone()
+            for text in orjson.loads(row[0]) if row and row[0] else ():
+                if normal(text) not in wanted:
+                    self.left.add((key[0], normal(text), key[1]))
+        to.many("DELETE FROM addresses WHERE tenant=? AND address=? AND user=?", self.left)
+        rows = [
+            (key[0], address, key[1], *since)
+            for key, wanted in self.now.items()
+            for address, since in wanted.items()
+        ]
+        to.many("INSERT OR IGNORE INTO addresses VALUES(?, ?, ?, ?, ?)", sorted(rows))
+
+
+class _Facts:
+    """A batch of user changes, folded: what is left to write of each user."""
+
+    def __init__(self) -> None:
+        self.people: dict[tuple[str, str], list[Any]] = {}
+        self.members: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
+        self.gone: dict[tuple[str, str], None] = {}
+        self.changes: list[tuple[Any, ...]] = []
+        self.claims = Claims()
+
+    def upsert(self, event: ev.UserUpserted, name: Any, at: int, offset: int) -> None:
+        given = (name, event[3], event[4], event[5], event[6])
+        key = (event.tenant, event.user)
+        if event.proxy_addresses is not ABSENT:
+            self.claims.change(key, event.proxy_addresses, at, offset)
+        known = self.people.get(key)
+        if known is None:
+            self.people[key] = list(given)
+            return
+        for i, value in enumerate(given):
+            if value is not ABSENT:
+                known[i] = value
+
+    def delete(self, key: tuple[str, str]) -> None:
+        self.people.pop(key, None)
+        self.members.pop(key, None)
+        self.gone[key] = None
+        self.claims.change(key, (), 0, 0)
+
+    def join(self, event: ev.MembershipAdded, at: int, offset: int) -> None:
+        groups = self.members.setdefault((event.tenant, event.user), {})
+        known = groups.get(event.group)
+        if known is None:
+            groups[event.group] = (False, at, offset)
+        elif known[1] < 0:
+            groups[event.group] = (True, at, offset)
+
+    def leave(self, event: ev.MembershipRemoved) -> None:
+        groups = self.members.setdefault((event.tenant, event.user), {})
+        groups[event.group] = (True, -1, 0)
+
+    def write(self, to: Applier) -> None:
+        to.many(_CHANGE, self.changes)
+        self.claims.write(to)
+        to.many(_UNKNOW, self.gone)
+        to.many(FORGET, self.gone)
+        to.many("DELETE FROM members WHERE tenant=? AND user=?", self.gone)
+        to.many(_KNOW, map(_person, sorted(self.people.items(), key=itemgetter(0))))
+        added, left = [], []
+        for key, groups in self.members.items():
+            for group, (replaces, since, place) in groups.items():
+                if replaces:
+                    left.append((*key, group))
+                if since >= 0:
+                    added.append((*key, group, since, place))
+        to.many("DELETE FROM members WHERE tenant=? AND user=? AND grp=?", left)
+        to.many("INSERT OR IGNORE INTO members VALUES(?, ?, ?, ?, ?)", sorted(added))
+
+
+def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
+    (tenant, user), given = item
+    mask = sum(1 << i for i, value in enumerate(given) if value is not ABSENT)
+    name, upn, location, mail, addresses = (None if v is ABSENT else v for v in given)
+    find = search_text(user, name, upn, mail, addresses)
+    listed = None if addresses is None else text_of(addresses)
+    return tenant, user, name, upn, location, mail, listed, find, mask
+
+
+def _display_name(value: bytes) -> Any:
+    body = orjson.loads(value)
+    data = body.get("data")
+    return (data if isinstance(data, dict) else body).get("displayName", ABSENT)
+
+
+def _user_changes(to: Applier, records: Records) -> None:
+    decode, facts = DECODERS["user-changes"], _Facts()
+    for record in records:
+        decoded = decode(record.key, record.value, record.headers)
+        if isinstance(decoded, Rejected):
+            continue
+        event = decoded[0]
+        if isinstance(event, ev.UserUpserted):
+            facts.upsert(event, _display_name(record.value), record.timestamp, record.offset)
+        elif isinstance(event, ev.MembershipAdded):
+            facts.join(event, record.timestamp, record.offset)
+        elif isinstance(event, ev.MembershipRemoved):
+            facts.leave(event)
+        elif isinstance(event, ev.UserDeleted):
+            facts.delete((event.tenant, event.user))
+        elif isinstance(event, ev.UserLicensesChanged):
+            facts.changes.append(_change("User", event, record.timestamp))
+    facts.write(to)
+
+
+# A change of licences is kept until its result is there: the processor may have deferred it (R21).
+_CHANGE = """
+INSERT INTO changes SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (
+  SELECT 1 FROM results WHERE cause = ?1 AND tenant = ?2 AND status <> 'deferred')
+"""
+
+
+def _change(kind: str, event: ev.LicensesChanged, at: int) -> tuple[Any, ...]:
+    return event.id, event.tenant, kind, event[2], at, text_of([event.add, event.remove])
+
+
+def _group_changes(to: Applier, records: Records) -> None:
+    to.many(
+        _CHANGE,
+        [
+            _change("Group", event, record.timestamp)
+            for event, record, _ in _accepted("group-changes", records)
+            if isinstance(event, ev.GroupLicensesChanged)
+        ],
+    )
+
+
+def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str, Any]]]:
+    """The engine's event, the record and its body, of the records that the workers accept."""
+    for record in records:
+        decoded = DECODERS[topic](record.key, record.value, record.headers)
+        if not isinstance(decoded, Rejected):
+            body = orjson.loads(record.value)
+            data = body.get("data")
+            yield decoded[0], record, data if isinstance(data, dict) else body
+
+
+def _catalog(to: Applier, records: Records) -> None:
+    to.many(
+        "INSERT OR REPLACE INTO catalog VALUES(?, ?, ?, ?)",
+        [
+            (
+                event.sku,
+                event.part_number,
+                event.display_name,
+                text_of({**body, "type": "product.defined", "id": event.id}),
+            )
+            for event, _, body in _accepted("catalog", records)
+        ],
+    )
+
+
+def _subscriptions(to: Applier, records: Records) -> None:
+    to.many(
+        "INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?)",
+        [
+            (
+                event.tenant,
+                event.sku,
+                text_of(dict(zip(_UNITS, event[3:], strict=True))),
+            )
+            for event, _, _ in _accepted("subscriptions", records)
+        ],
+    )
+
+
+_UNITS = ("enabled", "warning", "suspended", "lockedOut")
+
+
+def _tenants(to: Applier, records: Records) -> None:
+    """A patch: what a record does not give stays."""
+    for event, _, body in _accepted("tenants", records):
+        sql = "SELECT name, body FROM tenants WHERE tenant=?"
+        row = to.db.execute(sql, (event.tenant,)).fetchone() or (None, "{}")
+        name, known = body.get("displayName", row[0]), orjson.loads(row[1])
+        given = {
+            "usageLocation": event.usage_location,
+            "seatRetry": event.seat_retry,
+            "onGroupDeletion": event.on_group_deletion,
+        }
+        known |= {member: value for member, value in given.items() if value is not ABSENT}
+        row = (event.tenant, name, text_of(known))
+        to.db.execute("INSERT OR REPLACE INTO tenants VALUES(?, ?, ?)", row)
+
+
+APPLIERS: dict[str, Apply] = {
+    **OUTPUTS,
+    "user-changes": _user_changes,
+    "group-changes": _group_changes,
+    "catalog": _catalog,
+    "subscriptions": _subscriptions,
+    "tenants": _tenants,
+}
+FOLLOWED = tuple(APPLIERS)
+
+
+def apply(to: Applier, topic: str, records: Records) -> None:
+    """Writes a batch of one topic (short name), inside the caller's transaction."""
+    APPLIERS[topic](to, records)

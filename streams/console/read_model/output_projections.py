@@ -1,0 +1,221 @@
+"""Records become rows: one function per topic, a batch at a time, prepared statements only.
+
+Of a compacted topic the last record of a key in the batch counts. What a record of an input topic
+means is decided by the workers' own decoder, so what they refuse is not shown either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+MINUTE = 60_000
+
+
+class Rec(NamedTuple):
+    """What is needed of a Kafka record; aiokafka's own records fit as well."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    offset: int
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+Records = Iterable[Any]
+Apply = Callable[["Applier", Records], None]
+
+
+def text_of(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _key(record: Any, parts: int) -> tuple[str, ...] | None:
+    """The parts of a key, or None if it is nothing that this system writes."""
+    found = tuple((record.key or b"").decode(errors="replace").split("/"))
+    return found if len(found) == parts else None
+
+
+def _latest(records: Records, parts: int) -> dict[tuple[str, ...], Any]:
+    """Key -> decoded value of its last record, None for a tombstone."""
+    raw = {key: record.value for record in records if (key := _key(record, parts))}
+    return {key: None if value is None else orjson.loads(value) for key, value in raw.items()}
+
+
+class Applier:
+    """Writes batches on one connection, inside the caller's transaction.
+
+    Every shape there is stands in ``shapes``, by the digest of its content.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.db = connection
+        self.many = connection.executemany
+        self.shapes: dict[bytes, int] = dict(connection.execute("SELECT digest, shape FROM shapes"))
+        self._next = 1 + max(self.shapes.values(), default=0)
+        self._made: list[tuple[int, str, bytes, str]] = []
+        self._paths: list[tuple[Any, ...]] = []
+
+    def shape(self, tenant: str, assigned: Any, states: Any) -> int:
+        """The id of the shape of these licences; a new one is stored by :meth:`keep_shapes`."""
+        body = orjson.dumps((tenant, assigned, states))
+        digest = hashlib.blake2b(body, digest_size=16).digest()
+        found = self.shapes.get(digest)
+        if found is None:
+            found = self.shapes[digest] = self._next
+            self._next += 1
+            self._made.append((found, tenant, digest, body.decode()))
+            for s in states:
+                group = s["assignedByGroup"] or ""
+                self._paths.append((tenant, s["skuId"], group, s["state"], s["error"], found))
+        return found
+
+    def keep_shapes(self) -> None:
+        self.many("INSERT INTO shapes VALUES(?, ?, ?, ?)", self._made)
+        self.many("INSERT INTO paths VALUES(?, ?, ?, ?, ?, ?)", sorted(self._paths))
+        self._made, self._paths = [], []
+
+
+# --- outputs -------------------------------------------------------------------------------------
+
+_PUBLISH = """
+INSERT INTO users(tenant, user, find, shape, revision, published) VALUES(?, ?, ?, ?, ?, ?)
+ON CONFLICT(tenant, user) DO UPDATE SET shape=excluded.shape, revision=excluded.revision,
+  published=excluded.published, find=CASE WHEN known THEN find ELSE excluded.find END
+"""
+_UNPUBLISH = "UPDATE users SET shape=NULL, published=NULL WHERE tenant=? AND user=?"
+FORGET = "DELETE FROM users WHERE tenant=? AND user=? AND NOT known AND shape IS NULL"
+
+
+def _user_licenses(to: Applier, records: Records) -> None:
+    rows, gone = [], []
+    for key, value in _latest(records, 2).items():
+        tenant, user = key
+        if value is None:
+            gone.append(key)
+            continue
+        states = value["licenseAssignmentStates"]
+        sinces = [state.pop("since") for state in states]
+        published = [
+            value["usageLocation"], value["mail"], value["proxyAddresses"], sinces,
+            value["updatedAt"], value["causedBy"],
+        ]  # fmt: skip
+        shape = to.shape(tenant, value["assignedLicenses"], states)
+        find = search_text(user, None, None, value["mail"], value["proxyAddresses"])
+        rows.append((tenant, user, find, shape, value["revision"], text_of(published)))
+    to.keep_shapes()
+    to.many(_PUBLISH, sorted(rows))
+    to.many(_UNPUBLISH, gone)
+    to.many(FORGET, gone)
+
+
+def search_text(
+    user: str, name: str | None, upn: str | None, mail: str | None, addresses: Iterable[str] | None
+) -> str:
+    """What a search looks in, in lower case."""
+    known = dict.fromkeys([user, name, upn, mail, *(addresses or ())])
+    return "\n".join(text for text in known if text).lower()
+
+
+def _errors(to: Applier, records: Records) -> None:
+    found = _latest(records, 4)
+    to.many(
+        "INSERT OR REPLACE INTO errors VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (*key, v["state"], v["error"], v["since"], text_of(v))
+            for key, v in found.items()
+            if v is not None
+        ],
+    )
+    to.many(
+        "DELETE FROM errors WHERE tenant=? AND user=? AND grp=? AND sku=?",
+        [key for key, v in found.items() if v is None],
+    )
+
+
+def _group_status(to: Applier, records: Records) -> None:
+    to.many(
+        "INSERT OR REPLACE INTO groups VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *key, v["displayName"], v["deleted"], v["licenseProcessingState"], v["members"],
+                v["membersLicensed"], v["membersWithErrors"], text_of(v),
+            )
+            for key, v in _latest(records, 2).items()
+            if v is not None
+        ],
+    )  # fmt: skip
+
+
+def _product_seats(to: Applier, records: Records) -> None:
+    records = list(records)
+    to.many(
+        "INSERT OR REPLACE INTO seats VALUES(?, ?, ?, ?, ?, ?)",
+        [
+            (*key, v["consumedUnits"], v["availableUnits"], v["waitingUsers"], text_of(v))
+            for key, v in _latest(records, 2).items()
+            if v is not None
+        ],
+    )
+    history = {}
+    for record in records:
+        if (key := _key(record, 2)) and record.value is not None:
+            v = orjson.loads(record.value)
+            units = v["consumedUnits"] + v["availableUnits"]
+            history[key, record.timestamp // MINUTE] = (v["consumedUnits"], units)
+    to.many(
+        "INSERT OR REPLACE INTO seat_history VALUES(?, ?, ?, ?, ?)",
+        [(*key, minute, *figures) for (key, minute), figures in history.items()],
+    )
+
+
+def _results(to: Applier, records: Records) -> None:
+    found = [(orjson.loads(r.value), r.timestamp) for r in records if r.value]
+    to.many(
+        "INSERT INTO results VALUES(?, ?, ?, ?, ?)",
+        [(v["causedBy"], v["tenant"], at, v["status"], text_of(v)) for v, at in found],
+    )
+    done = [(v["causedBy"], v["tenant"]) for v, _ in found if v["status"] != "deferred"]
+    to.many("DELETE FROM changes WHERE cause = ? AND tenant = ?", done)
+
+
+def _audit(to: Applier, records: Records) -> None:
+    found = [(orjson.loads(r.value), r.value.decode()) for r in records if r.value]
+    to.many(
+        "INSERT INTO audit(tenant, time, kind, target, activity, result, who, cause, body)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                v["tenant"], v["time"], v["target"]["type"], v["target"]["id"], v["activity"],
+                v["result"], v["initiatedBy"], v["causedBy"], body,
+            )
+            for v, body in found
+        ],
+    )  # fmt: skip
+
+
+def _dead_letters(to: Applier, records: Records) -> None:
+    rows = []
+    for record in records:
+        told = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers}
+        place = f"{told.get('dlq.topic')}/{told.get('dlq.partition')}/{told.get('dlq.offset')}"
+        key = (record.key or b"").decode(errors="backslashreplace")
+        reason = told.get("dlq.reason", "")
+        rows.append((record.timestamp, told.get("dlq.topic", ""), key, reason, place))
+    to.many("INSERT INTO dead_letters(at, topic, key, reason, place) VALUES(?, ?, ?, ?, ?)", rows)
+
+
+APPLIERS: dict[str, Apply] = {
+    "user-licenses": _user_licenses,
+    "errors": _errors,
+    "group-status": _group_status,
+    "product-seats": _product_seats,
+    "results": _results,
+    "audit": _audit,
+    "dead-letters": _dead_letters,
+}
+"""Of the outputs; :mod:`streams.console.read_model.input_projections` adds those of the inputs."""

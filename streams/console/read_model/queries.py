@@ -1,0 +1,345 @@
+"""What is read of the store: Graph-shaped objects, lists, and figures for the pages."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import orjson
+
+from streams.console.read_model.graph_mapping import (
+    audit_of_row,
+    error_of_row,
+    group_of_row,
+    sku_of_row,
+    user_of_row,
+)
+from streams.console.read_model.pagination import Filter, Listing, Shown, contains, yes_or_no
+
+Connection = sqlite3.Connection
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+_USER = (
+    "u.user, u.name, u.upn, u.location, u.mail, u.addresses, u.revision, u.published, s.body"
+    " FROM users u LEFT JOIN shapes s ON s.shape = u.shape"
+)
+_WITH = "u.shape IN (SELECT shape FROM paths p WHERE p.tenant = u.tenant AND "
+USERS = Listing(
+    query=f"{_USER} WHERE u.tenant = ?",
+    key=("u.user",),
+    sorts={
+        "id": "u.user",
+        "displayName": "coalesce(u.name, '')",
+        "userPrincipalName": "coalesce(u.upn, '')",
+    },
+    filters={
+        "search": Filter("u.find LIKE ? ESCAPE '\\'", contains),
+        "skuId": Filter(f"{_WITH} p.sku = ?)"),
+        "group": Filter(
+            f"({_WITH} p.grp = ?) OR EXISTS (SELECT 1 FROM members m WHERE m.tenant = u.tenant"
+            " AND m.user = u.user AND m.grp = ?))"
+        ),
+        "error": Filter(f"{_WITH} p.error = ?)"),
+        "state": Filter(f"{_WITH} p.state = ?)"),
+        "hasLicenseErrors": Filter(f"(({_WITH} p.error <> 'None')) IS ?)", yes_or_no),
+    },
+    show=user_of_row,
+    columns=(
+        "id",
+        "displayName",
+        "userPrincipalName",
+        "usageLocation",
+        "mail",
+        "proxyAddresses",
+        "assignedLicenses",
+        "licenseErrors",
+        "revision",
+        "updatedAt",
+    ),
+)
+
+
+def user(db: Connection, tenant: str, id: str) -> Shown | None:
+    sql = f"SELECT {_USER} WHERE u.tenant = ? AND u.user = ?"
+    row = db.execute(sql, (tenant, id)).fetchone()
+    return user_of_row(row) if row else None
+
+
+def memberships(db: Connection, tenant: str, id: str) -> list[Shown]:
+    """The groups that the user is a direct member of, in the order of R8."""
+    sql = (
+        "SELECT m.grp, m.since, m.place, g.body, g.name FROM members m"
+        " LEFT JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp"
+        " WHERE m.tenant = ? AND m.user = ? ORDER BY m.since, m.place, m.grp"
+    )
+    return [
+        {
+            "id": row["grp"],
+            "displayName": row["name"],
+            "since": row["since"],
+            "place": row["place"],
+            "group": orjson.loads(row["body"]) if row["body"] else None,
+        }
+        for row in db.execute(sql, (tenant, id))
+    ]
+
+
+# --- groups --------------------------------------------------------------------------------------
+
+
+GROUPS = Listing(
+    query="g.grp, g.body FROM groups g WHERE g.tenant = ?",
+    key=("g.grp",),
+    sorts={
+        "id": "g.grp",
+        "displayName": "coalesce(g.name, '')",
+        "members": "g.members",
+        "membersLicensed": "g.licensed",
+        "membersWithErrors": "g.in_error",
+    },
+    filters={
+        "search": Filter("lower(g.grp || char(10) || coalesce(g.name, '')) LIKE ? ESCAPE '\\'",
+                         contains),
+        "hasMembersWithLicenseErrors": Filter("(g.in_error > 0) IS ?", yes_or_no),
+        "deleted": Filter("g.deleted IS ?", yes_or_no),
+        "skuId": Filter(
+            "EXISTS (SELECT 1 FROM json_each(g.body, '$.assignedLicenses') l"
+            " WHERE l.value ->> 'skuId' = ?)"
+        ),
+        "state": Filter("g.state = ?"),
+    },
+    show=group_of_row,
+    columns=(
+        "id",
+        "displayName",
+        "members",
+        "membersLicensed",
+        "membersWithErrors",
+        "errors",
+        "licenseProcessingState",
+        "assignedLicenses",
+        "deferred",
+        "deleted",
+        "updatedAt",
+    ),
+)  # fmt: skip
+
+MEMBERS = Listing(
+    query=f"{_USER} JOIN members m ON m.tenant = u.tenant AND m.user = u.user"
+    " WHERE m.tenant = ? AND m.grp = ?",
+    key=USERS.key,
+    sorts=USERS.sorts,
+    filters={name: USERS.filters[name] for name in ("search", "error", "state")},
+    show=user_of_row,
+    columns=USERS.columns,
+)
+
+MEMBERS_IN_ERROR = Listing(
+    query=f"{_USER} JOIN (SELECT DISTINCT tenant, user FROM errors WHERE tenant = ? AND grp = ?) e"
+    " ON e.tenant = u.tenant AND e.user = u.user WHERE 1 = 1",
+    key=USERS.key,
+    sorts=USERS.sorts,
+    filters=MEMBERS.filters,
+    show=user_of_row,
+    columns=USERS.columns,
+)
+
+
+def group(db: Connection, tenant: str, id: str) -> Shown | None:
+    sql = "SELECT grp, body FROM groups WHERE tenant = ? AND grp = ?"
+    row = db.execute(sql, (tenant, id)).fetchone()
+    return group_of_row(row) if row else None
+
+
+def group_names(db: Connection, tenant: str, ids: set[str]) -> dict[str, str]:
+    """Display names of those of the groups that have one."""
+    found = {}
+    for id in ids:
+        sql = "SELECT name FROM groups WHERE tenant = ? AND grp = ?"
+        row = db.execute(sql, (tenant, id)).fetchone()
+        if row and row[0]:
+            found[id] = row[0]
+    return found
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+_ERROR = (
+    "e.user, e.grp, e.sku, e.body, u.name AS user_name, g.name AS group_name, c.part"
+    " FROM errors e LEFT JOIN users u ON u.tenant = e.tenant AND u.user = e.user"
+    " LEFT JOIN groups g ON g.tenant = e.tenant AND g.grp = e.grp"
+    " LEFT JOIN catalog c ON c.sku = e.sku"
+)
+ERRORS = Listing(
+    query=f"{_ERROR} WHERE e.tenant = ?",
+    key=("e.user", "e.grp", "e.sku"),
+    sorts={"user": "e.user", "since": "e.since", "error": "e.error", "skuId": "e.sku"},
+    filters={
+        "error": Filter("e.error = ?"),
+        "skuId": Filter("e.sku = ?"),
+        "group": Filter("e.grp = ?"),
+        "user": Filter("e.user = ?"),
+        "state": Filter("e.state = ?"),
+        "search": Filter("coalesce(u.find, e.user) LIKE ? ESCAPE '\\'", contains),
+    },
+    show=error_of_row,
+    columns=(
+        "user",
+        "userDisplayName",
+        "group",
+        "groupDisplayName",
+        "skuId",
+        "skuPartNumber",
+        "state",
+        "error",
+        "message",
+        "since",
+        "causedBy",
+    ),
+)
+
+
+def error_causes(db: Connection, tenant: str) -> list[Shown]:
+    """Distinct users by error, product and group: what to repair first."""
+    sql = (
+        "SELECT e.error, e.sku, e.grp, count(DISTINCT e.user) AS users, min(e.since) AS since,"
+        " c.part, g.name FROM errors e LEFT JOIN catalog c ON c.sku = e.sku"
+        " LEFT JOIN groups g ON g.tenant = e.tenant AND g.grp = e.grp"
+        " WHERE e.tenant = ? GROUP BY e.error, e.sku, e.grp ORDER BY users DESC, 1, 2, 3 LIMIT 200"
+    )
+    return [dict(row) for row in db.execute(sql, (tenant,))]
+
+
+# --- products ------------------------------------------------------------------------------------
+
+
+SKUS = Listing(
+    query="k.tenant, k.sku, s.consumed, s.available, s.waiting, s.body AS seats, c.part, c.name,"
+    " c.body AS product, b.body AS units"
+    " FROM (SELECT tenant, sku FROM seats UNION SELECT tenant, sku FROM subscriptions) k"
+    " LEFT JOIN seats s ON s.tenant = k.tenant AND s.sku = k.sku"
+    " LEFT JOIN subscriptions b ON b.tenant = k.tenant AND b.sku = k.sku"
+    " LEFT JOIN catalog c ON c.sku = k.sku WHERE k.tenant = ?",
+    key=("k.sku",),
+    sorts={
+        "skuId": "k.sku",
+        "skuPartNumber": "coalesce(c.part, k.sku)",
+        "displayName": "coalesce(c.name, '')",
+        "consumedUnits": "coalesce(s.consumed, 0)",
+        "availableUnits": "coalesce(s.available, 0)",
+        "waitingUsers": "coalesce(s.waiting, 0)",
+    },
+    filters={
+        "search": Filter(
+            "lower(k.sku || char(10) || coalesce(c.part, '') || char(10) || coalesce(c.name, ''))"
+            " LIKE ? ESCAPE '\\'",
+            contains,
+        ),
+        "waiting": Filter("(coalesce(s.waiting, 0) > 0) IS ?", yes_or_no),
+    },
+    show=sku_of_row,
+    columns=(
+        "skuId",
+        "skuPartNumber",
+        "displayName",
+        "capabilityStatus",
+        "prepaidUnits",
+        "consumedUnits",
+        "availableUnits",
+        "waitingUsers",
+        "updatedAt",
+    ),
+)
+
+
+def sku(db: Connection, tenant: str, id: str) -> Shown | None:
+    row = db.execute(f"SELECT {SKUS.query} AND k.sku = ?", (tenant, id)).fetchone()
+    return sku_of_row(row) if row else None
+
+
+def holders(db: Connection, tenant: str, id: str) -> list[Shown]:
+    """Users of a product by path and state: who holds it directly or by which group, who waits."""
+    sql = (
+        "SELECT p.grp, p.state, p.error, count(*) AS users, g.name FROM paths p"
+        " JOIN users u ON u.shape = p.shape"
+        " LEFT JOIN groups g ON g.tenant = p.tenant AND g.grp = p.grp"
+        " WHERE p.tenant = ? AND p.sku = ? GROUP BY p.grp, p.state, p.error"
+        " ORDER BY users DESC, p.grp"
+    )
+    return [dict(row) for row in db.execute(sql, (tenant, id))]
+
+
+def names_of_skus(db: Connection, ids: set[str]) -> dict[str, tuple[str, str]]:
+    """skuId -> part number and display name, of the products that are defined."""
+    found = {}
+    for id in ids:
+        row = db.execute("SELECT part, name FROM catalog WHERE sku = ?", (id,)).fetchone()
+        if row:
+            found[id] = (row[0], row[1])
+    return found
+
+
+# --- audit ---------------------------------------------------------------------------------------
+
+
+AUDIT = Listing(
+    query="a.id, a.time, a.body FROM audit a WHERE a.tenant = ?",
+    key=("a.id",),
+    sorts={"time": "a.time"},
+    filters={
+        "user": Filter("a.kind = 'User' AND a.target = ?"),
+        "group": Filter("a.kind = 'Group' AND a.target = ?"),
+        "target": Filter("a.target = ?"),
+        "activity": Filter("a.activity = ?"),
+        "result": Filter("a.result = ?"),
+        "initiatedBy": Filter("a.who = ?"),
+        "causedBy": Filter("a.cause = ?"),
+        "from": Filter("a.time >= ?"),
+        "to": Filter("a.time < ?"),
+    },
+    show=audit_of_row,
+    columns=(
+        "time",
+        "activity",
+        "target",
+        "result",
+        "resultReason",
+        "initiatedBy",
+        "modifiedProperties",
+        "causedBy",
+    ),
+    descending=True,
+)
+ACTIVITIES = (
+    "Change user license",
+    "Set group license",
+    "Start applying group based license to users",
+    "Finish applying group based license to users",
+    "Trigger group license recalculation",
+    "Delete group",
+    "LicenseAssignmentAttributeConcurrencyException",
+    "Request user license change",
+    "Request user license recalculation",
+    "Request user update",
+    "Request user deletion",
+    "Request group license change",
+    "Request group license recalculation",
+    "Request group update",
+    "Request group deletion",
+    "Request group membership",
+    "Request end of group membership",
+    "Request subscription change",
+)
+"""Of the processor, with Entra's names, and of the console's operators."""
+DEAD_LETTERS = Listing(
+    query="d.id, d.at, d.topic, d.key, d.reason, d.place FROM dead_letters d WHERE 1 = 1",
+    key=("d.id",),
+    sorts={"time": "d.at"},
+    filters={"topic": Filter("d.topic = ?")},
+    show=dict,
+    columns=("at", "topic", "key", "reason", "place"),
+    descending=True,
+)

@@ -1,0 +1,74 @@
+"""Tenants and the numbers of their overviews; the processor's answers."""
+
+from __future__ import annotations
+
+import orjson
+
+from streams.console.read_model.pagination import Shown
+from streams.console.read_model.queries import Connection
+
+# The tenants of millions of users, by one step down the index for each.
+_TENANTS = """
+WITH RECURSIVE of_users(tenant) AS (
+  SELECT min(tenant) FROM users UNION ALL
+  SELECT (SELECT min(tenant) FROM users WHERE tenant > of_users.tenant) FROM of_users
+  WHERE tenant IS NOT NULL)
+SELECT tenant FROM of_users WHERE tenant IS NOT NULL UNION SELECT tenant FROM tenants
+UNION SELECT tenant FROM seats UNION SELECT tenant FROM groups ORDER BY 1
+"""
+
+
+def tenants(db: Connection) -> list[str]:
+    """Every tenant that anything is known of."""
+    return [row[0] for row in db.execute(_TENANTS)]
+
+
+def is_tenant(db: Connection, id: str) -> bool:
+    """Whether anything is known of it."""
+    places = ("tenants", "seats", "groups", "users", "subscriptions", "audit")
+    sql = " UNION ALL ".join(f"SELECT 1 FROM {place} WHERE tenant = ?1" for place in places)
+    return bool(db.execute(f"SELECT EXISTS ({sql})", (id,)).fetchone()[0])
+
+
+def tenant(db: Connection, id: str) -> Shown:
+    row = db.execute("SELECT name, body FROM tenants WHERE tenant = ?", (id,)).fetchone()
+    settings = orjson.loads(row["body"]) if row else {}
+    return {
+        "id": id,
+        "displayName": row["name"] if row else None,
+        "usageLocation": settings.get("usageLocation"),
+        "policies": {
+            "seatRetry": settings.get("seatRetry", "automatic"),
+            "onGroupDeletion": settings.get("onGroupDeletion", "convert"),
+        },
+    }
+
+
+def figures(db: Connection, id: str) -> Shown:
+    """The numbers of a tenant's overview."""
+
+    def one(sql: str) -> int:
+        return int(db.execute(sql, (id,)).fetchone()[0])
+
+    errors = db.execute(
+        "SELECT error, count(DISTINCT user) AS users FROM errors WHERE tenant = ? GROUP BY error"
+        " ORDER BY users DESC",
+        (id,),
+    )
+    return {
+        "users": one("SELECT count(*) FROM users WHERE tenant = ?"),
+        "licensed": one("SELECT count(*) FROM users WHERE tenant = ? AND shape IS NOT NULL"),
+        "usersInError": one("SELECT count(DISTINCT user) FROM errors WHERE tenant = ?"),
+        "errors": {row["error"]: row["users"] for row in errors},
+        "groups": one("SELECT count(*) FROM groups WHERE tenant = ? AND NOT deleted"),
+        "groupsInError": one("SELECT count(*) FROM groups WHERE tenant = ? AND in_error > 0"),
+        "processing": one(
+            "SELECT count(*) FROM groups WHERE tenant = ? AND state <> 'ProcessingComplete'"
+        ),
+    }
+
+
+def results(db: Connection, id: str, cause: str) -> list[Shown]:
+    """What the processor answered to a change, oldest first."""
+    sql = "SELECT body FROM results WHERE cause = ? AND tenant = ? ORDER BY rowid"
+    return [orjson.loads(row[0]) for row in db.execute(sql, (cause, id))]

@@ -1,0 +1,198 @@
+"""Who may do what: bearer tokens from a file, sessions of browsers, and CSRF tokens.
+
+The file is TOML, one table for each token, and holds digests only::
+
+    [[token]]
+    name = "ann"                  # who did it, in the audit
+    role = "operator"             # or "reader"
+    tenants = ["contoso"]         # or ["*"]
+    sha256 = "…"                  # of the token; `seatflow console --new-token ann` makes one
+
+It is read again when it changes, so a token that is taken out ends at once, sessions with it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import hmac
+import re
+import secrets
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streams.runtime.errors import CONFIGURATION, WorkerError
+
+SESSION_SECONDS = 12 * 3600
+MOST_SESSIONS = 10_000
+ROLES = ("reader", "operator")
+EVERY = "*"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who was let in. ``tenants``: those it may see; None is every one."""
+
+    name: str
+    role: str
+    tenants: frozenset[str] | None
+
+    def sees(self, tenant: str) -> bool:
+        return self.tenants is None or tenant in self.tenants
+
+    def operates(self, tenant: str) -> bool:
+        return self.role == "operator" and self.sees(tenant)
+
+
+@dataclass(slots=True)
+class Session:
+    """A browser's. ``digest`` is of the token it came with; None on a console without tokens."""
+
+    digest: bytes | None
+    until: float
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+
+
+class Gate:
+    """Decides who a request is from. Without a token file everybody is this machine's operator:
+    then the console listens on the loopback address only."""
+
+    def __init__(self, tokens_file: Path | None) -> None:
+        self.file = tokens_file
+        self._read: tuple[int, int] = (0, 0)
+        self._tokens: dict[bytes, Principal] = {}
+        self._sessions: dict[str, Session] = {}
+        self._looked = 0.0
+        self._local = Principal(f"{_user()} on this machine", "operator", None)
+        if tokens_file is not None:
+            self._tokens = read_tokens(tokens_file)
+            self._read = _stamp(tokens_file)
+
+    @property
+    def open(self) -> bool:
+        return self.file is None
+
+    def bearer(self, token: str) -> Principal | None:
+        """Compares with every token in constant time, so that time tells nothing of any."""
+        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        return self._by_digest(digest)
+
+    def _by_digest(self, digest: bytes) -> Principal | None:
+        self._renew()
+        found = None
+        for known, principal in self._tokens.items():
+            if hmac.compare_digest(known, digest):
+                found = principal
+        return found
+
+    def _renew(self) -> None:
+        """Takes what the file says now; when it cannot be read, nobody is let in."""
+        now = time.monotonic()
+        if self.file is None or now - self._looked < 1.0:
+            return
+        self._looked = now
+        stamp = _stamp(self.file)
+        if stamp != self._read:
+            self._read = stamp
+            try:
+                self._tokens = read_tokens(self.file)
+            except WorkerError:
+                self._tokens = {}
+
+    # -- browsers
+    def session(self, cookie: str | None) -> tuple[Session, Principal] | None:
+        found = self._sessions.get(cookie or "")
+        if found is None:
+            return None
+        principal = self._local if found.digest is None else self._by_digest(found.digest)
+        if principal is None or found.until < time.time():
+            self._sessions.pop(cookie or "", None)
+            return None
+        return found, principal
+
+    def log_in(self, token: str | None = None) -> str | None:
+        """A new session's cookie; None if the token is not known."""
+        if token is not None and self.bearer(token) is None:
+            return None
+        digest = None if token is None else hashlib.sha256(token.encode()).digest()
+        if len(self._sessions) >= MOST_SESSIONS:
+            self._drop_oldest()
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[cookie] = Session(digest, time.time() + SESSION_SECONDS)
+        return cookie
+
+    def _drop_oldest(self) -> None:
+        for cookie in sorted(self._sessions, key=lambda c: self._sessions[c].until)[:100]:
+            del self._sessions[cookie]
+
+    def log_out(self, cookie: str | None) -> None:
+        self._sessions.pop(cookie or "", None)
+
+    @property
+    def local(self) -> Principal:
+        return self._local
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size
+
+
+def read_tokens(path: Path) -> dict[bytes, Principal]:
+    """Digest -> who has that token. Raises WorkerError with what is wrong."""
+    try:
+        entries = tomllib.loads(path.read_text()).get("token", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise WorkerError(f"the token file {path} cannot be read: {error}", CONFIGURATION) from None
+    if not isinstance(entries, list) or not entries:
+        raise WorkerError(
+            f"the token file {path} has no [[token]]: make one with"
+            " `seatflow console --new-token NAME`",
+            CONFIGURATION,
+        )
+    return dict(_token(entry, f"{path}, token {n}") for n, entry in enumerate(entries, start=1))
+
+
+def _token(entry: Any, where: str) -> tuple[bytes, Principal]:
+    wrong = _wrong(entry) if isinstance(entry, dict) else "it is no table"
+    if wrong:
+        raise WorkerError(f"{where}: {wrong}", CONFIGURATION)
+    tenants = None if EVERY in entry["tenants"] else frozenset(entry["tenants"])
+    principal = Principal(entry["name"], entry["role"], tenants)
+    return bytes.fromhex(entry["sha256"]), principal
+
+
+def _wrong(entry: dict[str, Any]) -> str | None:
+    name, tenants = entry.get("name"), entry.get("tenants")
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        return "name must be 1 to 100 printable characters"
+    if entry.get("role") not in ROLES:
+        return f"role must be {' or '.join(ROLES)}"
+    if not isinstance(tenants, list) or not tenants or not all(isinstance(t, str) for t in tenants):
+        return 'tenants must be a list of tenant ids, or ["*"]'
+    if not _DIGEST.fullmatch(str(entry.get("sha256", ""))):
+        return "sha256 must be the token's digest, 64 characters of 0-9 a-f"
+    return None
+
+
+def new_token(name: str) -> tuple[str, str]:
+    """A token, to be given to its holder, and its table for the file."""
+    token = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    table = f'[[token]]\nname = {quoted}\nrole = "reader"\ntenants = ["*"]\nsha256 = "{digest}"\n'
+    return token, table

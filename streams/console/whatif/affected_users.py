@@ -1,0 +1,145 @@
+"""Events as a question: read as the workers would, and the users whom they can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from engine.domain import events
+from engine.domain.messages import COUNT
+from engine.machines.address_machine import normal
+from streams.console.whatif.reconstruction import Connection
+from streams.contract.decoder import DECODERS, Rejected
+
+Decoded = list[tuple[str, str, Any]]
+"""Topic, key and engine event, in order."""
+TOPIC_OF = {
+    "user.": "user-changes",
+    "membership.": "user-changes",
+    "group.": "group-changes",
+    "product.": "catalog",
+    "subscription.": "subscriptions",
+    "tenant.": "tenants",
+}
+
+
+OF_GROUPS = (
+    events.GroupUpserted,
+    events.GroupDeleted,
+    events.GroupReprocess,
+    events.GroupLicensesChanged,
+)
+
+
+class NotReadableError(Exception):
+    """An event that the contract does not allow."""
+
+
+class TooManyError(Exception):
+    """The events reach more users than are copied."""
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def decoded(tenant: str, given: list[Any]) -> Decoded:
+    """The events as the workers would read them. Raises NotReadableError."""
+    found = []
+    for number, body in enumerate(given, start=1):
+        if not isinstance(body, dict):
+            raise NotReadableError(f"event {number} is no object.")
+        if body.get("tenant", tenant) != tenant:
+            raise NotReadableError(f"event {number} is of another tenant than {tenant}.")
+        topic, key = _place(tenant, body, number)
+        event = {"id": f"whatif-{number}", **body}
+        if topic != "catalog":
+            event["tenant"] = tenant
+        read = DECODERS[topic](key.encode(), orjson.dumps(event), None)
+        if isinstance(read, Rejected):
+            raise NotReadableError(f"event {number}: {read.reason}.")
+        found.append((topic, key, read[0]))
+    return found
+
+
+def _place(tenant: str, body: dict[str, Any], number: int) -> tuple[str, str]:
+    """The topic and the key that the event belongs to."""
+    kind = str(body.get("type"))
+    if kind == "licenses.changed":
+        topic = "group-changes" if "group" in body else "user-changes"
+    else:
+        topic = next((t for start, t in TOPIC_OF.items() if kind.startswith(start)), "")
+    if not topic:
+        raise NotReadableError(f"event {number} has the type {kind[:60]!r}, which there is not.")
+    subject = {"user-changes": "user", "group-changes": "group"}.get(topic, "skuId")
+    if topic == "tenants":
+        return topic, tenant
+    name = str(body.get(subject))
+    return topic, name if topic == "catalog" else f"{tenant}/{name}"
+
+
+# --- who is reached ------------------------------------------------------------------------------
+
+
+def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]:
+    """The users whom the events can reach, those in line for a seat among them."""
+    found: dict[str, None] = {}
+    in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
+    wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
+    for _, _, event in given:
+        wishes += list(_wishes(tenant, event))
+    for sql, arguments in dict.fromkeys(wishes):
+        for row in db.execute(sql, arguments):
+            found[row[0]] = None
+            if len(found) > most:
+                raise TooManyError(
+                    f"The events reach more than {most:,} users: ask about fewer groups at a time."
+                )
+    return list(found)
+
+
+_BY_SHAPE = "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape WHERE p.tenant = ? AND "
+
+
+# Others who claim an address that the user claims: it may become theirs (R18).
+_SHARING = """
+SELECT a.user FROM users u, json_each(coalesce(u.addresses, '[]')) j
+JOIN addresses a ON a.tenant = u.tenant AND a.address =
+  CASE WHEN instr(j.value, ':') THEN '' ELSE 'smtp:' END || lower(j.value)
+WHERE u.tenant = ? AND u.user = ?
+"""
+DEFERRED = (
+    " FROM changes d WHERE d.tenant = ?1 AND EXISTS (SELECT 1 FROM results r"
+    " WHERE r.cause = d.cause AND r.tenant = d.tenant)"
+)
+
+
+def _wishes(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    if isinstance(event, events.ProductDefined):
+        yield f"{_BY_SHAPE} p.sku = ?", (tenant, event.sku)
+        yield f"SELECT d.target {DEFERRED} AND d.kind = 'User'", (tenant,)
+        for named in (
+            "SELECT user FROM members WHERE tenant = ?1 AND grp IN",
+            "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape"
+            " WHERE p.tenant = ?1 AND p.grp IN",
+        ):
+            yield f"{named} (SELECT d.target {DEFERRED} AND d.kind = 'Group')", (tenant,)
+    elif isinstance(event, events.TenantUpdated):
+        yield "SELECT user FROM users WHERE tenant = ?", (tenant,)
+    elif isinstance(event, events.SubscriptionUpdated):
+        return
+    elif isinstance(event, OF_GROUPS):
+        yield from _of_group(tenant, event.group)
+    else:
+        yield "SELECT user FROM users WHERE tenant = ? AND user = ?", (tenant, event[2])
+        yield _SHARING, (tenant, event[2])
+        addresses = getattr(event, "proxy_addresses", None)
+        for one in addresses if isinstance(addresses, tuple) else ():
+            sql = "SELECT user FROM addresses WHERE tenant = ? AND address = ?"
+            yield sql, (tenant, normal(one))
+
+
+def _of_group(tenant: str, id: str) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    yield "SELECT user FROM members WHERE tenant = ? AND grp = ?", (tenant, id)
+    yield f"{_BY_SHAPE} p.grp = ?", (tenant, id)

@@ -1,0 +1,339 @@
+"""Why a user has or lacks each licence, rule by rule, in sentences.
+
+What each check says is the engine's own answer on the present state; what is decided is what the
+processor published. Where the two differ, it is said why that can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from engine.domain import messages as words
+from engine.domain.model import PlanSet, Product, Tenant
+from engine.rules.direct_change import DirectChange, Rejection, change_direct
+from engine.rules.evaluation import Reason, Shelf
+from streams.console.read_model import queries
+from streams.console.read_model.graph_mapping import group_of_row, sku_of_row
+from streams.console.whatif import reconstruction
+from streams.console.whatif.reconstruction import Connection, Standing
+
+GROUPS_NAMED = 5
+
+
+class Said(NamedTuple):
+    """One sentence: by which rule, and whether it speaks for the licence."""
+
+    rule: str
+    ok: bool
+    text: str
+
+    def shown(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def checks(
+    shelf: Shelf, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
+) -> list[tuple[str, Reason | None]]:
+    """The checks R7.1–R7.4 one by one, where the rules stop at the first that fails."""
+    new, others = plans.enabled, list(others)
+    return [
+        ("R7.1", shelf.location(plans, new)),
+        ("R7.2", shelf.conflict(plans, new, others)),
+        ("R7.3", shelf.dependency(plans, new, end)),
+        ("R7.4", shelf.uniqueness(plans, new)),
+    ]
+
+
+PASSED = {
+    "R7.1": "Every plan is available in {where}.",
+    "R7.2": "No plan excludes another one that the user has or is to get.",
+    "R7.3": "Whatever its plans require is there.",
+    "R7.4": "No proxy address of the user belongs to an earlier user.",
+}
+
+
+def explain(
+    db: Connection, tenant: str, user: str, sku: str | None = None
+) -> dict[str, Any] | None:
+    """Every product that the user has or that the tenant bought, or just ``sku``."""
+    known = reconstruction.products(db)
+    found = reconstruction.standing(db, tenant, user, known)
+    if found is None:
+        return None
+    return _Explanation(db, tenant, found, known).told(sku)
+
+
+class _Explanation:
+    def __init__(
+        self, db: Connection, tenant: str, found: Standing, known: dict[str, Product]
+    ) -> None:
+        self.db, self.tenant, self.found, self.known = db, tenant, found, known
+        self.settings: Tenant = reconstruction.settings(db, tenant)
+        self.facts = found.situation(self.settings)
+        self.shelf = Shelf(known, self.facts)
+        groups = {*found.paths, *(group for group, _ in found.groups)}
+        self.names = queries.group_names(db, tenant, groups)
+        self.seats = {row["skuId"]: row for row in self._seats()}
+
+    def _seats(self) -> list[dict[str, Any]]:
+        rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,))
+        return [sku_of_row(row) for row in rows]
+
+    def told(self, sku: str | None) -> dict[str, Any]:
+        states = self.found.user["licenseAssignmentStates"]
+        mine = {s["skuId"] for s in states}
+        wanted = [sku] if sku else [*sorted(mine, key=self._title), *self._others(mine)]
+        return {
+            "user": self.found.user["id"],
+            "displayName": self.found.user["displayName"],
+            "usageLocation": self.facts.location,
+            "groups": [
+                {"id": group, "displayName": self.names.get(group), "since": since}
+                for group, (since, _) in self.found.groups
+            ],
+            "products": [self._product(one, states) for one in wanted],
+        }
+
+    def _others(self, mine: set[str]) -> list[str]:
+        return sorted(self.seats.keys() - mine, key=self._title)
+
+    def _title(self, sku: str) -> str:
+        product = self.known.get(sku)
+        return product.name if product else sku
+
+    def _name(self, group: str) -> str:
+        return self.names.get(group, group)
+
+    # -- one product
+    def _product(self, sku: str, states: list[dict[str, Any]]) -> dict[str, Any]:
+        paths = [s for s in states if s["skuId"] == sku]
+        held = [s for s in paths if s["state"] in reconstruction.HELD]
+        product = self.known.get(sku)
+        on: set[str] = set()
+        for e in self.found.entries:
+            if e.plans.sku == sku:
+                on |= e.plans.enabled
+        plans = sorted(product.user_plans) if product and held else []
+        return {
+            "skuId": sku,
+            "skuPartNumber": words.product_name(self.known, sku),
+            "displayName": self._title(sku),
+            "held": bool(held),
+            "verdict": self._verdict(sku, paths, held),
+            "plansOn": [self._plan(p, sku) for p in plans if p in on],
+            "plansOff": [self._plan(p, sku) for p in plans if p not in on],
+            "paths": [self._path(s) for s in paths],
+            "sentences": [s.shown() for s in (self._union(held) if paths else self._lacks(sku))],
+        }
+
+    def _plan(self, plan: str, sku: str) -> dict[str, str]:
+        return {"servicePlanId": plan, "servicePlanName": words.plan_name(self.known, plan, sku)}
+
+    def _verdict(self, sku: str, paths: list[dict[str, Any]], held: list[dict[str, Any]]) -> str:
+        failed = [s for s in paths if s["state"] == "Error"]
+        sick = [s for s in held if s["state"] == "ActiveWithError"]
+        if held:
+            text = f"The user has it, {_and([self._way(s) for s in held])}"
+            if sick:
+                return f"{text}; {_count(len(sick), 'path')} of it in trouble."
+            if failed:
+                text += f"; also asked for {_and([self._way(s) for s in failed])}, not assigned"
+            return f"{text}."
+        if failed:
+            return f"The user lacks it: asked for {_and([self._way(s) for s in failed])}, refused."
+        if sku not in self.known:
+            return "The product is not defined."
+        return "The user does not have it, and nothing asks for it."
+
+    def _way(self, state: dict[str, Any]) -> str:
+        group = state["assignedByGroup"]
+        return "directly" if group is None else f"through {self._name(group)}"
+
+    def _union(self, held: list[dict[str, Any]]) -> list[Said]:
+        if len(held) < 2:
+            return []
+        return [
+            Said("R1", True, f"What its {len(held)} paths enable is added up."),
+            Said("R2", True, "It takes one seat, however many paths lead to it."),
+        ]
+
+    # -- one path
+    def _path(self, state: dict[str, Any]) -> dict[str, Any]:
+        said = [self._asked(state)]
+        if state["skuId"] not in self.known:
+            said.append(Said("R21", False, "The product is not defined any more."))
+        elif state["state"] == "Error":
+            said += self._refused(state)
+        else:
+            said += self._kept(state)
+        group = state["assignedByGroup"]
+        names = ("state", "error", "since", "disabledPlans")
+        return {
+            "group": group,
+            "displayName": self._name(group) if group else None,
+            **{name: state[name] for name in names},
+            "message": state.get("message"),
+            "sentences": [one.shown() for one in said],
+        }
+
+    def _asked(self, state: dict[str, Any]) -> Said:
+        group, sku = state["assignedByGroup"], state["skuId"]
+        if group is None:
+            return Said("R17", True, "It was assigned to the user directly.")
+        name = self._name(group)
+        if group not in dict(self.found.groups):
+            return Said("R11", False, f"The user is no longer a member of {name}.")
+        if sku not in self.found.licences[group].wanted:
+            return Said("R11", False, f"{name} no longer licenses it.")
+        return Said("R4", True, f"The user is a direct member of {name}, which licenses it.")
+
+    def _kept(self, state: dict[str, Any]) -> list[Said]:
+        product = self.known[state["skuId"]]
+        off = [words.plan_name(self.known, p, product.id) for p in state["disabledPlans"]]
+        on = len(product.user_plans) - len(off)
+        text = f"This path enables {on} of {_count(len(product.user_plans), 'plan')}"
+        said = [Said("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
+        if state["state"] == "Active":
+            text = "It is sound, and stays for as long as something asks for it."
+            return [*said, Said("R5", True, text)]
+        rule = "R14"
+        if self._unasked(state):
+            rule = "R13" if self._deleted(state) else "R11"
+        elif self._other_plans(state):
+            rule = "R12"
+        text = "It is kept all the same: an active licence is never revoked for an error."
+        return [*said, Said(rule, False, _sentence(state)), Said("R5", True, text)]
+
+    def _unasked(self, state: dict[str, Any]) -> bool:
+        return self._asked(state).rule == "R11"
+
+    def _other_plans(self, state: dict[str, Any]) -> bool:
+        """Whether the path asks for other plans than the user has through it."""
+        known = self.found.licences.get(state["assignedByGroup"] or "")
+        wish = known.offer.wanted.get(state["skuId"]) if known and known.offer else None
+        return wish is not None and list(wish.disabled) != state["disabledPlans"]
+
+    def _deleted(self, state: dict[str, Any]) -> bool:
+        known = self.found.licences.get(state["assignedByGroup"] or "")
+        return known is not None and known.deleted
+
+    def _refused(self, state: dict[str, Any]) -> list[Said]:
+        """The attempt of R6, on the end state with all that is missing of the group."""
+        group, sku = state["assignedByGroup"], state["skuId"]
+        offer = self.found.licences[group].offer if group in self.found.licences else None
+        if offer is None or sku not in offer.wanted:
+            return [Said("R7", False, _sentence(state))]
+        have = {(e.slot, e.plans.sku) for e in self.found.entries}
+        slot = self.found.slot(group)
+        missing = [plans for plans in offer.licenses if (slot, plans.sku) not in have]
+        end = self.shelf.enabled(plus=missing)
+        others = [*(e.plans for e in self.found.entries), *missing]
+        plans = offer.wanted[sku]
+        found = checks(self.shelf, plans, end, others)
+        said = [self._checked(rule, reason) for rule, reason in found]
+        if all(one.ok for one in said):
+            said += self._seat(state, missing, end, others)
+        if len(missing) > 1 and state["error"] != "Other":
+            text = f"The {len(missing)} products that {self._name(group)} still owes the user are"
+            said.append(Said("R6", True, f"{text} assigned together or not at all."))
+        if state["error"] == "Other":
+            said.append(Said("R6", False, _sentence(state)))
+        elif all(one.ok for one in said):
+            text = f"The processor said: {_sentence(state)} It is evaluated again when something"
+            said.append(Said("R9", False, f"{text} about the user or the group happens."))
+        return said
+
+    def _checked(self, rule: str, reason: Reason | None) -> Said:
+        if reason is not None:
+            return Said(rule, False, reason.message)
+        return Said(rule, True, PASSED[rule].format(where=self._where()))
+
+    def _where(self) -> str:
+        own = self.found.user["usageLocation"]
+        return f"{own}, the user's location" if own else f"{self.facts.location}, the tenant's"
+
+    def _seat(
+        self,
+        state: dict[str, Any],
+        missing: list[PlanSet],
+        end: set[str],
+        others: list[PlanSet],
+    ) -> list[Said]:
+        """R7.5 comes only when every missing product passes the other checks."""
+        sku = state["skuId"]
+        if sku in self.facts.held:
+            return [Said("R2", True, "The user holds a seat of it already.")]
+        for plans in missing:
+            if self.shelf.check(plans, plans.enabled, end, others) is not None:
+                text = f"No seat was asked for, since {words.product_name(self.known, plans.sku)}"
+                return [Said("R7.5", True, f"{text} of the same group does not pass.")]
+        seats = self.seats.get(sku)
+        free = seats["availableUnits"] if seats else 0
+        if free > 0 and state["error"] == "CountViolation":
+            if self.settings.automatic:
+                text = f"{_count(free, 'seat')} free: it is about to be tried again."
+            else:
+                text = (
+                    f"{_count(free, 'seat')} free, but the tenant's policy is manual: reprocess"
+                    " the user or the group to try again."
+                )
+            return [Said("R9", False, text)]
+        if free > 0:
+            return [Said("R7.5", True, f"{_count(free, 'seat')} free.")]
+        waiting = seats["waitingUsers"] if seats else 0
+        line = (
+            f" {_count(waiting, 'user')} waiting; who has waited longest is next."
+            if waiting
+            else ""
+        )
+        return [Said("R7.5", False, words.count(self.known, sku) + line)]
+
+    # -- a product that nothing asks for
+    def _lacks(self, sku: str) -> list[Said]:
+        groups = len(self.found.groups)
+        text = "it has no direct licence, and " + (
+            f"none of its {_count(groups, 'group')} licenses it" if groups else "is in no group"
+        )
+        said = [Said("R4", False, f"Nothing asks for it: {text}.")]
+        if sku not in self.known:
+            return [*said, Said("R21", False, "It is not defined: nothing can be assigned.")]
+        givers = self._givers(sku)
+        if givers:
+            said.append(Said("R4", True, f"Groups that license it: {givers}."))
+        return [*said, self._directly(sku)]
+
+    def _givers(self, sku: str) -> str:
+        sql = (
+            f"SELECT {queries.GROUPS.query} AND NOT g.deleted AND "
+            f"{queries.GROUPS.filters['skuId'].where} ORDER BY g.members DESC LIMIT ?"
+        )
+        rows = self.db.execute(sql, (self.tenant, sku, GROUPS_NAMED + 1)).fetchall()
+        names = [group_of_row(row) for row in rows]
+        text = ", ".join(g["displayName"] or g["id"] for g in names[:GROUPS_NAMED])
+        return text + (" and others" if len(names) > GROUPS_NAMED else "")
+
+    def _directly(self, sku: str) -> Said:
+        """R16: what would come of it."""
+        seats = self.seats.get(sku)
+        denied = frozenset([sku]) if not seats or seats["availableUnits"] <= 0 else frozenset()
+        facts = self.facts._replace(denied=denied)
+        change = DirectChange(((sku, ()),), ())
+        made = change_direct(self.known, facts, self.found.user["usageLocation"], change)
+        if isinstance(made, Rejection):
+            return Said("R16", False, f"To assign it directly would be rejected: {made.message}")
+        return Said("R16", True, "It could be assigned directly now.")
+
+
+def _sentence(state: dict[str, Any]) -> str:
+    return state.get("message") or f"{state['error']}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _and(parts: list[str]) -> str:
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

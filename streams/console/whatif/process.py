@@ -1,0 +1,116 @@
+"""What would happen: the engine itself on a copy of the present state, in a process of its own.
+
+Only those users are copied whom the events can reach; what all others hold is kept out of the
+units, so that seats run short exactly where they would. Nothing is written or sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+SECONDS = 60.0
+MOST_USERS = 100_000
+MOST_EVENTS = 5_000
+_one_at_a_time = asyncio.Semaphore(1)
+
+
+class WhatIfError(Exception):
+    """Why there is no outcome, and the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
+    """The outcome of the events. Raises WhatIfError."""
+    asked = _question({"path": str(path), "tenant": tenant, "events": events})
+    async with _one_at_a_time:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "streams.console.whatif.process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, error = await asyncio.wait_for(process.communicate(asked), SECONDS)
+        except TimeoutError:
+            message = f"No outcome within {SECONDS:.0f} s: ask about fewer events."
+            raise WhatIfError(422, message) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    if process.returncode:
+        last = error.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise WhatIfError(500, f"The engine failed on the copy: {last[0]}")
+    answer: dict[str, Any] = orjson.loads(out)
+    if "refused" in answer:
+        raise WhatIfError(answer["status"], answer["refused"])
+    return answer
+
+
+def _question(asked: dict[str, Any]) -> bytes:
+    """As bytes that the other process can read: what a topic could not carry is refused here."""
+    try:
+        text = json.dumps(asked, allow_nan=False).encode()
+        orjson.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WhatIfError(400, f"The events are not JSON that a topic carries: {error}.") from None
+    return text
+
+
+def read_events(text: str) -> list[Any]:
+    """Events as JSON Lines, a JSON array, or an object with ``events``. Raises WhatIfError."""
+    text = text.strip()
+    if not text:
+        raise WhatIfError(400, "There is no event to try: paste some, or choose a file.")
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = [_line(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    else:
+        listed = whole.get("events", [whole]) if isinstance(whole, dict) else whole
+        found = listed if isinstance(listed, list) else [listed]
+    if len(found) > MOST_EVENTS:
+        raise WhatIfError(
+            400, f"{len(found):,} events are more than the {MOST_EVENTS:,} that can be tried."
+        )
+    return found
+
+
+def _line(number: int, line: str) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise WhatIfError(400, f"Line {number} is not JSON: {error}.") from None
+
+
+def _main() -> None:
+    from streams.console.whatif.affected_users import NotReadableError, TooManyError
+    from streams.console.whatif.replica import outcome
+
+    asked = orjson.loads(sys.stdin.buffer.read())
+    db = sqlite3.connect(f"file:{asked['path']}?mode=ro", uri=True, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute("BEGIN")  # one snapshot for all that is read
+    try:
+        answer = outcome(db, asked["tenant"], asked["events"], MOST_USERS)
+    except NotReadableError as wrong:
+        answer = {"status": 400, "refused": str(wrong)}
+    except TooManyError as many:
+        answer = {"status": 422, "refused": str(many)}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

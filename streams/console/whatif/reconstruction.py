@@ -1,0 +1,179 @@
+"""The present state in the engine's own terms, from what is published of it.
+
+Every (group, product) that a user is asked to have is published (R4), and so are the plans of each
+entry, so facts and entries of a user can be put together again. What is not published, and nothing
+below depends on: the order of admissions beyond their times, and events already seen.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.domain.events import ProductDefined
+from engine.domain.model import Entry, Offer, Product, Tenant
+from engine.machines.address_machine import normal
+from engine.rules.evaluation import Situation
+from streams.console.read_model import queries, tenants
+from streams.contract.decoder import DECODERS
+
+Connection = sqlite3.Connection
+HELD = ("Active", "ActiveWithError")
+
+
+@lru_cache(maxsize=4096)
+def product_of(sku: str, body: str) -> Product:
+    """The engine's product of a definition that the workers accepted."""
+    decoded = DECODERS["catalog"](sku.encode(), body.encode(), None)
+    assert isinstance(decoded, tuple)
+    event = decoded[0]
+    assert isinstance(event, ProductDefined)
+    return Product(event.sku, event.part_number, event.display_name, event.plans)
+
+
+def products(db: Connection) -> dict[str, Product]:
+    return {sku: product_of(sku, body) for sku, body in db.execute("SELECT sku, body FROM catalog")}
+
+
+def settings(db: Connection, tenant: str) -> Tenant:
+    known = tenants.tenant(db, tenant)
+    policies = known["policies"]
+    return Tenant(
+        known["usageLocation"],
+        policies["seatRetry"] == "automatic",
+        policies["onGroupDeletion"] == "convert",
+    )
+
+
+def milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+class Licences(NamedTuple):
+    """What a group licenses: skuId -> disabled plans. ``offer``: as far as it is defined."""
+
+    wanted: dict[str, tuple[str, ...]]
+    deleted: bool
+    offer: Offer | None
+
+
+def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licences:
+    """Of a group's published status."""
+    listed = group["assignedLicenses"] if group else []
+    wanted = {x["skuId"]: tuple(x["disabledPlans"]) for x in listed}
+    sets = tuple(known[sku].without(wanted[sku]) for sku in sorted(wanted) if sku in known)
+    return Licences(wanted, bool(group and group["deleted"]), Offer(sets) if sets else None)
+
+
+@dataclass(slots=True)
+class Standing:
+    """A user as it stands. ``groups``: its memberships, in the order of R8, with since when.
+
+    ``asked``: those of them that license something, slot 1 first; ``paths``: group of each slot,
+    with what only keeps an entry after them. ``user``: in Graph's form.
+    """
+
+    user: dict[str, Any]
+    groups: list[tuple[str, tuple[int, int]]]
+    asked: list[str]
+    paths: list[str]
+    licences: dict[str, Licences]
+    entries: tuple[Entry, ...]
+    duplicates: dict[str, str]
+
+    def slot(self, group: str | None) -> int:
+        return 0 if group is None else self.paths.index(group) + 1
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        found = [self.licences[group].offer for group in self.asked]
+        return tuple(offer for offer in found if offer is not None)
+
+    def situation(self, tenant: Tenant, denied: Iterable[str] = ()) -> Situation:
+        """The facts of an evaluation now."""
+        gone = [g for g in self.paths if g in self.licences and self.licences[g].deleted]
+        return Situation(
+            self.entries,
+            self.offers,
+            frozenset(self.slot(g) for g in gone) if tenant.convert else frozenset(),
+            self.user["usageLocation"] or tenant.location,
+            next(iter(sorted(self.duplicates.items())), None),
+            frozenset(denied),
+            frozenset(e.plans.sku for e in self.entries),
+        )
+
+
+def standing(db: Connection, tenant: str, id: str, known: dict[str, Product]) -> Standing | None:
+    """A user, put together; None if there is no such user."""
+    user = queries.user(db, tenant, id)
+    if user is None:
+        return None
+    states = [s for s in user["licenseAssignmentStates"] if s["skuId"] in known]
+    bodies = {m["id"]: m["group"] for m in queries.memberships(db, tenant, id)}
+    groups = [(m["id"], (m["since"], m["place"])) for m in queries.memberships(db, tenant, id)]
+    # A membership may be older than all that the input topic still holds. Only what could not be
+    # removed (R11) is published of a group that the user has left.
+    for state in sorted(states, key=lambda s: (s["since"], s["assignedByGroup"] or "")):
+        group = state["assignedByGroup"]
+        if group is not None and group not in bodies:
+            bodies[group] = _status(db, tenant, group)
+            if state["state"] != "ActiveWithError":
+                groups.append((group, (milliseconds(state["since"]), 0)))
+    offered = {group: licences(body, known) for group, body in bodies.items()}
+    asked = [group for group, _ in groups if offered[group].offer and not offered[group].deleted]
+    paths = asked + sorted({s["assignedByGroup"] for s in states} - {None, *asked})
+    found = Standing(user, groups, asked, paths, offered, (), _duplicates(db, tenant, id))
+    found.entries = _entries(found, states, known)
+    return found
+
+
+def _status(db: Connection, tenant: str, group: str) -> dict[str, Any] | None:
+    sql = "SELECT body FROM groups WHERE tenant = ? AND grp = ?"
+    row = db.execute(sql, (tenant, group)).fetchone()
+    return orjson.loads(row[0]) if row else None
+
+
+def _entries(
+    found: Standing, states: list[dict[str, Any]], known: dict[str, Product]
+) -> tuple[Entry, ...]:
+    """In the order of their times, which stand for the turns of admission."""
+    held = [s for s in states if s["state"] in HELD]
+    held.sort(key=lambda s: (s["since"], s["skuId"]))
+    turns = {since: turn for turn, since in enumerate(sorted({s["since"] for s in held}))}
+    return tuple(
+        Entry(
+            found.slot(s["assignedByGroup"]),
+            turns[s["since"]],
+            known[s["skuId"]].without(s["disabledPlans"]),
+            tuple(s["disabledPlans"]) if s["assignedByGroup"] is None else None,
+        )
+        for s in held
+    )
+
+
+def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
+    """R18: addresses of the user that an earlier user owns, with their owners."""
+    row = db.execute(
+        "SELECT addresses FROM users WHERE tenant = ? AND user = ?", (tenant, id)
+    ).fetchone()
+    found = {}
+    for text in orjson.loads(row[0]) if row and row[0] else ():
+        first = claims(db, tenant, normal(text))
+        if first and first[0][2] != id:
+            found[normal(text)] = first[0][2]
+    return found
+
+
+def claims(db: Connection, tenant: str, address: str) -> list[tuple[int, int, str]]:
+    """Since when, place and user of each claim of an address, the owner's first."""
+    sql = (
+        "SELECT since, place, user FROM addresses WHERE tenant = ? AND address = ?"
+        " ORDER BY since, place, user"
+    )
+    return [(*row,) for row in db.execute(sql, (tenant, address))]

@@ -1,0 +1,304 @@
+"""A copy of a tenant in the engine (one partition), and the difference that events make to it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from engine.domain import events
+from engine.domain.effects import as_json
+from engine.machines import (
+    address_machine,
+    catalog_machine,
+    group_machine,
+    outcome_applier,
+    product_machine,
+    seat_allocation,
+)
+from engine.machines.address_machine import normal
+from engine.machines.group_machine import GroupState
+from engine.machines.product_machine import Part, Seats
+from engine.machines.user_restore import plan_keys
+from engine.rules.evaluation import Outcome, Problem, Reason
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state import configuration
+from engine.state.configuration import product_row
+from engine.state.seat_lease import Lease
+from engine.state.user import User, moment
+from streams.console.read_model import queries
+from streams.console.read_model.graph_mapping import sku_of_row
+from streams.console.whatif import reconstruction
+from streams.console.whatif.affected_users import DEFERRED, Decoded, decoded, reached
+from streams.console.whatif.reconstruction import Connection, Standing, milliseconds
+
+SHOWN = 1_000
+
+
+# --- the copy ------------------------------------------------------------------------------------
+
+
+class Copy:
+    """The tenant in one partition. ``elsewhere``: units that users who are not copied hold."""
+
+    def __init__(self, db: Connection, tenant: str, users: list[str]) -> None:
+        self.db, self.tenant = db, tenant
+        self.known = reconstruction.products(db)
+        self.cluster = Cluster(1)
+        self.machine = self.cluster.machines[0]
+        self.rows = self.machine.effects.rows
+        self.claims: dict[str, list[list[Any]]] = {}
+        self.names: dict[str, Any] = {}
+        self.deferred = self._deferred()
+        self._configure()
+        for id in users:
+            standing = reconstruction.standing(db, tenant, id, self.known)
+            if standing is not None:
+                self._add(standing)
+        self.elsewhere = self._seats()
+        for text, claims in self.claims.items():
+            self.rows[address_machine.TABLE, f"{tenant}/{text}"] = claims
+        self.cluster.commit(0)
+        self.cluster.restart(0)
+        self.cluster.settle()
+
+    def _deferred(self) -> dict[tuple[str, str], list[list[Any]]]:
+        """R21: (User or Group, id) -> changes that wait for a product."""
+        found: dict[tuple[str, str], list[list[Any]]] = {}
+        sql = f"SELECT d.kind, d.target, d.cause, d.at, d.body {DEFERRED} ORDER BY d.rowid"
+        for kind, target, cause, at, body in self.db.execute(sql, (self.tenant,)):
+            add, remove = orjson.loads(body)
+            found.setdefault((kind, target), []).append([cause, add, remove, at])
+        return found
+
+    def _configure(self) -> None:
+        """Products, the tenant's settings, and its groups."""
+        settings = reconstruction.settings(self.db, self.tenant)
+        row = [settings.location, settings.automatic, settings.convert]
+        self.rows[configuration.TENANTS, self.tenant] = row
+        self.rows[catalog_machine.TENANT_TABLE, self.tenant] = [*row, ""]
+        self.machine.load(configuration.TENANTS, self.tenant, row)
+        for sku, one in self.known.items():
+            plans = tuple(one.plans.values())
+            self.rows[configuration.PRODUCTS, sku] = product_row(
+                sku, one.part_number, one.name, plans
+            )
+            self.rows[catalog_machine.PRODUCT_TABLE, sku] = ""
+            self.machine.configuration.products[sku] = one
+        sql = "SELECT body FROM groups WHERE tenant = ?"
+        for (text,) in self.db.execute(sql, (self.tenant,)):
+            self._group(orjson.loads(text))
+
+    def _group(self, status: dict[str, Any]) -> None:
+        state = GroupState(self.tenant, status["group"])
+        state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
+        state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
+        state.deferred = self.deferred.get(("Group", state.group), [])
+        self.rows[group_machine.TABLE, state.key] = state.row()
+        row = [1, state.licenses, state.deleted]
+        self.rows[configuration.GROUPS, state.key] = row
+        book = self.machine.configuration.book(self.tenant)
+        wanted = {sku: tuple(off) for sku, off in state.licenses.items()}
+        book.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
+
+    def _add(self, found: Standing) -> None:
+        """One user, in the state that is published of it."""
+        shown = found.user
+        user = User(self.machine.configuration.book(self.tenant), shown["id"])
+        self.names[user.id] = shown["displayName"]
+        user.known, user.location, user.upn = (
+            True,
+            shown["usageLocation"],
+            shown["userPrincipalName"],
+        )
+        user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
+        user.groups = tuple(id for id, _ in found.groups)
+        user.since = b"".join(moment(*since) for _, since in found.groups)
+        user.paths, user.revision = tuple(found.paths), shown["revision"]
+        asked = [found.licences[g].offer for g in found.asked]
+        rest = [None] * (len(found.paths) - len(asked))
+        user.outcome = Outcome(found.entries, self._problems(found), (*asked, *rest))
+        since = {
+            (s["skuId"], found.slot(s["assignedByGroup"])): milliseconds(s["since"])
+            for s in shown["licenseAssignmentStates"]
+        }
+        user.sinces = tuple(since.get((s.sku, s.slot), 0) for s in user.outcome.states)
+        if ("User", user.id) in self.deferred:
+            user.extra().deferred = self.deferred["User", user.id]
+        if found.duplicates:
+            user.extra().duplicates = found.duplicates
+        for text in map(normal, user.addresses):
+            if text not in self.claims:
+                claims = reconstruction.claims(self.db, self.tenant, text)
+                self.claims[text] = [[*claim, 0] for claim in claims]
+        self.machine.users.applier.keep(user)
+
+    def _problems(self, found: Standing) -> tuple[Problem, ...]:
+        problems = []
+        for s in found.user["licenseAssignmentStates"]:
+            if s["state"] != "Active" and s["skuId"] in self.known:
+                reason = Reason(s["error"], (), s.get("message", ""))
+                slot, off = found.slot(s["assignedByGroup"]), tuple(s["disabledPlans"])
+                problems.append(Problem(s["skuId"], slot, s["state"], off, reason))
+        return tuple(sorted(problems, key=lambda p: (p.sku, p.slot)))
+
+    def _seats(self) -> dict[str, int]:
+        """Units are what the copied users hold, and what is free."""
+        held: dict[str, int] = {}
+        for (table, _), row in self.rows.items():
+            if table == outcome_applier.USERS and row is not None:
+                for sku in {self._sku(plans) for plans in plan_keys(orjson.loads(as_json(row))[9])}:
+                    held[sku] = held.get(sku, 0) + 1
+        elsewhere = {}
+        rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
+        for shown in map(sku_of_row, rows):
+            sku, used = shown["skuId"], held.get(shown["skuId"], 0)
+            elsewhere[sku] = shown["consumedUnits"] - used
+            self._lease(sku, used, shown["availableUnits"] + used)
+        for sku in held.keys() - elsewhere.keys():
+            elsewhere[sku] = 0
+            self._lease(sku, held[sku], held[sku])
+        return elsewhere
+
+    def _sku(self, plans: str) -> str:
+        return str(self.machine.users.applier.plans[plans].sku)
+
+    def _lease(self, sku: str, used: int, units: int) -> None:
+        seats, lease, part = Seats(self.tenant, sku), Lease(self.tenant, sku), Part()
+        lease.granted = part.granted = part.used = used
+        lease.purchased, lease.consumed = units, used
+        seats.units, seats.parts = (units, 0, 0, 0), {0: part}
+        self.rows[product_machine.TABLE, f"{self.tenant}/{sku}"] = seats.row()
+        self.rows[seat_allocation.TABLE, f"{self.tenant}/{sku}"] = lease.row()
+
+    # -- asking it
+    def play(self, given: Decoded) -> None:
+        at = max(int(time.time() * 1000), 0)
+        for number, (topic, key, event) in enumerate(given):
+            if isinstance(event, events.SubscriptionUpdated):
+                less = self.elsewhere.get(event.sku, 0)
+                event = event._replace(enabled=event.enabled - less)
+            self.cluster.publish(topic, key, event, at + number)
+            self.cluster.settle()
+
+    def latest(self, topic: str) -> dict[str, Any]:
+        return {o.key: o.value for o in self.cluster.outputs if o.topic == topic}
+
+    def states(self) -> dict[str, dict[tuple[str, str], tuple[str, str, str]]]:
+        """User -> (skuId, group) -> state, error, message."""
+        users = self.cluster.machines[0].configuration.book(self.tenant).users
+        return {
+            id: {
+                (s.sku, user.path(s.slot)): (s.state, s.reason.error, s.reason.message)
+                for s in user.outcome.states
+            }
+            for id, user in users.items()
+        }
+
+    def seats(self) -> dict[str, tuple[int, int, int]]:
+        """skuId -> units, consumed and waiting, those who are not copied among them."""
+        found = {}
+        machine = self.cluster.machines[0]
+        for key, seats in machine.products.seats.items():
+            sku = key.partition("/")[2]
+            lease = machine.configuration.book(self.tenant).lease(sku)
+            less = self.elsewhere.get(sku, 0)
+            found[sku] = (seats.budget + less, lease.used + less, lease.waiting)
+        return found
+
+
+# --- the difference ------------------------------------------------------------------------------
+
+
+def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[str, Any]:
+    """What the events would do. Raises NotReadableError, TooManyError."""
+    readable = decoded(tenant, given)
+    users = reached(db, tenant, readable, most)
+    copy = Copy(db, tenant, users)
+    before, seats_before = copy.states(), copy.seats()
+    said = len(copy.cluster.outputs)
+    copy.play(readable)
+    failures, cleared, changes = _compare(copy, before, copy.states())
+    names = queries.group_names(db, tenant, {f["group"] for f in failures if f["group"]})
+    for failure in failures:
+        failure["groupDisplayName"] = names.get(failure["group"])
+    return {
+        "events": len(given),
+        "usersEvaluated": len(users),
+        "usersChanged": len({c["user"] for c in changes}),
+        "usersFailing": len({f["user"] for f in failures}),
+        "results": [o.value for o in copy.cluster.outputs[said:] if o.topic == "results"],
+        "failures": failures[:SHOWN],
+        "failuresTotal": len(failures),
+        "cleared": cleared[:SHOWN],
+        "clearedTotal": len(cleared),
+        "changes": changes[:SHOWN],
+        "changesTotal": len(changes),
+        "seats": _seat_changes(copy, seats_before),
+    }
+
+
+States = dict[str, dict[tuple[str, str], tuple[str, str, str]]]
+
+
+def _compare(copy: Copy, before: States, after: States) -> tuple[list[Any], list[Any], list[Any]]:
+    """Errors that would come, errors that would go, and products gained and lost."""
+    failures, cleared, changes = [], [], []
+    for id in sorted(before.keys() | after.keys()):
+        was, now = before.get(id, {}), after.get(id, {})
+        for path in sorted(was.keys() | now.keys()):
+            old, new = was.get(path), now.get(path)
+            old_error, new_error = old[1] if old else "None", new[1] if new else "None"
+            if new and new_error not in ("None", old_error):
+                failures.append(_row(copy, id, path) | _why(new))
+            elif old and old_error != "None" and new_error == "None":
+                cleared.append(_row(copy, id, path) | {"error": old_error})
+        had = {path[0] for path, state in was.items() if state[0] != "Error"}
+        has = {path[0] for path, state in now.items() if state[0] != "Error"}
+        for sku, change in [
+            *((s, "gained") for s in sorted(has - had)),
+            *((s, "lost") for s in sorted(had - has)),
+        ]:
+            changes.append(_row(copy, id, (sku, "")) | {"change": change})
+    return failures, cleared, changes
+
+
+def _row(copy: Copy, id: str, path: tuple[str, str]) -> dict[str, Any]:
+    known = copy.cluster.machines[0].configuration.products.get(path[0])
+    return {
+        "user": id,
+        "displayName": copy.names.get(id),
+        "skuId": path[0],
+        "skuPartNumber": known.part_number if known else None,
+        "group": path[1] or None,
+    }
+
+
+def _why(state: tuple[str, str, str]) -> dict[str, str]:
+    return {"state": state[0], "error": state[1], "message": state[2]}
+
+
+def _seat_changes(copy: Copy, before: dict[str, tuple[int, int, int]]) -> list[dict[str, Any]]:
+    """Products whose figures would be others, and by how many seats each would be short."""
+    found = []
+    for sku, (units, consumed, waiting) in sorted(copy.seats().items()):
+        was = before.get(sku, (0, 0, 0))
+        if was == (units, consumed, waiting):
+            continue
+        known = copy.cluster.machines[0].configuration.products.get(sku)
+        found.append(
+            {
+                "skuId": sku,
+                "skuPartNumber": known.part_number if known else sku,
+                "units": units,
+                "unitsBefore": was[0],
+                "consumed": consumed,
+                "consumedBefore": was[1],
+                "available": units - consumed,
+                "waiting": waiting,
+                "waitingBefore": was[2],
+                "short": waiting,
+            }
+        )
+    return found

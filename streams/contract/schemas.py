@@ -1,0 +1,339 @@
+"""Every record of the contract as a JSON Schema (2020-12).
+
+``MESSAGES`` is the one place that the files, AsyncAPI (asyncapi.py) and the reference come
+from. ``make docs`` writes them to docs/reference; tests compare them with what the decoder reads
+and with what the engine publishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streams.contract.decoder import MAX_ADDRESSES, MAX_TEXT, MAX_UNITS
+
+VERSION = 1
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One type of record. ``name`` is the event's type, or the topic of an output."""
+
+    name: str
+    topic: str
+    key: str
+    summary: str
+    schema: Schema
+
+    @property
+    def file(self) -> str:
+        """Two events have one name: a user's and a group's ``licenses.changed``."""
+        kind = {"user-changes": "user", "group-changes": "group"}.get(self.topic)
+        name = f"{kind}.{self.name}" if kind and not self.name.startswith(kind) else self.name
+        return f"{name}.v{VERSION}.schema.json"
+
+
+def _text(description: str = "", **more: Any) -> Schema:
+    return {"type": "string", **({"description": description} if description else {}), **more}
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _object(required: str, /, **members: Any) -> Schema:
+    return {"type": "object", "required": required.split(), "properties": members}
+
+
+def _or_null(schema: Schema) -> Schema:
+    if isinstance(schema.get("type"), str):
+        return schema | {"type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+ID = _text(pattern="^[A-Za-z0-9_.:@-]{1,128}$")
+NAME = _text(minLength=1, maxLength=MAX_TEXT)
+TEXT = _or_null(_text(maxLength=MAX_TEXT))
+LOCATION = _text("ISO 3166-1 alpha-2", pattern="^[A-Z]{2}$")
+UNITS = {"type": "integer", "minimum": 0, "maximum": MAX_UNITS}
+COUNT = {"type": "integer", "minimum": 0}
+TIME = _text("RFC 3339, UTC", format="date-time")
+PREPAID = _object("", enabled=UNITS, warning=UNITS, suspended=UNITS, lockedOut=UNITS) | {
+    "required": []
+}
+LICENSE = {
+    "type": "object",
+    "required": ["skuId"],
+    "properties": {"skuId": ID, "disabledPlans": _list(ID, default=[])},
+}
+ADDRESSES = _list(NAME, maxItems=MAX_ADDRESSES)
+PLAN = _object(
+    "servicePlanId",
+    servicePlanId=ID,
+    servicePlanName=NAME,
+    appliesTo={"enum": ["User", "Company"], "default": "User"},
+    exclusiveSets=_list(NAME, default=[]),
+    requires=_list(_list(ID, minItems=1), default=[], description="each list: one of them"),
+    prohibitedLocations=_list(LOCATION, default=[]),
+    mailEnabled={"type": "boolean", "default": False},
+)
+ERRORS = [
+    "CountViolation",
+    "MutuallyExclusiveViolation",
+    "DependencyViolation",
+    "ProhibitedInUsageLocationViolation",
+    "UniquenessViolation",
+    "Other",
+]
+ERROR = {"enum": ERRORS}
+PROBLEM = {"enum": ["Error", "ActiveWithError"]}
+
+
+def _input(kind: str, topic: str, key: str, summary: str, required: str, **members: Any) -> Message:
+    schema = _object(
+        f"type id {required}",
+        type={"const": kind},
+        id=ID | {"description": "unique per source; echoed as causedBy"},
+        time=_text("RFC 3339; informational"),
+        **members,
+    )
+    return Message(kind, topic, key, summary, schema)
+
+
+def _of_user(kind: str, summary: str, required: str = "", **members: Any) -> Message:
+    named = f"tenant user {required}"
+    return _input(
+        kind, "user-changes", "tenant/user", summary, named, tenant=ID, user=ID, **members
+    )
+
+
+def _of_group(kind: str, summary: str, required: str = "", **members: Any) -> Message:
+    named = f"tenant group {required}"
+    members = {"tenant": ID, "group": ID, **members}
+    return _input(kind, "group-changes", "tenant/group", summary, named, **members)
+
+
+CHANGE = {"addLicenses": _list(LICENSE, default=[]), "removeLicenses": _list(ID, default=[])}
+
+EVENTS = (
+    _of_user(
+        "user.upserted",
+        "A user's attributes; what is absent stays as it is, null clears it.",
+        userPrincipalName=TEXT,
+        displayName=TEXT,
+        usageLocation=_or_null(LOCATION),
+        mail=TEXT,
+        proxyAddresses=_or_null(ADDRESSES),
+    ),
+    _of_user("user.deleted", "The user is gone: its seats are free."),
+    _of_user(
+        "membership.added",
+        "The user is a direct member of the group.",
+        "group",
+        group=ID,
+        memberType=NAME | {"default": "user"},
+    ),
+    _of_user("membership.removed", "The user is no longer a member.", "group", group=ID),
+    _of_user("licenses.changed", "Direct licences: all of the change or none.", "", **CHANGE),
+    _of_user("user.reprocess", "Tries again what is in error for this user."),
+    _of_group("group.upserted", "A group's name.", displayName=TEXT),
+    _of_group("group.deleted", "The group is gone: so are its licences."),
+    _of_group("licenses.changed", "The group's licences change.", "", **CHANGE),
+    _of_group("group.reprocess", "Tries again what is in error for the group's members."),
+    _input(
+        "product.defined",
+        "catalog",
+        "skuId",
+        "A product and its service plans; replaces the earlier definition.",
+        "skuId servicePlans",
+        skuId=ID,
+        skuPartNumber=NAME,
+        displayName=NAME,
+        servicePlans=_list(PLAN),
+    ),
+    _input(
+        "subscription.updated",
+        "subscriptions",
+        "tenant/skuId",
+        "Units bought of a product.",
+        "tenant skuId prepaidUnits",
+        tenant=ID,
+        skuId=ID,
+        prepaidUnits=PREPAID,
+    ),
+    _input(
+        "tenant.updated",
+        "tenants",
+        "tenant",
+        "A tenant's settings; what is absent stays as it is.",
+        "tenant",
+        tenant=ID,
+        displayName=TEXT,
+        usageLocation=_or_null(LOCATION),
+        policies={
+            "type": "object",
+            "properties": {
+                "seatRetry": {"enum": ["automatic", "manual"]},
+                "onGroupDeletion": {"enum": ["convert", "error"]},
+            },
+        },
+    ),
+)
+
+STATE = _object(
+    "skuId assignedByGroup disabledPlans state error since",
+    skuId=ID,
+    assignedByGroup=_or_null(ID) | {"description": "null: a direct licence"},
+    disabledPlans=_list(ID),
+    state={"enum": ["Active", "ActiveWithError", "Error"]},
+    error={"enum": ["None", *ERRORS]},
+    message=_text("one sentence for an administrator; only with an error"),
+    since=TIME,
+)
+
+
+def _output(topic: str, key: str, summary: str, schema: Schema) -> Message:
+    return Message(topic, topic, key, summary, schema)
+
+
+RECORDS = (
+    _output(
+        "user-licenses",
+        "tenant/user",
+        "What a user has and why not; a tombstone after user.deleted.",
+        _object(
+            "tenant user usageLocation mail proxyAddresses assignedLicenses"
+            " licenseAssignmentStates revision updatedAt causedBy",
+            tenant=ID,
+            user=ID,
+            usageLocation=_or_null(LOCATION),
+            mail=TEXT,
+            proxyAddresses=_list(_text()),
+            assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
+            licenseAssignmentStates=_list(STATE),
+            revision={"type": "integer", "minimum": 1},
+            updatedAt=TIME,
+            causedBy=_text(),
+        ),
+    ),
+    _output(
+        "errors",
+        "tenant/user/group/skuId",
+        "One open error; a tombstone when it is gone. Partitioned by tenant/user.",
+        _object(
+            "tenant user group skuId state error message details since causedBy revision",
+            tenant=ID,
+            user=ID,
+            group=ID | {"description": "direct for a direct licence"},
+            skuId=ID,
+            state=PROBLEM,
+            error=ERROR,
+            message=_text(),
+            details={"type": "object"},
+            since=TIME,
+            causedBy=_text(),
+            revision={"type": "integer", "minimum": 1},
+        ),
+    ),
+    _output(
+        "group-status",
+        "tenant/group",
+        "Progress and numbers of a group.",
+        _object(
+            "tenant group displayName deleted licenseProcessingState assignedLicenses deferred"
+            " members membersLicensed membersWithErrors errors updatedAt",
+            tenant=ID,
+            group=ID,
+            displayName=TEXT,
+            deleted={"type": "boolean"},
+            licenseProcessingState={
+                "enum": ["QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete"]
+            },
+            assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
+            deferred=_list(ID),
+            members=COUNT,
+            membersLicensed=COUNT,
+            membersWithErrors=COUNT,
+            errors={
+                "type": "object",
+                "propertyNames": ERROR,
+                "additionalProperties": {"type": "integer", "minimum": 1},
+            },
+            updatedAt=TIME,
+        ),
+    ),
+    _output(
+        "product-seats",
+        "tenant/skuId",
+        "Seats of a product.",
+        _object(
+            "tenant skuId skuPartNumber prepaidUnits consumedUnits availableUnits waitingUsers"
+            " updatedAt",
+            tenant=ID,
+            skuId=ID,
+            skuPartNumber=_or_null(NAME),
+            prepaidUnits=PREPAID | {"required": list(PREPAID["properties"])},
+            consumedUnits=COUNT,
+            availableUnits={"type": "integer", "description": "negative after shrinking (R15)"},
+            waitingUsers=COUNT,
+            updatedAt=TIME,
+        ),
+    ),
+    _output(
+        "results",
+        "the key of the change",
+        "The outcome of a direct change, a group's licence change or a reprocess.",
+        _object(
+            "causedBy tenant status",
+            causedBy=_text(),
+            tenant=ID,
+            user=ID,
+            group=ID,
+            status={"enum": ["applied", "rejected", "deferred"]},
+            error=_text("with rejected"),
+            skuId=_or_null(ID),
+            message=_text(),
+            details={"type": "object"},
+        )
+        | {"oneOf": [{"required": ["user"]}, {"required": ["group"]}]},
+    ),
+    _output(
+        "audit",
+        "tenant/user or tenant/group",
+        "What was done, in the words of Entra's audit log.",
+        _object(
+            "time tenant activity category target initiatedBy result resultReason"
+            " modifiedProperties causedBy",
+            time=TIME,
+            tenant=ID,
+            activity=_text(),
+            category={"enum": ["UserManagement", "GroupManagement"]},
+            target=_object("type id", type={"enum": ["User", "Group"]}, id=ID),
+            initiatedBy=_text(),
+            result={"enum": ["success", "failure"]},
+            resultReason=_text(),
+            modifiedProperties=_list(
+                _object("name oldValue newValue", name=_text(), oldValue={}, newValue={})
+            ),
+            causedBy=_text(),
+        ),
+    ),
+)
+MESSAGES = (*EVENTS, *RECORDS)
+
+
+def schema_of(message: Message) -> Schema:
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:seatflow:{message.file.removesuffix('.schema.json')}",
+        "title": message.name,
+        "description": message.summary,
+        **message.schema,
+    }
+
+
+def schemas() -> dict[str, Schema]:
+    """File name -> schema."""
+    return {message.file: schema_of(message) for message in MESSAGES}

@@ -1,0 +1,116 @@
+"""Debezium's topic as an input, while the workers run: events and offsets in one transaction.
+
+A bridge reads all partitions of the topic; the next one takes over where the last transaction
+ended and fences who was before. What cannot be mapped becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from engine.domain.model import timestamp
+from streams.ingest.debezium import Mapping, made_of
+from streams.ingest.event_builder import Maker
+from streams.ingest.items import FeedItem
+from streams.ingest.publisher import partition_of
+from streams.kafka.topic_admin import DEAD_LETTERS
+from streams.kafka.topic_reader import FETCH_BYTES, admin_client, connected, topic_partitions
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
+from streams.runtime.settings import Settings, client_options
+
+RECORDS = 2_000
+INPUTS = ("user-changes",)
+
+
+class Bridge:
+    """``carried`` counts records read, ``dead`` those that could not be mapped."""
+
+    def __init__(self, settings: Settings, topic: str, mapping: Mapping) -> None:
+        self._settings, self._topic, self._mapping = settings, topic, mapping
+        self._group = f"{settings.app_id}-{topic}"
+        self.carried = 0
+        self.dead = 0
+
+    async def run(self, until_end: bool = False) -> None:
+        """For ever, or to what is there now. WorkerError: no topic, fenced, no broker."""
+        settings = self._settings
+        async with connected(admin_client(settings), settings) as admin:
+            places = await topic_partitions(admin, settings, [*INPUTS, DEAD_LETTERS])
+            found = await admin.describe_topics([self._topic])
+        numbers = [p["partition"] for p in found[0]["partitions"]] if found else []
+        if not numbers:
+            raise WorkerError(f"the topic {self._topic} does not exist", CONFIGURATION)
+        self._partitions = len([p for p in places if p.topic.endswith(INPUTS[0])])
+        producer = AIOKafkaProducer(
+            **client_options(settings), transactional_id=f"{self._group}-bridge", acks="all"
+        )
+        reading = AIOKafkaConsumer(
+            **client_options(settings),
+            group_id=self._group,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+        async with connected(producer, settings), connected(reading, settings):
+            mine = [TopicPartition(self._topic, number) for number in numbers]
+            reading.assign(mine)
+            await self._carry(producer, reading, mine, until_end)
+
+    async def _carry(
+        self, producer: Any, reading: Any, mine: list[TopicPartition], until_end: bool
+    ) -> None:
+        ends = await reading.end_offsets(mine)
+        while True:
+            batches = await reading.getmany(timeout_ms=200, max_records=RECORDS)
+            if batches:
+                try:
+                    await self._transaction(producer, batches)
+                except KafkaError as error:
+                    raise WorkerError(f"the bridge has to end: {error!r}", TEMPORARY) from error
+            elif until_end and not [p for p in mine if await reading.position(p) < ends[p]]:
+                return
+
+    async def _transaction(self, producer: Any, batches: dict[TopicPartition, list[Any]]) -> None:
+        prefix, sent = self._settings.topic_prefix, []
+        async with producer.transaction():
+            for records in batches.values():
+                for record in records:
+                    for topic, key, value, headers in self._records(record):
+                        partition = partition_of(key, self._partitions) if key else None
+                        sent.append(
+                            await producer.send(
+                                prefix + topic, value, key, partition=partition, headers=headers
+                            )
+                        )
+            await asyncio.gather(*sent)
+            ends = {place: records[-1].offset + 1 for place, records in batches.items()}
+            await producer.send_offsets_to_transaction(ends, self._group)
+        self.carried += sum(map(len, batches.values()))
+
+    def _records(self, record: Any) -> list[tuple[str, bytes | None, bytes | None, Any]]:
+        def maker(tenant: str) -> Maker:
+            make = Maker(tenant, "debezium", timestamp(record.timestamp))
+            make.begin(f"{record.topic}:{record.partition}:{record.offset}"[-100:])
+            return make
+
+        made = made_of(record.value, self._mapping, maker)
+        found: list[tuple[str, bytes | None, bytes | None, Any]] = []
+        for each in made:
+            if isinstance(each, FeedItem):
+                found.append((*each, []))
+                continue
+            self.dead += 1
+            told = {
+                "dlq.topic": record.topic,
+                "dlq.partition": str(record.partition),
+                "dlq.offset": str(record.offset),
+                "dlq.reason": each,
+            }
+            headers = [(name, text.encode()) for name, text in told.items()]
+            found.append((DEAD_LETTERS, record.key, record.value, headers))
+        return found

@@ -1,0 +1,256 @@
+"""The HTTP application: SCIM, Entra's bulk upload, Graph's notifications, CloudEvents, health."""
+
+# No `from __future__ import annotations`: FastAPI reads the annotations of closures.
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from scim2_models import SCIMException
+
+from streams.ingest.event_builder import Maker
+from streams.ingest.http.scim import ScimApplication, Tenants
+from streams.ingest.http.scim_storage import USERS
+from streams.ingest.http.sources import Source, Sources
+from streams.ingest.http.transactional_writer import Record, Writer
+from streams.ingest.jsonl import event_of
+from streams.ingest.scim import RequestError, resource_of
+from streams.ingest.scim_resources import ENTRA
+from streams.runtime.errors import WorkerError
+
+MAX_BODY = 8 << 20
+UPLOADS_KEPT = 100
+# What a sender of events may say of its own tenant; the catalogue is everybody's.
+TENANTS_OWN = ("user-changes", "group-changes", "subscriptions", "tenants")
+
+
+class Receiver:
+    """What the endpoints share. ``changes``: where Graph's notifications that need a look go."""
+
+    def __init__(
+        self, sources: Sources, tenants: Tenants, writer: Writer, changes: Path | None
+    ) -> None:
+        self.sources, self.tenants, self.writer = sources, tenants, writer
+        self.changes = changes
+        self.uploads: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def source(self, kind: str) -> Callable[[Request], Source]:
+        """The dependency of an endpoint that takes this kind of input."""
+
+        def check(request: Request) -> Source:
+            source = self.sources.of_token(request.headers.get("authorization"))
+            if source is None:
+                raise HTTPException(
+                    401, "a bearer token of a source is needed", {"WWW-Authenticate": "Bearer"}
+                )
+            if kind not in source.accepts:
+                raise HTTPException(403, f"the source {source.name} does not send {kind}")
+            return source
+
+        return check
+
+
+async def body_of(request: Request) -> bytes:
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise HTTPException(413, f"at most {MAX_BODY} bytes are read")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+Body = Annotated[bytes, Depends(body_of)]
+
+
+def application(receiver: Receiver) -> FastAPI:
+    app = FastAPI(title="Seatflow receiver", docs_url=None, redoc_url=None)
+    _health(app, receiver)
+    _events(app, receiver)
+    _upload(app, receiver)
+    _notifications(app, receiver)
+
+    @app.exception_handler(WorkerError)
+    async def not_written(request: Request, error: WorkerError) -> Response:
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+
+    scim: Any = ScimApplication(receiver.tenants, receiver.sources, receiver.writer)
+    app.mount("/scim", scim)
+    return app
+
+
+def _health(app: FastAPI, receiver: Receiver) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        ok = receiver.writer.failure is None
+        return PlainTextResponse("ok" if ok else "Kafka did not take an event", 200 if ok else 503)
+
+
+def _events(app: FastAPI, receiver: Receiver) -> None:
+    @app.post("/events", status_code=204)
+    async def events(
+        request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("events"))]
+    ) -> Response:
+        """CloudEvents over HTTP (binary, structured, batched), or one plain event."""
+        records = []
+        for number, value in enumerate(_cloud_events(request, body)):
+            found = event_of(orjson.dumps(value))
+            if isinstance(found, str):
+                raise HTTPException(400, f"event {number + 1}: {found}")
+            tenant = getattr(found.event, "tenant", None)
+            if found.topic not in TENANTS_OWN or tenant != source.tenant:
+                raise HTTPException(403, f"event {number + 1}: not of the tenant {source.tenant}")
+            records.append(Record(found.topic, found.key.decode(), found.value))
+        await receiver.writer.written(receiver.writer.add(records))
+        return Response(status_code=204)
+
+
+def _cloud_events(request: Request, body: bytes) -> list[Any]:
+    """Each event in structured form, which keeps its source; a plain event stays as it is."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise HTTPException(400, f"not JSON: {error}") from None
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media == "application/cloudevents-batch+json":
+        if not isinstance(value, list):
+            raise HTTPException(400, "a batch is a list of events")
+        return value
+    attributes = {
+        name.removeprefix("ce-"): text
+        for name, text in request.headers.items()
+        if name.startswith("ce-")
+    }
+    if attributes:
+        return [{**attributes, "datacontenttype": media or "application/json", "data": value}]
+    return [value]
+
+
+def _upload(app: FastAPI, receiver: Receiver) -> None:
+    @app.post("/bulkUpload", status_code=202)
+    @app.post("/servicePrincipals/{principal}/synchronization/jobs/{job}/bulkUpload")
+    async def bulk_upload(
+        request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("upload"))]
+    ) -> Response:
+        """Entra's API-driven provisioning: the sender's state of users, whole (RFC 7644, 3.7)."""
+        try:
+            operations = orjson.loads(body)["Operations"]
+            if not isinstance(operations, list):
+                raise TypeError
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise HTTPException(400, "a SCIM BulkRequest with Operations is needed") from None
+        async with receiver.tenants.lock(source):
+            with receiver.tenants.sending(source) as storage, ENTRA:
+                results = [await _uploaded(operation, storage) for operation in operations]
+        await receiver.writer.written()
+        id = uuid.uuid4().hex
+        receiver.uploads[id] = {"tenant": source.tenant, "results": results}
+        while len(receiver.uploads) > UPLOADS_KEPT:
+            receiver.uploads.popitem(last=False)
+        return Response(status_code=202, headers={"Location": f"{request.base_url}uploads/{id}"})
+
+    @app.get("/uploads/{id}")
+    async def upload(
+        id: str, source: Annotated[Source, Depends(receiver.source("upload"))]
+    ) -> Response:
+        """What became of each operation of one of the last uploads."""
+        found = receiver.uploads.get(id)
+        if found is None or found["tenant"] != source.tenant:
+            raise HTTPException(404, "no such upload, or it is long ago")
+        return JSONResponse(found)
+
+
+async def _uploaded(operation: Any, storage: Any) -> dict[str, Any]:
+    """Creates the user, or makes it what the sender says: who it is, its id or name tells."""
+    bulk_id = operation.get("bulkId") if isinstance(operation, dict) else None
+    try:
+        if bulk_id is None or str(operation.get("path", "")).strip("/").lower() != "users":
+            raise RequestError("an operation has a bulkId and the path /Users")
+        user = resource_of("Users", operation.get("data"))
+        known = storage.find_user(user.external_id, user.user_name)
+        if known is None:
+            status, changed = 201, await storage.create(USERS, user)
+        else:
+            user.id, status = known.id, 200
+            changed = await storage.update(USERS, user)
+        return {"bulkId": bulk_id, "status": status, "id": changed.id}
+    except (RequestError, SCIMException) as error:
+        return {"bulkId": bulk_id, "status": 400, "reason": str(error)}
+
+
+def _notifications(app: FastAPI, receiver: Receiver) -> None:
+    @app.post("/graph/notifications", response_model=None)
+    async def notifications(
+        body: Body, validation: Annotated[str | None, Query(alias="validationToken")] = None
+    ) -> Response:
+        """Graph's change notifications: the handshake, then what changed (but not to what)."""
+        if validation is not None:
+            return PlainTextResponse(validation)
+        try:
+            listed = orjson.loads(body)["value"]
+            found = [
+                (receiver.sources.of_client_state(one.get("clientState")), one) for one in listed
+            ]
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise HTTPException(400, "a collection of change notifications is needed") from None
+        if any(source is None or "notifications" not in source.accepts for source, _ in found):
+            raise HTTPException(401, "clientState is of no source")
+        records, look = [], []
+        for source, one in found:
+            assert source is not None
+            made = _notified(source, one)
+            if made is None:
+                look.append({"tenant": source.tenant, **_what(one)})
+            else:
+                records.append(made)
+        await asyncio.gather(
+            receiver.writer.written(receiver.writer.add(records)),
+            _note(receiver.changes, look),
+        )
+        return Response(status_code=202)
+
+
+def _what(notification: dict[str, Any]) -> dict[str, Any]:
+    data = notification.get("resourceData") or {}
+    return {
+        "change": notification.get("changeType"),
+        "resource": notification.get("resource"),
+        "id": data.get("id"),
+    }
+
+
+def _notified(source: Source, notification: dict[str, Any]) -> Record | None:
+    """A deletion says all that there is to know; anything else has to be looked up in Graph."""
+    data = notification.get("resourceData") or {}
+    kind = str(data.get("@odata.type", "")).lower()
+    if notification.get("changeType") != "deleted" or not isinstance(data.get("id"), str):
+        return None
+    mark = f"{source.name}:{notification.get('id') or data['id']}"
+    make = Maker(source.tenant, mark, str(notification.get("subscriptionExpirationDateTime", "")))
+    made: Any = None
+    if kind.endswith("graph.user"):
+        made = make.user("user.deleted", data["id"])
+    elif kind.endswith("graph.group"):
+        made = make.group("group.deleted", data["id"])
+    return (
+        None
+        if made is None or isinstance(made, str)
+        else Record(made[0], made[1].decode(), made[2])
+    )
+
+
+async def _note(path: Path | None, changes: list[dict[str, Any]]) -> None:
+    if path is not None and changes:
+        lines = b"".join(orjson.dumps(change) + b"\n" for change in changes)
+
+        def append() -> None:
+            with path.open("ab") as file:
+                file.write(lines)
+
+        await asyncio.to_thread(append)

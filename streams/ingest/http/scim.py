@@ -1,0 +1,179 @@
+"""The SCIM 2.0 service: one application, a storage for each tenant, answers when Kafka has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from scim2_models import (
+    AuthenticationScheme,
+    Bulk,
+    ChangePassword,
+    Context,
+    EnterpriseUser,
+    ETag,
+    Filter,
+    ForbiddenException,
+    Group,
+    Patch,
+    PatchOp,
+    ScimProvider,
+    ServiceProviderConfig,
+    Sort,
+    UnauthorizedException,
+    User,
+)
+from scim2_server.applications.asgi import ASGIApplication
+from scim2_server.handler import AsyncScimHandler
+from scim2_server.requests import ScimRequest
+from scim2_server.responses import ScimResponse
+from scim2_server.service import ScimService
+
+from streams.ingest.http.scim_storage import GROUPS, USERS, Members, TenantStorage
+from streams.ingest.http.sources import Source, Sources
+from streams.ingest.http.transactional_writer import Writer
+from streams.ingest.scim_resources import ENTRA, EntraUser, members_of_group
+
+MAX_RESULTS = 1_000
+BULK_OPERATIONS = 1_000
+BULK_BYTES = 8 << 20
+
+
+def provider() -> ScimProvider:
+    config = ServiceProviderConfig(
+        patch=Patch(supported=True),
+        bulk=Bulk(supported=True, max_operations=BULK_OPERATIONS, max_payload_size=BULK_BYTES),
+        filter=Filter(supported=True, max_results=MAX_RESULTS),
+        change_password=ChangePassword(supported=False),
+        sort=Sort(supported=True),
+        etag=ETag(supported=True),
+        authentication_schemes=[
+            AuthenticationScheme(
+                type=AuthenticationScheme.Type.oauthbearertoken,
+                name="Bearer token",
+                description="The token of a source, in the file of --sources",
+            )
+        ],
+    )
+    models: list[Any] = [User, EnterpriseUser, EntraUser, Group]
+    return ScimProvider(models, [USERS, GROUPS], config=config, policy=ENTRA)
+
+
+class Tenants:
+    """The storages, and a lock for each: changes of one tenant happen one after the other."""
+
+    def __init__(self, writer: Writer, remembered: dict[str, bytes], sources: Sources) -> None:
+        parts: dict[str, dict[tuple[str, str], bytes]] = {}
+        for key, value in remembered.items():
+            tenant, kind, rest = key.split("/", 2)
+            parts.setdefault(tenant, {})[kind, rest] = value
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.storages: dict[str, TenantStorage] = {}
+        for source in sources.all:
+            if source.tenant not in self.storages:
+                storage = self.storages[source.tenant] = TenantStorage(source.tenant, writer)
+                storage.load(parts.get(source.tenant, {}))
+                self._locks[source.tenant] = asyncio.Lock()
+
+    def lock(self, source: Source) -> asyncio.Lock:
+        return self._locks[source.tenant]
+
+    @contextmanager
+    def sending(self, source: Source) -> Iterator[TenantStorage]:
+        """The storage, with the events named after who sends; to be used under the lock."""
+        storage = self.storages[source.tenant]
+        storage.source = source.name
+        yield storage
+
+
+class ScimApplication(ASGIApplication):
+    """Mounted at ``/scim``; its own prefix is ``/v2``."""
+
+    def __init__(self, tenants: Tenants, sources: Sources, writer: Writer) -> None:
+        self._tenants, self._sources, self._writer = tenants, sources, writer
+        described = provider()
+        service = ScimService(described)
+        super().__init__(next(iter(tenants.storages.values())), described, service)
+        self._handlers = {
+            tenant: AsyncScimHandler(service, storage)
+            for tenant, storage in tenants.storages.items()
+        }
+
+    def check_auth(self, request: ScimRequest) -> None:
+        source = self._sources.of_token(request.header("Authorization"))
+        if source is None:
+            raise UnauthorizedException
+        if "scim" not in source.accepts:
+            raise ForbiddenException(detail=f"the source {source.name} does not send SCIM")
+        request.subject = source
+
+    def get_subject(self, request: ScimRequest) -> Any:
+        return request.subject
+
+    async def dispatch_request(self, request: ScimRequest) -> ScimResponse:
+        if not self.needs_auth(request):
+            return await self.handler.handle(request)
+        self.check_auth(request)
+        source: Source = request.subject
+        async with self._tenants.lock(source):
+            with self._tenants.sending(source) as storage:
+                response = _change_members(request, storage)
+                if response is None:
+                    response = await self._handlers[source.tenant].handle(request)
+        # Reading, too: what is answered is what Kafka has.
+        await self._writer.written()
+        return response
+
+
+def _change_members(request: ScimRequest, storage: TenantStorage) -> ScimResponse | None:
+    """A patch of a group's members alone, without copying the group; None if it is not one."""
+    kind, _, id = request.path.strip("/").partition("/")
+    if request.method != "PATCH" or kind.lower() != "groups" or request.header("If-Match"):
+        return None
+    changes = _members_patched(request.body)
+    if changes is None:
+        return None
+    with ENTRA:
+        storage.change_members(id, *changes)
+    return ScimResponse(HTTPStatus.NO_CONTENT)
+
+
+def _members_patched(body: bytes) -> tuple[Members, Members] | None:
+    """Users that come and go; None where the patch says anything else, or the same of one twice."""
+    try:
+        patch = PatchOp[Group].model_validate(
+            orjson.loads(body), scim_ctx=Context.RESOURCE_PATCH_REQUEST, scim_policy=ENTRA
+        )
+    except (ValidationError, orjson.JSONDecodeError):
+        return None
+    changes: dict[str, Members] = {"add": {}, "remove": {}}
+    for operation in patch.operations or []:
+        named = _members_named(operation)
+        if named is None:
+            return None
+        changes[operation.op.value] |= named
+    if not changes["add"].keys().isdisjoint(changes["remove"]):
+        return None  # their order decides
+    return changes["add"], changes["remove"]
+
+
+def _members_named(operation: Any) -> Members | None:
+    path = operation.path
+    if path is None or path.attr.lower() != "members" or operation.op.value == "replace":
+        return None
+    if (chosen := path.value_filter) is not None:
+        plain = getattr(chosen, "attr_path", None) is not None and chosen.op == "eq"
+        is_value = plain and chosen.attr_path.attr.lower() == "value"
+        return {str(chosen.value): None} if is_value and operation.op.value == "remove" else None
+    if not operation.value:
+        return None
+    listed = operation.value if isinstance(operation.value, list) else [operation.value]
+    try:
+        return members_of_group(Group.model_validate({"members": listed}, scim_policy=ENTRA))
+    except ValidationError:
+        return None

@@ -1,0 +1,72 @@
+"""Runs the receiver: Kafka first, then the port; a failed transaction ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from streams.ingest.http.app import Receiver, application
+from streams.ingest.http.scim import Tenants
+from streams.ingest.http.sources import Sources
+from streams.ingest.http.transactional_writer import Writer, read_resources
+from streams.kafka.topic_admin import INPUT_NAMES
+from streams.runtime.errors import OK, TEMPORARY
+from streams.runtime.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn would raise the signal again when it has stopped, and we would not stop cleanly."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def leave(self) -> None:
+        self.should_exit = True
+
+
+async def serve(
+    settings: Settings,
+    sources: Sources,
+    host: str,
+    port: int,
+    changes: Path | None,
+    ready: asyncio.Future[int] | None = None,
+) -> int:
+    """Until it is told to stop; the exit code. ``ready`` gets the port that is listened on."""
+    writer = Writer(settings)
+    await writer.start(INPUT_NAMES)
+    try:
+        # The writer has fenced whoever was before: what is read is all there will be.
+        tenants = Tenants(writer, await read_resources(settings), sources)
+        app = application(Receiver(sources, tenants, writer, changes))
+        config = uvicorn.Config(
+            app, host=host, port=port, log_level="warning", access_log=False, lifespan="off"
+        )
+        server = _Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.leave)
+        running = asyncio.create_task(server.serve())
+        failed = asyncio.create_task(writer.failed.wait())
+        telling = asyncio.create_task(_tell(server, ready)) if ready else None
+        await asyncio.wait({running, failed}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await running
+        for task in (failed, telling):
+            if task is not None:
+                task.cancel()
+        return TEMPORARY if writer.failure else OK
+    finally:
+        with contextlib.suppress(Exception):
+            await writer.stop()
+
+
+async def _tell(server: uvicorn.Server, ready: asyncio.Future[int]) -> None:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.02)
+    ready.set_result(server.servers[0].sockets[0].getsockname()[1])

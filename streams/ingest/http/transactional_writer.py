@@ -1,0 +1,151 @@
+"""Writes what requests bring in Kafka transactions, many requests to one, in their order.
+
+A request's events and what the receiver must remember of it are in one transaction. Whoever waits
+for a ticket knows that all up to it is in Kafka. A transaction that fails ends the receiver: what
+it has in memory may be more than what Kafka has, and a new one starts from what Kafka has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
+
+from streams.ingest.publisher import partition_of
+from streams.kafka.topic_admin import MIB, RECEIVED
+from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
+from streams.runtime.settings import Settings, client_options
+
+RESOURCES = RECEIVED
+CONFIG = {"cleanup.policy": "compact", "max.message.bytes": str(4 * MIB)}
+TRANSACTION_RECORDS = 5_000
+
+
+class Record(NamedTuple):
+    topic: str  # without the prefix
+    key: str
+    value: bytes | None
+
+
+class Writer:
+    """The one producer of a receiver. A second receiver with the same app id fences the first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pending: list[Record] = []
+        self._added = 0
+        self._done = 0
+        self._news = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self.failure: Exception | None = None
+        self.failed = asyncio.Event()
+
+    async def start(self, inputs: Iterable[str]) -> None:
+        async with connected(admin_client(self._settings), self._settings) as admin:
+            await self._make_topic(admin)
+            places = await topic_partitions(admin, self._settings, [*inputs, RESOURCES])
+        prefix = self._settings.topic_prefix
+        self._partitions: dict[str, int] = {}
+        for place in places:
+            name = place.topic.removeprefix(prefix)
+            self._partitions[name] = max(self._partitions.get(name, 0), place.partition + 1)
+        self._producer = AIOKafkaProducer(
+            **client_options(self._settings),
+            transactional_id=f"{self._settings.app_id}-receiver",
+            acks="all",
+            linger_ms=0,
+            compression_type="lz4",
+        )
+        await self._producer.start()
+        self._task = asyncio.create_task(self._run())
+
+    async def _make_topic(self, admin: Any) -> None:
+        name = self._settings.topic_prefix + RESOURCES
+        if name in await admin.list_topics():
+            return
+        topic = NewTopic(
+            name, self._settings.partitions, self._settings.replication, topic_configs=CONFIG
+        )
+        response = await admin.create_topics([topic])
+        if failed := [each for each in response.topic_errors if each[1] not in (0, 36)]:
+            raise WorkerError(f"{name} could not be made: {failed[0]}", CONFIGURATION)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._producer.stop()
+
+    def add(self, records: Iterable[Record]) -> int:
+        """Takes the records of a request into the next transaction; the ticket to wait for."""
+        before = len(self._pending)
+        self._pending += records
+        self._added += len(self._pending) - before
+        self._news.set()
+        return self._added
+
+    async def written(self, ticket: int | None = None) -> None:
+        """Until Kafka has all up to the ticket, or all there is. WorkerError: it never will."""
+        wanted = self._added if ticket is None else ticket
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._done >= wanted or self.failure)
+        if self._done < wanted:
+            raise WorkerError(f"Kafka did not take it: {self.failure!r}", TEMPORARY)
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            batch = self._pending[:TRANSACTION_RECORDS]
+            self._pending = self._pending[TRANSACTION_RECORDS:]
+            if not self._pending:
+                self._news.clear()
+            try:
+                await self._write(batch)
+            except (KafkaError, TimeoutError, OSError) as error:
+                self.failure = error
+                self.failed.set()
+            async with self._progress:
+                if self.failure is None:
+                    self._done += len(batch)
+                self._progress.notify_all()
+            if self.failure:
+                return
+
+    async def _write(self, batch: list[Record]) -> None:
+        prefix = self._settings.topic_prefix
+        async with self._producer.transaction():
+            sent = [
+                await self._producer.send(
+                    prefix + topic,
+                    value,
+                    key.encode(),
+                    partition=partition_of(key.encode(), self._partitions[topic]),
+                )
+                for topic, key, value in batch
+            ]
+            await asyncio.gather(*sent)
+
+
+async def read_resources(settings: Settings) -> dict[str, bytes]:
+    """What earlier receivers remembered; to be read when they are fenced."""
+    found: dict[str, bytes] = {}
+    async with connected(admin_client(settings), settings) as admin:
+        places = await topic_partitions(admin, settings, [RESOURCES])
+    async with connected(consumer(settings), settings) as reading:
+        reading.assign(places)
+        ends = await reading.end_offsets(places)
+        while [p for p in places if await reading.position(p) < ends[p]]:
+            for records in (await reading.getmany(timeout_ms=200)).values():
+                for record in records:
+                    key = record.key.decode()
+                    if record.value is None:
+                        found.pop(key, None)
+                    else:
+                        found[key] = record.value
+    return found

@@ -1,0 +1,177 @@
+"""JSON Lines: each line is one event of contract section 2, of any topic."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+from engine.domain.events import InputEvent
+from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Decoder, Rejected
+from streams.ingest.items import FeedError, FeedItem, FeedProblem
+
+CHUNK_BYTES = 1 << 20
+# Room for a longest event with its line end and some white space around it.
+MAX_LINE_BYTES = MAX_VALUE_BYTES + 1024
+
+_BOM = b"\xef\xbb\xbf"
+_USER = ("user-changes", "user")
+_GROUP = ("group-changes", "group")
+# Type -> topic, and the member that follows the tenant in the key ("" where there is none).
+_HOMES = {
+    "user.upserted": _USER,
+    "user.deleted": _USER,
+    "membership.added": _USER,
+    "membership.removed": _USER,
+    "user.reprocess": _USER,
+    "group.upserted": _GROUP,
+    "group.deleted": _GROUP,
+    "group.reprocess": _GROUP,
+    "product.defined": ("catalog", ""),
+    "subscription.updated": ("subscriptions", "skuId"),
+    "tenant.updated": ("tenants", ""),
+}
+
+
+def events_from_jsonl(path: str | Path) -> JsonlFeed:
+    """Feed a file, or standard input for ``-``, in constant memory. FeedError: unreadable."""
+    return JsonlFeed(path)
+
+
+class JsonlFeed:
+    """The events of a file in its order; a bad row is told, and the next one follows."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = "standard input" if str(path) == "-" else str(path)
+        self.total_bytes: int | None = None
+        self.done_bytes = 0
+        try:
+            # Closed by the generator that reads it to its end.
+            self._file: BinaryIO = sys.stdin.buffer if str(path) == "-" else open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise FeedError(f"{self.name} cannot be read: {error.strerror}") from None
+        status = os.fstat(self._file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            self.total_bytes = status.st_size
+        self._items = self._read()
+
+    def __iter__(self) -> Iterator[FeedItem | FeedProblem]:
+        return self
+
+    def __next__(self) -> FeedItem | FeedProblem:
+        return next(self._items)
+
+    def close(self) -> None:
+        self._items.close()
+        self._file.close()
+
+    def events(self) -> Iterator[Event | FeedProblem]:
+        """The same as decoded events: for who has no Kafka to send them to."""
+        with self._file:
+            for number, line in self._lines():
+                if line is None:
+                    reason = f"the line is longer than {MAX_VALUE_BYTES} bytes"
+                    yield FeedProblem(self.name, number, reason)
+                elif value := line.strip():
+                    found = event_of(value)
+                    yield (
+                        FeedProblem(self.name, number, found) if type(found) is str else found  # type: ignore[misc]
+                    )
+
+    def _read(self) -> Generator[FeedItem | FeedProblem, None, None]:
+        for found in self.events():
+            yield FeedItem(*found[:3]) if type(found) is Event else found  # type: ignore[misc]
+
+    def _lines(self) -> Iterator[tuple[int, bytes | None]]:
+        """Numbered lines, None for one too long to be held; at most two chunks are in memory."""
+        number, rest, too_long = 1, b"", False
+        while chunk := self._file.read(CHUNK_BYTES):
+            first, *others = chunk.split(b"\n")
+            if self.done_bytes == 0:
+                first = first.removeprefix(_BOM)
+            self.done_bytes += len(chunk)
+            rest = b"" if too_long else rest + first
+            too_long = too_long or len(rest) > MAX_LINE_BYTES
+            for following in others:
+                yield number, None if too_long else rest
+                number, rest, too_long = number + 1, following, False
+        if rest or too_long:
+            yield number, None if too_long else rest
+
+
+class Event(NamedTuple):
+    """A line that is an event: its record, and what a worker decodes of it."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    event: InputEvent
+    source: str
+
+
+def item_of(value: bytes) -> FeedItem | str:
+    """The record of one event, or the reason why it is none."""
+    found = event_of(value)
+    return found if type(found) is str else FeedItem(*found[:3])
+
+
+def event_of(value: bytes) -> Event | str:
+    """The event with its record, or the reason why it is none."""
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return _reason("user-changes", value)
+    if type(body) is not dict:
+        return _reason("user-changes", value)
+    kind, members = body.get("type"), body
+    if "specversion" in body and type(body.get("data")) is dict:
+        members = body["data"]  # a CloudEvent in structured mode
+    home = _home(kind, members)
+    if isinstance(home, str):
+        return home
+    topic, key, decode = home
+    if key is None:
+        return _reason(topic, value)
+    decoded = decode(key, value, None, body if len(value) <= MAX_VALUE_BYTES else None)
+    if type(decoded) is Rejected:
+        return decoded.reason
+    event, source = decoded  # type: ignore[misc]
+    return Event(topic, key, value, event, source)
+
+
+def _home(kind: Any, members: dict[str, Any]) -> tuple[str, bytes | None, Decoder] | str:
+    if kind == "licenses.changed":
+        if "user" in members and "group" in members:
+            return "licenses.changed names both a user and a group; it must name one of them"
+        if "user" not in members and "group" not in members:
+            return "licenses.changed names neither a user nor a group"
+        topic, member = _USER if "user" in members else _GROUP
+    else:
+        try:
+            topic, member = _HOMES[kind]
+        except (KeyError, TypeError):
+            known = ", ".join(sorted([*_HOMES, "licenses.changed"]))
+            return f"type is {orjson.dumps(kind).decode()[:60]}; it must be one of {known}"
+    return topic, _key(topic, member, members), DECODERS[topic]
+
+
+def _key(topic: str, member: str, members: dict[str, Any]) -> bytes | None:
+    """None where a member of the key is missing or no string: the decoder tells which."""
+    first = members.get("skuId" if topic == "catalog" else "tenant")
+    second = members.get(member, "") if member else ""
+    if type(first) is not str or type(second) is not str:
+        return None
+    try:
+        return f"{first}/{second}".encode() if member else first.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
+
+
+def _reason(topic: str, value: bytes) -> str:
+    decoded = DECODERS[topic](None, value, None)
+    return decoded.reason if isinstance(decoded, Rejected) else "the event has no key"

@@ -1,0 +1,151 @@
+"""The files of a feed: one, a folder of pages, or standard input; what names their events.
+
+An event's id names its file by content, and its place in it, say ``csv:9f3c52ab10de7744:1204``: a
+file that is fed twice makes the same ids, and so changes nothing (R24), and ``causedBy`` leads
+back to the row. What else decides over the events (tenant, group, ``--run``) goes into the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from streams.ingest.items import FeedError, FeedItem, FeedProblem
+
+CHUNK_BYTES = 1 << 20
+
+
+class FeedFile:
+    """A file to be read: ``mark`` stands for its content in ids, ``time`` for when it was made."""
+
+    def __init__(self, path: Path | None, format: str, options: Iterable[str]) -> None:
+        self.name = "standard input" if path is None else str(path)
+        self._path = path
+        self._spooled: BinaryIO | None = None
+        try:
+            self.file = self._open()
+            digest = hashlib.blake2b("\n".join(options).encode() + b"\n", digest_size=8)
+            hashlib.file_digest(self.file, lambda: digest)  # type: ignore[arg-type]
+            self.size = self.file.tell()
+            self.file.seek(0)
+        except OSError as error:
+            raise FeedError(f"{self.name} cannot be read: {error.strerror}") from None
+        self.mark = f"{format}:{digest.hexdigest()}"
+        when = datetime.now(UTC) if path is None else datetime.fromtimestamp(self._mtime, UTC)
+        self.time = f"{when:%Y-%m-%dT%H:%M:%SZ}"
+
+    def _open(self) -> BinaryIO:
+        if self._path is not None:
+            self._mtime = self._path.stat().st_mtime
+            return self._path.open("rb")
+        # Ids name the content, so it is read twice: once on its way to a file without a name.
+        spooled = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the feed
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.seek(0)
+        return spooled
+
+
+def files_of(path: str | Path, suffixes: tuple[str, ...]) -> list[Path | None]:
+    """The file, or those of a folder in natural order (page-2 before page-10); None is stdin."""
+    if str(path) == "-":
+        return [None]
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = [each for each in path.iterdir() if each.suffix.lower() in suffixes]
+    if not found:
+        raise FeedError(f"the folder {path} has no file that ends in {' or '.join(suffixes)}")
+    return [*sorted(found, key=_natural)]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+class FileFeed:
+    """A feed of one format; a format says how one file is read, in :meth:`_events`.
+
+    ``skipped`` counts what the format has and Seatflow has no use for, by kind.
+    """
+
+    format = ""
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(self, path: str | Path, options: Iterable[str] = ()) -> None:
+        self._paths = self._ordered(files_of(path, self.suffixes))
+        self._options = tuple(options)
+        self.name = "standard input" if str(path) == "-" else str(path)
+        self.skipped: Counter[str] = Counter()
+        self.done_bytes = 0
+        self.total_bytes: int | None = None
+        try:
+            if self._paths != [None]:
+                self.total_bytes = sum(each.stat().st_size for each in self._paths if each)
+        except OSError as error:
+            raise FeedError(f"{error.filename} cannot be read: {error.strerror}") from None
+        self._items = self._read()
+
+    def __iter__(self) -> Iterator[FeedItem | FeedProblem]:
+        return self
+
+    def __next__(self) -> FeedItem | FeedProblem:
+        return next(self._items)
+
+    def _ordered(self, paths: list[Path | None]) -> list[Path | None]:
+        return paths
+
+    def _read(self) -> Iterator[FeedItem | FeedProblem]:
+        for path in self._paths:
+            source = FeedFile(path, self.format, self._options)
+            before = self.done_bytes
+            with source.file:
+                yield from self._events(source)
+            self.done_bytes = before + source.size
+
+    def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
+        raise NotImplementedError
+
+
+def documents(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | FeedProblem]]:
+    """JSON documents with the line they begin at: one per line, or the whole file as one.
+
+    A file is taken as JSON Lines when its first line is whole JSON by itself.
+    """
+    import orjson
+
+    first = file.readline()
+    rest_of_blank = first
+    while first and not first.strip():
+        first = file.readline()
+        rest_of_blank += first
+    try:
+        orjson.loads(first.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        yield 1, (rest_of_blank + file.read()).removeprefix(b"\xef\xbb\xbf")
+        return
+    line = rest_of_blank.count(b"\n") or 1
+    yield line, first.removeprefix(b"\xef\xbb\xbf")
+    for following in file:
+        line += 1
+        if following.strip():
+            yield line, following
+
+
+def parsed(document: bytes) -> object | str:
+    """The document, or why it is no JSON object."""
+    import orjson
+
+    try:
+        value = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+    return value if isinstance(value, dict) else "not a JSON object"

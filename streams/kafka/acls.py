@@ -1,0 +1,85 @@
+"""What each role needs to do at the brokers, and nothing more, on one screen.
+
+``docs/reference/acls.md`` is made of this table; ``tests/test_security.py`` grants exactly this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from streams.kafka.topic_admin import (
+    CHANGELOG,
+    CONSUMED,
+    DEAD_LETTERS,
+    INPUT_NAMES,
+    INTERNAL_NAMES,
+    OUTPUTS,
+    RECEIVED,
+    TOPICS,
+    USER_CHANGES,
+)
+
+TOPIC, GROUP, TRANSACTION = "topic", "group", "transactional-id"
+READ, WRITE, DESCRIBE = "Read", "Write", "Describe"
+CREATE, DESCRIBE_CONFIGS = "Create", "DescribeConfigs"
+
+
+class Grant(NamedTuple):
+    """Operations on a resource; ``prefixed``: on all whose names begin so."""
+
+    resource: str
+    name: str
+    operations: tuple[str, ...]
+    prefixed: bool = False
+
+
+def _topics(names: tuple[str, ...], *operations: str) -> tuple[Grant, ...]:
+    return tuple(Grant(TOPIC, f"{{prefix}}{name}", operations) for name in names)
+
+
+_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
+_ALL = tuple(topic.name for topic in TOPICS)
+
+ROLES: dict[str, tuple[Grant, ...]] = {
+    "worker": (
+        *_topics(INPUT_NAMES, READ, DESCRIBE),
+        *_topics(INTERNAL_NAMES, READ, WRITE, DESCRIBE),
+        *_topics(_OUTPUTS, WRITE, DESCRIBE),
+        *_topics((CHANGELOG.name,), READ, WRITE, DESCRIBE),
+        Grant(GROUP, "{app}", (READ, DESCRIBE)),
+        Grant(TRANSACTION, "{app}-", (WRITE, DESCRIBE), prefixed=True),
+    ),
+    "feed": _topics(INPUT_NAMES, WRITE, DESCRIBE),
+    "reader": (
+        *_topics(_OUTPUTS, READ, DESCRIBE),
+        *_topics(CONSUMED, DESCRIBE),
+        Grant(GROUP, "{app}", (DESCRIBE,)),
+    ),
+    "receiver": (
+        *_topics(INPUT_NAMES, WRITE, DESCRIBE),
+        *_topics((RECEIVED,), READ, WRITE, DESCRIBE, CREATE),
+        Grant(TRANSACTION, "{app}-receiver", (WRITE, DESCRIBE)),
+    ),
+    "bridge": (
+        Grant(TOPIC, "{source}", (READ, DESCRIBE)),
+        *_topics((USER_CHANGES, DEAD_LETTERS), WRITE, DESCRIBE),
+        Grant(GROUP, "{app}-{source}", (READ, DESCRIBE)),
+        Grant(TRANSACTION, "{app}-{source}-bridge", (WRITE, DESCRIBE)),
+    ),
+    "topics": _topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS),
+}
+MEANING = {
+    "worker": "`seatflow worker`",
+    "feed": "`seatflow feed`, and whatever else sends events",
+    "reader": "`seatflow status`, `seatflow read` of outputs, KEDA; with `feed` the console",
+    "receiver": "`seatflow receive`",
+    "bridge": "`seatflow feed debezium --topic`, here of a topic `hr.public.person`",
+    "topics": "`seatflow topics create`",
+}
+
+
+def grants(role: str, prefix: str, app: str, source: str = "hr.public.person") -> Iterator[Grant]:
+    """The grants of a role with the names of an installation; ``source``: a topic to bridge."""
+    for grant in ROLES[role]:
+        yield grant._replace(name=grant.name.format(prefix=prefix, app=app, source=source))

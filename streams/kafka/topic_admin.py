@@ -1,0 +1,237 @@
+"""All topics on one screen, and making and checking them.
+
+Inputs and outputs are the contract's (section 1). Internal topics carry what partitions tell each
+other. The one changelog holds every table of a partition, the applied offsets among them, so that
+a transaction touches one log for its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from streams.kafka.closing import closed
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
+from streams.runtime.log_events import BROKER_AWAITED
+from streams.runtime.settings import Settings, client_options
+
+DAY = 24 * 3600 * 1000
+MIB = 1 << 20
+
+# An input record over the contract's 1 MiB must reach us to become a dead letter, which is longer
+# than what it carries by its headers.
+_INPUT = {"max.message.bytes": 4 * MIB}
+_STATE = {"max.message.bytes": 8 * MIB}
+# Young logs are compacted too, so that a restore reads little more than one record per row.
+_COMPACTED = {**_STATE, "segment.bytes": 64 * MIB, "min.cleanable.dirty.ratio": 0.2}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str  # without the prefix
+    cleanup: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+INPUTS = (
+    Topic("user-changes", "delete", _INPUT),
+    Topic("group-changes", "delete", _INPUT),
+    Topic("catalog", "compact", _INPUT),
+    Topic("subscriptions", "compact", _INPUT),
+    Topic("tenants", "compact", _INPUT),
+)
+# Kept long enough for a worker that was away over a holiday.
+INTERNAL = tuple(
+    Topic(f"internal.{name}", "delete", {**_STATE, "retention.ms": 7 * DAY})
+    for name in (
+        "configuration",
+        "seat-requests",
+        "seat-grants",
+        "group-reports",
+        "address-claims",
+        "address-verdicts",
+    )
+)
+OUTPUTS = (
+    Topic("user-licenses", "compact", _COMPACTED),
+    # An error that stays open for a year is deleted from the log; the user's record still tells it.
+    Topic("errors", "compact,delete", {**_COMPACTED, "retention.ms": 365 * DAY}),
+    Topic("group-status", "compact", _COMPACTED),
+    Topic("product-seats", "compact", _COMPACTED),
+    Topic("results", "delete", _STATE),
+    Topic("audit", "delete", _STATE),
+    Topic("dead-letters", "delete", _STATE),
+)
+# A restore also reads what the newest segment holds, which Kafka never compacts: keep it small.
+CHANGELOG = Topic(
+    "changelog", "compact", {**_COMPACTED, "segment.bytes": 16 * MIB, "segment.ms": DAY // 24}
+)
+USER_CHANGES = "user-changes"
+RECEIVED = "internal.received-resources"  # made by the receiver, which alone reads it
+DEAD_LETTERS = "dead-letters"
+SEAT_REQUESTS = "internal.seat-requests"
+
+HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
+SECURE = (
+    "; or it refuses the certificates or the password of the SEATFLOW_SSL_… and SASL_… settings"
+)
+
+TOPICS = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
+INPUT_NAMES = tuple(topic.name for topic in INPUTS)
+INTERNAL_NAMES = tuple(topic.name for topic in INTERNAL)
+# What a partition reads. Internal topics first: a grant must not queue behind a backlog of input.
+CONSUMED = (*INTERNAL_NAMES, *INPUT_NAMES)
+# What a partition writes.
+PRODUCED = tuple(topic.name for topic in (*INTERNAL, *OUTPUTS, CHANGELOG))
+
+
+@dataclass(slots=True)
+class TopicsReport:
+    """What ``create_topics`` did and found; topics by their full names."""
+
+    made: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+async def create_topics(settings: Settings) -> TopicsReport:
+    """Makes what is missing and checks what is there; safe to repeat, alone or at the same time.
+
+    Raises WorkerError if the brokers do not answer.
+    """
+    report = TopicsReport()
+    async with _admin(settings) as admin:
+        report.found = list(await _partition_counts(admin, settings))
+        missing = [t for t in TOPICS if settings.topic_prefix + t.name not in report.found]
+        if missing:
+            await _make(admin, settings, missing, report)
+        report.problems += _wrong_counts(await _partition_counts(admin, settings), settings)
+        report.problems += await _wrong_cleanup(admin, settings, report.found)
+    return report
+
+
+async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> None:
+    """Raises WorkerError with one clear line if a worker cannot run on the topics there are."""
+    async with _admin(settings) as admin:
+        counts = await _partition_counts(admin, settings)
+    missing = [t.name for t in topics if settings.topic_prefix + t.name not in counts]
+    if missing:
+        hidden = "" if settings.security_protocol == "PLAINTEXT" else HIDDEN
+        raise WorkerError(
+            f"{len(missing)} topics are missing (first {settings.topic_prefix}{missing[0]}):"
+            f" make them with `seatflow topics create`{hidden}",
+            CONFIGURATION,
+        )
+    if wrong := _wrong_counts(counts, settings):
+        raise WorkerError(
+            wrong[0] + (f" (and {len(wrong) - 1} more)" if wrong[1:] else ""), CONFIGURATION
+        )
+
+
+@asynccontextmanager
+async def _admin(settings: Settings, patience: float = 30.0) -> AsyncIterator[Any]:
+    """An admin client; a broker that is just starting is waited for."""
+    deadline = asyncio.get_running_loop().time() + patience
+    told = False
+    while True:
+        admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=20_000)
+        try:
+            await admin.start()
+            break
+        except errors.KafkaError as error:
+            await admin.close()
+            if asyncio.get_running_loop().time() > deadline:
+                secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
+                raise WorkerError(
+                    f"no broker answers at {settings.brokers} (SEATFLOW_BROKERS): {error}{secure}",
+                    TEMPORARY,
+                ) from None
+            if not told:
+                log.warning(BROKER_AWAITED, brokers=settings.brokers, at_most=patience)
+                told = True
+            await asyncio.sleep(0.5)
+    try:
+        yield admin
+    finally:
+        await closed(admin.close())
+
+
+async def _partition_counts(admin: Any, settings: Settings) -> dict[str, int]:
+    """The partitions of those of our topics that exist, by full name."""
+    ours = {settings.topic_prefix + topic.name for topic in TOPICS}
+    return {
+        found["topic"]: len(found["partitions"])
+        for found in await admin.describe_topics()
+        if found["topic"] in ours and not found["error_code"]
+    }
+
+
+async def _make(
+    admin: Any, settings: Settings, topics: Iterable[Topic], report: TopicsReport
+) -> None:
+    response = await admin.create_topics(
+        [
+            NewTopic(
+                settings.topic_prefix + topic.name,
+                settings.partitions,
+                settings.replication,
+                topic_configs={
+                    "cleanup.policy": topic.cleanup,
+                    **{name: str(value) for name, value in topic.config.items()},
+                },
+            )
+            for topic in topics
+        ]
+    )
+    for name, code, *message in response.topic_errors:
+        if code == 0:
+            report.made.append(name)
+        elif errors.for_code(code) is errors.TopicAlreadyExistsError:
+            report.found.append(name)
+        else:
+            said = message[0] if message and message[0] else errors.for_code(code).__name__
+            report.problems.append(f"{name} could not be made: {said}")
+    await _until_led(admin, settings, report.made)
+
+
+async def _until_led(admin: Any, settings: Settings, names: Iterable[str]) -> None:
+    """Until every partition of the new topics has a leader: then a client can use them at once."""
+    waiting = set(names)
+    for _ in range(100):
+        for topic in await admin.describe_topics():
+            led = [p for p in topic["partitions"] if p["leader"] >= 0 and not p["error_code"]]
+            if len(led) == settings.partitions:
+                waiting.discard(topic["topic"])
+        if not waiting:
+            return
+        await asyncio.sleep(0.1)
+
+
+def _wrong_counts(counts: Mapping[str, int], settings: Settings) -> list[str]:
+    return [
+        f"{name} has {count} partitions, but SEATFLOW_PARTITIONS is {settings.partitions}"
+        for name, count in counts.items()
+        if count != settings.partitions
+    ]
+
+
+async def _wrong_cleanup(admin: Any, settings: Settings, names: Iterable[str]) -> list[str]:
+    wanted = {settings.topic_prefix + topic.name: topic.cleanup for topic in TOPICS}
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": None})
+        for name in names
+    ]
+    problems = []
+    for response in await admin.describe_configs(resources) if resources else ():
+        for _, _, _, name, entries in response.resources:
+            policy = {entry[0]: entry[1] for entry in entries}.get("cleanup.policy", "")
+            if set(policy.split(",")) != set(wanted[name].split(",")):
+                problems.append(f"{name} has cleanup.policy={policy}, but {wanted[name]} is needed")
+    return problems

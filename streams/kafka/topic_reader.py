@@ -1,0 +1,180 @@
+"""Reading topics as anybody may: committed records only, in no group, into dicts.
+
+What `seatflow status`, `read` and `demo` know of a running system, they know from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Self
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+from aiokafka.admin import AIOKafkaAdminClient
+
+from streams.kafka.closing import closed
+from streams.kafka.topic_admin import SECURE
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
+from streams.runtime.settings import Settings, client_options
+
+ANSWERS_WITHIN_MS = 10_000
+FETCH_BYTES = 8 << 20  # the longest record that a topic of ours takes
+STUCK_AFTER = 30.0
+
+
+class Followed(NamedTuple):
+    """``value`` is decoded JSON; bytes where it is none; None is a tombstone."""
+
+    topic: str  # without the prefix
+    timestamp: int  # milliseconds
+    key: str
+    value: Any
+    headers: dict[str, str]
+
+
+def no_broker(settings: Settings) -> WorkerError:
+    secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
+    return WorkerError(
+        f"no broker answers at {settings.brokers}: start one with `seatflow broker`,"
+        f" or name another with SEATFLOW_BROKERS or --brokers{secure}",
+        TEMPORARY,
+    )
+
+
+@asynccontextmanager
+async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
+    """A client of aiokafka, started and closed; WorkerError where no broker answers."""
+    close = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        try:
+            await client.start()
+        except errors.KafkaConnectionError:
+            raise no_broker(settings) from None
+        yield client
+    except (errors.KafkaError, TimeoutError) as error:
+        raise WorkerError(
+            f"the broker at {settings.brokers} did not answer as it should: {error!r}", TEMPORARY
+        ) from None
+    finally:
+        await closed(close())
+
+
+def admin_client(settings: Settings) -> AIOKafkaAdminClient:
+    return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ANSWERS_WITHIN_MS)
+
+
+def consumer(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
+    """A consumer in no group, from the start of what it is assigned."""
+    return AIOKafkaConsumer(
+        **client_options(settings),
+        isolation_level=isolation,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=100,
+        request_timeout_ms=ANSWERS_WITHIN_MS,
+    )
+
+
+async def topic_partitions(
+    admin: Any, settings: Settings, names: Collection[str]
+) -> list[TopicPartition]:
+    """All partitions of these topics (short names); WorkerError when one does not exist."""
+    wanted = {settings.topic_prefix + name for name in names}
+    counts = {
+        found["topic"]: len(found["partitions"])
+        for found in await admin.describe_topics()
+        if found["topic"] in wanted and not found["error_code"]
+    }
+    if missing := sorted(wanted - counts.keys()):
+        raise WorkerError(
+            f"the topic {missing[0]} does not exist at {settings.brokers}: make the topics with"
+            " `seatflow topics create`, or is SEATFLOW_TOPIC_PREFIX another?",
+            CONFIGURATION,
+        )
+    return [TopicPartition(name, n) for name in sorted(wanted) for n in range(counts[name])]
+
+
+class Follower:
+    """The latest value of each key, and all records of the topics in ``logged``, oldest first.
+
+    Reads only while it is asked to: ``read`` what has come, ``catch_up`` to what is there now.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Iterable[str],
+        logged: Collection[str] = (),
+        on_record: Callable[[Followed], None] | None = None,
+    ) -> None:
+        self._settings, self._logged, self._on_record = settings, logged, on_record
+        self.latest: dict[str, dict[str, Any]] = {topic: {} for topic in topics}
+        self.log: dict[str, list[Followed]] = {topic: [] for topic in logged}
+        self.records = 0
+        self.last_arrival = 0.0  # time.monotonic() of the last record
+        self._short = {settings.topic_prefix + topic: topic for topic in self.latest}
+
+    async def __aenter__(self) -> Self:
+        async with connected(admin_client(self._settings), self._settings) as admin:
+            self._places = await topic_partitions(admin, self._settings, self.latest)
+        self._connection = connected(consumer(self._settings), self._settings)
+        self._consumer = await self._connection.__aenter__()
+        self._consumer.assign(self._places)
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._connection.__aexit__(*exception)
+
+    async def read(self, wait: float) -> int:
+        """Takes what comes within ``wait`` seconds, and returns how many records that were."""
+        batches = await self._consumer.getmany(timeout_ms=int(wait * 1000))
+        count = 0
+        for place, records in batches.items():
+            topic = self._short[place.topic]
+            for record in records:
+                self._take(topic, record)
+            count += len(records)
+        if count:
+            self.records += count
+            self.last_arrival = time.monotonic()
+        return count
+
+    async def catch_up(self) -> None:
+        """Reads all that is committed now."""
+        ends = await self._consumer.end_offsets(self._places)
+        moved = time.monotonic()
+        # By position: markers of transactions take offsets, too, and are never handed out.
+        while [p for p in self._places if await self._consumer.position(p) < ends[p]]:
+            if await self.read(0.1):
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STUCK_AFTER:
+                raise TimeoutError(f"nothing came for {STUCK_AFTER:.0f} s")
+            await asyncio.sleep(0)
+
+    def _take(self, topic: str, record: Any) -> None:
+        followed = Followed(
+            topic,
+            record.timestamp,
+            (record.key or b"").decode(errors="replace"),
+            _decoded(record.value),
+            {name: (text or b"").decode(errors="replace") for name, text in record.headers},
+        )
+        if followed.value is None:
+            self.latest[topic].pop(followed.key, None)
+        else:
+            self.latest[topic][followed.key] = followed.value
+        if topic in self._logged:
+            self.log[topic].append(followed)
+        if self._on_record:
+            self._on_record(followed)
+
+
+def _decoded(value: bytes | None) -> Any:
+    try:
+        return None if value is None else orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value

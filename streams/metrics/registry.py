@@ -1,0 +1,184 @@
+"""All metrics on one screen, and the numbers that the delivery layer counts itself.
+
+Names follow Prometheus: base units, ``_total`` for what only grows. No label carries a user or a
+group. ``streams/metrics/collector.py`` fills the gauges when somebody asks; ``make docs`` makes
+``docs/reference/metrics.md`` of this table.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple, get_args
+
+from engine.domain.events import InputEvent
+from engine.domain.messages import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
+from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES, PRODUCED
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
+LATENCY_SECONDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
+RESTORE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metric(NamedTuple):
+    """``name`` is without ``seatflow_``; a counter's is without ``_total``, too."""
+
+    name: str
+    kind: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        return f"seatflow_{self.name}" + ("_total" if self.kind == COUNTER else "")
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, COUNTER, meaning, labels)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, GAUGE, meaning, labels)
+
+
+def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(name, HISTOGRAM, meaning, (), buckets)
+
+
+# Counted by the delivery layer.
+LAYER = (
+    _counter("events", "input events given to the rules", "type"),
+    _counter("dead_letters", "input records that could not be read", "topic", "reason"),
+    _counter("records_in", "records read and applied, inputs and internal ones", "topic"),
+    _counter("records_out", "records written and committed", "topic"),
+    _counter("expired_records", "input that retention deleted before it was read", "topic"),
+    _counter("partitions_fenced", "partitions taken over; open transactions of others are aborted"),
+    _counter("restored_rows", "rows of the partitions that were taken over"),
+    _counter("rebalances", "assignments of the group that this worker saw"),
+    _counter("gaps", "batches that did not fit on and were read again"),
+    _histogram("transaction_seconds", "from the first record sent to committed", COMMIT_SECONDS),
+    _histogram("latency_seconds", "from an input record's timestamp to committed", LATENCY_SECONDS),
+    _histogram("restore_seconds", "from taking over a partition to running it", RESTORE_SECONDS),
+)
+# Counted by the engine, since a partition was opened here.
+ENGINE = (
+    _counter("evaluations", "evaluations of a user by the rules"),
+    _counter("memo_hits", "evaluations answered by an earlier one of a user alike"),
+    _counter("published", "revisions of users published"),
+    _counter("duplicates", "events sent again and skipped"),
+    _counter("ignored_memberships", "memberships of what is no user, say a device"),
+)
+# Of this moment: the worker's.
+WORKER = (
+    _gauge("partitions", "partitions of every topic, as SEATFLOW_PARTITIONS says"),
+    _gauge("partitions_owned", "partitions that this worker runs"),
+    _gauge("partitions_opening", "partitions being fenced and restored"),
+    _gauge("queue_records", "records fetched and not applied yet", "topic"),
+    _gauge("lag_records", "committed records not applied yet, of partitions that run", "topic"),
+    _gauge("lag_seconds", "age of the oldest record not applied yet, likewise", "topic"),
+    _gauge("build_info", "always 1", "version"),
+)
+# Of this moment: what the partitions that this worker runs have in their state.
+STATE = (
+    _gauge("users", "users in memory, those of whom only a membership is known included"),
+    _gauge("users_in_error", "users with this error open, by whatever path", "kind"),
+    _gauge("users_with_errors", "users with any error open"),
+    _gauge("seat_requests_in_flight", "users whose outcome waits for an answer about a seat"),
+    _gauge("groups", "groups by their processing state", "state"),
+    _gauge("groups_with_errors", "groups with members in error"),
+    _gauge("seats_units", "units that give seats: enabled and warning", "tenant", "sku"),
+    _gauge("seats_used", "users who have a seat", "tenant", "sku"),
+    _gauge("seats_available", "units less used; below 0 where units were lowered", "tenant", "sku"),
+    _gauge("users_waiting", "users who were denied a seat", "tenant", "sku"),
+    _gauge("seats_held", "users who have a seat, of all products, as their partitions count"),
+    _gauge("users_denied", "users who were denied a seat, likewise"),
+    _gauge("seats_oversold", "seats used beyond what is leased to the partition: must be 0"),
+    _gauge("product_info", "always 1; joins the part number to sku", "sku", "part_number"),
+)
+REASONS = (
+    "bad_member", "no_value", "not_json", "too_large", "unknown_type", "wrong_key",
+    "wrong_partition",
+)  # fmt: skip
+KINDS = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
+STATES = ("QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete")
+# Series that are there from the start, as 0: Prometheus cannot see the first increase otherwise.
+ZEROS: dict[str, tuple[Any, ...]] = {
+    "events": get_args(InputEvent),
+    "dead_letters": tuple(product(INPUT_NAMES, REASONS)),
+    "records_in": CONSUMED,
+    "records_out": PRODUCED,
+    "expired_records": CONSUMED,
+    "users_in_error": KINDS,
+    "groups": STATES,
+}
+METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
+LABELS = {
+    "type": "the engine's name of an input event: `user_upserted`, `user_licenses_changed` …",
+    "topic": "a topic without its prefix",
+    "reason": "one of " + ", ".join(f"`{r}`" for r in REASONS) + "; in full: `dlq.reason`",
+    "kind": "one of " + ", ".join(f"`{kind}`" for kind in KINDS),
+    "state": "one of " + ", ".join(f"`{state}`" for state in STATES),
+    "tenant": "the tenant's id, or `other`",
+    "sku": "the product's skuId, or `other`",
+    "part_number": "the product's skuPartNumber",
+    "version": "Seatflow's",
+}
+
+
+class Buckets:
+    """A histogram: how many values are at most each bound; not cumulative."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add_ages(self, now: int, timestamps: list[int]) -> None:
+        """The ages in seconds of many timestamps in milliseconds, which are nearly sorted."""
+        timestamps.sort()
+        left, counts = len(timestamps), self.counts
+        for i, bound in enumerate(self.bounds):
+            old = bisect_left(timestamps, now - bound * 1000, 0, left)
+            counts[i] += left - old
+            left = old
+            if not left:
+                break
+        counts[-1] += left
+        # Below 0 only where a sender's clock is ahead.
+        self.sum += max(0, now * len(timestamps) - sum(timestamps)) / 1000
+
+
+class Stats:
+    """The layer's own numbers; partitions and the worker add to them on the main loop."""
+
+    def __init__(self) -> None:
+        counters = [metric.name for metric in LAYER if metric.kind == COUNTER]
+        self.counts: dict[str, Counter[Any]] = {name: Counter() for name in counters}
+        self.engine: Counter[str] = Counter()  # of machines that are closed
+        histograms = {m.name: Buckets(m.buckets) for m in LAYER if m.kind == HISTOGRAM}
+        self.histograms = histograms
+        self.transaction = histograms["transaction_seconds"]
+        self.latency = histograms["latency_seconds"]
+        self.restore = histograms["restore_seconds"]
+
+    def add(self, name: str, label: Any = None, count: int = 1) -> None:
+        self.counts[name][label] += count
+
+
+def engine_counters(machine: Any) -> dict[str, int]:
+    """A copy, since the machine may count on meanwhile."""
+    return dict(getattr(machine, "counters", None) or {})
+
+
+def event_type(event: type) -> str:
+    """``UserUpserted`` is counted as ``user_upserted``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()

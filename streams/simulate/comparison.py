@@ -1,0 +1,269 @@
+"""What a simulation found: two moments of the machine compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from engine.rules.evaluation import ACTIVE, ERROR, NOTHING, Outcome
+from engine.state.user import User
+from streams.ingest.items import FeedProblem
+from streams.simulate.in_memory import Simulation
+
+EXAMPLES = 3
+SEATS = "CountViolation"
+
+
+@dataclass(slots=True)
+class Failure:
+    """Users with one kind of error; ``new``: those who did not have it before.
+
+    ``kept``: of the users, those who keep the licence all the same (``ActiveWithError``).
+    """
+
+    error: str
+    users: int = 0
+    new: int = 0
+    kept: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Product:
+    """Seats of one product; ``short``: users who lack one."""
+
+    tenant: str
+    sku: str
+    name: str
+    units: int = 0
+    used_before: int = 0
+    used: int = 0
+    short_before: int = 0
+    short: int = 0
+
+
+@dataclass(slots=True)
+class Group:
+    """A group whose members or licences are other than before."""
+
+    tenant: str
+    group: str
+    name: str
+    members_before: int = 0
+    members: int = 0
+    licensed_before: int = 0
+    licensed: int = 0
+    with_errors_before: int = 0
+    with_errors: int = 0
+
+
+@dataclass(slots=True)
+class Rejection:
+    """Changes that were not carried out (rejected) or not yet (deferred), by their reason."""
+
+    status: str
+    error: str
+    changes: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Loss:
+    """Users who lose service plans that they had."""
+
+    users: int = 0
+    plans: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Findings:
+    events: int = 0
+    seconds: float = 0.0
+    users_before: int = 0
+    users: int = 0
+    licensed_before: int = 0
+    licensed: int = 0
+    with_errors_before: int = 0
+    with_errors: int = 0
+    gained: int = 0
+    loss: Loss = field(default_factory=Loss)
+    failures: list[Failure] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    problems: list[FeedProblem] = field(default_factory=list)
+    bad_rows: int = 0
+
+    def as_lines(self) -> Iterable[dict[str, Any]]:
+        """One object per line, each with its ``kind``; the summary is first."""
+        names = (
+            "events", "seconds", "users_before", "users", "licensed_before", "licensed",
+            "with_errors_before", "with_errors", "gained", "bad_rows",
+        )  # fmt: skip
+        yield {"kind": "summary", **{n: getattr(self, n) for n in names}, "lost": self.loss.users}
+        yield {"kind": "loss", **asdict(self.loss)}
+        for kind in ("failures", "products", "groups", "rejections"):
+            for each in getattr(self, kind):
+                yield {"kind": kind.removesuffix("s"), **asdict(each)}
+        for problem in self.problems:
+            yield {"kind": "problem", **problem._asdict()}
+
+
+Moment = dict[tuple[str, str], tuple[Outcome, tuple[str, ...]]]
+
+
+@dataclass(slots=True)
+class Before:
+    """What is kept of the moment before a change: outcomes are never changed, only replaced."""
+
+    users: Moment = field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seats: dict[str, list[Any]] = field(default_factory=dict)
+    events: int = 0
+    results: int = 0
+
+
+def remember(simulation: Simulation) -> Before:
+    machine = simulation.machine
+    return Before(
+        {(user.book.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
+        {key: state.published or {} for key, state in machine.groups.groups.items()},
+        {key: list(seats.published or ()) for key, seats in machine.products.seats.items()},
+        simulation.events,
+        len(simulation.rejected),
+    )
+
+
+def known(simulation: Simulation) -> Iterable[User]:
+    for book in simulation.machine.configuration.books.values():
+        for user in book.users.values():
+            if user.known:
+                yield user
+
+
+def compare(before: Before, simulation: Simulation) -> Findings:
+    findings = Findings(events=simulation.events - before.events)
+    _Users(before, simulation, findings).look()
+    findings.products = _products(before, simulation)
+    findings.groups = _groups(before, simulation)
+    findings.rejections = _rejections(simulation.rejected[before.results :])
+    return findings
+
+
+class _Users:
+    """Goes through all users once. What depends on the outcome alone is looked at once each."""
+
+    def __init__(self, before: Before, simulation: Simulation, findings: Findings) -> None:
+        self._before, self._simulation, self._findings = before, simulation, findings
+        self._names = {
+            plan.id: plan.name
+            for product in simulation.machine.configuration.products.values()
+            for plan in product.plans.values()
+        }
+        self._failures: dict[str, Failure] = {}
+        self._plans: dict[Outcome, frozenset[str]] = {NOTHING: frozenset()}
+
+    def look(self) -> None:
+        found, users = self._findings, self._before.users
+        found.users_before = len(users)
+        for outcome, _ in users.values():
+            found.licensed_before += bool(outcome.held)
+            found.with_errors_before += bool(outcome.errors)
+        remaining = set(users)
+        for user in known(self._simulation):
+            place = (user.book.id, user.id)
+            remaining.discard(place)
+            old, _ = users.get(place, (NOTHING, ()))
+            outcome = user.outcome
+            found.users += 1
+            found.licensed += bool(outcome.held)
+            found.with_errors += bool(outcome.errors)
+            if outcome is not old:
+                found.gained += not outcome.held <= old.held
+                self._lost(place, old, outcome)
+            for error in outcome.errors:
+                self._failed(user, error, old)
+        for place in remaining:
+            self._lost(place, users[place][0], NOTHING)
+        found.failures = sorted(self._failures.values(), key=lambda f: (-f.users, f.error))
+
+    def _enabled(self, outcome: Outcome) -> frozenset[str]:
+        plans = self._plans.get(outcome)
+        if plans is None:
+            plans = frozenset().union(*(entry.plans.enabled for entry in outcome.entries))
+            self._plans[outcome] = plans
+        return plans
+
+    def _lost(self, place: tuple[str, str], old: Outcome, new: Outcome) -> None:
+        if not (lost := self._enabled(old) - self._enabled(new)):
+            return
+        loss, names = self._findings.loss, sorted(self._names.get(plan, plan) for plan in lost)
+        loss.users += 1
+        loss.plans.update(names)
+        if len(loss.examples) < EXAMPLES:
+            loss.examples.append({"tenant": place[0], "user": place[1], "plans": names})
+
+    def _failed(self, user: User, error: str, old: Outcome) -> None:
+        failure = self._failures.get(error)
+        if failure is None:
+            failure = self._failures[error] = Failure(error)
+        failure.users += 1
+        failure.new += error not in old.errors
+        if len(failure.examples) < EXAMPLES or user.outcome.held:
+            states = [s for s in user.outcome.states if s.reason.error == error]
+            failure.kept += any(s.state not in (ACTIVE, ERROR) for s in states)
+            if len(failure.examples) < EXAMPLES:
+                failure.examples.append(
+                    {
+                        "tenant": user.book.id,
+                        "user": user.id,
+                        "group": user.path(states[0].slot) or "direct",
+                        "skuId": states[0].sku,
+                        "message": states[0].reason.message,
+                    }
+                )
+
+
+def _products(before: Before, simulation: Simulation) -> list[Product]:
+    machine, found = simulation.machine, []
+    for key, seats in machine.products.seats.items():
+        units, used, waiting, part = seats.published or ([0, 0], 0, 0, None)
+        _, used_before, short_before, _ = before.seats.get(key) or ([0, 0], 0, 0, None)
+        sku = seats.sku
+        product = Product(seats.tenant, sku, part or sku, units[0] + units[1])
+        product.used, product.used_before = used, used_before
+        product.short, product.short_before = waiting, short_before
+        found.append(product)
+    return sorted(found, key=lambda p: (-p.short, p.tenant, p.name))
+
+
+def _groups(before: Before, simulation: Simulation) -> list[Group]:
+    found = []
+    numbers = ("members", "membersLicensed", "membersWithErrors", "assignedLicenses", "deleted")
+    for key, state in simulation.machine.groups.groups.items():
+        new, old = state.published or {}, before.groups.get(key, {})
+        if all(new.get(name) == old.get(name) for name in numbers):
+            continue
+        group = Group(state.tenant, state.group, new.get("displayName") or state.group)
+        group.members_before, group.members = old.get("members", 0), new.get("members", 0)
+        group.licensed_before = old.get("membersLicensed", 0)
+        group.licensed = new.get("membersLicensed", 0)
+        group.with_errors_before = old.get("membersWithErrors", 0)
+        group.with_errors = new.get("membersWithErrors", 0)
+        found.append(group)
+    return sorted(found, key=lambda g: (-g.with_errors, -g.members, g.tenant, g.group))
+
+
+def _rejections(results: list[dict[str, Any]]) -> list[Rejection]:
+    found: dict[tuple[str, str], Rejection] = {}
+    for result in results:
+        place = (result["status"], result.get("error") or "")
+        rejection = found.setdefault(place, Rejection(*place))
+        rejection.changes += 1
+        if len(rejection.examples) < EXAMPLES:
+            names = ("tenant", "user", "group", "skuId", "message", "causedBy")
+            rejection.examples.append({n: result[n] for n in names if result.get(n)})
+    return sorted(found.values(), key=lambda r: (r.status, -r.changes))

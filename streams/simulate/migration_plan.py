@@ -1,0 +1,188 @@
+"""Plans for what administrators do: the events, in an order in which nobody loses service.
+
+Direct to group: who has a product directly joins a group that has it, and is relieved of the direct
+licence only when the simulation says that the group's is active and no service plan goes with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from engine.rules.evaluation import ACTIVE, Outcome
+from engine.state.configuration import Book
+from engine.state.user import User
+from streams.ingest.items import FeedError
+from streams.ingest.jsonl import Event, event_of, events_from_jsonl
+from streams.simulate.comparison import compare, remember
+from streams.simulate.in_memory import Simulation
+
+TIME = "2026-01-01T00:00:00Z"
+
+
+@dataclass(slots=True)
+class DirectToGroup:
+    """``joins`` first; ``releases`` when all that has settled. Users by id, plans by name."""
+
+    tenant: str
+    group: str
+    products: list[str]
+    both: list[str] = field(default_factory=list)
+    only_direct: list[str] = field(default_factory=list)
+    would_lose: dict[str, list[str]] = field(default_factory=dict)
+    not_licensed: dict[str, str] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    lost: int = 0  # users who lose plans if all of it is carried out: 0, or the plan is refused
+    joins: list[dict[str, Any]] = field(default_factory=list)
+    releases: list[dict[str, Any]] = field(default_factory=list)
+
+
+def direct_to_group(
+    snapshot: Path, group: str, product: str | None = None, accept_loss: bool = False
+) -> DirectToGroup:
+    """The plan for a tenant's snapshot (`seatflow export`).
+
+    ``product`` (id or part number): this one alone, and the group gets it if it does not have it.
+    ``accept_loss``: release also who loses service plans. FeedError: no such snapshot or product.
+    """
+    simulation = Simulation()
+    problems = simulation.run(events_from_jsonl(snapshot).events())
+    if problems:
+        raise FeedError(f"{snapshot} is not a snapshot: {problems[0]}")
+    return _Planner(simulation, snapshot, group).plan(product, accept_loss)
+
+
+class _Planner:
+    def __init__(self, simulation: Simulation, snapshot: Path, group: str) -> None:
+        self._simulation = simulation
+        books = [b for b in simulation.machine.configuration.books.values() if b.users]
+        if len(books) != 1:
+            raise FeedError(f"{snapshot} is of {len(books)} tenants; a snapshot is of one")
+        self._book: Book = books[0]
+        self._group = group
+        digest = hashlib.blake2b(group.encode(), digest_size=8)
+        with snapshot.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+        self._mark = f"plan:{digest.hexdigest()}"
+        self._made = 0
+
+    def plan(self, product: str | None, accept_loss: bool) -> DirectToGroup:
+        products = self._products(product)
+        plan = DirectToGroup(self._book.id, self._group, products)
+        before = remember(self._simulation)
+        users = {u: held for u in self._users() if (held := _direct(u) & set(products))}
+        self._join(plan, users)
+        for user, held in users.items():
+            self._release(plan, user, held, accept_loss)
+        self._run(plan.releases)
+        plan.lost = compare(before, self._simulation).loss.users
+        if plan.lost and not accept_loss:
+            raise FeedError(
+                f"{plan.lost} users would lose service plans although each step was checked; a"
+                " licence of theirs depends on another. Nothing was written"
+            )
+        return plan
+
+    def _products(self, product: str | None) -> list[str]:
+        known = self._simulation.machine.configuration.products
+        found = self._book.groups.get(self._group)
+        offered = list(found.licenses) if found else []
+        if product is None:
+            if not offered:
+                raise FeedError(
+                    f"the group {self._group} has no licences: name the --product it is to give"
+                )
+            return sorted(offered)
+        for sku, each in known.items():
+            if product in (sku, each.part_number):
+                return [sku]
+        raise FeedError(f"no product {product} is defined in the snapshot")
+
+    def _users(self) -> list[User]:
+        return sorted((u for u in self._book.users.values() if u.known), key=lambda u: u.id)
+
+    def _join(self, plan: DirectToGroup, users: dict[User, frozenset[str]]) -> None:
+        found = self._book.groups.get(self._group)
+        if missing := [p for p in plan.products if not found or p not in found.licenses]:
+            added = [{"skuId": sku, "disabledPlans": []} for sku in missing]
+            change = {"addLicenses": added, "removeLicenses": []}
+            plan.joins.append(self._event("licenses.changed", group=self._group, **change))
+        for user, held in users.items():
+            if held <= _by_groups(user):
+                plan.both.append(user.id)
+                continue
+            plan.only_direct.append(user.id)
+            if self._group not in user.groups:
+                plan.joins.append(self._event("membership.added", user=user.id, group=self._group))
+        self._run(plan.joins)
+
+    def _release(
+        self, plan: DirectToGroup, user: User, held: frozenset[str], accept_loss: bool
+    ) -> None:
+        if not held <= _by_groups(user):
+            plan.not_licensed[user.id] = _reason(user, held)
+            return
+        without = _enabled(user.outcome, frozenset())
+        lost = without - _enabled(user.outcome, held)
+        if lost:
+            plan.would_lose[user.id] = sorted(self._names(lost))
+            if not accept_loss:
+                return
+        plan.released.append(user.id)
+        change = {"addLicenses": [], "removeLicenses": sorted(held)}
+        plan.releases.append(self._event("licenses.changed", user=user.id, **change))
+
+    def _names(self, plans: Iterable[str]) -> Iterator[str]:
+        names = {
+            plan.id: plan.name
+            for product in self._simulation.machine.configuration.products.values()
+            for plan in product.plans.values()
+        }
+        return (names.get(plan, plan) for plan in plans)
+
+    def _event(self, kind: str, **members: Any) -> dict[str, Any]:
+        self._made += 1
+        id = f"{self._mark}:{self._made}"
+        return {"type": kind, "id": id, "time": TIME, "tenant": self._book.id, **members}
+
+    def _run(self, events: list[dict[str, Any]]) -> None:
+        found: list[Any] = [event_of(orjson.dumps(event)) for event in events]
+        assert all(isinstance(event, Event) for event in found)
+        self._simulation.run(found)
+
+
+def _direct(user: User) -> frozenset[str]:
+    return frozenset(e.plans.sku for e in user.outcome.entries if e.slot == 0)
+
+
+def _by_groups(user: User) -> frozenset[str]:
+    """Products that the user has through a group, soundly and still asked for."""
+    return frozenset(
+        s.sku
+        for s in user.outcome.states
+        if s.slot and s.state == ACTIVE and user.path(s.slot) in user.groups
+    )
+
+
+def _enabled(outcome: Outcome, without_direct: frozenset[str]) -> frozenset[str]:
+    kept = (e for e in outcome.entries if e.slot or e.plans.sku not in without_direct)
+    return frozenset().union(*(e.plans.enabled for e in kept))
+
+
+def _reason(user: User, held: frozenset[str]) -> str:
+    for state in user.outcome.states:
+        if state.slot and state.sku in held and state.state != ACTIVE:
+            return f"{state.reason.error}: {state.reason.message}"
+    return "no group gives it"
+
+
+def write(events: list[dict[str, Any]], path: Path) -> None:
+    try:
+        path.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events))
+    except OSError as error:
+        raise FeedError(f"{path} cannot be written: {error.strerror}") from None

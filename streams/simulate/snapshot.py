@@ -1,0 +1,223 @@
+"""A tenant's state as events: a snapshot to simulate on, to look at, or to move.
+
+The rows of the changelog are loaded into the engine as a worker loads them, and what it then knows
+is written in an order that gives the same state again: who has seats first, entries in the order
+of their admission. What events cannot say (an entry that drifted, R14) comes out otherwise; the
+command tells how many users that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from engine.documents.user_documents import Shown, shown
+from engine.domain.model import Product
+from engine.partition_machine import Partition
+from engine.state.configuration import Book, product_row
+from engine.state.user import User
+from streams.kafka.changelog import read, reader
+from streams.kafka.topic_admin import CHANGELOG
+from streams.kafka.topic_reader import admin_client, connected, topic_partitions
+from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime.settings import Settings
+
+TIME = "2026-01-01T00:00:00Z"
+Event = dict[str, Any]
+
+
+async def partitions_of(settings: Settings) -> list[Partition]:
+    """The state of every partition, as committed now. WorkerError: no broker, no topics."""
+    async with connected(admin_client(settings), settings) as admin:
+        places = await topic_partitions(admin, settings, [CHANGELOG.name])
+    machines = []
+    async with reader(settings) as consumer:
+        for place in places:
+            restored = await read(consumer, settings, place.partition)
+            restored.applied()
+            machine = Partition(place.partition, len(places))
+            await restored.load_into(machine)
+            machine.start()
+            machines.append(machine)
+    return machines
+
+
+class Snapshot:
+    """The events of one tenant, from all partitions. WorkerError: nothing is known of it."""
+
+    def __init__(self, machines: list[Partition], tenant: str) -> None:
+        self.tenant = tenant
+        self._machines = machines
+        self._made = 0
+        self.books = [
+            m.configuration.books[tenant] for m in machines if tenant in m.configuration.books
+        ]
+        if not self.books:
+            raise WorkerError(f"nothing is known of the tenant {tenant}", CONFIGURATION)
+
+    def users(self) -> list[User]:
+        found = [user for book in self.books for user in book.users.values()]
+        waiting = [user for user in found if user.outcome.waiting]
+        # Who waits for a seat comes after those who have one, the longest waiting first (R8).
+        # So does who shares an address with its owner (R18).
+        has = [user for user in found if not user.outcome.waiting]
+        has.sort(key=lambda u: (u.duplicate is not None, u.since[:1], u.id))
+        waiting.sort(
+            key=lambda u: (min(u.since_of(i) for i, _ in enumerate(u.outcome.states)), u.id)
+        )
+        return [*has, *waiting]
+
+    def states(self) -> dict[str, list[Shown]]:
+        """User -> what is published of it, to compare."""
+        return {
+            user.id: shown(user.outcome, user.paths) for user in self.users() if user.outcome.states
+        }
+
+    def events(self) -> Iterator[Event]:
+        yield from self._catalogue()
+        yield self._tenant()
+        yield from self._subscriptions(enough=True)
+        yield from self._groups()
+        for user in self.users():
+            yield from self._user(user)
+        yield from self._subscriptions(enough=False)
+
+    def lines(self) -> Iterator[bytes]:
+        return (orjson.dumps(event) for event in self.events())
+
+    def _event(self, kind: str, **members: Any) -> Event:
+        self._made += 1
+        id = f"snapshot:{self._made}"
+        return {"type": kind, "id": id, "time": TIME, "tenant": self.tenant, **members}
+
+    def _catalogue(self) -> Iterator[Event]:
+        """The products that the tenant has to do with, and no others."""
+        products = self._machines[0].configuration.products
+        named = {
+            sku for book in self.books for group in book.groups.values() for sku in group.licenses
+        }
+        named |= {seats.sku for m in self._machines for seats in m.products.seats.values()}
+        named |= {e.plans.sku for user in self.users() for e in user.outcome.entries}
+        for sku in sorted(named & products.keys()):
+            yield _defined(products[sku])
+
+    def _tenant(self) -> Event:
+        settings = self.books[0].settings
+        policies = {
+            "seatRetry": "automatic" if settings.automatic else "manual",
+            "onGroupDeletion": "convert" if settings.convert else "error",
+        }
+        return self._event("tenant.updated", usageLocation=settings.location, policies=policies)
+
+    def _subscriptions(self, enough: bool) -> Iterator[Event]:
+        """``enough``: with units for all who have a seat, also where fewer are paid for (R15)."""
+        names = ("enabled", "warning", "suspended", "lockedOut")
+        for machine in self._machines:
+            for seats in machine.products.seats.values():
+                if seats.tenant != self.tenant or seats.units is None:
+                    continue
+                enabled, warning, *rest = seats.units
+                used = sum(part.used for part in seats.parts.values())
+                lacking = max(0, used - enabled - warning)
+                if enough or lacking:
+                    units = (enabled + (lacking if enough else 0), warning, *rest)
+                    prepaid = dict(zip(names, units, strict=True))
+                    yield self._event("subscription.updated", skuId=seats.sku, prepaidUnits=prepaid)
+
+    def _groups(self) -> Iterator[Event]:
+        for machine in self._machines:
+            for state in machine.groups.groups.values():
+                if state.tenant != self.tenant:
+                    continue
+                yield self._event("group.upserted", group=state.group, displayName=state.name)
+                for change in [[None, state.licenses.items(), ()], *state.deferred]:
+                    added = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in change[1]]
+                    if added or change[2]:
+                        yield self._licenses(added, list(change[2]), group=state.group)
+                if state.deleted:
+                    yield self._event("group.deleted", group=state.group)
+
+    def _licenses(self, added: list[Event], removed: list[str], **target: str) -> Event:
+        return self._event("licenses.changed", **target, addLicenses=added, removeLicenses=removed)
+
+    def _user(self, user: User) -> Iterator[Event]:
+        if user.known:
+            yield self._event(
+                "user.upserted",
+                user=user.id,
+                userPrincipalName=user.upn,
+                usageLocation=user.location,
+                mail=user.mail,
+                proxyAddresses=list(user.addresses) or None,
+            )
+        for path in _paths(user):
+            if path:
+                yield self._event("membership.added", user=user.id, group=path)
+            else:
+                yield from self._direct(user)
+        for path in dict.fromkeys(user.paths):
+            if path not in user.groups:  # it left, and keeps what another licence needs (R11)
+                yield self._event("membership.removed", user=user.id, group=path)
+        for _, added, removed, _ in user.more.deferred if user.more else ():
+            listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
+            yield self._licenses(listed, list(removed), user=user.id)
+
+    def _direct(self, user: User) -> Iterator[Event]:
+        added = [
+            {"skuId": e.plans.sku, "disabledPlans": list(e.off or e.plans.disabled)}
+            for e in user.outcome.entries
+            if e.slot == 0
+        ]
+        yield self._licenses(added, [], user=user.id)
+
+
+def _paths(user: User) -> list[str]:
+    """The user's groups, "" for what is direct: those with entries in the order of admission."""
+    turns: dict[str, int] = {}
+    for entry in user.outcome.entries:
+        path = user.path(entry.slot)
+        turns[path] = min(entry.turn, turns.get(path, entry.turn))
+    admitted = sorted(turns, key=lambda path: (turns[path], path))
+    return [*admitted, *(group for group in user.groups if group not in turns)]
+
+
+def _defined(product: Product) -> Event:
+    sku, part, name, plans = product_row(
+        product.id, product.part_number, product.name, tuple(product.plans.values())
+    )
+    members = (
+        "servicePlanId", "servicePlanName", "appliesTo", "exclusiveSets", "requires",
+        "prohibitedLocations", "mailEnabled",
+    )  # fmt: skip
+    return {
+        "type": "product.defined",
+        "id": f"snapshot:{sku}",
+        "time": TIME,
+        "skuId": sku,
+        "skuPartNumber": part,
+        "displayName": name,
+        "servicePlans": [dict(zip(members, plan, strict=True)) for plan in plans],
+    }
+
+
+def differences(snapshot: Snapshot) -> list[str]:
+    """Users whose state does not follow from the events alone, by simulating them."""
+    from streams.ingest.jsonl import event_of
+    from streams.simulate.in_memory import Simulation
+
+    simulation = Simulation()
+    simulation.run(_read(snapshot.lines(), event_of))
+    book: Book = simulation.machine.configuration.book(snapshot.tenant)
+    wanted = snapshot.states()
+    found = {u.id: shown(u.outcome, u.paths) for u in book.users.values() if u.outcome.states}
+    return sorted(id for id in wanted.keys() | found.keys() if wanted.get(id) != found.get(id))
+
+
+def _read(lines: Iterable[bytes], event_of: Any) -> Iterator[Any]:
+    for number, line in enumerate(lines, start=1):
+        event = event_of(line)
+        if isinstance(event, str):
+            raise AssertionError(f"event {number} of the snapshot cannot be read: {event}")
+        yield event

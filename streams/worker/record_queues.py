@@ -1,0 +1,66 @@
+"""What a partition has fetched and not handled yet, in order, topic by topic."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from streams.kafka.topic_admin import INPUT_NAMES
+
+
+class Inbox:
+    """A queue for each topic (short names); those named first are handled first."""
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        # Records, and the offset that comes after them: control records leave gaps.
+        self._queues: dict[str, deque[tuple[list[Any], int]]] = {t: deque() for t in topics}
+        self._counts: Counter[str] = Counter()
+
+    def __bool__(self) -> bool:
+        return any(self._counts.values())
+
+    def count(self, topic: str) -> int:
+        return self._counts[topic]
+
+    def behind(self, records: int) -> bool:
+        """Whether so many records of an input topic are waiting, or more."""
+        return any(self._counts[topic] >= records for topic in INPUT_NAMES)
+
+    def put(self, topic: str, records: list[Any], end: int) -> None:
+        self._queues[topic].append((records, end))
+        self._counts[topic] += len(records)
+
+    def take(self, limit: int, without: str = "") -> Iterator[tuple[str, list[Any], int]]:
+        """Up to ``limit`` records in all, none of the topic ``without``.
+
+        Topic, what came of it, the offset after that.
+        """
+        for topic, queue in self._queues.items():
+            if queue and limit > 0 and topic != without:
+                records, end = self._first(queue, limit)
+                self._counts[topic] -= len(records)
+                limit -= len(records)
+                yield topic, records, end
+
+    @staticmethod
+    def _first(queue: deque[tuple[list[Any], int]], limit: int) -> tuple[list[Any], int]:
+        """As many as there are up to ``limit``, what came in several batches as one."""
+        records, end = queue.popleft()
+        while queue and len(records) + len(queue[0][0]) <= limit:
+            more, end = queue.popleft()
+            records = records + more
+        if len(records) > limit:
+            queue.appendleft((records[limit:], end))
+            records = records[:limit]
+            end = records[-1].offset + 1
+        return records, end
+
+    def figures(self) -> Iterator[tuple[str, int, float]]:
+        """Topic, records queued, and the timestamp of the oldest in seconds (0.0 if none)."""
+        for topic, queue in self._queues.items():
+            try:
+                oldest = queue[0][0][0].timestamp / 1000
+            except IndexError:
+                oldest = 0.0
+            yield topic, self._counts[topic], oldest
