@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-from tests.kafka import (
+from tests.support.kafka import (
     kafka,
     pytest_collection_modifyitems,
     pytest_report_header,

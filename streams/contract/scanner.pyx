@@ -4,7 +4,7 @@
 Of the input contract this knows the plain form alone: one flat JSON object of the members below, each
 once, in printable ASCII without escapes, in a record without headers. For anything else, right or
 wrong, it says so, and ``streams/contract/decoder.py`` reads it and gives the reasons. What it does accept it
-reads as that would (tests/test_scanner.py compares the two).
+reads as that would (tests/streams/contract/test_scanner.py compares the two).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE

@@ -1,6 +1,6 @@
 """What each role needs to do at the brokers, and nothing more, on one screen.
 
-``docs/reference/acls.md`` is made of this table; ``tests/test_security.py`` grants exactly this.
+``docs/reference/acls.md`` is made of this table; the security test grants exactly this.
 """
 
 from __future__ import annotations

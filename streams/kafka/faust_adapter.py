@@ -4,7 +4,7 @@ Stock Faust hands agents one event at a time, keeps its own account of what was 
 commits it. Here a ``Transport`` hands them one ``Batch`` per partition and poll, the account is the
 applied offsets in each partition's state, and the group's offsets are only noted for lag tools.
 What Faust still does: the app, the group membership in its own thread, rebalances, agents.
-``tests/test_faust_layer_guard.py`` fails when a name used here changes.
+``tests/streams/kafka/test_faust_adapter_guard.py`` fails when a name used here changes.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from streams.kafka.changelog_rows import APPLIED
 from streams.kafka.topic_admin import CHANGELOG, INPUT_NAMES, TOPICS
 from tests.checkers import Record
-from tests.kafka import reading
+from tests.support.kafka import reading
 
 CONTRACT_PREFIX = "licensing."
 

@@ -22,7 +22,7 @@ from tests.lab.record import Recording, record
 from tests.lab.supervisor import Supervisor
 from tests.lab.tenants import Tenants
 from tests.lab.verdict import Row, judge
-from tests.system import System
+from tests.support.system import System
 
 PARTITIONS = 4
 SETTLE_WITHIN = 120.0

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from streams.runtime.errors import OK, TEMPORARY
-from tests.system import System, Worker
+from tests.support.system import System, Worker
 
 LOOK_EVERY = 0.1
 RESTART_AFTER = 0.5

@@ -1,0 +1,70 @@
+"""The simulator itself: many histories hold, one seed is one history, and the judges agree."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.simulation.runner import Story, failure, main, run, setting
+from engine.simulation.scheduler import Setting
+from engine.simulation.shrink import shrunk
+from engine.state import seat_lease
+from streams.contract.decoder import DECODERS
+from tests.checkers import violations
+from tests.support.generators import contract_json, inputs, records
+from tests.support.scenario_player import encoded
+
+
+@pytest.mark.parametrize("first", range(0, 80, 20))
+def test_everything_holds_and_the_judges_of_recorded_topics_agree(first: int) -> None:
+    for seed in range(first, first + 20):
+        s = run(setting(seed))
+        assert violations(records(s.broker)) == [], seed
+
+
+def test_the_order_of_seats_holds_when_partitions_tell_only_one_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seat_lease, "HEADS", 1)
+    for seed in range(1000, 1020):
+        run(setting(seed))
+
+
+def test_one_seed_is_one_history() -> None:
+    stories: list[Story] = [[], []]
+    for story in stories:
+        run(setting(11), story)
+    assert [str(line) for line in stories[0]] == [str(line) for line in stories[1]]
+    assert len(stories[0]) > 100
+
+
+def test_faults_do_happen() -> None:
+    fenced = sum(run(setting(seed)).broker.fenced for seed in range(20))
+    assert fenced > 0
+
+
+def test_the_events_are_those_of_the_contract() -> None:
+    for seed in range(20):
+        for i in inputs(seed, 40):
+            decoded = DECODERS[i.topic](i.key.encode(), encoded(contract_json(i.event)), ())
+            assert decoded == (i.event, "")
+
+
+def test_a_failing_history_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here: whatever has a deleted user in it goes wrong."""
+
+    def goes_wrong(how: Setting) -> Exception | None:
+        names = [type(i.event).__name__ for i in how.inputs]
+        return ValueError() if "UserDeleted" in names else None
+
+    seed = next(s for s in range(100) if goes_wrong(setting(s)))
+    small = shrunk(setting(seed), goes_wrong)
+    assert [type(i.event).__name__ for i in small.inputs] == ["UserDeleted"]
+    assert small.faults == frozenset()
+    assert failure(small) is None
+
+
+def test_the_command_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "3"]) == 0
+    assert "3 seeds" in capsys.readouterr().out
+    assert main(["--seed", "2", "--story"]) == 0
+    assert "everything holds" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""What the project knows about plans, and its small catalogue, against the facts."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from streams.catalog import SHORT_NAMES, plan_facts, product, product_defined, small_catalogue
+from streams.contract.decoder import DECODERS, Rejected
+
+SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the checkout")
+
+
+def shared_data(name: str) -> Any:
+    return json.loads((SHARED / "data" / name).read_text())
+
+
+@needs_shared
+def test_exclusive_sets_are_the_published_ones() -> None:
+    published = {
+        (plan["servicePlanId"], each["service"])
+        for each in shared_data("exclusive-sets.json")
+        for plan in each["plans"]
+    }
+    facts = plan_facts().exclusive_sets
+    assert {(plan, name) for plan, names in facts.items() for name in names} == published
+
+
+@needs_shared
+def test_requirements_are_the_published_ones() -> None:
+    published = {
+        each["servicePlanId"]: (tuple(any_of.split()[0] for any_of in each["requiresAnyOf"]),)
+        for each in shared_data("dependencies.json")
+    }
+    assert plan_facts().requires == published
+
+
+@needs_shared
+def test_the_small_catalogue_says_what_the_large_one_says() -> None:
+    lines = (SHARED / "data" / "catalogue.jsonl").read_text().splitlines()
+    large = {event["skuId"]: event for event in map(json.loads, lines)}
+    for event in small_catalogue():
+        expected = {**large[event["skuId"]], "id": event["id"], "time": event["time"]}
+        assert event == expected
+
+
+def test_the_small_catalogue_is_input_of_the_contract() -> None:
+    events = small_catalogue()
+    assert len({event["skuId"] for event in events}) == len(SHORT_NAMES)
+    for event in events:
+        decoded = DECODERS["catalog"](event["skuId"].encode(), json.dumps(event).encode(), None)
+        assert not isinstance(decoded, Rejected), decoded.reason
+
+
+def test_products_are_found_by_short_name_and_part_number() -> None:
+    assert {part: product(short) for short, part in SHORT_NAMES.items()} == {
+        event["skuPartNumber"]: event for event in small_catalogue()
+    }
+    assert product("ENTERPRISEPACK") == product("E3")
+    with pytest.raises(KeyError):
+        product("E4")
+
+
+def test_a_caller_may_change_what_it_got() -> None:
+    product("E3")["servicePlans"].clear()
+    small_catalogue()[0]["servicePlans"].clear()
+    assert all(event["servicePlans"] for event in small_catalogue())
+
+
+def test_the_same_definition_is_the_same_event_and_another_one_is_not() -> None:
+    plans = [("p1", "ONE"), ("p2", "TWO")]
+    first = product_defined("s", "PART", "Name", plans)
+    assert product_defined("s", "PART", "Name", plans) == first
+    assert product_defined("s", "PART", "Name", plans[:1])["id"] != first["id"]
+    assert product_defined("s", "PART", "New name", plans)["id"] != first["id"]

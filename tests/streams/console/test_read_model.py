@@ -1,0 +1,291 @@
+"""The read model: what rows come of records, in any batches, and that it can be made again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.console.read_model import queries, tenants
+from streams.console.read_model.forecast import Point, forecast
+from streams.console.read_model.input_projections import FOLLOWED, apply
+from streams.console.read_model.output_projections import Applier, Rec
+from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
+from streams.console.read_model.store import Store, transaction
+from streams.kafka.topic_admin import INPUTS, OUTPUTS
+from tests.streams.console.conftest import Console
+from tests.streams.console.local import World, demo
+from tests.support.system import Event, Events
+
+TABLES = (
+    "users", "members", "addresses", "groups", "errors", "seats", "catalog",
+    "subscriptions", "tenants",
+)  # fmt: skip
+
+
+def rec(event: Event, at: int = 1) -> Rec:
+    _, key, value = event
+    return Rec(key.encode(), value, at, at)
+
+
+def put(store: Store, topic: str, *records: Rec) -> None:
+    with transaction(store.writer):
+        apply(Applier(store.writer), topic, records)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    made = Store(tmp_path / "console.sqlite3", "licensing.")
+    yield made
+    made.close()
+
+
+def content(store: Store) -> dict[str, list[Any]]:
+    """Everything, with the shapes by what is in them instead of their numbers."""
+    db = store.reading()
+    found = {}
+    for table in TABLES:
+        rows = [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
+        for row in rows:
+            if row.get("shape") and table == "users":
+                sql = "SELECT body FROM shapes WHERE shape = ?"
+                row["shape"] = db.execute(sql, (row["shape"],)).fetchone()[0]
+        found[table] = sorted(rows, key=str)
+    return found
+
+
+def test_every_published_topic_and_input_is_followed() -> None:
+    """A topic that is added to the contract is thought of here, too."""
+    assert {topic.name for topic in (*INPUTS, *OUTPUTS)} == set(FOLLOWED)
+
+
+def test_batches_do_not_matter(tmp_path: Path) -> None:
+    """The demo's records one by one, and all of a topic at once, make the same rows."""
+    whole = Store(tmp_path / "whole.sqlite3", "p.")
+    demo(World(whole), until="Seats")
+    single = Store(tmp_path / "single.sqlite3", "p.")
+    world = World(Store(tmp_path / "other.sqlite3", "p."))
+    told: list[tuple[str, list[Rec]]] = []
+
+    def keep(_to: Applier, topic: str, records: Any) -> None:
+        told.append((topic, list(records)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.streams.console.local.apply", keep)
+        demo(world, until="Seats")
+    applier = Applier(single.writer)
+    with transaction(single.writer):
+        for topic, records in told:
+            for record in records:
+                apply(applier, topic, [record])
+    assert content(whole) == content(single)
+    assert len(content(whole)["users"]) > 1900
+
+
+def test_the_file_is_made_again(tmp_path: Path) -> None:
+    """For other topics, or another Kafka; for the same it stays."""
+    path = tmp_path / "console.sqlite3"
+    make = Events()
+    first = Store(path, "a.")
+    assert first.adopt("kafka-1") is False
+    put(first, "user-changes", rec(make.user("ann")))
+    first.close()
+    again = Store(path, "a.")
+    assert again.adopt("kafka-1") is False
+    assert queries.user(again.reading(), "contoso", "ann") is not None
+    assert again.adopt("kafka-2") is True
+    assert queries.user(again.reading(), "contoso", "ann") is None
+    put(again, "user-changes", rec(make.user("bob")))
+    again.close()
+    other = Store(path, "b.")
+    assert queries.user(other.reading(), "contoso", "bob") is None
+    other.close()
+    path.write_bytes(b"not a database")
+    Store(path, "b.").close()
+
+
+def test_a_patch_keeps_what_it_does_not_name(store: Store) -> None:
+    """Within a batch and across batches; null clears."""
+    make = Events()
+    put(store, "user-changes", rec(make.user("ann", displayName="Ann", mail="a@x.example")))
+    put(
+        store,
+        "user-changes",
+        rec(make.user("ann", userPrincipalName="ann@x.example")),
+        rec(make.user("ann", mail=None)),
+    )
+    found = queries.user(store.reading(), "contoso", "ann")
+    assert found is not None
+    names = ("displayName", "userPrincipalName", "mail", "usageLocation")
+    assert tuple(found[name] for name in names) == ("Ann", "ann@x.example", None, "US")
+    hits = page(store.reading(), queries.USERS, ("contoso",), {"search": "ANN@X"}, 5).rows
+    assert [row["id"] for row in hits] == ["ann"]
+    gone = page(store.reading(), queries.USERS, ("contoso",), {"search": "a@x"}, 5).rows
+    assert gone == []
+
+
+def test_a_deleted_user_is_gone(store: Store) -> None:
+    """With its memberships and claims; a new one of the same id starts afresh."""
+    make = Events()
+    deleted = make._of_user("ann", "user.deleted")
+    put(store, "user-changes", rec(make.user("ann", proxyAddresses=["SMTP:a@x.example"])))
+    put(store, "user-changes", rec(make.join("ann", "g")), rec(deleted))
+    assert queries.user(store.reading(), "contoso", "ann") is None
+    assert queries.memberships(store.reading(), "contoso", "ann") == []
+    assert store.writer.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
+    put(store, "user-changes", rec(deleted), rec(make.user("ann")), rec(make.join("ann", "h")))
+    assert [m["id"] for m in queries.memberships(store.reading(), "contoso", "ann")] == ["h"]
+
+
+def test_a_membership_keeps_its_since(store: Store) -> None:
+    """Joining again changes nothing; leaving and joining again does (R8)."""
+    make = Events()
+    put(store, "user-changes", rec(make.join("ann", "g"), 5))
+    put(store, "user-changes", rec(make.join("ann", "g"), 7))
+    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [5]
+    put(store, "user-changes", rec(make.leave("ann", "g"), 8), rec(make.join("ann", "g"), 9))
+    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [9]
+
+
+def test_what_workers_refuse_is_not_shown(store: Store) -> None:
+    """A record that becomes a dead letter leaves no trace here."""
+    key = b"contoso/ann"
+    for value in (b"{", b'{"type":"user.upserted"}', None):
+        put(store, "user-changes", Rec(key, value, 1, 1))
+    assert tenants.tenants(store.reading()) == []
+
+
+def test_users_alike_share_one_shape(console: Console) -> None:
+    """Two thousand users have far fewer shapes; holders are counted by them."""
+    demo(console.world)
+    db = console.service.store.reading()
+    users, shapes = (
+        db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("users", "shapes")
+    )
+    assert users > 1900
+    assert shapes < users / 4
+    for row in every(console.service.store.reading, queries.SKUS, ("contoso",), {}):
+        held = {
+            user["id"]
+            for user in every(
+                console.service.store.reading,
+                queries.USERS,
+                ("contoso",),
+                {"skuId": row["skuId"], "state": "Active"},
+            )
+            if any(x["skuId"] == row["skuId"] for x in user["assignedLicenses"])
+        }
+        assert len(held) <= row["consumedUnits"]
+        paths = queries.holders(db, "contoso", row["skuId"])
+        assert sum(p["users"] for p in paths if p["state"] != "Error") >= row["consumedUnits"]
+
+
+def test_the_read_model_is_what_was_published(console: Console) -> None:
+    """Users, groups, seats and errors, compared with the engine's last outputs."""
+    demo(console.world)
+    db = console.service.store.reading()
+    latest = {(o.topic, o.key): o.value for o in console.world.cluster.outputs}
+    for (topic, key), value in latest.items():
+        if topic == "user-licenses" and value is not None:
+            found = queries.user(db, *key.split("/"))
+            assert found is not None
+            for state in found["licenseAssignmentStates"]:
+                del state["lastUpdatedDateTime"]
+            shared = value.keys() & found.keys()
+            assert len(shared) >= 7
+            assert {n: value[n] for n in shared} == {n: found[n] for n in shared}
+    errors = {key: v for (topic, key), v in latest.items() if topic == "errors" and v}
+    stored = {
+        "/".join(row[:4]): orjson.loads(row[4])
+        for row in db.execute("SELECT tenant, user, grp, sku, body FROM errors")
+    }
+    assert errors == stored
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+def test_pages_join_to_the_whole(console: Console) -> None:
+    """In every order, up and down, each row once; rows that come meanwhile do no harm."""
+    demo(console.world)
+    db = console.service.store.reading()
+    for listing in (queries.USERS, queries.GROUPS, queries.ERRORS, queries.SKUS):
+        for sort in listing.sorts:
+            for direction in ("asc", "desc"):
+                order = f"{sort} {direction}"
+                whole = list(every(console.service.store.reading, listing, ("contoso",), {}, order))
+                cursor, found = None, []
+                while True:
+                    part = page(db, listing, ("contoso",), {}, 211, cursor, order)
+                    found += part.rows
+                    cursor = part.next
+                    if cursor is None:
+                        break
+                assert whole == found
+                assert len(whole) == len({orjson.dumps(row) for row in whole})
+
+
+def test_a_forged_cursor_is_refused(console: Console) -> None:
+    """Another list's, another order's, or nonsense."""
+    make = Events()
+    console.world.publish([make.user(f"u{n}") for n in range(3)])
+    db = console.service.store.reading()
+    cursor = page(db, queries.USERS, ("contoso",), {}, 1).next
+    assert cursor is not None
+    for wrong in ("x", "e30", "W10", cursor[:-3], "\N{SNOWMAN}", "WzEsMiwzXQ"):
+        with pytest.raises(BadRequestError):
+            page(db, queries.USERS, ("contoso",), {}, 1, wrong)
+    with pytest.raises(BadRequestError):
+        page(db, queries.USERS, ("contoso",), {}, 1, cursor, "displayName")
+
+
+def test_csv_quotes_what_a_spreadsheet_would_run(store: Store) -> None:
+    """Formulas in names are text; commas, quotes and line ends are quoted."""
+    make = Events()
+    names = ["=1+1", "@SUM(A1)", "-2", "+3", 'a "b", c', "plain"]
+    for n, name in enumerate(names):
+        put(store, "user-changes", rec(make.user(f"u{n}", displayName=name)))
+    rows = every(store.reading, queries.USERS, ("contoso",), {})
+    lines = list(csv_lines(queries.USERS, rows))
+    assert lines[0].startswith("id,displayName,")
+    shown = [line.split(",", 1)[1] for line in lines[1:]]
+    for got, start in zip(
+        shown, ["'=1+1,", "'@SUM(A1),", "'-2,", "'+3,", '"a ""b"", c",', "plain,"], strict=True
+    ):
+        assert got.startswith(start)
+
+
+# --- forecast ------------------------------------------------------------------------------------
+
+
+def _at(minute: int) -> Any:
+    return datetime.fromtimestamp(minute * 60, UTC)
+
+
+def test_a_steady_growth_is_foretold() -> None:
+    """Ten seats a day, 50 free: about five days."""
+    points = tuple(Point(day * 1440, 100 + 10 * day, 200) for day in range(11))
+    found = forecast(points, 50, _at(10 * 1440))
+    assert found.days is not None
+    assert 4.0 <= found.days <= 6.0
+    assert "seats a day" in found.text
+
+
+@pytest.mark.parametrize(
+    ("points", "available", "says"),
+    [
+        ((), 5, "No trend yet"),
+        ((Point(0, 1, 9),), 0, "No seat is free"),
+        ((Point(0, 12, 9),), -3, "3 seats more"),
+        ((Point(0, 5, 9), Point(700, 5, 9)), 4, "not going to run out"),
+        ((Point(0, 9, 19), Point(700, 5, 19)), 14, "not going to run out"),
+    ],
+)
+def test_other_forecasts_say_what_they_know(
+    points: tuple[Point, ...], available: int, says: str
+) -> None:
+    """Too little history, none free, oversold by R15, steady, falling."""
+    assert says in forecast(points, available, _at(1440 if points else 0)).text

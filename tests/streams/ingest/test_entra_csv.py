@@ -1,0 +1,219 @@
+"""Entra's templates and exports as events."""
+
+import csv
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from streams.ingest import FeedError, FeedItem, FeedProblem
+from streams.ingest.entra_csv import events_from_csv
+from streams.ingest.event_builder import user_id
+from tests.streams.ingest.played import Played, events, told
+
+CREATE = (
+    "version:v1.0\r\n"
+    "Name [displayName] Required,User name [userPrincipalName] Required,"
+    "Initial password [passwordProfile] Required,Block sign in (Yes/No) [accountEnabled] Required,"
+    "First name [givenName],Last name [surname],Usage location [usageLocation]\r\n"
+    "Example: Chris Green,chris@contoso.com,myPassword1234,No,Chris,Green,US\r\n"
+)
+MEMBERS = "version:v1.0\nMember object ID or user principal name [memberObjectIdOrUpn] Required\n"
+
+
+def written(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_the_template_for_new_users(tmp_path: Path) -> None:
+    rows = (
+        "Ann Ä,Ann@Contoso.example,secret,No,Ann,,US\r\nBob,bob@contoso.example,secret,Yes,,,\r\n"
+    )
+    for encoding in ("utf-8", "utf-8-sig"):
+        file = written(tmp_path / "users.csv", CREATE + rows, encoding)
+        found = list(events_from_csv(file, "contoso"))
+        assert events(found) == [
+            {
+                "type": "user.upserted",
+                "user": "ann@contoso.example",
+                "userPrincipalName": "Ann@Contoso.example",
+                "displayName": "Ann Ä",
+                "usageLocation": "US",
+            },
+            {
+                "type": "user.upserted",
+                "user": "bob@contoso.example",
+                "userPrincipalName": "bob@contoso.example",
+                "displayName": "Bob",
+            },
+        ]
+        assert b"secret" not in b"".join(item.value for item in found if type(item) is FeedItem)
+
+
+def test_the_templates_for_members_and_for_deletion(tmp_path: Path) -> None:
+    file = written(tmp_path / "members.csv", MEMBERS + "ann@contoso.example\nu-2\n")
+    joined = events(events_from_csv(file, "t", group="g"))
+    assert joined == [
+        {"type": "membership.added", "user": "ann@contoso.example", "group": "g"},
+        {"type": "membership.added", "user": "u-2", "group": "g"},
+    ]
+    left = events(events_from_csv(file, "t", group="g", remove=True))
+    assert [each["type"] for each in left] == ["membership.removed"] * 2
+    deleted = written(
+        tmp_path / "delete.csv",
+        "version:v1.0\nUser name [userPrincipalName] Required\nann@contoso.example\n",
+    )
+    assert events(events_from_csv(deleted, "t", remove=True)) == [
+        {"type": "user.deleted", "user": "ann@contoso.example"}
+    ]
+    preview = written(tmp_path / "preview.csv", "ObjectId\nu-2\n")
+    assert events(events_from_csv(preview, "t", group="g"))[0]["user"] == "u-2"
+
+
+def test_an_export_and_a_plain_table(tmp_path: Path) -> None:
+    export = written(
+        tmp_path / "export.csv",
+        "userPrincipalName,displayName,surname,mail,objectId,userType,usageLocation\n"
+        "ann@x.example,Ann,A,ann@x.example,0b1e,Member,DE\n",
+    )
+    assert events(events_from_csv(export, "t")) == [
+        {
+            "type": "user.upserted",
+            "user": "0b1e",
+            "userPrincipalName": "ann@x.example",
+            "displayName": "Ann",
+            "usageLocation": "DE",
+            "mail": "ann@x.example",
+        }
+    ]
+    plain = written(
+        tmp_path / "plain.csv",
+        'id;upn;groups;proxyAddresses\nu1;ann@x.example;"g1;g2";"SMTP:ann@x.example;smtp:a@x"\n',
+    )
+    [user, first, second] = events(events_from_csv(plain, "t"))
+    assert user["proxyAddresses"] == ["SMTP:ann@x.example", "smtp:a@x"]
+    assert [first["group"], second["group"]] == ["g1", "g2"]
+    members = written(
+        tmp_path / "m.csv", "id,displayName,objectType\nu1,Ann,User\ng9,Sales,Group\n"
+    )
+    feed = events_from_csv(members, "t", group="g")
+    assert events(feed) == [{"type": "membership.added", "user": "u1", "group": "g"}]
+    assert feed.skipped == {"Group in the table": 1}
+
+
+def test_names_become_ids_by_an_export(tmp_path: Path) -> None:
+    ids = written(tmp_path / "ids.csv", "id,userPrincipalName\n0b1e,Ann@x.example\n")
+    file = written(tmp_path / "members.csv", MEMBERS + "ann@X.example\nbob@x.example\n")
+    found = events(events_from_csv(file, "t", group="g", ids=ids))
+    assert [each["user"] for each in found] == ["0b1e", "bob@x.example"]
+
+
+def test_principal_names_with_other_characters_give_ids_of_their_own() -> None:
+    guest = user_id("Ann_gmail.com#EXT#@contoso.example")
+    assert guest == "ann_gmail.com:23:ext:23:@contoso.example"
+    assert user_id("o'neill@x") != user_id("oneill@x")
+
+
+def test_bad_rows_are_told_with_line_and_reason_and_in_the_result_file(tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    file.write_bytes(
+        CREATE.encode()
+        + b"Ann, ann@x.example,p,No,,,US\r\n"  # blanks
+        + b"Bob,bob@x.example,p,No,,,us\r\n"
+        + b'"two\r\nlines",c@x.example,p,No,,,US\r\n'
+        + b"\xe4,d@x.example,p,No,,,US\r\n"  # not UTF-8
+        + b",,,,,,\r\n\r\n"
+        + b"E,e@x.example,p,No,,,US\r\n"
+        + b"F,,p,No,,,US\r\n"
+    )
+    result = tmp_path / "result.csv"
+    feed = events_from_csv(file, "t", result=result)
+    found = list(feed)
+    assert [line for line, _ in told(found)] == [4, 5, 6, 8, 12]
+    reasons = " ".join(reason for _, reason in told(found))
+    for words in ("blanks", "two capital letters", "control", "UTF-8", "names no user"):
+        assert words in reasons
+    assert not result.exists()
+    feed.finish(published=True)
+    rows = list(csv.reader(result.open()))
+    assert rows[0] == ["line", "user", "status", "reason"]
+    assert [row[:3] for row in rows[1:-1]] == [
+        ["4", "ann@x.example", "Failure"],
+        ["5", "bob@x.example", "Failure"],
+        ["6", "c@x.example", "Failure"],
+        ["8", "d@x.example", "Failure"],
+        ["11", "e@x.example", "Success"],
+        ["12", "", "Failure"],
+    ]
+    assert rows[-1] == ["# Success 1, # Failure 5, Total Requests 6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no user"),
+        ("name,age\nAnn,7\n", "names no user"),
+        (MEMBERS + "u1\n", "--group"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(FeedError, match=words):
+        list(events_from_csv(written(tmp_path / "f.csv", text), "t"))
+
+
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path / "f.csv", "id\nu1\n", "utf-16")
+    with pytest.raises(FeedError, match="UTF-8"):
+        list(events_from_csv(file, "t"))
+
+
+def test_feeding_a_file_twice_changes_nothing_and_on_purpose_it_does(tmp_path: Path) -> None:
+    file = written(tmp_path / "m.csv", MEMBERS + "ann@x.example\n")
+    users = written(tmp_path / "u.csv", CREATE + "Ann,ann@x.example,p,No,,,US\n")
+    played = Played()
+    played.feed(events_from_csv(users, "t"))
+    played.feed(events_from_csv(file, "t", group="g"))
+    again = played.feed(events_from_csv(file, "t", group="g"))
+    again += played.feed(events_from_csv(users, "t"))
+    assert again == []
+    # The same file for another group is another set of events, and so is another run.
+    assert played.feed(events_from_csv(file, "t", group="h"))
+    played.feed(events_from_csv(file, "t", group="g", remove=True))
+    members = lambda: played.latest("group-status")["t/g"]["members"]  # noqa: E731
+    played.feed(events_from_csv(file, "t", group="g"))
+    assert members() == 0
+    played.feed(events_from_csv(file, "t", group="g", run="again"))
+    assert members() == 1
+
+
+def test_a_large_file_is_read_fast_and_in_constant_memory(tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    rows = 60_000
+    with file.open("w") as out:
+        out.write(CREATE)
+        out.writelines(f"User {n},user{n}@contoso.example,pw,No,A,B,US\n" for n in range(rows))
+    began = time.process_time()
+    feed = events_from_csv(file, "contoso")
+    count = sum(type(item) is FeedItem for item in feed)
+    spent = time.process_time() - began
+    assert count == rows
+    assert feed.done_bytes == feed.total_bytes
+    assert rows / spent > 20_000
+    tracemalloc.start()
+    for _ in events_from_csv(file, "contoso"):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 << 20
+
+
+def test_an_open_quote_does_not_swallow_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    with file.open("w") as out:
+        out.write('id,displayName\nu0,"open\n')
+        out.writelines(f"u{n},User\n" for n in range(300_000))
+    problems = [each for each in events_from_csv(file, "t") if type(each) is FeedProblem]
+    assert problems[0].line == 2
+    assert "field larger than field limit" in problems[0].reason

@@ -1,0 +1,252 @@
+"""Dry runs: what they find is what a cluster with all its outputs publishes."""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.documents.user_documents import shown
+from engine.simulation.in_memory_cluster import Cluster
+from engine.state.user import User
+from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
+from streams.catalog import product
+from streams.cli.main import app
+from streams.cli.simulate import run
+from streams.contract.decoder import DECODERS, Rejected
+from streams.demo.scenario import SCARCE, TENANT, demo_steps
+from streams.ingest.jsonl import Event, event_of
+from streams.simulate import Findings, Simulation
+from streams.simulate.comparison import known
+from streams.simulate.html_report import page
+from streams.simulate.snapshot import Snapshot, differences
+from tests.streams.ingest.played import Played
+from tests.support.kafka import Kafka
+from tests.support.system import Events, running
+
+
+def events_of(values: Any) -> list[Event]:
+    found = [event_of(value) for value in values]
+    assert not [each for each in found if isinstance(each, str)]
+    return found  # type: ignore[return-value]
+
+
+def written(path: Path, *events: Any) -> Path:
+    """Events of ``tests.support.system.Events`` as JSON Lines."""
+    path.write_bytes(b"".join(value + b"\n" for _, _, value in events))
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo() -> Cluster:
+    """The demo's whole story in a cluster of four partitions."""
+    played = Played(partitions=4)
+    cluster, clock = played.cluster, played.clock
+    for step in demo_steps():
+        for topic, key, value in step.records:
+            decoded = DECODERS[topic](key, value, None)
+            if not isinstance(decoded, Rejected):
+                clock += 1
+                cluster.publish(topic, key.decode(), decoded[0], clock, decoded[1])
+        cluster.settle()
+    return cluster
+
+
+def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
+    simulation = Simulation()
+    for step in demo_steps():
+        found = [event_of(value) for _, _, value in step.records]
+        good = [
+            each
+            for each, (topic, key, _) in zip(found, step.records, strict=True)
+            if isinstance(each, Event) and (each.topic, each.key) == (topic, key)
+        ]
+        assert simulation.run(good) == []
+    # Who gets the last seats depends on who came first, between partitions on the moment.
+    scarce = product(SCARCE)["skuId"]
+
+    def states(users: Iterable[User]) -> dict[str, Any]:
+        return {
+            user.id: shown(user.outcome, user.paths)
+            for user in users
+            if user.known and scarce not in user.outcome.skus
+        }
+
+    everybody = [u for m in demo.machines for u in m.configuration.book(TENANT).users.values()]
+    assert states(known(simulation)) == states(everybody)
+    seats: dict[str, Any] = {}
+    for output in demo.outputs:
+        if output.topic == "product-seats":
+            seats[output.key] = (output.value["consumedUnits"], output.value["waitingUsers"])
+    simulated = simulation.machine.products.seats
+    assert {key: tuple(s.published[1:3]) for key, s in simulated.items() if s.published} == seats
+
+
+def test_a_snapshot_gives_the_same_state_again(demo: Cluster) -> None:
+    snapshot = Snapshot(demo.machines, TENANT)
+    assert len(snapshot.users()) > 1_900
+    # Who emigrated, left or was given other plans keeps what does not follow from the facts of now.
+    users = {user.id: user for user in snapshot.users()}
+    other = differences(snapshot)
+    assert len(other) < 50
+    for id in other:
+        assert any(state.state == "ActiveWithError" for state in users[id].outcome.states), id
+
+
+def onboarding(tmp_path: Path, users: int, missing: int = 0) -> Path:
+    units = {name: n - missing for name, n in bench_demand(users, 20).items()}
+    file = tmp_path / "onboarding.jsonl"
+    with file.open("wb") as out:
+        for _, _, value in (*bench_configuration(units, 20), *bench_onboarding(users, 20)):
+            out.write(value + b"\n")
+    return file
+
+
+def test_bulk_onboarding_is_fast_and_says_how_many_seats_are_short(tmp_path: Path) -> None:
+    users = 10_000
+    file = onboarding(tmp_path, users, missing=50)
+    began = time.process_time()
+    findings = run([file], None)
+    spent = time.process_time() - began
+    assert findings.users == users
+    assert findings.users_before == 0
+    [count] = [each for each in findings.failures if each.error == "CountViolation"]
+    assert count.users == count.new >= 50
+    assert len(count.examples) == 3
+    assert sum(product.short > 0 for product in findings.products) >= 2
+    assert all(product.used <= product.units for product in findings.products)
+    # 500,000 users in 20 s are 40 µs each; the machine of a test is busy with others.
+    assert spent / users < 400e-6
+
+
+def test_a_change_on_top_of_a_snapshot(tmp_path: Path) -> None:
+    make = Events()
+    before = written(
+        tmp_path / "before.jsonl",
+        make.product("e3", "mail", "files"),
+        make.product("f1", "mail-small"),
+        make.seats("e3", 2),
+        make.seats("f1", 9),
+        make.license("g", "e3"),
+        make.user("ann"),
+        make.join("ann", "g"),
+        make.user("bob"),
+        make.join("bob", "g"),
+    )
+    change = written(
+        tmp_path / "change.jsonl",
+        make.leave("ann", "g"),
+        make.user("cid"),
+        make.join("cid", "g"),
+        make.user("dan"),
+        make.join("dan", "g"),
+        make.assign("nobody", "f1"),
+        make.license("h", "f1", "unknown"),
+    )
+    findings = run([change], before)
+    assert (findings.users_before, findings.users) == (2, 4)
+    assert (findings.licensed_before, findings.licensed) == (2, 2)
+    assert findings.loss.users == 1
+    assert findings.loss.plans == Counter({"mail": 1, "files": 1})
+    assert findings.gained == 1
+    [failure] = findings.failures
+    assert (failure.error, failure.users, failure.new) == ("CountViolation", 1, 1)
+    assert failure.examples[0]["user"] == "dan"
+    assert [(p.sku, p.short) for p in findings.products] == [("e3", 1), ("f1", 0)]
+    [group] = [g for g in findings.groups if g.group == "g"]
+    assert (group.members_before, group.members, group.with_errors) == (2, 3, 1)
+    assert {(r.status, r.error) for r in findings.rejections} == {
+        ("rejected", "UserNotFound"),
+        ("deferred", ""),
+    }
+
+
+def test_bad_rows_are_told_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "f.jsonl"
+    file.write_text("nonsense\n")
+    findings = run([file], None)
+    assert findings.bad_rows == 1
+    assert findings.problems[0].line == 1
+    assert list(findings.as_lines())[-1]["kind"] == "problem"
+
+
+class _Balanced(HTMLParser):
+    """Counts what is open; void elements have no end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen[tag] += 1
+        if tag not in ("meta", "br", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    findings = run([onboarding(tmp_path, 300, missing=20)], None)
+    findings.failures[0].examples[0]["message"] = "<script>alert(1)</script>"
+    text = page(findings, "A <b>plan</b>")
+    assert "<script" not in text
+    assert "<b>plan" not in text
+    assert not re.search(r"(src|href)=", text)
+    parser = _Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    assert parser.seen["svg"] > 3
+    assert page(Findings(), "nothing").startswith("<!doctype html>")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    file = onboarding(tmp_path, 200, missing=5)
+    html = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["simulate", str(file), "--html", str(html)])
+    assert result.exit_code == 0, result.output
+    assert "users licensed" in result.output
+    assert html.exists()
+    lines = CliRunner().invoke(app, ["simulate", str(file), "--json"]).stdout.splitlines()
+    kinds = Counter(json.loads(line)["kind"] for line in lines)
+    assert kinds["summary"] == 1
+    assert kinds["product"] == 3
+    assert kinds["group"] == 20
+
+
+def test_an_export_of_a_running_system_is_simulated_to_the_same_state(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    make = Events()
+    with running(kafka.bootstrap) as system:
+        system.worker()
+        system.publish([make.product("e3"), make.product("f1")])
+        system.settle()
+        system.publish([make.seats("e3", 20), make.seats("f1", 9), make.license("g", "e3")])
+        system.settle()
+        for n in range(30):
+            system.publish([make.user(f"u{n}"), make.join(f"u{n}", "g")])
+        system.publish([make.assign("u1", "f1")])
+        system.settle()
+        file = tmp_path / "contoso.jsonl"
+        flags = ["--brokers", kafka.bootstrap, "--topic-prefix", system.prefix]
+        result = CliRunner().invoke(app, ["export", "--tenant", "contoso", str(file), *flags])
+        assert result.exit_code == 0, result.output
+        assert "otherwise" not in result.output
+        published = system.outcome()
+    findings = run([file], None)
+    assert (findings.users, findings.licensed, findings.with_errors) == (30, 21, 10) or (
+        findings.users,
+        findings.licensed,
+        findings.with_errors,
+    ) == (30, 20, 10)
+    wanted = {key: value["consumedUnits"] for key, value in published["product-seats"].items()}
+    assert sorted(wanted.values()) == sorted(p.used for p in findings.products)
