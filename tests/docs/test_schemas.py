@@ -19,10 +19,15 @@ from streams.demo.scenario import demo_steps
 from streams.docgen.reference import pages
 from streams.ingest.jsonl import Event, event_of
 from streams.kafka.topic_admin import INPUT_NAMES, OUTPUTS
-from tests.streams.simulate.test_simulate import demo  # noqa: F401 - a fixture
+from tests.support.demo_cluster import demo_cluster
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = sorted((DATA / "golden").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Cluster:
+    return demo_cluster()
 
 
 def validator(message: Any) -> Draft202012Validator:

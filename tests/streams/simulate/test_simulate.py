@@ -19,14 +19,13 @@ from streams.bench.workload import bench_configuration, bench_demand, bench_onbo
 from streams.catalog import product
 from streams.cli.main import app
 from streams.cli.simulate import run
-from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import SCARCE, TENANT, demo_steps
 from streams.ingest.jsonl import Event, event_of
 from streams.simulate import Findings, Simulation
 from streams.simulate.comparison import known
 from streams.simulate.html_report import page
 from streams.simulate.snapshot import Snapshot, differences
-from tests.streams.ingest.played import Played
+from tests.support.demo_cluster import demo_cluster
 from tests.support.kafka import Kafka
 from tests.support.system import Events, running
 
@@ -45,17 +44,7 @@ def written(path: Path, *events: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def demo() -> Cluster:
-    """The demo's whole story in a cluster of four partitions."""
-    played = Played(partitions=4)
-    cluster, clock = played.cluster, played.clock
-    for step in demo_steps():
-        for topic, key, value in step.records:
-            decoded = DECODERS[topic](key, value, None)
-            if not isinstance(decoded, Rejected):
-                clock += 1
-                cluster.publish(topic, key.decode(), decoded[0], clock, decoded[1])
-        cluster.settle()
-    return cluster
+    return demo_cluster()
 
 
 def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
