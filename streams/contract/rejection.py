@@ -1,4 +1,4 @@
-"""Refusing what cannot be read: the reason, in one line that a person understands."""
+"""Rejections: why a record cannot be decoded, as one line for people."""
 
 from __future__ import annotations
 
@@ -9,44 +9,50 @@ from engine.domain.events import ABSENT
 
 _T = TypeVar("_T")
 
+MAX_DESCRIBED_CHARACTERS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record cannot be read: a line for the header ``dlq.reason``, and of which kind."""
+    """The reason a record cannot be decoded: one line (the header ``dlq.reason``) and its kind."""
 
     reason: str
     kind: str = "bad_member"
 
 
-class ReadError(Exception):
-    """The members of a ``Rejected``, on its way from wherever it was found."""
+class DecodeError(Exception):
+    """Raised while decoding; its arguments are the members of a ``Rejected``."""
 
 
-def escaped(text: str, limit: int) -> str:
-    """One line however hostile the text is."""
+def escape_line(text: str, limit: int) -> str:
+    """Returns at most ``limit`` characters of a text, with unprintable ones escaped: one line."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit]
     )
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
+    """Describes a JSON value, bytes or ABSENT in a few words, e.g. ``'abc'`` or ``an object``."""
     if value is ABSENT:
         return "missing"
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
-        cut = f"…' ({len(value)} characters)" if len(value) > 60 else "'"
-        return f"'{escaped(value, 60)}{cut}" if value else "empty"
+        limit = MAX_DESCRIBED_CHARACTERS
+        end = f"…' ({len(value)} characters)" if len(value) > limit else "'"
+        return f"'{escape_line(value, limit)}{end}" if value else "empty"
     if isinstance(value, (list, dict)):
         return f"a list of length {len(value)}" if isinstance(value, list) else "an object"
     return "null" if value is None else str(value).lower()
 
 
-def refusal(name: str, value: object, allowed: str, kind: str = "bad_member") -> ReadError:
-    return ReadError(f"{name} is {shown(value)}; it must be {allowed}", kind)
+def malformed(name: str, value: object, allowed: str, kind: str = "bad_member") -> DecodeError:
+    """Returns the error for a member that holds a value other than what is allowed."""
+    return DecodeError(f"{name} is {describe_value(value)}; it must be {allowed}", kind)
 
 
-def typed(kind: type[_T], value: Any, name: str) -> _T:
+def require_type(kind: type[_T], value: Any, name: str) -> _T:
+    """Returns the value if it is a list, object or boolean as required. Raises: DecodeError."""
     if type(value) is kind:
         return value
-    raise refusal(name, value, {list: "a list", dict: "an object", bool: "true or false"}[kind])
+    raise malformed(name, value, {list: "a list", dict: "an object", bool: "true or false"}[kind])

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from streams.contract.decoder import MAX_ADDRESSES, MAX_TEXT, MAX_UNITS
+from streams.contract.event_types import EVENT_TYPES, EventType
+from streams.contract.field_checks import MAX_ADDRESSES, MAX_TEXT_CHARACTERS, MAX_UNITS
 
 VERSION = 1
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -54,8 +55,8 @@ def _or_null(schema: Schema) -> Schema:
 
 
 ID = _text(pattern="^[A-Za-z0-9_.:@-]{1,128}$")
-NAME = _text(minLength=1, maxLength=MAX_TEXT)
-TEXT = _or_null(_text(maxLength=MAX_TEXT))
+NAME = _text(minLength=1, maxLength=MAX_TEXT_CHARACTERS)
+TEXT = _or_null(_text(maxLength=MAX_TEXT_CHARACTERS))
 LOCATION = _text("ISO 3166-1 alpha-2", pattern="^[A-Z]{2}$")
 UNITS = {"type": "integer", "minimum": 0, "maximum": MAX_UNITS}
 COUNT = {"type": "integer", "minimum": 0}
@@ -91,96 +92,48 @@ ERROR = {"enum": ERRORS}
 PROBLEM = {"enum": ["Error", "ActiveWithError"]}
 
 
-def _input(kind: str, topic: str, key: str, summary: str, required: str, **members: Any) -> Message:
+_MEMBERS: dict[str, Schema] = {
+    "tenant": ID,
+    "user": ID,
+    "group": ID,
+    "skuId": ID,
+    "userPrincipalName": TEXT,
+    "displayName": TEXT,
+    "usageLocation": _or_null(LOCATION),
+    "mail": TEXT,
+    "proxyAddresses": _or_null(ADDRESSES),
+    "memberType": NAME | {"default": "user"},
+    "addLicenses": _list(LICENSE, default=[]),
+    "removeLicenses": _list(ID, default=[]),
+    "skuPartNumber": NAME,
+    "servicePlans": _list(PLAN),
+    "prepaidUnits": PREPAID,
+    "policies": {
+        "type": "object",
+        "properties": {
+            "seatRetry": {"enum": ["automatic", "manual"]},
+            "onGroupDeletion": {"enum": ["convert", "error"]},
+        },
+    },
+}
+# Members that another type has, too, but with another schema.
+_OWN_MEMBERS: dict[str, dict[str, Schema]] = {"product.defined": {"displayName": NAME}}
+
+
+def _input(event_type: EventType) -> Message:
+    members = _MEMBERS | _OWN_MEMBERS.get(event_type.name, {})
     schema = _object(
-        f"type id {required}",
-        type={"const": kind},
+        " ".join(("type", "id", *event_type.key, *event_type.required)),
+        type={"const": event_type.name},
         id=ID | {"description": "unique per source; echoed as causedBy"},
         time=_text("RFC 3339; informational"),
-        **members,
+        **{name: members[name] for name in (*event_type.key, *event_type.members)},
     )
-    return Message(kind, topic, key, summary, schema)
+    key = "/".join(event_type.key)
+    return Message(event_type.name, event_type.topic, key, event_type.summary, schema)
 
 
-def _of_user(kind: str, summary: str, required: str = "", **members: Any) -> Message:
-    named = f"tenant user {required}"
-    return _input(
-        kind, "user-changes", "tenant/user", summary, named, tenant=ID, user=ID, **members
-    )
-
-
-def _of_group(kind: str, summary: str, required: str = "", **members: Any) -> Message:
-    named = f"tenant group {required}"
-    members = {"tenant": ID, "group": ID, **members}
-    return _input(kind, "group-changes", "tenant/group", summary, named, **members)
-
-
-CHANGE = {"addLicenses": _list(LICENSE, default=[]), "removeLicenses": _list(ID, default=[])}
-
-EVENTS = (
-    _of_user(
-        "user.upserted",
-        "A user's attributes; what is absent stays as it is, null clears it.",
-        userPrincipalName=TEXT,
-        displayName=TEXT,
-        usageLocation=_or_null(LOCATION),
-        mail=TEXT,
-        proxyAddresses=_or_null(ADDRESSES),
-    ),
-    _of_user("user.deleted", "The user is gone: its seats are free."),
-    _of_user(
-        "membership.added",
-        "The user is a direct member of the group.",
-        "group",
-        group=ID,
-        memberType=NAME | {"default": "user"},
-    ),
-    _of_user("membership.removed", "The user is no longer a member.", "group", group=ID),
-    _of_user("licenses.changed", "Direct licences: all of the change or none.", "", **CHANGE),
-    _of_user("user.reprocess", "Tries again what is in error for this user."),
-    _of_group("group.upserted", "A group's name.", displayName=TEXT),
-    _of_group("group.deleted", "The group is gone: so are its licences."),
-    _of_group("licenses.changed", "The group's licences change.", "", **CHANGE),
-    _of_group("group.reprocess", "Tries again what is in error for the group's members."),
-    _input(
-        "product.defined",
-        "catalog",
-        "skuId",
-        "A product and its service plans; replaces the earlier definition.",
-        "skuId servicePlans",
-        skuId=ID,
-        skuPartNumber=NAME,
-        displayName=NAME,
-        servicePlans=_list(PLAN),
-    ),
-    _input(
-        "subscription.updated",
-        "subscriptions",
-        "tenant/skuId",
-        "Units bought of a product.",
-        "tenant skuId prepaidUnits",
-        tenant=ID,
-        skuId=ID,
-        prepaidUnits=PREPAID,
-    ),
-    _input(
-        "tenant.updated",
-        "tenants",
-        "tenant",
-        "A tenant's settings; what is absent stays as it is.",
-        "tenant",
-        tenant=ID,
-        displayName=TEXT,
-        usageLocation=_or_null(LOCATION),
-        policies={
-            "type": "object",
-            "properties": {
-                "seatRetry": {"enum": ["automatic", "manual"]},
-                "onGroupDeletion": {"enum": ["convert", "error"]},
-            },
-        },
-    ),
-)
+EVENTS = tuple(_input(event_type) for event_type in EVENT_TYPES)
 
 STATE = _object(
     "skuId assignedByGroup disabledPlans state error since",

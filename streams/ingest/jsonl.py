@@ -7,12 +7,14 @@ import stat
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
 from engine.domain.events import InputEvent
-from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Decoder, Rejected
+from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Rejected
+from streams.contract.event_types import resolve
+from streams.contract.rejection import DecodeError
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
 CHUNK_BYTES = 1 << 20
@@ -20,22 +22,6 @@ CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = MAX_VALUE_BYTES + 1024
 
 _BOM = b"\xef\xbb\xbf"
-_USER = ("user-changes", "user")
-_GROUP = ("group-changes", "group")
-# Type -> topic, and the member that follows the tenant in the key ("" where there is none).
-_HOMES = {
-    "user.upserted": _USER,
-    "user.deleted": _USER,
-    "membership.added": _USER,
-    "membership.removed": _USER,
-    "user.reprocess": _USER,
-    "group.upserted": _GROUP,
-    "group.deleted": _GROUP,
-    "group.reprocess": _GROUP,
-    "product.defined": ("catalog", ""),
-    "subscription.updated": ("subscriptions", "skuId"),
-    "tenant.updated": ("tenants", ""),
-}
 
 
 def events_from_jsonl(path: str | Path) -> JsonlFeed:
@@ -114,60 +100,36 @@ class Event(NamedTuple):
     source: str
 
 
-def item_of(value: bytes) -> FeedItem | str:
-    """The record of one event, or the reason why it is none."""
-    found = event_of(value)
-    return found if type(found) is str else FeedItem(*found[:3])
-
-
 def event_of(value: bytes) -> Event | str:
-    """The event with its record, or the reason why it is none."""
+    """Returns the event with its record, or the reason why the line is no event."""
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError:
         return _reason("user-changes", value)
     if type(body) is not dict:
         return _reason("user-changes", value)
-    kind, members = body.get("type"), body
+    members = body
     if "specversion" in body and type(body.get("data")) is dict:
         members = body["data"]  # a CloudEvent in structured mode
-    home = _home(kind, members)
-    if isinstance(home, str):
-        return home
-    topic, key, decode = home
+    try:
+        event_type = resolve(body.get("type"), members)
+    except DecodeError as error:
+        return str(error.args[0])
+    key = _encoded(event_type.key_of(members))
     if key is None:
-        return _reason(topic, value)
-    decoded = decode(key, value, None, body if len(value) <= MAX_VALUE_BYTES else None)
+        return _reason(event_type.topic, value)
+    parsed = body if len(value) <= MAX_VALUE_BYTES else None
+    decoded = DECODERS[event_type.topic](key, value, None, parsed)
     if type(decoded) is Rejected:
         return decoded.reason
     event, source = decoded  # type: ignore[misc]
-    return Event(topic, key, value, event, source)
+    return Event(event_type.topic, key, value, event, source)
 
 
-def _home(kind: Any, members: dict[str, Any]) -> tuple[str, bytes | None, Decoder] | str:
-    if kind == "licenses.changed":
-        if "user" in members and "group" in members:
-            return "licenses.changed names both a user and a group; it must name one of them"
-        if "user" not in members and "group" not in members:
-            return "licenses.changed names neither a user nor a group"
-        topic, member = _USER if "user" in members else _GROUP
-    else:
-        try:
-            topic, member = _HOMES[kind]
-        except (KeyError, TypeError):
-            known = ", ".join(sorted([*_HOMES, "licenses.changed"]))
-            return f"type is {orjson.dumps(kind).decode()[:60]}; it must be one of {known}"
-    return topic, _key(topic, member, members), DECODERS[topic]
-
-
-def _key(topic: str, member: str, members: dict[str, Any]) -> bytes | None:
-    """None where a member of the key is missing or no string: the decoder tells which."""
-    first = members.get("skuId" if topic == "catalog" else "tenant")
-    second = members.get(member, "") if member else ""
-    if type(first) is not str or type(second) is not str:
-        return None
+def _encoded(key: str | None) -> bytes | None:
+    """Returns the key as bytes; None where there is none: the decoder tells what is wrong."""
     try:
-        return f"{first}/{second}".encode() if member else first.encode()
+        return None if key is None else key.encode()
     except UnicodeEncodeError:  # a lone surrogate
         return None
 

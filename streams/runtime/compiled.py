@@ -34,7 +34,8 @@ HOT = {
         "state/group_membership", "state/seat_lease", "state/user",
     ],
     "streams": [
-        "contract/decoder", "contract/rejection", "kafka/changelog_rows",
+        "contract/cloudevents", "contract/decoder", "contract/event_readers",
+        "contract/field_checks", "contract/rejection", "kafka/changelog_rows",
         "worker/record_batches",
     ],
 }  # fmt: skip

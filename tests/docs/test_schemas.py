@@ -13,7 +13,8 @@ from jsonschema.validators import validator_for
 
 from engine.simulation.in_memory_cluster import Cluster
 from streams.contract.asyncapi import asyncapi
-from streams.contract.decoder import _BUILDERS, DECODERS, Rejected
+from streams.contract.decoder import DECODERS, Rejected
+from streams.contract.event_readers import READERS
 from streams.contract.schemas import EVENTS, MESSAGES, RECORDS, schema_of
 from streams.demo.scenario import demo_steps
 from streams.docgen.reference import pages
@@ -51,7 +52,7 @@ def test_a_schema_is_one(message: Any) -> None:
 
 
 def test_every_type_of_event_and_every_output_has_one() -> None:
-    decoded = {(topic, kind) for topic, kinds in _BUILDERS.items() for kind in kinds}
+    decoded = {(topic, kind) for topic, kinds in READERS.items() for kind in kinds}
     assert {(m.topic, m.name) for m in EVENTS} == decoded
     assert {m.topic for m in EVENTS} == set(INPUT_NAMES)
     wanted = {topic.name for topic in OUTPUTS} - {"dead-letters"}

@@ -12,18 +12,11 @@ from engine.domain.messages import COUNT
 from engine.machines.address_machine import normal
 from streams.console.whatif.reconstruction import Connection
 from streams.contract.decoder import DECODERS, Rejected
+from streams.contract.event_types import EventType, resolve
+from streams.contract.rejection import DecodeError
 
 Decoded = list[tuple[str, str, Any]]
 """Topic, key and engine event, in order."""
-TOPIC_OF = {
-    "user.": "user-changes",
-    "membership.": "user-changes",
-    "group.": "group-changes",
-    "product.": "catalog",
-    "subscription.": "subscriptions",
-    "tenant.": "tenants",
-}
-
 
 OF_GROUPS = (
     events.GroupUpserted,
@@ -52,10 +45,11 @@ def decoded(tenant: str, given: list[Any]) -> Decoded:
             raise NotReadableError(f"event {number} is no object.")
         if body.get("tenant", tenant) != tenant:
             raise NotReadableError(f"event {number} is of another tenant than {tenant}.")
-        topic, key = _place(tenant, body, number)
         event = {"id": f"whatif-{number}", **body}
-        if topic != "catalog":
+        event_type = _event_type(body, number)
+        if "tenant" in event_type.key:
             event["tenant"] = tenant
+        topic, key = event_type.topic, str(event_type.key_of(event))
         read = DECODERS[topic](key.encode(), orjson.dumps(event), None)
         if isinstance(read, Rejected):
             raise NotReadableError(f"event {number}: {read.reason}.")
@@ -63,20 +57,11 @@ def decoded(tenant: str, given: list[Any]) -> Decoded:
     return found
 
 
-def _place(tenant: str, body: dict[str, Any], number: int) -> tuple[str, str]:
-    """The topic and the key that the event belongs to."""
-    kind = str(body.get("type"))
-    if kind == "licenses.changed":
-        topic = "group-changes" if "group" in body else "user-changes"
-    else:
-        topic = next((t for start, t in TOPIC_OF.items() if kind.startswith(start)), "")
-    if not topic:
-        raise NotReadableError(f"event {number} has the type {kind[:60]!r}, which there is not.")
-    subject = {"user-changes": "user", "group-changes": "group"}.get(topic, "skuId")
-    if topic == "tenants":
-        return topic, tenant
-    name = str(body.get(subject))
-    return topic, name if topic == "catalog" else f"{tenant}/{name}"
+def _event_type(body: dict[str, Any], number: int) -> EventType:
+    try:
+        return resolve(body.get("type"), body)
+    except DecodeError as error:
+        raise NotReadableError(f"event {number}: {error.args[0]}.") from None
 
 
 # --- who is reached ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from engine.domain import events as ev
 from engine.domain.events import ABSENT
 from engine.domain.model import ServicePlan
-from streams.contract import decoder
+from streams.contract import event_readers, field_checks
 from streams.contract.decoder import DECODERS
 from tests.support.contract_samples import (
     ADDED,
@@ -179,10 +179,10 @@ def test_ids_that_recur_are_one_string_and_the_table_is_bounded(
     assert first.tenant is second.tenant
     assert first.group is second.group
     assert read(GROUP).group is first.group
-    monkeypatch.setattr(decoder, "MAX_KNOWN_IDS", 10)
+    monkeypatch.setattr(field_checks, "MAX_SHARED_IDS", 10)
     for i in range(50):
         assert read(ADDED, {"group": f"g{i}"}).group == f"g{i}"
-    assert len(decoder._known_ids) <= 10
+    assert len(field_checks.SHARED_IDS) <= 10
 
 
 # --- What is refused, and in which words ------------------------------------------------------
@@ -398,7 +398,7 @@ def test_the_last_user_lets_nobody_else_through(
     key: bytes | None, tenant: object, user: object, fresh: bool
 ) -> None:
     """What was checked of one event serves the next one only if it names the same user."""
-    decoder._latest.read = None
+    event_readers.last_user.read = None
     if not fresh:
         assert DECODERS["user-changes"](b"contoso/u1", orjson.dumps(USER), None) == (read(USER), "")
     event = {**USER, "tenant": tenant, "user": user}

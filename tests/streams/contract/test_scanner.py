@@ -16,7 +16,7 @@ from tests.support.contract_samples import ADDED, REMOVED, USER, USER_DELETED
 
 DECODER = DECODERS["user-changes"]
 pytestmark = pytest.mark.skipif(
-    DECODER._scanner is None, reason="the short cut is there compiled only: make compile"
+    DECODER.scanner is None, reason="the short cut is there compiled only: make compile"
 )
 
 
@@ -32,7 +32,7 @@ def scanned(record: Record) -> Any:
     """What the short cut makes of it; None if it leaves the record to the plain reader."""
     batch: list[ev.Delivered] = []
     left: list[Record] = []
-    DECODER._scanner.read_all([record], batch, left.append)
+    DECODER.scanner.read_all([record], batch, left.append)
     assert len(batch) + len(left) == 1
     return batch[0] if batch else None
 

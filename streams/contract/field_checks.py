@@ -1,0 +1,133 @@
+"""Checks of the members of an input event: each returns the value, or raises DecodeError.
+
+On the hot path of every worker, so values are checked by hand, with no model in between. Ids that
+recur (tenants, groups, products, plans) come from one bounded table, so that equal ids are one
+string in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from string import ascii_uppercase
+from typing import Any, Final, TypeVar
+
+from engine.domain.events import ABSENT, _Absent
+from streams.contract.rejection import malformed, require_type
+
+MAX_TEXT_CHARACTERS: Final = 1024
+MAX_ADDRESSES: Final = 500
+MAX_UNITS: Final = 1 << 53
+MAX_SHARED_IDS = 1 << 16
+
+ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
+NAME_RULE = f"a string of 1 to {MAX_TEXT_CHARACTERS} characters without control characters but tabs"
+TEXT_RULE = (
+    f"null or a string of at most {MAX_TEXT_CHARACTERS} characters"
+    " without control characters but tabs"
+)
+
+Body = dict[str, Any]
+_T = TypeVar("_T")
+
+find_foreign_character: Final = re.compile(r"[^A-Za-z0-9_.:@-]").search
+# Names of real people and groups contain tabs.
+find_control_character: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search
+LOCATIONS: Final = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
+SHARED_IDS: Final[dict[str, str]] = {}
+
+
+def check_id(value: Any, name: str) -> str:
+    """Returns an id of the contract: 1 to 128 characters of a small alphabet."""
+    if type(value) is str and 0 < len(value) <= 128 and not find_foreign_character(value):
+        return value
+    raise malformed(name, value, ID_RULE)
+
+
+def shared_id(value: Any, name: str) -> str:
+    """Returns the one string that stands for an id that recurs; it is checked when first seen."""
+    try:
+        return SHARED_IDS[value]
+    except (KeyError, TypeError):  # TypeError: a list or an object
+        checked = check_id(value, name)
+    if len(SHARED_IDS) >= MAX_SHARED_IDS:
+        SHARED_IDS.clear()
+    return SHARED_IDS.setdefault(checked, checked)
+
+
+def check_text(value: Any, name: str, allowed: str = TEXT_RULE) -> str | _Absent | None:
+    """Returns a text, null or ABSENT."""
+    if type(value) is str and len(value) <= MAX_TEXT_CHARACTERS:
+        # isprintable is quick but refuses the joiners and spaces of real names: the search decides.
+        if value.isprintable() or not find_control_character(value):
+            return value
+    elif value is None or value is ABSENT:
+        return value
+    raise malformed(name, value, allowed)
+
+
+def check_name(value: Any, name: str) -> str:
+    """Returns a text that is not empty."""
+    if type(value) is str and value and check_text(value, name, NAME_RULE):
+        return value
+    raise malformed(name, value, NAME_RULE)
+
+
+def check_location(value: Any, name: str, allowed: str = "two capital letters") -> str:
+    """Returns a usage location, an ISO 3166-1 alpha-2 code."""
+    try:
+        return LOCATIONS[value]
+    except (KeyError, TypeError):
+        raise malformed(name, value, allowed) from None
+
+
+def check_usage_location(body: Body) -> str | _Absent | None:
+    """Returns the body's ``usageLocation``, null or ABSENT."""
+    value = body.get("usageLocation", ABSENT)
+    if value is None or value is ABSENT:
+        return value
+    return check_location(value, "usageLocation", "two capital letters, or null")
+
+
+def one_of(owner: Body, at: str, member: str, choices: tuple[str, ...], default: _T) -> str | _T:
+    """Returns a member that must be one of the choices, or the default if it is absent."""
+    value = owner.get(member, default)
+    if value is default or value in choices:
+        return value  # type: ignore[no-any-return]
+    raise malformed(at + member, value, " or ".join(choices))
+
+
+def each_once(check: Callable[[Any, str], _T], value: Any, name: str) -> tuple[_T, ...]:
+    """Returns the checked items of a list in their order, without repetitions."""
+    items = require_type(list, value, name)
+    return tuple({check(item, f"{name}[{i}]"): None for i, item in enumerate(items)})
+
+
+def any_of_ids(value: Any, name: str) -> tuple[str, ...]:
+    """Returns a list of ids of which one is enough, so it must not be empty."""
+    if value == []:
+        raise malformed(name, value, "a list of at least one id: an empty one could never be met")
+    return each_once(shared_id, value, name)
+
+
+def check_addresses(value: Any) -> tuple[str, ...] | _Absent | None:
+    """Returns proxy addresses in their order; of those equal but for case, the first one."""
+    if value is None or value is ABSENT:
+        return value
+    if type(value) is not list or len(value) > MAX_ADDRESSES:
+        raise malformed(
+            "proxyAddresses", value, f"a list of at most {MAX_ADDRESSES} strings, or null"
+        )
+    if len(value) == 1:  # by far the most common, and half the time
+        return (check_name(value[0], "an item of proxyAddresses"),)
+    first: dict[str, str] = {}
+    for item in value:
+        first.setdefault(check_name(item, "an item of proxyAddresses").lower(), item)
+    return tuple(first.values())
+
+
+def check_key(key: bytes | None, expected: str, form: str) -> None:
+    """Raises DecodeError unless the record's key is the expected one."""
+    if key != expected.encode():
+        found = ABSENT if key is None else key
+        raise malformed("the key of the record", found, f"{form}: {expected}", "wrong_key")
