@@ -11,27 +11,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from scim2_models import Context, Group, PatchOp, SCIMException
+from scim2_models import Group
 
 from streams.ingest.event_builder import Made, Maker
 from streams.ingest.items import FeedItem, FeedProblem
+from streams.ingest.scim_requests import (
+    RequestError,
+    filtered_member,
+    members_of,
+    patch_of,
+    resource_of,
+)
 from streams.ingest.scim_resources import (
-    ENTRA,
     GROUP,
     RESOURCES,
     USER,
     AnyUser,
     id_of,
+    known_facts,
     members_of_group,
     patched_facts,
-    said,
 )
 from streams.ingest.source_files import FeedFile, FileFeed, documents, parsed
-
-
-class RequestError(Exception):
-    """Why a request makes no events."""
 
 
 def events_from_scim(path: str | Path, tenant: str, *, run: str = "") -> ScimFeed:
@@ -160,7 +161,7 @@ def _made(method: str, kind: str, id: str | None, data: Any, make: Maker) -> Ite
         resource = resource_of(kind, data)
         id = id or id_of(kind, resource)
         if kind == "Users":
-            yield make.user("user.upserted", id, **said(resource))
+            yield make.user("user.upserted", id, **known_facts(resource))
         else:
             yield from _whole_group(method, id, resource, make)
     else:
@@ -179,13 +180,13 @@ def _whole_group(method: str, id: str, group: Any, make: Maker) -> Iterator[Made
 
 
 def _patched_user(id: str, data: Any, make: Maker) -> Iterator[Made]:
-    facts = patched_facts(_patch(AnyUser, data))
+    facts = patched_facts(patch_of(AnyUser, data))
     if facts:
         yield make.user("user.upserted", id, **facts)
 
 
 def _patched_group(id: str, data: Any, make: Maker) -> Iterator[Made]:
-    for operation in _patch(Group, data).operations or []:
+    for operation in patch_of(Group, data).operations or []:
         op, path, value = operation.op.value, operation.path, operation.value
         if path is None:
             values = value if isinstance(value, dict) else {}
@@ -202,49 +203,13 @@ def _patched_group(id: str, data: Any, make: Maker) -> Iterator[Made]:
 
 def _patched_members(id: str, op: str, value: Any, chosen: Any, make: Maker) -> Iterator[Made]:
     if op == "add":
-        yield from (make.membership(True, user, id) for user in _users(value))
+        yield from (make.membership(True, user, id) for user in members_of(value))
     elif op == "remove" and chosen is not None:
-        if str(getattr(chosen.attr_path, "attr", "")).lower() != "value" or chosen.op != "eq":
-            raise RequestError('a filter of members must be [value eq "id"]')
-        yield make.membership(False, chosen.value, id)
+        yield make.membership(False, filtered_member(chosen), id)
     elif op == "remove" and value:
-        yield from (make.membership(False, user, id) for user in _users(value))
+        yield from (make.membership(False, user, id) for user in members_of(value))
     else:
         raise RequestError(
             f"{op} of all members: who is in the group is not in the file; name the members, or"
             " send it to seatflow receive"
         )
-
-
-def _users(value: Any) -> dict[str, str | None]:
-    listed = value if isinstance(value, list) else [value]
-    try:
-        group = Group.model_validate({"members": listed})
-    except ValidationError:
-        raise RequestError("a member is an object with a value, the id of a user") from None
-    return members_of_group(group)
-
-
-def _patch(model: Any, data: Any) -> Any:
-    return _valid(PatchOp[model], data, Context.RESOURCE_PATCH_REQUEST)
-
-
-def resource_of(kind: str, data: Any) -> Any:
-    """A whole User or Group. RequestError: it is not one."""
-    resource = _valid(RESOURCES[kind], data, None)
-    if not (resource.user_name if kind == "Users" else resource.display_name):
-        raise RequestError(f"{'userName' if kind == 'Users' else 'displayName'} is missing")
-    return resource
-
-
-def _valid(model: Any, data: Any, context: Context | None) -> Any:
-    if not isinstance(data, dict):
-        raise RequestError("data is missing or not an object")
-    try:
-        return model.model_validate(data, scim_ctx=context, scim_policy=ENTRA)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(each) for each in first["loc"])
-        raise RequestError(f"{where}: {first['msg']}" if where else first["msg"]) from None
-    except SCIMException as error:
-        raise RequestError(str(error)) from None

@@ -11,24 +11,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import email_validator
 from pydantic import Field
 from scim2_models import URN, EnterpriseUser, Extension, Group, PatchOp, ScimPolicy, User
 
+from streams.ingest.email_domains import allow_local_domains
 from streams.ingest.event_builder import user_id
 
-# Directories that began with Active Directory have mail addresses that end in .local.
-if "local" in email_validator.SPECIAL_USE_DOMAIN_NAMES:
-    email_validator.SPECIAL_USE_DOMAIN_NAMES.remove("local")
+allow_local_domains()
 
 ENTRA = ScimPolicy(
     unknown=ScimPolicy.Unknown.ignore,
     remove_value_as_filter=ScimPolicy.RemoveValue.apply,
     unmatched_path_filter=ScimPolicy.UnmatchedPathFilter.create,
 )
-BULK_REQUEST = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
-LIST_RESPONSE = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
-PATCH_OP = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 
@@ -76,8 +71,8 @@ def facts_of_user(user: Any) -> dict[str, Any]:
     }
 
 
-def said(user: Any) -> dict[str, Any]:
-    """The facts that are not nothing."""
+def known_facts(user: Any) -> dict[str, Any]:
+    """Returns the facts of a user that it states, as members of ``user.upserted``."""
     return {name: value for name, value in facts_of_user(user).items() if value is not None}
 
 

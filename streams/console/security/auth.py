@@ -14,23 +14,20 @@ It is read again when it changes, so a token that is taken out ends at once, ses
 from __future__ import annotations
 
 import getpass
-import hashlib
 import hmac
-import re
 import secrets
 import time
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime.errors import WorkerError
+from streams.runtime.tokens import load_token_file, token_digest
 
 SESSION_SECONDS = 12 * 3600
 MOST_SESSIONS = 10_000
 ROLES = ("reader", "operator")
 EVERY = "*"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +75,7 @@ class Gate:
 
     def bearer(self, token: str) -> Principal | None:
         """Compares with every token in constant time, so that time tells nothing of any."""
-        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
-        return self._by_digest(digest)
+        return self._by_digest(token_digest(token))
 
     def _by_digest(self, digest: bytes) -> Principal | None:
         self._renew()
@@ -118,7 +114,7 @@ class Gate:
         """A new session's cookie; None if the token is not known."""
         if token is not None and self.bearer(token) is None:
             return None
-        digest = None if token is None else hashlib.sha256(token.encode()).digest()
+        digest = None if token is None else token_digest(token)
         if len(self._sessions) >= MOST_SESSIONS:
             self._drop_oldest()
         cookie = secrets.token_urlsafe(32)
@@ -153,46 +149,32 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def read_tokens(path: Path) -> dict[bytes, Principal]:
-    """Digest -> who has that token. Raises WorkerError with what is wrong."""
-    try:
-        entries = tomllib.loads(path.read_text()).get("token", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise WorkerError(f"the token file {path} cannot be read: {error}", CONFIGURATION) from None
-    if not isinstance(entries, list) or not entries:
-        raise WorkerError(
-            f"the token file {path} has no [[token]]: make one with"
-            " `seatflow console --new-token NAME`",
-            CONFIGURATION,
-        )
-    return dict(_token(entry, f"{path}, token {n}") for n, entry in enumerate(entries, start=1))
+    """Returns the principal of each token, by the token's digest. Raises: WorkerError."""
+    remedy = "make one with `seatflow console --new-token NAME`"
+    entries = load_token_file(path, "token", _problem, remedy=remedy)
+    return {entry.digest: _principal(entry.table) for entry in entries}
 
 
-def _token(entry: Any, where: str) -> tuple[bytes, Principal]:
-    wrong = _wrong(entry) if isinstance(entry, dict) else "it is no table"
-    if wrong:
-        raise WorkerError(f"{where}: {wrong}", CONFIGURATION)
-    tenants = None if EVERY in entry["tenants"] else frozenset(entry["tenants"])
-    principal = Principal(entry["name"], entry["role"], tenants)
-    return bytes.fromhex(entry["sha256"]), principal
+def _principal(table: dict[str, Any]) -> Principal:
+    tenants = None if EVERY in table["tenants"] else frozenset(table["tenants"])
+    return Principal(table["name"], table["role"], tenants)
 
 
-def _wrong(entry: dict[str, Any]) -> str | None:
-    name, tenants = entry.get("name"), entry.get("tenants")
+def _problem(table: dict[str, Any]) -> str | None:
+    name, tenants = table.get("name"), table.get("tenants")
     if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
         return "name must be 1 to 100 printable characters"
-    if entry.get("role") not in ROLES:
+    if table.get("role") not in ROLES:
         return f"role must be {' or '.join(ROLES)}"
     if not isinstance(tenants, list) or not tenants or not all(isinstance(t, str) for t in tenants):
         return 'tenants must be a list of tenant ids, or ["*"]'
-    if not _DIGEST.fullmatch(str(entry.get("sha256", ""))):
-        return "sha256 must be the token's digest, 64 characters of 0-9 a-f"
     return None
 
 
 def new_token(name: str) -> tuple[str, str]:
     """A token, to be given to its holder, and its table for the file."""
     token = secrets.token_urlsafe(32)
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    digest = token_digest(token).hex()
     quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     table = f'[[token]]\nname = {quoted}\nrole = "reader"\ntenants = ["*"]\nsha256 = "{digest}"\n'
     return token, table

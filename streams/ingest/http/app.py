@@ -20,7 +20,7 @@ from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Record, Writer
 from streams.ingest.jsonl import event_of
-from streams.ingest.scim import RequestError, resource_of
+from streams.ingest.scim_requests import RequestError, resource_of
 from streams.ingest.scim_resources import ENTRA
 from streams.runtime.errors import WorkerError
 

@@ -9,19 +9,16 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 from scim2_models import (
     AuthenticationScheme,
     Bulk,
     ChangePassword,
-    Context,
     EnterpriseUser,
     ETag,
     Filter,
     ForbiddenException,
     Group,
     Patch,
-    PatchOp,
     ScimProvider,
     ServiceProviderConfig,
     Sort,
@@ -37,7 +34,8 @@ from scim2_server.service import ScimService
 from streams.ingest.http.scim_storage import GROUPS, USERS, Members, TenantStorage
 from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Writer
-from streams.ingest.scim_resources import ENTRA, EntraUser, members_of_group
+from streams.ingest.scim_requests import RequestError, filtered_member, members_of, patch_of
+from streams.ingest.scim_resources import ENTRA, EntraUser
 
 MAX_RESULTS = 1_000
 BULK_OPERATIONS = 1_000
@@ -144,36 +142,28 @@ def _change_members(request: ScimRequest, storage: TenantStorage) -> ScimRespons
 
 
 def _members_patched(body: bytes) -> tuple[Members, Members] | None:
-    """Users that come and go; None where the patch says anything else, or the same of one twice."""
-    try:
-        patch = PatchOp[Group].model_validate(
-            orjson.loads(body), scim_ctx=Context.RESOURCE_PATCH_REQUEST, scim_policy=ENTRA
-        )
-    except (ValidationError, orjson.JSONDecodeError):
-        return None
+    """Returns the users that a patch adds and removes; None if it says anything else.
+
+    Also None if it names a user twice, since then the order of the operations decides.
+    """
     changes: dict[str, Members] = {"add": {}, "remove": {}}
-    for operation in patch.operations or []:
-        named = _members_named(operation)
-        if named is None:
-            return None
-        changes[operation.op.value] |= named
+    try:
+        for operation in patch_of(Group, orjson.loads(body)).operations or []:
+            named = _members_named(operation)
+            if named is None:
+                return None
+            changes[operation.op.value] |= named
+    except (RequestError, orjson.JSONDecodeError):
+        return None
     if not changes["add"].keys().isdisjoint(changes["remove"]):
-        return None  # their order decides
+        return None
     return changes["add"], changes["remove"]
 
 
 def _members_named(operation: Any) -> Members | None:
-    path = operation.path
-    if path is None or path.attr.lower() != "members" or operation.op.value == "replace":
+    path, op = operation.path, operation.op.value
+    if path is None or path.attr.lower() != "members" or op == "replace":
         return None
-    if (chosen := path.value_filter) is not None:
-        plain = getattr(chosen, "attr_path", None) is not None and chosen.op == "eq"
-        is_value = plain and chosen.attr_path.attr.lower() == "value"
-        return {str(chosen.value): None} if is_value and operation.op.value == "remove" else None
-    if not operation.value:
-        return None
-    listed = operation.value if isinstance(operation.value, list) else [operation.value]
-    try:
-        return members_of_group(Group.model_validate({"members": listed}, scim_policy=ENTRA))
-    except ValidationError:
-        return None
+    if path.value_filter is not None:
+        return {filtered_member(path.value_filter): None} if op == "remove" else None
+    return members_of(operation.value) if operation.value else None

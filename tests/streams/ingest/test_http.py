@@ -20,8 +20,8 @@ from cloudevents.core.v1.event import CloudEvent
 from scim2_client.engines.httpx2 import SyncSCIMClient
 from scim2_tester import Status, check_server
 
-from streams.ingest import FeedError
 from streams.ingest.http.sources import load_sources
+from streams.runtime.errors import WorkerError
 from tests.streams.ingest.receiver import OTHER, SOURCES, TOKEN, MemoryWriter, receiving
 from tests.streams.ingest.test_scim import ENTRA, GROUP, MESSAGE, USER
 from tests.support.kafka import Kafka
@@ -306,7 +306,7 @@ def test_tokens_are_of_a_source_and_a_tenant(receiver: Receiving) -> None:
 )
 def test_a_file_of_sources_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "s.toml").write_text(text)
-    with pytest.raises(FeedError, match=words):
+    with pytest.raises(WorkerError, match=words):
         load_sources(tmp_path / "s.toml")
 
 
@@ -380,8 +380,6 @@ def test_many_requests_share_a_transaction() -> None:
         await asyncio.gather(*(writer.written(writer.add([record])) for record in records))
         assert sum(writer.batches) == 100
         assert len(writer.batches) < 5
-        from streams.runtime.errors import WorkerError
-
         with pytest.raises(WorkerError):
             await writer.written(writer.add([Record("user-changes", "poison", b"")]))
         assert writer.failed.is_set()

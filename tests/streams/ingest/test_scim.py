@@ -1,6 +1,8 @@
 """SCIM requests in files as events, with the habits of Microsoft Entra."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +217,18 @@ def test_feeding_it_twice_changes_nothing(tmp_path: Path) -> None:
     played = Played()
     assert played.feed(events_from_scim(file, "t"))
     assert played.feed(events_from_scim(file, "t")) == []
+
+
+def test_local_mail_domains_need_the_patch_of_email_validator() -> None:
+    """Guards streams/ingest/email_domains.py: fails if the library no longer has that list."""
+    script = (
+        "import email_validator; from pydantic import EmailStr, TypeAdapter, ValidationError\n"
+        "check = TypeAdapter(EmailStr).validate_python\n"
+        "try: check('ann@contoso.local'); raise SystemExit('accepted without the patch')\n"
+        "except ValidationError: pass\n"
+        "from streams.ingest.email_domains import allow_local_domains\n"
+        "allow_local_domains(); allow_local_domains()\n"
+        "assert check('ann@contoso.local') == 'ann@contoso.local'\n"
+        "assert 'localhost' in email_validator.SPECIAL_USE_DOMAIN_NAMES\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
