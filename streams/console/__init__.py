@@ -1,5 +1,6 @@
-"""The console: what the published topics tell, as an HTTP API and web pages (architecture, 5).
+"""The web console and HTTP API over the published topics, in one process.
 
-One process: ``follower`` reads topics into an SQLite file (``store``, ``apply``), ``queries`` reads
-it, ``api`` and ``pages`` serve it, and ``commands`` produces what an operator wants done.
+``read_model`` projects topics into SQLite; ``whatif`` asks the engine; ``commands`` sends events;
+``security`` guards requests; ``api`` and ``pages`` serve them. May import every package of streams
+below it, and is imported by the command line alone, since it needs the extra ``console``.
 """

@@ -17,15 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from streams.console.api import commands, errors, queries
-from streams.console.commands.dispatcher import Commands
-from streams.console.commands.processing_status import Processor
+from streams.console.commands.dispatcher import CommandDispatcher
+from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.pages import routes
 from streams.console.pages.session import LoginNeededError
 from streams.console.read_model.pagination import BadRequestError
-from streams.console.read_model.projector import Follower
+from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
-from streams.console.security.auth import Gate
-from streams.console.security.middleware import LOOPBACK, Guard
+from streams.console.security.auth import Authenticator
+from streams.console.security.middleware import LOOPBACK, SecurityMiddleware
 from streams.console.service import Service
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings
@@ -73,22 +73,24 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(Guard, names=_names(settings), tls=app.state.tls)
+    app.add_middleware(SecurityMiddleware, names=_names(settings), tls=app.state.tls)
     return app
 
 
 def make_service(settings: Settings) -> Service:
     store = Store(settings.data_dir / DATABASE, settings.topic_prefix)
-    follower, processor = Follower(settings, store), Processor(settings)
-    commands = Commands(settings, store, follower, processor)
-    return Service(settings, store, follower, processor, commands, Gate(settings.http_tokens_file))
+    projector, processor = ReadModelProjector(settings, store), ProcessingStatus(settings)
+    commands = CommandDispatcher(settings, store, projector, processor)
+    return Service(
+        settings, store, projector, processor, commands, Authenticator(settings.http_tokens_file)
+    )
 
 
 @contextlib.asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
     """Follows the topics and the workers; stops in the end."""
     tasks = [
-        asyncio.create_task(service.follower.run()),
+        asyncio.create_task(service.projector.run()),
         asyncio.create_task(service.processor.run()),
     ]
     try:
@@ -98,7 +100,7 @@ async def running(service: Service) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await service.commands.close()
-        service.follower.close()
+        service.projector.close()
         service.store.close()
 
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from streams.console.commands.dispatcher import Commands
-from streams.console.commands.processing_status import Processor
-from streams.console.read_model.projector import Follower
+from streams.console.commands.dispatcher import CommandDispatcher
+from streams.console.commands.processing_status import ProcessingStatus
+from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
-from streams.console.security.auth import Gate
+from streams.console.security.auth import Authenticator
 from streams.runtime.settings import Settings
 
 RATE_OVER = 10
@@ -20,16 +20,16 @@ RATE_OVER = 10
 class Service:
     settings: Settings
     store: Store
-    follower: Follower
-    processor: Processor
-    commands: Commands
-    gate: Gate
+    projector: ReadModelProjector
+    processor: ProcessingStatus
+    commands: CommandDispatcher
+    authenticator: Authenticator
 
     def health(self) -> dict[str, Any]:
         """How fresh and how complete what the console shows is."""
-        lag = self.follower.lag()
+        lag = self.projector.lag()
         problem = lag.problem or self.processor.problem
-        progress = self.follower.progress
+        progress = self.projector.progress
         status = "broken" if problem else "ok" if progress.caught_up else "catching up"
         workers = self.processor.workers
         return {
@@ -48,7 +48,7 @@ class Service:
     def rates(self) -> dict[str, Any]:
         """Records a second over the last seconds, and second by second for a drawing."""
         now = int(time.time())
-        rates = self.follower.progress.rates
+        rates = self.projector.progress.rates
         inputs = rates["user-changes"] + rates["group-changes"]
         seconds = range(now - 60, now)
         return {

@@ -1,4 +1,4 @@
-"""Commands over HTTP: each answers with what the processor made of it."""
+"""CommandDispatcher over HTTP: each answers with what the processor made of it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LATER: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1", responses={**RESPONSES, **LATER})
 
 
-async def carry_out(
+async def execute(
     svc: Service, who: Principal, tenant: str, command: Command, show: Callable[[], Any]
 ) -> Response:
     """Runs a command; the answer is the processor's, or 202 with where to ask for it."""
     operation = await send(svc, who, tenant, command)
     if operation.status == "rejected":
         return rejection(operation)
-    body = operation.shown()
+    body = operation.to_json()
     if operation.status == "applied":
         shown = show()
         return JSONResponse({**shown, RESULT: body}) if shown else Response(status_code=204)
@@ -54,7 +54,7 @@ def rejection(operation: Operation) -> Response:
     code, message = found.get("error") or "Rejected", found.get("message") or "It was rejected."
     details = [{"code": code, "target": found.get("skuId"), "message": message}]
     details[0] |= found.get("details") or {}
-    body = {**error_body(code, message, details), RESULT: operation.shown()}
+    body = {**error_body(code, message, details), RESULT: operation.to_json()}
     return JSONResponse(body, 404 if code == "UserNotFound" else 400)
 
 
@@ -62,11 +62,11 @@ Show = Callable[[], Any]
 
 
 def _user(svc: Service, tenant: str, user: str) -> Show:
-    return lambda: queries.user(svc.store.reading(), tenant, user)
+    return lambda: queries.user(svc.store.read_connection(), tenant, user)
 
 
 def _group_shown(svc: Service, tenant: str, group: str) -> Show:
-    return lambda: queries.group(svc.store.reading(), tenant, group)
+    return lambda: queries.group(svc.store.read_connection(), tenant, group)
 
 
 def _nothing() -> None:
@@ -82,7 +82,7 @@ async def assign_user(
     tenant: PathId, user: PathId, body: AssignLicense, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.assign_user(tenant, user, *_listed(body))
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
 
 
 @router.post(
@@ -91,7 +91,7 @@ async def assign_user(
 )
 async def reprocess_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
     command = dispatcher.reprocess_user(tenant, user)
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
 
 
 @router.post("/tenants/{tenant}/groups/{group}/assignLicense", summary="Change a group's licences")
@@ -99,13 +99,13 @@ async def assign_group(
     tenant: PathId, group: PathId, body: AssignLicense, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.assign_group(tenant, group, *_listed(body))
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
 
 
 @router.post("/tenants/{tenant}/groups/{group}/reprocess", summary="Re-evaluate all members")
 async def reprocess_group(tenant: PathId, group: PathId, svc: Svc, who: Operator) -> Response:
     command = dispatcher.reprocess_group(tenant, group)
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
 
 
 @router.put("/tenants/{tenant}/subscriptions/{skuId}", summary="Set the units bought")
@@ -115,9 +115,9 @@ async def put_subscription(
     command = dispatcher.put_subscription(tenant, skuId, body.prepaidUnits.model_dump())
 
     def show() -> Any:
-        return queries.sku(svc.store.reading(), tenant, skuId)
+        return queries.sku(svc.store.read_connection(), tenant, skuId)
 
-    return await carry_out(svc, who, tenant, command, show)
+    return await execute(svc, who, tenant, command, show)
 
 
 @router.put("/tenants/{tenant}/users/{user}", summary="Create or change a user (a patch)")
@@ -125,13 +125,13 @@ async def put_user(
     tenant: PathId, user: PathId, body: UserBody, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.put_user(tenant, user, body.model_dump(exclude_unset=True))
-    return await carry_out(svc, who, tenant, command, _user(svc, tenant, user))
+    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
 
 
 @router.delete("/tenants/{tenant}/users/{user}", summary="Delete a user", status_code=204)
 async def delete_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
-    found_or_404(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
-    return await carry_out(svc, who, tenant, dispatcher.delete_user(tenant, user), _nothing)
+    found_or_404(queries.user(svc.store.read_connection(), tenant, user), GONE_USER, user, tenant)
+    return await execute(svc, who, tenant, dispatcher.delete_user(tenant, user), _nothing)
 
 
 @router.put("/tenants/{tenant}/groups/{group}", summary="Create or change a group (a patch)")
@@ -139,7 +139,7 @@ async def put_group(
     tenant: PathId, group: PathId, body: GroupBody, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.put_group(tenant, group, body.model_dump(exclude_unset=True))
-    return await carry_out(svc, who, tenant, command, _group_shown(svc, tenant, group))
+    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
 
 
 @router.delete("/tenants/{tenant}/groups/{group}", summary="Delete a group", status_code=204)
@@ -147,7 +147,7 @@ async def delete_group(
     tenant: PathId, group: PathId, svc: Svc, who: Operator, force: bool = False
 ) -> Response:
     """A group that has licences is not deleted, unless `force` removes them first."""
-    found = queries.group(svc.store.reading(), tenant, group)
+    found = queries.group(svc.store.read_connection(), tenant, group)
     if found is None or found["deleted"]:
         raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
     skus = [licence["skuId"] for licence in found["assignedLicenses"]]
@@ -161,7 +161,7 @@ async def delete_group(
         removed = await send(svc, who, tenant, dispatcher.assign_group(tenant, group, [], skus))
         if removed.status == "rejected":
             return rejection(removed)
-    return await carry_out(svc, who, tenant, dispatcher.delete_group(tenant, group), _nothing)
+    return await execute(svc, who, tenant, dispatcher.delete_group(tenant, group), _nothing)
 
 
 @router.put("/tenants/{tenant}/groups/{group}/members/{user}", summary="Add a member",
@@ -170,7 +170,7 @@ async def put_member(
     tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.put_member(tenant, group, user)
-    return await carry_out(svc, who, tenant, command, _nothing)
+    return await execute(svc, who, tenant, command, _nothing)
 
 
 @router.delete("/tenants/{tenant}/groups/{group}/members/{user}", summary="Remove a member",
@@ -179,4 +179,4 @@ async def delete_member(
     tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
 ) -> Response:
     command = dispatcher.delete_member(tenant, group, user)
-    return await carry_out(svc, who, tenant, command, _nothing)
+    return await execute(svc, who, tenant, command, _nothing)

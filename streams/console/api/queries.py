@@ -44,14 +44,14 @@ def service(request: Request) -> Service:
 
 def caller(request: Request) -> Principal:
     """Who asks: by bearer token, or anybody on a console that has no tokens."""
-    gate = service(request).gate
+    authenticator = service(request).authenticator
     kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if gate.open:
-        return gate.local
-    principal = gate.bearer(token.strip()) if kind.lower() == "bearer" else None
+    if authenticator.open:
+        return authenticator.local
+    principal = authenticator.bearer(token.strip()) if kind.lower() == "bearer" else None
     if principal is None and kind == "":
-        session = gate.session(request.cookies.get("seatflow"))
-        # Reading only: a change by cookie alone could come from elsewhere.
+        session = authenticator.session(request.cookies.get("seatflow"))
+        # Reading only: a change by cookie alone could come from held_by_others.
         if session is not None and request.method == "GET":
             return session[1]
     if principal is None:
@@ -65,15 +65,15 @@ Svc = Annotated[Service, Depends(service)]
 
 def reader(tenant: PathId, who: Caller, svc: Svc) -> str:
     """The tenant, which the caller may see. Another's is not there at all."""
-    if not who.sees(tenant) or not tenants.is_tenant(svc.store.reading(), tenant):
+    if not who.can_read(tenant) or not tenants.is_tenant(svc.store.read_connection(), tenant):
         raise HTTPException(404, f"There is no tenant {tenant!r}.")
     return tenant
 
 
 def operator(tenant: PathId, who: Caller) -> Principal:
-    if not who.sees(tenant):
+    if not who.can_read(tenant):
         raise HTTPException(404, f"There is no tenant {tenant!r}.")
-    if not who.operates(tenant):
+    if not who.can_operate(tenant):
         raise HTTPException(403, f"{who.name} is a reader: this needs the role operator.")
     return who
 
@@ -99,13 +99,13 @@ def answer_list(
     store = service(request).store
     if form == "csv" or "text/csv" in request.headers.get("accept", ""):
         page(
-            store.reading(), listing, fixed, given, 1, None, order
+            store.read_connection(), listing, fixed, given, 1, None, order
         )  # bad parameters, before it begins
-        rows = every(store.reading, listing, fixed, given, order)
+        rows = every(store.read_connection, listing, fixed, given, order)
         name = request.url.path.rstrip("/").rpartition("/")[2] or "list"
         headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(csv_lines(listing, rows), media_type="text/csv", headers=headers)
-    found = page(store.reading(), listing, fixed, given, top, cursor, order)
+    found = page(store.read_connection(), listing, fixed, given, top, cursor, order)
     body: dict[str, Any] = {"value": found.rows}
     if found.next:
         again = {**given, "$top": top, "$skiptoken": found.next}
@@ -187,7 +187,7 @@ def everywhere(who: Caller) -> None:
 
 
 def group_of_path(tenant: Tenant, group: PathId, svc: Svc) -> str:
-    if queries.group(svc.store.reading(), tenant, group) is None:
+    if queries.group(svc.store.read_connection(), tenant, group) is None:
         raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
     return group
 
@@ -217,8 +217,8 @@ list_route(
 
 @router.get("/tenants", summary="The tenants that the caller may see")
 def list_tenants(svc: Svc, who: Caller) -> dict[str, Any]:
-    db = svc.store.reading()
-    return {"value": [tenants.tenant(db, id) for id in tenants.tenants(db) if who.sees(id)]}
+    db = svc.store.read_connection()
+    return {"value": [tenants.tenant(db, id) for id in tenants.tenants(db) if who.can_read(id)]}
 
 
 # --- single things -------------------------------------------------------------------------------
@@ -226,7 +226,9 @@ def list_tenants(svc: Svc, who: Caller) -> dict[str, Any]:
 
 @router.get("/tenants/{tenant}/users/{user}", summary="A user and every path of its licences")
 def get_user(tenant: Tenant, user: PathId, svc: Svc) -> dict[str, Any]:
-    return found_or_404(queries.user(svc.store.reading(), tenant, user), GONE_USER, user, tenant)
+    return found_or_404(
+        queries.user(svc.store.read_connection(), tenant, user), GONE_USER, user, tenant
+    )
 
 
 @router.get("/tenants/{tenant}/users/{user}/explain", summary="Why the user has it or lacks it")
@@ -236,19 +238,19 @@ def explain_user(
     svc: Svc,
     sku: Annotated[str | None, Query(alias="skuId", max_length=128)] = None,
 ) -> dict[str, Any]:
-    found = explanation.explain(svc.store.reading(), tenant, user, sku)
+    found = explanation.explain(svc.store.read_connection(), tenant, user, sku)
     return found_or_404(found, GONE_USER, user, tenant)
 
 
 @router.get("/tenants/{tenant}/groups/{group}", summary="A group, its licences and its progress")
 def get_group(tenant: Tenant, group: PathId, svc: Svc) -> dict[str, Any]:
-    found = queries.group(svc.store.reading(), tenant, group)
+    found = queries.group(svc.store.read_connection(), tenant, group)
     return found_or_404(found, "There is no group {0!r} in {1!r}.", group, tenant)
 
 
 @router.get("/tenants/{tenant}/subscribedSkus/{skuId}", summary="A product and its seats")
 def get_sku(tenant: Tenant, skuId: PathId, svc: Svc) -> dict[str, Any]:  # noqa: N803
-    found = queries.sku(svc.store.reading(), tenant, skuId)
+    found = queries.sku(svc.store.read_connection(), tenant, skuId)
     return found_or_404(found, "There is no product {0!r} in {1!r}.", skuId, tenant)
 
 
@@ -264,7 +266,7 @@ async def get_operation(tenant: Tenant, id: PathId, svc: Svc) -> dict[str, Any]:
     if operation is None:
         message = f"Nothing is known of {id!r}: it was never sent, or its result is too old."
         raise HTTPException(404, message)
-    return operation.shown()
+    return operation.to_json()
 
 
 @router.post("/tenants/{tenant}/whatif", summary="The outcome of events that are not applied")

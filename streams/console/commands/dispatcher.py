@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
-from streams.console.commands.processing_status import Processor
+from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.read_model import tenants
-from streams.console.read_model.projector import Follower
+from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
 from streams.console.security.auth import Principal
 from streams.contract.decoder import DECODERS, Rejected
@@ -63,7 +63,7 @@ class Operation:
     offset: int = -1
     with_result: bool = True
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         found = {"id": self.id, "status": self.status}
         if self.result:
             names = ("error", "skuId", "message", "details")
@@ -71,14 +71,18 @@ class Operation:
         return found
 
 
-class Commands:
+class CommandDispatcher:
     """One producer for all; started when the first command comes."""
 
     def __init__(
-        self, settings: Settings, store: Store, follower: Follower, processor: Processor
+        self,
+        settings: Settings,
+        store: Store,
+        projector: ReadModelProjector,
+        processor: ProcessingStatus,
     ) -> None:
         self.settings, self.store = settings, store
-        self.follower, self.processor = follower, processor
+        self.projector, self.processor = projector, processor
         self.sent: dict[str, Operation] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -172,7 +176,7 @@ class Commands:
             left = deadline - time.monotonic()
             if operation.status != "pending" or left <= 0:
                 break
-            await self.follower.news(min(left, 0.25))
+            await self.projector.wait_updated(min(left, 0.25))
         if operation.status != "pending":
             await self._shown(deadline)
 
@@ -180,12 +184,12 @@ class Commands:
         """Until the read model tells what the operation did, too."""
         limit = min(deadline, time.monotonic() + 1.0)
         for _ in range(2):
-            await self.follower.news(min(0.3, max(0.0, limit - time.monotonic())))
-        while self.follower.lag().records and time.monotonic() < limit:
-            await self.follower.news(0.1)
+            await self.projector.wait_updated(min(0.3, max(0.0, limit - time.monotonic())))
+        while self.projector.lag().records and time.monotonic() < limit:
+            await self.projector.wait_updated(0.1)
 
     def _look(self, operation: Operation) -> None:
-        found = tenants.results(self.store.reading(), operation.tenant, operation.id)
+        found = tenants.results(self.store.read_connection(), operation.tenant, operation.id)
         if found:
             operation.result = found[-1]
             operation.status = found[-1]["status"]

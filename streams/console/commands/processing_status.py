@@ -18,7 +18,7 @@ LOOK_EVERY = 1.0
 
 
 @dataclass(slots=True)
-class Processor:
+class ProcessingStatus:
     """Looked at once a second. ``workers`` is None until they are known."""
 
     settings: Settings

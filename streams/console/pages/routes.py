@@ -18,15 +18,15 @@ from streams.console.api.models import PathId
 from streams.console.commands import dispatcher
 from streams.console.commands.dispatcher import Command
 from streams.console.pages import formatting
-from streams.console.pages.server_sent_events import Streams, fragments
+from streams.console.pages.server_sent_events import EventStreamLimiter, fragments
 from streams.console.pages.session import (
     COOKIE,
     ROWS,
+    BrowserSession,
+    CurrentSession,
     LoginNeededError,
-    Looking,
     Svc,
     Tenant,
-    Visitor,
     set_cookie,
     table,
 )
@@ -37,33 +37,33 @@ from streams.console.whatif import explanation
 from streams.console.whatif.process import WhatIfError, read_events, what_if
 
 router = APIRouter(include_in_schema=False)
-streams = Streams()
+streams = EventStreamLimiter()
 
 
 # --- overview ------------------------------------------------------------------------------------
 
 
 @router.get("/")
-def start(looking: Looking) -> Response:
-    known = [t for t in tenants.tenants(looking.db) if looking.who.sees(t)]
+def start(current: CurrentSession) -> Response:
+    known = [t for t in tenants.tenants(current.db) if current.who.can_read(t)]
     if len(known) == 1:
-        return looking.keep(RedirectResponse(f"/t/{quote(known[0])}", 303))
-    return looking.page("tenants.html", **_all_tenants(looking, known))
+        return current.keep(RedirectResponse(f"/t/{quote(known[0])}", 303))
+    return current.page("tenants.html", **_all_tenants(current, known))
 
 
-def _all_tenants(looking: Visitor, known: list[str]) -> dict[str, Any]:
+def _all_tenants(current: BrowserSession, known: list[str]) -> dict[str, Any]:
     rows = [
-        {**tenants.tenant(looking.db, id), **tenants.figures(looking.db, id)} for id in known[:200]
+        {**tenants.tenant(current.db, id), **tenants.figures(current.db, id)} for id in known[:200]
     ]
-    return {"rows": rows, "rates": looking.service.rates(), "live": "/events"}
+    return {"rows": rows, "rates": current.service.rates(), "live": "/events"}
 
 
-def _overview(looking: Visitor, tenant: str) -> dict[str, Any]:
-    db = looking.db
+def _overview(current: BrowserSession, tenant: str) -> dict[str, Any]:
+    db = current.db
     busiest = page(db, queries.SKUS, (tenant,), {}, 12, None, "consumedUnits desc").rows
     wanting = {"hasMembersWithLicenseErrors": "true"}
     groups = page(db, queries.GROUPS, (tenant,), wanting, 8, None, "membersWithErrors desc").rows
-    letters = page(db, queries.DEAD_LETTERS, (), {}, 3).rows if looking.who.tenants is None else []
+    letters = page(db, queries.DEAD_LETTERS, (), {}, 3).rows if current.who.tenants is None else []
     return {
         "about": tenants.tenant(db, tenant),
         "figures": tenants.figures(db, tenant),
@@ -71,37 +71,39 @@ def _overview(looking: Visitor, tenant: str) -> dict[str, Any]:
         "skus_total": count(db, queries.SKUS, (tenant,), {}),
         "groups": groups,
         "letters": letters,
-        "rates": looking.service.rates(),
+        "rates": current.service.rates(),
     }
 
 
 @router.get("/t/{tenant}")
-def overview(tenant: Tenant, looking: Looking) -> Response:
+def overview(tenant: Tenant, current: CurrentSession) -> Response:
     live = f"/events?tenant={quote(tenant)}"
-    return looking.page("overview.html", tenant, **_overview(looking, tenant), live=live)
+    return current.page("overview.html", tenant, **_overview(current, tenant), live=live)
 
 
 @router.get("/events")
 def events(
-    looking: Looking, tenant: Annotated[str | None, Query(max_length=128)] = None
+    current: CurrentSession, tenant: Annotated[str | None, Query(max_length=128)] = None
 ) -> Response:
     """What the overview shows, as it changes."""
     if tenant is not None:
-        looking.sees(tenant)
+        current.can_read(tenant)
     if streams.full:
         raise HTTPException(503, "Too many pages are open at once: close some.")
-    cookie = looking.request.cookies.get(COOKIE)
+    cookie = current.request.cookies.get(COOKIE)
 
     def render() -> str:
         if tenant is None:
-            known = [t for t in tenants.tenants(looking.db) if looking.who.sees(t)]
-            return looking.render("live_tenants.html", None, **_all_tenants(looking, known))
-        return looking.render("live_overview.html", tenant, **_overview(looking, tenant))
+            known = [t for t in tenants.tenants(current.db) if current.who.can_read(t)]
+            return current.render("live_tenants.html", None, **_all_tenants(current, known))
+        return current.render("live_overview.html", tenant, **_overview(current, tenant))
 
     def allowed() -> bool:
-        return looking.cookie is not None or looking.service.gate.session(cookie) is not None
+        return (
+            current.cookie is not None or current.service.authenticator.session(cookie) is not None
+        )
 
-    body = fragments(looking.service, streams, render, allowed)
+    body = fragments(current.service, streams, render, allowed)
     return StreamingResponse(body, media_type="text/event-stream")
 
 
@@ -109,85 +111,89 @@ def events(
 
 
 @router.get("/t/{tenant}/products")
-def products(tenant: Tenant, looking: Looking) -> Response:
+def products(tenant: Tenant, current: CurrentSession) -> Response:
     now = datetime.now(UTC)
-    shown = table(looking, queries.SKUS, (tenant,), order="displayName")
+    shown = table(current, queries.SKUS, (tenant,), order="displayName")
     for row in shown["rows"]:
-        points = history(looking.db, tenant, row["skuId"], now)
+        points = history(current.db, tenant, row["skuId"], now)
         row["forecast"] = forecast(points, row["availableUnits"], now)
-    return looking.page("products.html", tenant, **shown)
+    return current.page("products.html", tenant, **shown)
 
 
 @router.get("/t/{tenant}/products/{sku}")
-def product(tenant: Tenant, sku: PathId, looking: Looking) -> Response:
-    found = queries.sku(looking.db, tenant, sku)
+def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
+    found = queries.sku(current.db, tenant, sku)
     if found is None:
         raise HTTPException(404, f"There is no product {sku!r} in {tenant!r}.")
     now = datetime.now(UTC)
-    points = history(looking.db, tenant, sku, now)
-    return looking.page(
+    points = history(current.db, tenant, sku, now)
+    return current.page(
         "product.html",
         tenant,
         sku=found,
-        holders=queries.holders(looking.db, tenant, sku),
+        holders=queries.holders(current.db, tenant, sku),
         forecast=forecast(points, found["availableUnits"], now),
     )
 
 
 @router.get("/t/{tenant}/groups")
-def groups(tenant: Tenant, looking: Looking) -> Response:
-    preset = {} if "deleted" in looking.request.query_params else {"deleted": "false"}
-    shown = table(looking, queries.GROUPS, (tenant,), preset, "displayName")
+def groups(tenant: Tenant, current: CurrentSession) -> Response:
+    preset = {} if "deleted" in current.request.query_params else {"deleted": "false"}
+    shown = table(current, queries.GROUPS, (tenant,), preset, "displayName")
     names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
-    return looking.page(
-        "groups.html", tenant, names=queries.names_of_skus(looking.db, names), **shown
+    return current.page(
+        "groups.html", tenant, names=queries.names_of_skus(current.db, names), **shown
     )
 
 
 @router.get("/t/{tenant}/groups/{group}")
-async def group(tenant: Tenant, group: PathId, looking: Looking, op: str | None = None) -> Response:
-    found = queries.group(looking.db, tenant, group)
+async def group(
+    tenant: Tenant, group: PathId, current: CurrentSession, op: str | None = None
+) -> Response:
+    found = queries.group(current.db, tenant, group)
     if found is None:
         raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
-    errors = page(looking.db, queries.ERRORS, (tenant,), {"group": group}, ROWS)
+    errors = page(current.db, queries.ERRORS, (tenant,), {"group": group}, ROWS)
     names = {x["skuId"] for x in found["assignedLicenses"]} | set(found["deferred"])
-    log = page(looking.db, queries.AUDIT, (tenant,), {"group": group}, 10).rows
-    return looking.page(
+    log = page(current.db, queries.AUDIT, (tenant,), {"group": group}, 10).rows
+    return current.page(
         "group.html",
         tenant,
         group=found,
         errors=errors.rows,
         more=errors.next is not None,
-        names=queries.names_of_skus(looking.db, names | formatting.skus_of(log)),
+        names=queries.names_of_skus(current.db, names | formatting.skus_of(log)),
         log=log,
-        outcome=await _outcome(looking, tenant, op),
+        outcome=await _outcome(current, tenant, op),
     )
 
 
 @router.get("/t/{tenant}/users")
-def users(tenant: Tenant, looking: Looking) -> Response:
-    shown = table(looking, queries.USERS, (tenant,))
+def users(tenant: Tenant, current: CurrentSession) -> Response:
+    shown = table(current, queries.USERS, (tenant,))
     names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
-    return looking.page(
-        "users.html", tenant, names=queries.names_of_skus(looking.db, names), **shown
+    return current.page(
+        "users.html", tenant, names=queries.names_of_skus(current.db, names), **shown
     )
 
 
 @router.get("/t/{tenant}/users/{user}")
-async def user(tenant: Tenant, user: PathId, looking: Looking, op: str | None = None) -> Response:
-    found = queries.user(looking.db, tenant, user)
-    why = explanation.explain(looking.db, tenant, user)
+async def user(
+    tenant: Tenant, user: PathId, current: CurrentSession, op: str | None = None
+) -> Response:
+    found = queries.user(current.db, tenant, user)
+    why = explanation.explain(current.db, tenant, user)
     if found is None or why is None:
         raise HTTPException(404, f"There is no user {user!r} in {tenant!r}.")
-    log = page(looking.db, queries.AUDIT, (tenant,), {"user": user}, 20).rows
-    return looking.page(
+    log = page(current.db, queries.AUDIT, (tenant,), {"user": user}, 20).rows
+    return current.page(
         "user.html",
         tenant,
         user=found,
         why=why,
         log=log,
-        names=queries.names_of_skus(looking.db, formatting.skus_of(log)),
-        outcome=await _outcome(looking, tenant, op),
+        names=queries.names_of_skus(current.db, formatting.skus_of(log)),
+        outcome=await _outcome(current, tenant, op),
     )
 
 
@@ -195,23 +201,23 @@ async def user(tenant: Tenant, user: PathId, looking: Looking, op: str | None = 
 
 
 @router.get("/t/{tenant}/errors")
-def errors(tenant: Tenant, looking: Looking) -> Response:
-    return looking.page(
+def errors(tenant: Tenant, current: CurrentSession) -> Response:
+    return current.page(
         "errors.html",
         tenant,
-        causes=queries.error_causes(looking.db, tenant),
+        causes=queries.error_causes(current.db, tenant),
         kinds=list(formatting.ERRORS),
-        **table(looking, queries.ERRORS, (tenant,)),
+        **table(current, queries.ERRORS, (tenant,)),
     )
 
 
 @router.get("/t/{tenant}/audit")
-def audit(tenant: Tenant, looking: Looking) -> Response:
-    shown = table(looking, queries.AUDIT, (tenant,))
-    return looking.page(
+def audit(tenant: Tenant, current: CurrentSession) -> Response:
+    shown = table(current, queries.AUDIT, (tenant,))
+    return current.page(
         "audit.html",
         tenant,
-        names=queries.names_of_skus(looking.db, formatting.skus_of(shown["rows"])),
+        names=queries.names_of_skus(current.db, formatting.skus_of(shown["rows"])),
         activities=queries.ACTIVITIES,
         **shown,
     )
@@ -221,68 +227,72 @@ def audit(tenant: Tenant, looking: Looking) -> Response:
 
 
 @router.get("/t/{tenant}/whatif")
-def ask_what_if(tenant: Tenant, looking: Looking) -> Response:
-    return looking.page("whatif.html", tenant, text="", answer=None, problem=None)
+def ask_what_if(tenant: Tenant, current: CurrentSession) -> Response:
+    return current.page("whatif.html", tenant, text="", answer=None, problem=None)
 
 
 @router.post("/t/{tenant}/whatif")
-async def answer_what_if(tenant: Tenant, looking: Looking) -> Response:
-    form = await looking.request.form(max_files=1, max_fields=3, max_part_size=4 << 20)
-    check_csrf(looking, str(form.get("csrf", "")))
+async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
+    form = await current.request.form(max_files=1, max_fields=3, max_part_size=4 << 20)
+    check_csrf(current, str(form.get("csrf", "")))
     text = str(form.get("events", ""))
     upload = form.get("file")
     if isinstance(upload, UploadFile) and upload.filename:
         text = (await upload.read()).decode(errors="replace")
     answer, problem = None, None
     try:
-        answer = await what_if(looking.service.store.path, tenant, read_events(text))
+        answer = await what_if(current.service.store.path, tenant, read_events(text))
     except (WhatIfError, BadRequestError) as failed:
         problem = str(failed)
     status = 200 if problem is None else 400
     shown = {"text": text, "answer": answer, "problem": problem}
-    return looking.page("whatif.html", tenant, status, **shown)
+    return current.page("whatif.html", tenant, status, **shown)
 
 
 # --- commands ------------------------------------------------------------------------------------
 
 
-def check_csrf(looking: Visitor, given: str) -> None:
-    if not hmac.compare_digest(given.encode(), looking.session.csrf.encode()):
+def check_csrf(current: BrowserSession, given: str) -> None:
+    if not hmac.compare_digest(given.encode(), current.session.csrf.encode()):
         raise HTTPException(403, "The form is too old or not from this page: load it again.")
 
 
-async def _carry_out(
-    looking: Visitor, tenant: str, csrf: str, command: Command, back: str
+async def _execute(
+    current: BrowserSession, tenant: str, csrf: str, command: Command, back: str
 ) -> Response:
-    check_csrf(looking, csrf)
-    if not looking.who.operates(tenant):
-        message = f"{looking.who.name} is a reader: this needs the role operator."
+    check_csrf(current, csrf)
+    if not current.who.can_operate(tenant):
+        message = f"{current.who.name} is a reader: this needs the role operator."
         raise HTTPException(403, message)
-    operation = await commands.send(looking.service, looking.who, tenant, command)
-    return looking.keep(RedirectResponse(f"{back}?op={operation.id}", 303))
+    operation = await commands.send(current.service, current.who, tenant, command)
+    return current.keep(RedirectResponse(f"{back}?op={operation.id}", 303))
 
 
 Csrf = Annotated[str, Form(max_length=200)]
 
 
 @router.post("/t/{tenant}/groups/{group}/reprocess")
-async def reprocess_group(tenant: Tenant, group: PathId, looking: Looking, csrf: Csrf) -> Response:
+async def reprocess_group(
+    tenant: Tenant, group: PathId, current: CurrentSession, csrf: Csrf
+) -> Response:
     back = f"/t/{tenant}/groups/{group}"
-    return await _carry_out(looking, tenant, csrf, dispatcher.reprocess_group(tenant, group), back)
+    return await _execute(current, tenant, csrf, dispatcher.reprocess_group(tenant, group), back)
 
 
 @router.post("/t/{tenant}/users/{user}/reprocess")
-async def reprocess_user(tenant: Tenant, user: PathId, looking: Looking, csrf: Csrf) -> Response:
+async def reprocess_user(
+    tenant: Tenant, user: PathId, current: CurrentSession, csrf: Csrf
+) -> Response:
     back = f"/t/{tenant}/users/{user}"
-    return await _carry_out(looking, tenant, csrf, dispatcher.reprocess_user(tenant, user), back)
+    return await _execute(current, tenant, csrf, dispatcher.reprocess_user(tenant, user), back)
 
 
-async def _outcome(looking: Visitor, tenant: str, op: str | None) -> dict[str, Any] | None:
+async def _outcome(current: BrowserSession, tenant: str, op: str | None) -> dict[str, Any] | None:
     """What came of the command that led to this page."""
     if not op:
         return None
-    operation = await looking.service.commands.operation(tenant, op[:128])
-    return operation.shown() if operation else None
+    operation = await current.service.commands.operation(tenant, op[:128])
+    return operation.to_json() if operation else None
 
 
 # --- the rest ------------------------------------------------------------------------------------
@@ -290,14 +300,14 @@ async def _outcome(looking: Visitor, tenant: str, op: str | None) -> dict[str, A
 
 @router.get("/login")
 def login(request: Request, service: Svc) -> Response:
-    if service.gate.open or service.gate.session(request.cookies.get(COOKIE)):
+    if service.authenticator.open or service.authenticator.session(request.cookies.get(COOKIE)):
         return RedirectResponse("/", 303)
     return HTMLResponse(formatting.TEMPLATES.get_template("login.html").render(failed=False))
 
 
 @router.post("/login")
 def log_in(request: Request, service: Svc, token: Annotated[str, Form(max_length=500)]) -> Response:
-    cookie = None if service.gate.open else service.gate.log_in(token.strip())
+    cookie = None if service.authenticator.open else service.authenticator.log_in(token.strip())
     if cookie is None:
         return HTMLResponse(
             formatting.TEMPLATES.get_template("login.html").render(failed=True), 401
@@ -308,9 +318,9 @@ def log_in(request: Request, service: Svc, token: Annotated[str, Form(max_length
 
 
 @router.post("/logout")
-def log_out(looking: Looking, csrf: Csrf) -> Response:
-    check_csrf(looking, csrf)
-    looking.service.gate.log_out(looking.request.cookies.get(COOKIE))
+def log_out(current: CurrentSession, csrf: Csrf) -> Response:
+    check_csrf(current, csrf)
+    current.service.authenticator.log_out(current.request.cookies.get(COOKIE))
     response = RedirectResponse("/", 303)
     response.delete_cookie(COOKIE, path="/")
     return response
@@ -328,8 +338,8 @@ def openapi(request: Request) -> Response:
 
 
 @router.get("/docs")
-def docs(looking: Looking) -> Response:
-    spec = looking.request.app.openapi()
+def docs(current: CurrentSession) -> Response:
+    spec = current.request.app.openapi()
     found = [
         {
             "parameters": [],
@@ -341,7 +351,7 @@ def docs(looking: Looking) -> Response:
         for path, methods in spec["paths"].items()
         for method, about in methods.items()
     ]
-    return looking.page("docs.html", spec=spec, operations=found)
+    return current.page("docs.html", spec=spec, operations=found)
 
 
 def _body(spec: dict[str, Any], about: dict[str, Any]) -> dict[str, Any] | None:

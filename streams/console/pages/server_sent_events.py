@@ -15,7 +15,7 @@ SILENCE = 10.0
 MOST_STREAMS = 50
 
 
-class Streams:
+class EventStreamLimiter:
     """How many are open: each costs a few queries a second."""
 
     def __init__(self) -> None:
@@ -27,7 +27,10 @@ class Streams:
 
 
 async def fragments(
-    service: Service, streams: Streams, render: Callable[[], str], allowed: Callable[[], bool]
+    service: Service,
+    streams: EventStreamLimiter,
+    render: Callable[[], str],
+    allowed: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     """The fragment now, and whenever it is another; a comment in between keeps the line open."""
     streams.open += 1

@@ -25,11 +25,11 @@ class LoginNeededError(Exception):
     """The page is for somebody who has said who they are."""
 
 
-class Visitor:
+class BrowserSession:
     """A browser: its session, who it is, and the page that it gets."""
 
     def __init__(self, request: Request, service: Service, cookie: str, fresh: bool) -> None:
-        found = service.gate.session(cookie)
+        found = service.authenticator.session(cookie)
         assert found is not None
         self.session: Session = found[0]
         self.who: Principal = found[1]
@@ -38,11 +38,11 @@ class Visitor:
 
     @property
     def db(self) -> queries.Connection:
-        return self.service.store.reading()
+        return self.service.store.read_connection()
 
-    def sees(self, tenant: str) -> None:
-        """Raises HTTPException if there is no such tenant for this visitor."""
-        if not self.who.sees(tenant) or not tenants.is_tenant(self.db, tenant):
+    def can_read(self, tenant: str) -> None:
+        """Raises HTTPException if there is no such tenant for this current_session."""
+        if not self.who.can_read(tenant) or not tenants.is_tenant(self.db, tenant):
             raise HTTPException(404, f"There is no tenant {tenant!r}.")
 
     def page(
@@ -52,14 +52,14 @@ class Visitor:
         return self.keep(HTMLResponse(html, status))
 
     def render(self, template: str, tenant: str | None = None, **more: Any) -> str:
-        known = [t for t in tenants.tenants(self.db) if self.who.sees(t)]
+        known = [t for t in tenants.tenants(self.db) if self.who.can_read(t)]
         return formatting.TEMPLATES.get_template(template).render(
             tenant=tenant,
             tenants=known,
             who=self.who,
-            operator=tenant is not None and self.who.operates(tenant),
+            operator=tenant is not None and self.who.can_operate(tenant),
             csrf=self.session.csrf,
-            gate_open=self.service.gate.open,
+            open_access=self.service.authenticator.open,
             health=self.service.health(),
             path=self.request.url.path,
             **more,
@@ -76,21 +76,21 @@ def set_cookie(request: Request, response: Response, cookie: str) -> None:
     response.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure, path="/")
 
 
-def visitor(request: Request, service: Svc) -> Visitor:
+def current_session(request: Request, service: Svc) -> BrowserSession:
     """Without tokens anybody gets a session, for its forms; with them, LoginNeededError."""
     cookie, fresh = request.cookies.get(COOKIE), False
-    if service.gate.session(cookie) is None:
-        cookie, fresh = service.gate.log_in() if service.gate.open else None, True
+    if service.authenticator.session(cookie) is None:
+        cookie, fresh = service.authenticator.log_in() if service.authenticator.open else None, True
     if cookie is None:
         raise LoginNeededError
-    return Visitor(request, service, cookie, fresh)
+    return BrowserSession(request, service, cookie, fresh)
 
 
-Looking = Annotated[Visitor, Depends(visitor)]
+CurrentSession = Annotated[BrowserSession, Depends(current_session)]
 
 
-def _tenant(tenant: PathId, looking: Looking) -> str:
-    looking.sees(tenant)
+def _tenant(tenant: PathId, current: CurrentSession) -> str:
+    current.can_read(tenant)
     return tenant
 
 
@@ -100,7 +100,7 @@ Tenant = Annotated[str, Depends(_tenant)]
 # --- lists ---------------------------------------------------------------------------------------
 
 
-class Given(dict[str, str]):
+class FormValues(dict[str, str]):
     """The filters that are set; of another it says that it is empty."""
 
     def __missing__(self, _name: str) -> str:
@@ -108,22 +108,24 @@ class Given(dict[str, str]):
 
 
 def table(
-    looking: Visitor,
+    current: BrowserSession,
     listing: Listing,
     fixed: tuple[Any, ...],
     preset: dict[str, str] | None = None,
     order: str | None = None,
 ) -> dict[str, Any]:
     """A page of a list by the request's own parameters, and the links around it."""
-    asked = looking.request.query_params
-    given = Given((n, asked[n].strip()[:200]) for n in listing.filters if asked.get(n, "").strip())
+    asked = current.request.query_params
+    given = FormValues(
+        (n, asked[n].strip()[:200]) for n in listing.filters if asked.get(n, "").strip()
+    )
     cursor = asked.get("$skiptoken")
     chosen = asked.get("$orderby")
     order = chosen or order
     filters = {**given, **(preset or {})}
-    found = page(looking.db, listing, fixed, filters, ROWS, cursor, order)
+    found = page(current.db, listing, fixed, filters, ROWS, cursor, order)
     kept = {**given, **({"$orderby": chosen} if chosen else {})}
-    base = looking.request.url.path
+    base = current.request.url.path
 
     def link(**more: str) -> str:
         query = urlencode(
@@ -134,7 +136,7 @@ def table(
     return {
         "rows": found.rows,
         "given": given,
-        "total": count(looking.db, listing, fixed, filters),
+        "total": count(current.db, listing, fixed, filters),
         "first": link() if cursor else None,
         "next": link(_skiptoken=found.next) if found.next else None,
         "order": order or "",

@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from streams.console.read_model.pagination import Row, Shown
+from streams.console.read_model.pagination import GraphObject, Row
 
 NO_SHAPE: tuple[None, list[Any], list[Any]] = (None, [], [])
 
 
-def user_of_row(row: Row) -> Shown:
+def user_to_graph(row: Row) -> GraphObject:
     """A user in Graph's form. What was published wins over what the directory sent."""
     _, assigned, states = orjson.loads(row["body"]) if row["body"] else NO_SHAPE
     location, mail = row["location"], row["mail"]
@@ -41,7 +41,7 @@ def user_of_row(row: Row) -> Shown:
     }
 
 
-def group_of_row(row: Row) -> Shown:
+def group_to_graph(row: Row) -> GraphObject:
     body = orjson.loads(row["body"])
     return {
         "id": body["group"],
@@ -59,7 +59,7 @@ def group_of_row(row: Row) -> Shown:
     }
 
 
-def error_of_row(row: Row) -> Shown:
+def error_to_graph(row: Row) -> GraphObject:
     body = orjson.loads(row["body"])
     group = body["group"]
     return {
@@ -78,7 +78,7 @@ def error_of_row(row: Row) -> Shown:
     }
 
 
-def sku_of_row(row: Row) -> Shown:
+def sku_to_graph(row: Row) -> GraphObject:
     seats = orjson.loads(row["seats"]) if row["seats"] else None
     product = orjson.loads(row["product"]) if row["product"] else None
     units = seats["prepaidUnits"] if seats else orjson.loads(row["units"])
@@ -109,6 +109,6 @@ def sku_of_row(row: Row) -> Shown:
     }
 
 
-def audit_of_row(row: Row) -> Shown:
+def audit_to_graph(row: Row) -> GraphObject:
     body = orjson.loads(row["body"])
     return {"id": str(row["id"]), **body}

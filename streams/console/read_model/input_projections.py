@@ -14,15 +14,15 @@ import orjson
 from engine.domain import events as ev
 from engine.domain.events import ABSENT
 from engine.machines.address_machine import normal
-from streams.console.read_model.output_projections import APPLIERS as OUTPUTS
 from streams.console.read_model.output_projections import (
     FORGET,
-    Applier,
-    Apply,
+    Projection,
+    ProjectionWriter,
     Records,
     search_text,
     text_of,
 )
+from streams.console.read_model.output_projections import PROJECTIONS as OUTPUTS
 from streams.contract.decoder import DECODERS, Rejected
 
 _KNOW = """
@@ -57,7 +57,7 @@ class Claims:
         self.left.update((key[0], address, key[1]) for address in known.keys() - wanted)
         self.now[key] = {address: known.get(address, (at, offset)) for address in wanted}
 
-    def write(self, to: Applier) -> None:
+    def write(self, to: ProjectionWriter) -> None:
         """Before the users' rows, which tell what they had."""
         sql = "SELECT addresses FROM users WHERE tenant = ? AND user = ?"
         for key, wanted in self.now.items():
@@ -115,7 +115,7 @@ class _Facts:
         groups = self.members.setdefault((event.tenant, event.user), {})
         groups[event.group] = (True, -1, 0)
 
-    def write(self, to: Applier) -> None:
+    def write(self, to: ProjectionWriter) -> None:
         to.many(_CHANGE, self.changes)
         self.claims.write(to)
         to.many(_UNKNOW, self.gone)
@@ -148,7 +148,7 @@ def _display_name(value: bytes) -> Any:
     return (data if isinstance(data, dict) else body).get("displayName", ABSENT)
 
 
-def _user_changes(to: Applier, records: Records) -> None:
+def _user_changes(to: ProjectionWriter, records: Records) -> None:
     decode, facts = DECODERS["user-changes"], _Facts()
     for record in records:
         decoded = decode(record.key, record.value, record.headers)
@@ -179,7 +179,7 @@ def _change(kind: str, event: ev.LicensesChanged, at: int) -> tuple[Any, ...]:
     return event.id, event.tenant, kind, event[2], at, text_of([event.add, event.remove])
 
 
-def _group_changes(to: Applier, records: Records) -> None:
+def _group_changes(to: ProjectionWriter, records: Records) -> None:
     to.many(
         _CHANGE,
         [
@@ -200,7 +200,7 @@ def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str
             yield decoded[0], record, data if isinstance(data, dict) else body
 
 
-def _catalog(to: Applier, records: Records) -> None:
+def _catalog(to: ProjectionWriter, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO catalog VALUES(?, ?, ?, ?)",
         [
@@ -215,7 +215,7 @@ def _catalog(to: Applier, records: Records) -> None:
     )
 
 
-def _subscriptions(to: Applier, records: Records) -> None:
+def _subscriptions(to: ProjectionWriter, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?)",
         [
@@ -232,7 +232,7 @@ def _subscriptions(to: Applier, records: Records) -> None:
 _UNITS = ("enabled", "warning", "suspended", "lockedOut")
 
 
-def _tenants(to: Applier, records: Records) -> None:
+def _tenants(to: ProjectionWriter, records: Records) -> None:
     """A patch: what a record does not give stays."""
     for event, _, body in _accepted("tenants", records):
         sql = "SELECT name, body FROM tenants WHERE tenant=?"
@@ -248,7 +248,7 @@ def _tenants(to: Applier, records: Records) -> None:
         to.db.execute("INSERT OR REPLACE INTO tenants VALUES(?, ?, ?)", row)
 
 
-APPLIERS: dict[str, Apply] = {
+PROJECTIONS: dict[str, Projection] = {
     **OUTPUTS,
     "user-changes": _user_changes,
     "group-changes": _group_changes,
@@ -256,9 +256,9 @@ APPLIERS: dict[str, Apply] = {
     "subscriptions": _subscriptions,
     "tenants": _tenants,
 }
-FOLLOWED = tuple(APPLIERS)
+FOLLOWED = tuple(PROJECTIONS)
 
 
-def apply(to: Applier, topic: str, records: Records) -> None:
+def apply(to: ProjectionWriter, topic: str, records: Records) -> None:
     """Writes a batch of one topic (short name), inside the caller's transaction."""
-    APPLIERS[topic](to, records)
+    PROJECTIONS[topic](to, records)

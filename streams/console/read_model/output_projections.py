@@ -27,7 +27,7 @@ class Rec(NamedTuple):
 
 
 Records = Iterable[Any]
-Apply = Callable[["Applier", Records], None]
+Projection = Callable[["ProjectionWriter", Records], None]
 
 
 def text_of(value: Any) -> str:
@@ -46,7 +46,7 @@ def _latest(records: Records, parts: int) -> dict[tuple[str, ...], Any]:
     return {key: None if value is None else orjson.loads(value) for key, value in raw.items()}
 
 
-class Applier:
+class ProjectionWriter:
     """Writes batches on one connection, inside the caller's transaction.
 
     Every shape there is stands in ``shapes``, by the digest of its content.
@@ -91,7 +91,7 @@ _UNPUBLISH = "UPDATE users SET shape=NULL, published=NULL WHERE tenant=? AND use
 FORGET = "DELETE FROM users WHERE tenant=? AND user=? AND NOT known AND shape IS NULL"
 
 
-def _user_licenses(to: Applier, records: Records) -> None:
+def _user_licenses(to: ProjectionWriter, records: Records) -> None:
     rows, gone = [], []
     for key, value in _latest(records, 2).items():
         tenant, user = key
@@ -121,7 +121,7 @@ def search_text(
     return "\n".join(text for text in known if text).lower()
 
 
-def _errors(to: Applier, records: Records) -> None:
+def _errors(to: ProjectionWriter, records: Records) -> None:
     found = _latest(records, 4)
     to.many(
         "INSERT OR REPLACE INTO errors VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
@@ -137,7 +137,7 @@ def _errors(to: Applier, records: Records) -> None:
     )
 
 
-def _group_status(to: Applier, records: Records) -> None:
+def _group_status(to: ProjectionWriter, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO groups VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -151,7 +151,7 @@ def _group_status(to: Applier, records: Records) -> None:
     )  # fmt: skip
 
 
-def _product_seats(to: Applier, records: Records) -> None:
+def _product_seats(to: ProjectionWriter, records: Records) -> None:
     records = list(records)
     to.many(
         "INSERT OR REPLACE INTO seats VALUES(?, ?, ?, ?, ?, ?)",
@@ -173,7 +173,7 @@ def _product_seats(to: Applier, records: Records) -> None:
     )
 
 
-def _results(to: Applier, records: Records) -> None:
+def _results(to: ProjectionWriter, records: Records) -> None:
     found = [(orjson.loads(r.value), r.timestamp) for r in records if r.value]
     to.many(
         "INSERT INTO results VALUES(?, ?, ?, ?, ?)",
@@ -183,7 +183,7 @@ def _results(to: Applier, records: Records) -> None:
     to.many("DELETE FROM changes WHERE cause = ? AND tenant = ?", done)
 
 
-def _audit(to: Applier, records: Records) -> None:
+def _audit(to: ProjectionWriter, records: Records) -> None:
     found = [(orjson.loads(r.value), r.value.decode()) for r in records if r.value]
     to.many(
         "INSERT INTO audit(tenant, time, kind, target, activity, result, who, cause, body)"
@@ -198,7 +198,7 @@ def _audit(to: Applier, records: Records) -> None:
     )  # fmt: skip
 
 
-def _dead_letters(to: Applier, records: Records) -> None:
+def _dead_letters(to: ProjectionWriter, records: Records) -> None:
     rows = []
     for record in records:
         told = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers}
@@ -209,7 +209,7 @@ def _dead_letters(to: Applier, records: Records) -> None:
     to.many("INSERT INTO dead_letters(at, topic, key, reason, place) VALUES(?, ?, ?, ?, ?)", rows)
 
 
-APPLIERS: dict[str, Apply] = {
+PROJECTIONS: dict[str, Projection] = {
     "user-licenses": _user_licenses,
     "errors": _errors,
     "group-status": _group_status,

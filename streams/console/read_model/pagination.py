@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 Row = sqlite3.Row
-Shown = dict[str, Any]
+GraphObject = dict[str, Any]
 MOST = 999
 CSV_PAGE = 2_000
 
@@ -48,14 +48,14 @@ class Listing:
     key: tuple[str, ...]
     sorts: Mapping[str, str]
     filters: Mapping[str, Filter]
-    show: Callable[[Row], Shown]
+    show: Callable[[Row], GraphObject]
     columns: tuple[str, ...]
     descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    rows: list[Shown]
+    rows: list[GraphObject]
     next: str | None
 
 
@@ -179,7 +179,7 @@ def every(
     fixed: tuple[Any, ...],
     given: Mapping[str, str],
     order: str | None = None,
-) -> Iterator[Shown]:
+) -> Iterator[GraphObject]:
     """All rows, page by page; each page may be read in another thread."""
     cursor: str | None = None
     while True:
@@ -190,7 +190,7 @@ def every(
             return
 
 
-def csv_lines(listing: Listing, rows: Iterator[Shown]) -> Iterator[str]:
+def csv_lines(listing: Listing, rows: Iterator[GraphObject]) -> Iterator[str]:
     """RFC 4180, with a header. A cell that a spreadsheet would calculate is quoted with '."""
     yield ",".join(listing.columns) + "\r\n"
     for row in rows:

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.console.read_model.input_projections import FOLLOWED, apply
-from streams.console.read_model.output_projections import Applier
+from streams.console.read_model.output_projections import ProjectionWriter
 from streams.console.read_model.store import Store, transaction
 from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
 from streams.runtime.errors import WorkerError, log
@@ -25,7 +25,7 @@ from streams.runtime.settings import Settings
 
 RETRY_AFTER = 1.0
 WAIT_MS = 200
-TIDY_EVERY = 86_400.0
+PRUNE_INTERVAL_SECONDS = 86_400.0
 MOST_RECORDS = 40_000
 REMEMBERED_SECONDS = 130
 COUNTED = ("user-licenses", "user-changes", "group-changes")
@@ -42,7 +42,7 @@ class Lag:
 
 @dataclass(slots=True)
 class Progress:
-    """What the follower tells of itself. ``applied``: records since the start."""
+    """What the projector tells of itself. ``applied``: records since the start."""
 
     started: float = field(default_factory=time.time)
     applied: int = 0
@@ -52,23 +52,23 @@ class Progress:
     rates: dict[str, Counter[int]] = field(default_factory=lambda: {t: Counter() for t in COUNTED})
 
 
-class Follower:
+class ReadModelProjector:
     """``changed`` is set and replaced whenever new records are in the store."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
         self.progress = Progress()
         self.changed = asyncio.Event()
-        self._applier = Applier(store.writer)
+        self._applier = ProjectionWriter(store.writer)
         self._writer = ThreadPoolExecutor(1, "console-writer")
         self._short = {settings.topic_prefix + topic: topic for topic in FOLLOWED}
         self._behind: dict[TopicPartition, int] = {}
-        self._tidied = 0.0
+        self._pruned_at = 0.0
         self._seen_at: dict[TopicPartition, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
-        # Millions of small objects come and go and refer to nothing: looking for cycles that often
+        # Millions of small objects come and go and refer to nothing: current for cycles that often
         # costs a fifth of the time.
         gc.set_threshold(100_000, 20, 50)
         while True:
@@ -81,7 +81,7 @@ class Follower:
             if told != self.progress.problem:
                 log.warning("console_problem", problem=told)
             self.progress.problem = told
-            self._tell()
+            self._notify()
             await asyncio.sleep(RETRY_AFTER)
 
     async def _follow(self) -> None:
@@ -97,7 +97,7 @@ class Follower:
 
     async def _seek(self, client: Any, places: list[TopicPartition], cluster: str) -> None:
         """To where each topic was read; to the start of all if these are other topics."""
-        self.store.adopt(cluster)
+        self.store.bind_cluster(cluster)
         offsets = self.store.offsets()
         ends = await client.end_offsets(places)
         known = {p: offsets.get((self._short[p.topic], p.partition), 0) for p in places}
@@ -106,9 +106,9 @@ class Follower:
             self.store.clear()
             known = {}
         with transaction(self.store.writer):
-            self.store.tidy(time.time())
-        self._tidied = time.time()
-        self._applier = Applier(self.store.writer)
+            self.store.prune(time.time())
+        self._pruned_at = time.time()
+        self._applier = ProjectionWriter(self.store.writer)
         begins = await client.beginning_offsets(places)
         self._behind = {}
         for place in places:
@@ -124,7 +124,7 @@ class Follower:
                 batches = await client.getmany(timeout_ms=WAIT_MS, max_records=MOST_RECORDS)
                 if writing is not None:
                     await writing
-                    self._tell()
+                    self._notify()
                     writing = None
                 await self._look(client, places)
                 if batches:
@@ -132,7 +132,7 @@ class Follower:
                     self._count(batches)
                 if writing is not None and not self._lagging():
                     await writing
-                    self._tell()
+                    self._notify()
                     writing = None
                 self.progress.caught_up |= not self._lagging()
         finally:
@@ -156,10 +156,10 @@ class Follower:
             by_topic.setdefault(topic, []).extend(records)
             offsets.append((topic, place.partition, records[-1].offset + 1))
         with transaction(self.store.writer) as db:
-            if time.time() - self._tidied > TIDY_EVERY:
-                self._tidied = time.time()
-                self.store.tidy(self._tidied)
-                self._applier = Applier(db)
+            if time.time() - self._pruned_at > PRUNE_INTERVAL_SECONDS:
+                self._pruned_at = time.time()
+                self.store.prune(self._pruned_at)
+                self._applier = ProjectionWriter(db)
             for topic, records in by_topic.items():
                 apply(self._applier, topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)
@@ -178,11 +178,11 @@ class Follower:
     def _lagging(self) -> bool:
         return any(self._behind.values())
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def news(self, within: float) -> bool:
+    async def wait_updated(self, within: float) -> bool:
         """Waits for new records in the store; False if none came in time."""
         try:
             await asyncio.wait_for(self.changed.wait(), within)

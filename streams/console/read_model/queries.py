@@ -7,13 +7,13 @@ import sqlite3
 import orjson
 
 from streams.console.read_model.graph_mapping import (
-    audit_of_row,
-    error_of_row,
-    group_of_row,
-    sku_of_row,
-    user_of_row,
+    audit_to_graph,
+    error_to_graph,
+    group_to_graph,
+    sku_to_graph,
+    user_to_graph,
 )
-from streams.console.read_model.pagination import Filter, Listing, Shown, contains, yes_or_no
+from streams.console.read_model.pagination import Filter, GraphObject, Listing, contains, yes_or_no
 
 Connection = sqlite3.Connection
 
@@ -45,7 +45,7 @@ USERS = Listing(
         "state": Filter(f"{_WITH} p.state = ?)"),
         "hasLicenseErrors": Filter(f"(({_WITH} p.error <> 'None')) IS ?)", yes_or_no),
     },
-    show=user_of_row,
+    show=user_to_graph,
     columns=(
         "id",
         "displayName",
@@ -61,13 +61,13 @@ USERS = Listing(
 )
 
 
-def user(db: Connection, tenant: str, id: str) -> Shown | None:
+def user(db: Connection, tenant: str, id: str) -> GraphObject | None:
     sql = f"SELECT {_USER} WHERE u.tenant = ? AND u.user = ?"
     row = db.execute(sql, (tenant, id)).fetchone()
-    return user_of_row(row) if row else None
+    return user_to_graph(row) if row else None
 
 
-def memberships(db: Connection, tenant: str, id: str) -> list[Shown]:
+def memberships(db: Connection, tenant: str, id: str) -> list[GraphObject]:
     """The groups that the user is a direct member of, in the order of R8."""
     sql = (
         "SELECT m.grp, m.since, m.place, g.body, g.name FROM members m"
@@ -110,7 +110,7 @@ GROUPS = Listing(
         ),
         "state": Filter("g.state = ?"),
     },
-    show=group_of_row,
+    show=group_to_graph,
     columns=(
         "id",
         "displayName",
@@ -132,7 +132,7 @@ MEMBERS = Listing(
     key=USERS.key,
     sorts=USERS.sorts,
     filters={name: USERS.filters[name] for name in ("search", "error", "state")},
-    show=user_of_row,
+    show=user_to_graph,
     columns=USERS.columns,
 )
 
@@ -142,15 +142,15 @@ MEMBERS_IN_ERROR = Listing(
     key=USERS.key,
     sorts=USERS.sorts,
     filters=MEMBERS.filters,
-    show=user_of_row,
+    show=user_to_graph,
     columns=USERS.columns,
 )
 
 
-def group(db: Connection, tenant: str, id: str) -> Shown | None:
+def group(db: Connection, tenant: str, id: str) -> GraphObject | None:
     sql = "SELECT grp, body FROM groups WHERE tenant = ? AND grp = ?"
     row = db.execute(sql, (tenant, id)).fetchone()
-    return group_of_row(row) if row else None
+    return group_to_graph(row) if row else None
 
 
 def group_names(db: Connection, tenant: str, ids: set[str]) -> dict[str, str]:
@@ -185,7 +185,7 @@ ERRORS = Listing(
         "state": Filter("e.state = ?"),
         "search": Filter("coalesce(u.find, e.user) LIKE ? ESCAPE '\\'", contains),
     },
-    show=error_of_row,
+    show=error_to_graph,
     columns=(
         "user",
         "userDisplayName",
@@ -202,7 +202,7 @@ ERRORS = Listing(
 )
 
 
-def error_causes(db: Connection, tenant: str) -> list[Shown]:
+def error_causes(db: Connection, tenant: str) -> list[GraphObject]:
     """Distinct users by error, product and group: what to repair first."""
     sql = (
         "SELECT e.error, e.sku, e.grp, count(DISTINCT e.user) AS users, min(e.since) AS since,"
@@ -240,7 +240,7 @@ SKUS = Listing(
         ),
         "waiting": Filter("(coalesce(s.waiting, 0) > 0) IS ?", yes_or_no),
     },
-    show=sku_of_row,
+    show=sku_to_graph,
     columns=(
         "skuId",
         "skuPartNumber",
@@ -255,12 +255,12 @@ SKUS = Listing(
 )
 
 
-def sku(db: Connection, tenant: str, id: str) -> Shown | None:
+def sku(db: Connection, tenant: str, id: str) -> GraphObject | None:
     row = db.execute(f"SELECT {SKUS.query} AND k.sku = ?", (tenant, id)).fetchone()
-    return sku_of_row(row) if row else None
+    return sku_to_graph(row) if row else None
 
 
-def holders(db: Connection, tenant: str, id: str) -> list[Shown]:
+def holders(db: Connection, tenant: str, id: str) -> list[GraphObject]:
     """Users of a product by path and state: who holds it directly or by which group, who waits."""
     sql = (
         "SELECT p.grp, p.state, p.error, count(*) AS users, g.name FROM paths p"
@@ -300,7 +300,7 @@ AUDIT = Listing(
         "from": Filter("a.time >= ?"),
         "to": Filter("a.time < ?"),
     },
-    show=audit_of_row,
+    show=audit_to_graph,
     columns=(
         "time",
         "activity",

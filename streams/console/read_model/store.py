@@ -1,4 +1,4 @@
-"""The read model: one SQLite file, written by the follower alone, read by every request.
+"""The read model: one SQLite file, written by the projector alone, read by every request.
 
 Rebuilt from nothing by deleting the file. Users who have the same licences in the same states share
 one *shape*, so a user is one small row, and "who holds this product" is a sum over shapes. How far
@@ -76,7 +76,7 @@ CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, at INTEGER, topic TEXT, key TE
 
 
 class Store:
-    """The file. ``writer`` is the follower's connection; ``reading`` gives each thread its own."""
+    """The database file: one writing connection, and a reading one for each thread."""
 
     def __init__(self, path: Path, prefix: str) -> None:
         """``prefix`` is of the topics that are followed: another one makes the file anew."""
@@ -113,7 +113,7 @@ class Store:
     def _put(self, **values: str) -> None:
         self.writer.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
 
-    def adopt(self, cluster: str) -> bool:
+    def bind_cluster(self, cluster: str) -> bool:
         """Whose topics these are; True if the file held those of another Kafka, now forgotten."""
         row = self.writer.execute("SELECT value FROM meta WHERE name='cluster'").fetchone()
         if row == (cluster,):
@@ -127,7 +127,7 @@ class Store:
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-    def reading(self) -> sqlite3.Connection:
+    def read_connection(self) -> sqlite3.Connection:
         """The calling thread's connection for queries."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -147,7 +147,7 @@ class Store:
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
 
-    def tidy(self, now: float) -> None:
+    def prune(self, now: float) -> None:
         """Drops what is too old, and shapes that nobody has any more (the caller's transaction)."""
         oldest = now - KEEP_DAYS * 86_400
         day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d")

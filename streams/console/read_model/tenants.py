@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from streams.console.read_model.pagination import Shown
+from streams.console.read_model.pagination import GraphObject
 from streams.console.read_model.queries import Connection
 
 # The tenants of millions of users, by one step down the index for each.
@@ -30,7 +30,7 @@ def is_tenant(db: Connection, id: str) -> bool:
     return bool(db.execute(f"SELECT EXISTS ({sql})", (id,)).fetchone()[0])
 
 
-def tenant(db: Connection, id: str) -> Shown:
+def tenant(db: Connection, id: str) -> GraphObject:
     row = db.execute("SELECT name, body FROM tenants WHERE tenant = ?", (id,)).fetchone()
     settings = orjson.loads(row["body"]) if row else {}
     return {
@@ -44,7 +44,7 @@ def tenant(db: Connection, id: str) -> Shown:
     }
 
 
-def figures(db: Connection, id: str) -> Shown:
+def figures(db: Connection, id: str) -> GraphObject:
     """The numbers of a tenant's overview."""
 
     def one(sql: str) -> int:
@@ -68,7 +68,7 @@ def figures(db: Connection, id: str) -> Shown:
     }
 
 
-def results(db: Connection, id: str, cause: str) -> list[Shown]:
+def results(db: Connection, id: str, cause: str) -> list[GraphObject]:
     """What the processor answered to a change, oldest first."""
     sql = "SELECT body FROM results WHERE cause = ? AND tenant = ? ORDER BY rowid"
     return [orjson.loads(row[0]) for row in db.execute(sql, (cause, id))]

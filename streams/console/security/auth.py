@@ -38,11 +38,11 @@ class Principal:
     role: str
     tenants: frozenset[str] | None
 
-    def sees(self, tenant: str) -> bool:
+    def can_read(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants
 
-    def operates(self, tenant: str) -> bool:
-        return self.role == "operator" and self.sees(tenant)
+    def can_operate(self, tenant: str) -> bool:
+        return self.role == "operator" and self.can_read(tenant)
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Session:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
-class Gate:
+class Authenticator:
     """Decides who a request is from. Without a token file everybody is this machine's operator:
     then the console listens on the loopback address only."""
 

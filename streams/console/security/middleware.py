@@ -40,7 +40,7 @@ def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": details or []}}
 
 
-class Bucket:
+class RateLimiter:
     """Requests that may come: ``burst`` at once, then ``rate`` a second, for each client."""
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -57,12 +57,12 @@ class Bucket:
         return level >= 1
 
 
-class Guard:
+class SecurityMiddleware:
     """``names``: host names under which the console is reached, in lower case; None is any."""
 
     def __init__(self, app: Any, names: frozenset[str] | None, tls: bool) -> None:
         self.app, self.names, self.tls = app, names, tls
-        self.reads, self.changes = Bucket(100, 400), Bucket(10, 60)
+        self.reads, self.changes = RateLimiter(100, 400), RateLimiter(10, 60)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

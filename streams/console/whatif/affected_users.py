@@ -26,11 +26,11 @@ OF_GROUPS = (
 )
 
 
-class NotReadableError(Exception):
+class EventNotReadableError(Exception):
     """An event that the contract does not allow."""
 
 
-class TooManyError(Exception):
+class ScopeTooLargeError(Exception):
     """The events reach more users than are copied."""
 
 
@@ -38,13 +38,13 @@ class TooManyError(Exception):
 
 
 def decoded(tenant: str, given: list[Any]) -> Decoded:
-    """The events as the workers would read them. Raises NotReadableError."""
+    """The events as the workers would read them. Raises EventNotReadableError."""
     found = []
     for number, body in enumerate(given, start=1):
         if not isinstance(body, dict):
-            raise NotReadableError(f"event {number} is no object.")
+            raise EventNotReadableError(f"event {number} is no object.")
         if body.get("tenant", tenant) != tenant:
-            raise NotReadableError(f"event {number} is of another tenant than {tenant}.")
+            raise EventNotReadableError(f"event {number} is of another tenant than {tenant}.")
         event = {"id": f"whatif-{number}", **body}
         event_type = _event_type(body, number)
         if "tenant" in event_type.key:
@@ -52,7 +52,7 @@ def decoded(tenant: str, given: list[Any]) -> Decoded:
         topic, key = event_type.topic, str(event_type.key_of(event))
         read = DECODERS[topic](key.encode(), orjson.dumps(event), None)
         if isinstance(read, Rejected):
-            raise NotReadableError(f"event {number}: {read.reason}.")
+            raise EventNotReadableError(f"event {number}: {read.reason}.")
         found.append((topic, key, read[0]))
     return found
 
@@ -61,7 +61,7 @@ def _event_type(body: dict[str, Any], number: int) -> EventType:
     try:
         return resolve(body.get("type"), body)
     except DecodeError as error:
-        raise NotReadableError(f"event {number}: {error.args[0]}.") from None
+        raise EventNotReadableError(f"event {number}: {error.args[0]}.") from None
 
 
 # --- who is reached ------------------------------------------------------------------------------
@@ -73,12 +73,12 @@ def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]
     in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
     wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
     for _, _, event in given:
-        wishes += list(_wishes(tenant, event))
+        wishes += list(_affected_queries(tenant, event))
     for sql, arguments in dict.fromkeys(wishes):
         for row in db.execute(sql, arguments):
             found[row[0]] = None
             if len(found) > most:
-                raise TooManyError(
+                raise ScopeTooLargeError(
                     f"The events reach more than {most:,} users: ask about fewer groups at a time."
                 )
     return list(found)
@@ -100,7 +100,7 @@ DEFERRED = (
 )
 
 
-def _wishes(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
+def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
     if isinstance(event, events.ProductDefined):
         yield f"{_BY_SHAPE} p.sku = ?", (tenant, event.sku)
         yield f"SELECT d.target {DEFERRED} AND d.kind = 'User'", (tenant,)

@@ -14,21 +14,21 @@ from engine.domain.model import PlanSet, Product, Tenant
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
 from engine.rules.evaluation import Reason, Shelf
 from streams.console.read_model import queries
-from streams.console.read_model.graph_mapping import group_of_row, sku_of_row
+from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction
-from streams.console.whatif.reconstruction import Connection, Standing
+from streams.console.whatif.reconstruction import Connection, ReconstructedUser
 
 GROUPS_NAMED = 5
 
 
-class Said(NamedTuple):
+class Finding(NamedTuple):
     """One sentence: by which rule, and whether it speaks for the licence."""
 
     rule: str
     ok: bool
     text: str
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return self._asdict()
 
 
@@ -58,7 +58,7 @@ def explain(
 ) -> dict[str, Any] | None:
     """Every product that the user has or that the tenant bought, or just ``sku``."""
     known = reconstruction.products(db)
-    found = reconstruction.standing(db, tenant, user, known)
+    found = reconstruction.reconstruct_user(db, tenant, user, known)
     if found is None:
         return None
     return _Explanation(db, tenant, found, known).told(sku)
@@ -66,7 +66,7 @@ def explain(
 
 class _Explanation:
     def __init__(
-        self, db: Connection, tenant: str, found: Standing, known: dict[str, Product]
+        self, db: Connection, tenant: str, found: ReconstructedUser, known: dict[str, Product]
     ) -> None:
         self.db, self.tenant, self.found, self.known = db, tenant, found, known
         self.settings: Tenant = reconstruction.settings(db, tenant)
@@ -78,7 +78,7 @@ class _Explanation:
 
     def _seats(self) -> list[dict[str, Any]]:
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,))
-        return [sku_of_row(row) for row in rows]
+        return [sku_to_graph(row) for row in rows]
 
     def told(self, sku: str | None) -> dict[str, Any]:
         states = self.found.user["licenseAssignmentStates"]
@@ -124,7 +124,7 @@ class _Explanation:
             "plansOn": [self._plan(p, sku) for p in plans if p in on],
             "plansOff": [self._plan(p, sku) for p in plans if p not in on],
             "paths": [self._path(s) for s in paths],
-            "sentences": [s.shown() for s in (self._union(held) if paths else self._lacks(sku))],
+            "sentences": [s.to_json() for s in (self._union(held) if paths else self._lacks(sku))],
         }
 
     def _plan(self, plan: str, sku: str) -> dict[str, str]:
@@ -150,19 +150,19 @@ class _Explanation:
         group = state["assignedByGroup"]
         return "directly" if group is None else f"through {self._name(group)}"
 
-    def _union(self, held: list[dict[str, Any]]) -> list[Said]:
+    def _union(self, held: list[dict[str, Any]]) -> list[Finding]:
         if len(held) < 2:
             return []
         return [
-            Said("R1", True, f"What its {len(held)} paths enable is added up."),
-            Said("R2", True, "It takes one seat, however many paths lead to it."),
+            Finding("R1", True, f"What its {len(held)} paths enable is added up."),
+            Finding("R2", True, "It takes one seat, however many paths lead to it."),
         ]
 
     # -- one path
     def _path(self, state: dict[str, Any]) -> dict[str, Any]:
         said = [self._asked(state)]
         if state["skuId"] not in self.known:
-            said.append(Said("R21", False, "The product is not defined any more."))
+            said.append(Finding("R21", False, "The product is not defined any more."))
         elif state["state"] == "Error":
             said += self._refused(state)
         else:
@@ -174,36 +174,36 @@ class _Explanation:
             "displayName": self._name(group) if group else None,
             **{name: state[name] for name in names},
             "message": state.get("message"),
-            "sentences": [one.shown() for one in said],
+            "sentences": [one.to_json() for one in said],
         }
 
-    def _asked(self, state: dict[str, Any]) -> Said:
+    def _asked(self, state: dict[str, Any]) -> Finding:
         group, sku = state["assignedByGroup"], state["skuId"]
         if group is None:
-            return Said("R17", True, "It was assigned to the user directly.")
+            return Finding("R17", True, "It was assigned to the user directly.")
         name = self._name(group)
         if group not in dict(self.found.groups):
-            return Said("R11", False, f"The user is no longer a member of {name}.")
+            return Finding("R11", False, f"The user is no longer a member of {name}.")
         if sku not in self.found.licences[group].wanted:
-            return Said("R11", False, f"{name} no longer licenses it.")
-        return Said("R4", True, f"The user is a direct member of {name}, which licenses it.")
+            return Finding("R11", False, f"{name} no longer licenses it.")
+        return Finding("R4", True, f"The user is a direct member of {name}, which licenses it.")
 
-    def _kept(self, state: dict[str, Any]) -> list[Said]:
+    def _kept(self, state: dict[str, Any]) -> list[Finding]:
         product = self.known[state["skuId"]]
         off = [words.plan_name(self.known, p, product.id) for p in state["disabledPlans"]]
         on = len(product.user_plans) - len(off)
         text = f"This path enables {on} of {_count(len(product.user_plans), 'plan')}"
-        said = [Said("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
+        said = [Finding("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
         if state["state"] == "Active":
             text = "It is sound, and stays for as long as something asks for it."
-            return [*said, Said("R5", True, text)]
+            return [*said, Finding("R5", True, text)]
         rule = "R14"
         if self._unasked(state):
             rule = "R13" if self._deleted(state) else "R11"
         elif self._other_plans(state):
             rule = "R12"
         text = "It is kept all the same: an active licence is never revoked for an error."
-        return [*said, Said(rule, False, _sentence(state)), Said("R5", True, text)]
+        return [*said, Finding(rule, False, _sentence(state)), Finding("R5", True, text)]
 
     def _unasked(self, state: dict[str, Any]) -> bool:
         return self._asked(state).rule == "R11"
@@ -218,12 +218,12 @@ class _Explanation:
         known = self.found.licences.get(state["assignedByGroup"] or "")
         return known is not None and known.deleted
 
-    def _refused(self, state: dict[str, Any]) -> list[Said]:
+    def _refused(self, state: dict[str, Any]) -> list[Finding]:
         """The attempt of R6, on the end state with all that is missing of the group."""
         group, sku = state["assignedByGroup"], state["skuId"]
         offer = self.found.licences[group].offer if group in self.found.licences else None
         if offer is None or sku not in offer.wanted:
-            return [Said("R7", False, _sentence(state))]
+            return [Finding("R7", False, _sentence(state))]
         have = {(e.slot, e.plans.sku) for e in self.found.entries}
         slot = self.found.slot(group)
         missing = [plans for plans in offer.licenses if (slot, plans.sku) not in have]
@@ -236,18 +236,18 @@ class _Explanation:
             said += self._seat(state, missing, end, others)
         if len(missing) > 1 and state["error"] != "Other":
             text = f"The {len(missing)} products that {self._name(group)} still owes the user are"
-            said.append(Said("R6", True, f"{text} assigned together or not at all."))
+            said.append(Finding("R6", True, f"{text} assigned together or not at all."))
         if state["error"] == "Other":
-            said.append(Said("R6", False, _sentence(state)))
+            said.append(Finding("R6", False, _sentence(state)))
         elif all(one.ok for one in said):
             text = f"The processor said: {_sentence(state)} It is evaluated again when something"
-            said.append(Said("R9", False, f"{text} about the user or the group happens."))
+            said.append(Finding("R9", False, f"{text} about the user or the group happens."))
         return said
 
-    def _checked(self, rule: str, reason: Reason | None) -> Said:
+    def _checked(self, rule: str, reason: Reason | None) -> Finding:
         if reason is not None:
-            return Said(rule, False, reason.message)
-        return Said(rule, True, PASSED[rule].format(where=self._where()))
+            return Finding(rule, False, reason.message)
+        return Finding(rule, True, PASSED[rule].format(where=self._where()))
 
     def _where(self) -> str:
         own = self.found.user["usageLocation"]
@@ -259,15 +259,15 @@ class _Explanation:
         missing: list[PlanSet],
         end: set[str],
         others: list[PlanSet],
-    ) -> list[Said]:
+    ) -> list[Finding]:
         """R7.5 comes only when every missing product passes the other checks."""
         sku = state["skuId"]
         if sku in self.facts.held:
-            return [Said("R2", True, "The user holds a seat of it already.")]
+            return [Finding("R2", True, "The user holds a seat of it already.")]
         for plans in missing:
             if self.shelf.check(plans, plans.enabled, end, others) is not None:
                 text = f"No seat was asked for, since {words.product_name(self.known, plans.sku)}"
-                return [Said("R7.5", True, f"{text} of the same group does not pass.")]
+                return [Finding("R7.5", True, f"{text} of the same group does not pass.")]
         seats = self.seats.get(sku)
         free = seats["availableUnits"] if seats else 0
         if free > 0 and state["error"] == "CountViolation":
@@ -278,29 +278,29 @@ class _Explanation:
                     f"{_count(free, 'seat')} free, but the tenant's policy is manual: reprocess"
                     " the user or the group to try again."
                 )
-            return [Said("R9", False, text)]
+            return [Finding("R9", False, text)]
         if free > 0:
-            return [Said("R7.5", True, f"{_count(free, 'seat')} free.")]
+            return [Finding("R7.5", True, f"{_count(free, 'seat')} free.")]
         waiting = seats["waitingUsers"] if seats else 0
         line = (
             f" {_count(waiting, 'user')} waiting; who has waited longest is next."
             if waiting
             else ""
         )
-        return [Said("R7.5", False, words.count(self.known, sku) + line)]
+        return [Finding("R7.5", False, words.count(self.known, sku) + line)]
 
     # -- a product that nothing asks for
-    def _lacks(self, sku: str) -> list[Said]:
+    def _lacks(self, sku: str) -> list[Finding]:
         groups = len(self.found.groups)
         text = "it has no direct licence, and " + (
             f"none of its {_count(groups, 'group')} licenses it" if groups else "is in no group"
         )
-        said = [Said("R4", False, f"Nothing asks for it: {text}.")]
+        said = [Finding("R4", False, f"Nothing asks for it: {text}.")]
         if sku not in self.known:
-            return [*said, Said("R21", False, "It is not defined: nothing can be assigned.")]
+            return [*said, Finding("R21", False, "It is not defined: nothing can be assigned.")]
         givers = self._givers(sku)
         if givers:
-            said.append(Said("R4", True, f"Groups that license it: {givers}."))
+            said.append(Finding("R4", True, f"Groups that license it: {givers}."))
         return [*said, self._directly(sku)]
 
     def _givers(self, sku: str) -> str:
@@ -309,11 +309,11 @@ class _Explanation:
             f"{queries.GROUPS.filters['skuId'].where} ORDER BY g.members DESC LIMIT ?"
         )
         rows = self.db.execute(sql, (self.tenant, sku, GROUPS_NAMED + 1)).fetchall()
-        names = [group_of_row(row) for row in rows]
+        names = [group_to_graph(row) for row in rows]
         text = ", ".join(g["displayName"] or g["id"] for g in names[:GROUPS_NAMED])
         return text + (" and others" if len(names) > GROUPS_NAMED else "")
 
-    def _directly(self, sku: str) -> Said:
+    def _directly(self, sku: str) -> Finding:
         """R16: what would come of it."""
         seats = self.seats.get(sku)
         denied = frozenset([sku]) if not seats or seats["availableUnits"] <= 0 else frozenset()
@@ -321,8 +321,8 @@ class _Explanation:
         change = DirectChange(((sku, ()),), ())
         made = change_direct(self.known, facts, self.found.user["usageLocation"], change)
         if isinstance(made, Rejection):
-            return Said("R16", False, f"To assign it directly would be rejected: {made.message}")
-        return Said("R16", True, "It could be assigned directly now.")
+            return Finding("R16", False, f"To assign it directly would be rejected: {made.message}")
+        return Finding("R16", True, "It could be assigned directly now.")
 
 
 def _sentence(state: dict[str, Any]) -> str:

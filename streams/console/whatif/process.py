@@ -96,7 +96,7 @@ def _line(number: int, line: str) -> Any:
 
 
 def _main() -> None:
-    from streams.console.whatif.affected_users import NotReadableError, TooManyError
+    from streams.console.whatif.affected_users import EventNotReadableError, ScopeTooLargeError
     from streams.console.whatif.replica import outcome
 
     asked = orjson.loads(sys.stdin.buffer.read())
@@ -105,9 +105,9 @@ def _main() -> None:
     db.execute("BEGIN")  # one snapshot for all that is read
     try:
         answer = outcome(db, asked["tenant"], asked["events"], MOST_USERS)
-    except NotReadableError as wrong:
+    except EventNotReadableError as wrong:
         answer = {"status": 400, "refused": str(wrong)}
-    except TooManyError as many:
+    except ScopeTooLargeError as many:
         answer = {"status": 422, "refused": str(many)}
     json.dump(answer, sys.stdout)
 

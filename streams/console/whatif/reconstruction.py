@@ -72,7 +72,7 @@ def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licence
 
 
 @dataclass(slots=True)
-class Standing:
+class ReconstructedUser:
     """A user as it stands. ``groups``: its memberships, in the order of R8, with since when.
 
     ``asked``: those of them that license something, slot 1 first; ``paths``: group of each slot,
@@ -109,7 +109,9 @@ class Standing:
         )
 
 
-def standing(db: Connection, tenant: str, id: str, known: dict[str, Product]) -> Standing | None:
+def reconstruct_user(
+    db: Connection, tenant: str, id: str, known: dict[str, Product]
+) -> ReconstructedUser | None:
     """A user, put together; None if there is no such user."""
     user = queries.user(db, tenant, id)
     if user is None:
@@ -128,7 +130,7 @@ def standing(db: Connection, tenant: str, id: str, known: dict[str, Product]) ->
     offered = {group: licences(body, known) for group, body in bodies.items()}
     asked = [group for group, _ in groups if offered[group].offer and not offered[group].deleted]
     paths = asked + sorted({s["assignedByGroup"] for s in states} - {None, *asked})
-    found = Standing(user, groups, asked, paths, offered, (), _duplicates(db, tenant, id))
+    found = ReconstructedUser(user, groups, asked, paths, offered, (), _duplicates(db, tenant, id))
     found.entries = _entries(found, states, known)
     return found
 
@@ -140,7 +142,7 @@ def _status(db: Connection, tenant: str, group: str) -> dict[str, Any] | None:
 
 
 def _entries(
-    found: Standing, states: list[dict[str, Any]], known: dict[str, Product]
+    found: ReconstructedUser, states: list[dict[str, Any]], known: dict[str, Product]
 ) -> tuple[Entry, ...]:
     """In the order of their times, which stand for the turns of admission."""
     held = [s for s in states if s["state"] in HELD]

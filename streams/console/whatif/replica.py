@@ -28,10 +28,10 @@ from engine.state.configuration import product_row
 from engine.state.seat_lease import Lease
 from engine.state.user import User, moment
 from streams.console.read_model import queries
-from streams.console.read_model.graph_mapping import sku_of_row
+from streams.console.read_model.graph_mapping import sku_to_graph
 from streams.console.whatif import reconstruction
 from streams.console.whatif.affected_users import DEFERRED, Decoded, decoded, reached
-from streams.console.whatif.reconstruction import Connection, Standing, milliseconds
+from streams.console.whatif.reconstruction import Connection, ReconstructedUser, milliseconds
 
 SHOWN = 1_000
 
@@ -39,8 +39,8 @@ SHOWN = 1_000
 # --- the copy ------------------------------------------------------------------------------------
 
 
-class Copy:
-    """The tenant in one partition. ``elsewhere``: units that users who are not copied hold."""
+class TenantReplica:
+    """The tenant in one partition. ``held_by_others``: units that users who are not copied hold."""
 
     def __init__(self, db: Connection, tenant: str, users: list[str]) -> None:
         self.db, self.tenant = db, tenant
@@ -53,10 +53,10 @@ class Copy:
         self.deferred = self._deferred()
         self._configure()
         for id in users:
-            standing = reconstruction.standing(db, tenant, id, self.known)
+            standing = reconstruction.reconstruct_user(db, tenant, id, self.known)
             if standing is not None:
                 self._add(standing)
-        self.elsewhere = self._seats()
+        self.held_by_others = self._seats()
         for text, claims in self.claims.items():
             self.rows[address_machine.TABLE, f"{tenant}/{text}"] = claims
         self.cluster.commit(0)
@@ -102,7 +102,7 @@ class Copy:
         wanted = {sku: tuple(off) for sku, off in state.licenses.items()}
         book.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
 
-    def _add(self, found: Standing) -> None:
+    def _add(self, found: ReconstructedUser) -> None:
         """One user, in the state that is published of it."""
         shown = found.user
         user = User(self.machine.configuration.book(self.tenant), shown["id"])
@@ -134,7 +134,7 @@ class Copy:
                 self.claims[text] = [[*claim, 0] for claim in claims]
         self.machine.users.applier.keep(user)
 
-    def _problems(self, found: Standing) -> tuple[Problem, ...]:
+    def _problems(self, found: ReconstructedUser) -> tuple[Problem, ...]:
         problems = []
         for s in found.user["licenseAssignmentStates"]:
             if s["state"] != "Active" and s["skuId"] in self.known:
@@ -150,16 +150,16 @@ class Copy:
             if table == outcome_applier.USERS and row is not None:
                 for sku in {self._sku(plans) for plans in plan_keys(orjson.loads(as_json(row))[9])}:
                     held[sku] = held.get(sku, 0) + 1
-        elsewhere = {}
+        held_by_others = {}
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
-        for shown in map(sku_of_row, rows):
+        for shown in map(sku_to_graph, rows):
             sku, used = shown["skuId"], held.get(shown["skuId"], 0)
-            elsewhere[sku] = shown["consumedUnits"] - used
+            held_by_others[sku] = shown["consumedUnits"] - used
             self._lease(sku, used, shown["availableUnits"] + used)
-        for sku in held.keys() - elsewhere.keys():
-            elsewhere[sku] = 0
+        for sku in held.keys() - held_by_others.keys():
+            held_by_others[sku] = 0
             self._lease(sku, held[sku], held[sku])
-        return elsewhere
+        return held_by_others
 
     def _sku(self, plans: str) -> str:
         return str(self.machine.users.applier.plans[plans].sku)
@@ -177,7 +177,7 @@ class Copy:
         at = max(int(time.time() * 1000), 0)
         for number, (topic, key, event) in enumerate(given):
             if isinstance(event, events.SubscriptionUpdated):
-                less = self.elsewhere.get(event.sku, 0)
+                less = self.held_by_others.get(event.sku, 0)
                 event = event._replace(enabled=event.enabled - less)
             self.cluster.publish(topic, key, event, at + number)
             self.cluster.settle()
@@ -203,7 +203,7 @@ class Copy:
         for key, seats in machine.products.seats.items():
             sku = key.partition("/")[2]
             lease = machine.configuration.book(self.tenant).lease(sku)
-            less = self.elsewhere.get(sku, 0)
+            less = self.held_by_others.get(sku, 0)
             found[sku] = (seats.budget + less, lease.used + less, lease.waiting)
         return found
 
@@ -212,10 +212,10 @@ class Copy:
 
 
 def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[str, Any]:
-    """What the events would do. Raises NotReadableError, TooManyError."""
+    """What the events would do. Raises EventNotReadableError, ScopeTooLargeError."""
     readable = decoded(tenant, given)
     users = reached(db, tenant, readable, most)
-    copy = Copy(db, tenant, users)
+    copy = TenantReplica(db, tenant, users)
     before, seats_before = copy.states(), copy.seats()
     said = len(copy.cluster.outputs)
     copy.play(readable)
@@ -242,7 +242,9 @@ def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[st
 States = dict[str, dict[tuple[str, str], tuple[str, str, str]]]
 
 
-def _compare(copy: Copy, before: States, after: States) -> tuple[list[Any], list[Any], list[Any]]:
+def _compare(
+    copy: TenantReplica, before: States, after: States
+) -> tuple[list[Any], list[Any], list[Any]]:
     """Errors that would come, errors that would go, and products gained and lost."""
     failures, cleared, changes = [], [], []
     for id in sorted(before.keys() | after.keys()):
@@ -264,7 +266,7 @@ def _compare(copy: Copy, before: States, after: States) -> tuple[list[Any], list
     return failures, cleared, changes
 
 
-def _row(copy: Copy, id: str, path: tuple[str, str]) -> dict[str, Any]:
+def _row(copy: TenantReplica, id: str, path: tuple[str, str]) -> dict[str, Any]:
     known = copy.cluster.machines[0].configuration.products.get(path[0])
     return {
         "user": id,
@@ -279,7 +281,9 @@ def _why(state: tuple[str, str, str]) -> dict[str, str]:
     return {"state": state[0], "error": state[1], "message": state[2]}
 
 
-def _seat_changes(copy: Copy, before: dict[str, tuple[int, int, int]]) -> list[dict[str, Any]]:
+def _seat_changes(
+    copy: TenantReplica, before: dict[str, tuple[int, int, int]]
+) -> list[dict[str, Any]]:
     """Products whose figures would be others, and by how many seats each would be short."""
     found = []
     for sku, (units, consumed, waiting) in sorted(copy.seats().items()):

@@ -11,12 +11,12 @@ import orjson
 from aiokafka import TopicPartition
 
 from engine.simulation.in_memory_cluster import Cluster, Output
-from streams.console.commands.dispatcher import Commands
+from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.read_model.input_projections import FOLLOWED, apply
-from streams.console.read_model.output_projections import Applier, Rec
+from streams.console.read_model.output_projections import ProjectionWriter, Rec
 from streams.console.read_model.projector import Lag, Progress
 from streams.console.read_model.store import Store, transaction
-from streams.console.security.auth import Gate
+from streams.console.security.auth import Authenticator
 from streams.console.service import Service
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import Step, demo_steps
@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, store: Store, partitions: int = 2) -> None:
         self.cluster, self.store = Cluster(partitions), store
-        self.applier = Applier(store.writer)
+        self.applier = ProjectionWriter(store.writer)
         self.at = START
         self.said = 0
 
@@ -69,13 +69,13 @@ class World:
             self.publish(record for record in step.records if record[0] in DECODERS)
 
 
-class StillFollower:
+class StillProjector:
     """There is never anything to wait for."""
 
     def __init__(self) -> None:
         self.progress = Progress(caught_up=True, problem=None)
 
-    async def news(self, within: float) -> bool:
+    async def wait_updated(self, within: float) -> bool:
         await asyncio.sleep(0)
         return False
 
@@ -83,7 +83,7 @@ class StillFollower:
         return Lag()
 
 
-class StillProcessor:
+class StillProcessing:
     records, seconds, problem = 0, 0.0, None
     workers: tuple[str, ...] = ("one",)
 
@@ -91,11 +91,11 @@ class StillProcessor:
         return True
 
 
-class LocalCommands(Commands):
+class LocalDispatcher(CommandDispatcher):
     """Sends to the world instead of a broker."""
 
-    def __init__(self, settings: Settings, world: World, follower: Any, processor: Any) -> None:
-        super().__init__(settings, world.store, follower, processor)
+    def __init__(self, settings: Settings, world: World, projector: Any, processor: Any) -> None:
+        super().__init__(settings, world.store, projector, processor)
         self.world = world
 
     async def _send(self, topic: str, key: str, value: bytes) -> tuple[TopicPartition, int]:
@@ -113,11 +113,11 @@ def local_service(
     settings = load_settings(data_dir=path, http_tokens_file=tokens_file, **flags)
     store = Store(path / "console.sqlite3", settings.topic_prefix)
     world = World(store)
-    follower: Any = StillFollower()
-    processor: Any = StillProcessor()
-    commands = LocalCommands(settings, world, follower, processor)
-    gate = Gate(tokens_file)
-    return settings, Service(settings, store, follower, processor, commands, gate), world
+    projector: Any = StillProjector()
+    processor: Any = StillProcessing()
+    commands = LocalDispatcher(settings, world, projector, processor)
+    authenticator = Authenticator(tokens_file)
+    return settings, Service(settings, store, projector, processor, commands, authenticator), world
 
 
 def demo(world: World, until: str | None = None) -> None:

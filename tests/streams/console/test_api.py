@@ -62,10 +62,10 @@ def test_every_list_exports_all_of_itself(demo_console: Console, path: str) -> N
     if path == "/v1/deadLetters":
         letters = [("dlq.topic", b"t"), ("dlq.reason", b"not JSON")]
         from streams.console.read_model.input_projections import apply
-        from streams.console.read_model.output_projections import Applier, Rec
+        from streams.console.read_model.output_projections import ProjectionWriter, Rec
 
         store = demo_console.service.store
-        apply(Applier(store.writer), "dead-letters", [Rec(b"k", b"x", 1, 1, letters)])
+        apply(ProjectionWriter(store.writer), "dead-letters", [Rec(b"k", b"x", 1, 1, letters)])
     answer = demo_console.client.get(path, headers={"accept": "text/csv"})
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer.headers["content-disposition"]
@@ -184,7 +184,7 @@ def test_a_licensed_group_is_not_deleted(small: Console) -> None:
 
 
 def _me(console: Console) -> str:
-    return console.service.gate.local.name
+    return console.service.authenticator.local.name
 
 
 def test_users_groups_members_and_seats_can_be_put(small: Console) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 
 from streams.console.app import create_app
-from streams.console.security.middleware import Bucket
+from streams.console.security.middleware import RateLimiter
 from streams.runtime.settings import load_settings
 from tests.streams.console.local import demo, local_service
 
@@ -44,7 +44,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     flags, service, world = local_service(tmp_path_factory.mktemp("fuzz"), http_names="testserver")
     demo(world, until="Seats")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Bucket, "take", lambda *_: True)
+        patch.setattr(RateLimiter, "take", lambda *_: True)
         yield schemathesis.openapi.from_asgi("/openapi.json", create_app(flags, service))
     service.store.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from streams.console.read_model import queries, tenants
-from streams.console.read_model.projector import Follower
+from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
 from streams.runtime.settings import Settings, load_settings
 from tests.streams.console.browser import Running
@@ -17,21 +17,21 @@ from tests.support.kafka import Kafka
 from tests.support.system import Events, System
 
 
-async def follow(settings: Settings, store: Store, within: float = 30.0) -> Follower:
+async def follow(settings: Settings, store: Store, within: float = 30.0) -> ReadModelProjector:
     """Until it has caught up, or has a problem."""
-    follower = Follower(settings, store)
-    task = asyncio.create_task(follower.run())
+    projector = ReadModelProjector(settings, store)
+    task = asyncio.create_task(projector.run())
     told: list[Any] = []
     for _ in range(int(within / 0.05)):
         await asyncio.sleep(0.05)
-        problem = follower.progress.problem
+        problem = projector.progress.problem
         told.append(problem)
-        if follower.progress.caught_up or (problem and "not connected" not in problem):
+        if projector.progress.caught_up or (problem and "not connected" not in problem):
             break
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    follower.close()
-    return follower
+    projector.close()
+    return projector
 
 
 def settings_of(system: System) -> Settings:
@@ -52,8 +52,8 @@ def test_it_goes_on_where_it_stopped(kafka: Kafka, tmp_path: Path) -> None:
     store = Store(path, settings.topic_prefix)
     second = asyncio.run(follow(settings, store))
     assert second.progress.applied == 150
-    assert tenants.figures(store.reading(), "contoso")["users"] == 250
-    found = queries.user(store.reading(), "contoso", "u120")
+    assert tenants.figures(store.read_connection(), "contoso")["users"] == 250
+    found = queries.user(store.read_connection(), "contoso", "u120")
     assert found is not None
     assert found["displayName"] == "new"
     store.close()
@@ -63,8 +63,8 @@ def test_missing_topics_are_told(kafka: Kafka, tmp_path: Path) -> None:
     """With the command that makes them."""
     settings = load_settings(brokers=kafka.bootstrap, topic_prefix="nothing-here.")
     store = Store(tmp_path / "console.sqlite3", settings.topic_prefix)
-    follower = asyncio.run(follow(settings, store))
-    assert "seatflow topics create" in (follower.lag().problem or "")
+    projector = asyncio.run(follow(settings, store))
+    assert "seatflow topics create" in (projector.lag().problem or "")
     store.close()
 
 
@@ -72,9 +72,9 @@ def test_no_broker_is_told(tmp_path: Path) -> None:
     """With what to start or to set; what is known stays there to be seen."""
     settings = load_settings(brokers="127.0.0.1:1")
     store = Store(tmp_path / "console.sqlite3", settings.topic_prefix)
-    follower = asyncio.run(follow(settings, store))
-    assert "seatflow broker" in (follower.lag().problem or "")
-    assert follower.lag().seconds > 0
+    projector = asyncio.run(follow(settings, store))
+    assert "seatflow broker" in (projector.lag().problem or "")
+    assert projector.lag().seconds > 0
     store.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from streams.console.read_model import queries, tenants
 from streams.console.read_model.forecast import Point, forecast
 from streams.console.read_model.input_projections import FOLLOWED, apply
-from streams.console.read_model.output_projections import Applier, Rec
+from streams.console.read_model.output_projections import ProjectionWriter, Rec
 from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
 from streams.console.read_model.store import Store, transaction
 from streams.kafka.topic_admin import INPUTS, OUTPUTS
@@ -33,7 +33,7 @@ def rec(event: Event, at: int = 1) -> Rec:
 
 def put(store: Store, topic: str, *records: Rec) -> None:
     with transaction(store.writer):
-        apply(Applier(store.writer), topic, records)
+        apply(ProjectionWriter(store.writer), topic, records)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Any:
 
 def content(store: Store) -> dict[str, list[Any]]:
     """Everything, with the shapes by what is in them instead of their numbers."""
-    db = store.reading()
+    db = store.read_connection()
     found = {}
     for table in TABLES:
         rows = [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
@@ -70,13 +70,13 @@ def test_batches_do_not_matter(tmp_path: Path) -> None:
     world = World(Store(tmp_path / "other.sqlite3", "p."))
     told: list[tuple[str, list[Rec]]] = []
 
-    def keep(_to: Applier, topic: str, records: Any) -> None:
+    def keep(_to: ProjectionWriter, topic: str, records: Any) -> None:
         told.append((topic, list(records)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.streams.console.local.apply", keep)
         demo(world, until="Seats")
-    applier = Applier(single.writer)
+    applier = ProjectionWriter(single.writer)
     with transaction(single.writer):
         for topic, records in told:
             for record in records:
@@ -90,18 +90,18 @@ def test_the_file_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "console.sqlite3"
     make = Events()
     first = Store(path, "a.")
-    assert first.adopt("kafka-1") is False
+    assert first.bind_cluster("kafka-1") is False
     put(first, "user-changes", rec(make.user("ann")))
     first.close()
     again = Store(path, "a.")
-    assert again.adopt("kafka-1") is False
-    assert queries.user(again.reading(), "contoso", "ann") is not None
-    assert again.adopt("kafka-2") is True
-    assert queries.user(again.reading(), "contoso", "ann") is None
+    assert again.bind_cluster("kafka-1") is False
+    assert queries.user(again.read_connection(), "contoso", "ann") is not None
+    assert again.bind_cluster("kafka-2") is True
+    assert queries.user(again.read_connection(), "contoso", "ann") is None
     put(again, "user-changes", rec(make.user("bob")))
     again.close()
     other = Store(path, "b.")
-    assert queries.user(other.reading(), "contoso", "bob") is None
+    assert queries.user(other.read_connection(), "contoso", "bob") is None
     other.close()
     path.write_bytes(b"not a database")
     Store(path, "b.").close()
@@ -117,13 +117,13 @@ def test_a_patch_keeps_what_it_does_not_name(store: Store) -> None:
         rec(make.user("ann", userPrincipalName="ann@x.example")),
         rec(make.user("ann", mail=None)),
     )
-    found = queries.user(store.reading(), "contoso", "ann")
+    found = queries.user(store.read_connection(), "contoso", "ann")
     assert found is not None
     names = ("displayName", "userPrincipalName", "mail", "usageLocation")
     assert tuple(found[name] for name in names) == ("Ann", "ann@x.example", None, "US")
-    hits = page(store.reading(), queries.USERS, ("contoso",), {"search": "ANN@X"}, 5).rows
+    hits = page(store.read_connection(), queries.USERS, ("contoso",), {"search": "ANN@X"}, 5).rows
     assert [row["id"] for row in hits] == ["ann"]
-    gone = page(store.reading(), queries.USERS, ("contoso",), {"search": "a@x"}, 5).rows
+    gone = page(store.read_connection(), queries.USERS, ("contoso",), {"search": "a@x"}, 5).rows
     assert gone == []
 
 
@@ -133,11 +133,13 @@ def test_a_deleted_user_is_gone(store: Store) -> None:
     deleted = make._of_user("ann", "user.deleted")
     put(store, "user-changes", rec(make.user("ann", proxyAddresses=["SMTP:a@x.example"])))
     put(store, "user-changes", rec(make.join("ann", "g")), rec(deleted))
-    assert queries.user(store.reading(), "contoso", "ann") is None
-    assert queries.memberships(store.reading(), "contoso", "ann") == []
+    assert queries.user(store.read_connection(), "contoso", "ann") is None
+    assert queries.memberships(store.read_connection(), "contoso", "ann") == []
     assert store.writer.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
     put(store, "user-changes", rec(deleted), rec(make.user("ann")), rec(make.join("ann", "h")))
-    assert [m["id"] for m in queries.memberships(store.reading(), "contoso", "ann")] == ["h"]
+    assert [m["id"] for m in queries.memberships(store.read_connection(), "contoso", "ann")] == [
+        "h"
+    ]
 
 
 def test_a_membership_keeps_its_since(store: Store) -> None:
@@ -145,9 +147,13 @@ def test_a_membership_keeps_its_since(store: Store) -> None:
     make = Events()
     put(store, "user-changes", rec(make.join("ann", "g"), 5))
     put(store, "user-changes", rec(make.join("ann", "g"), 7))
-    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [5]
+    assert [m["since"] for m in queries.memberships(store.read_connection(), "contoso", "ann")] == [
+        5
+    ]
     put(store, "user-changes", rec(make.leave("ann", "g"), 8), rec(make.join("ann", "g"), 9))
-    assert [m["since"] for m in queries.memberships(store.reading(), "contoso", "ann")] == [9]
+    assert [m["since"] for m in queries.memberships(store.read_connection(), "contoso", "ann")] == [
+        9
+    ]
 
 
 def test_what_workers_refuse_is_not_shown(store: Store) -> None:
@@ -155,23 +161,23 @@ def test_what_workers_refuse_is_not_shown(store: Store) -> None:
     key = b"contoso/ann"
     for value in (b"{", b'{"type":"user.upserted"}', None):
         put(store, "user-changes", Rec(key, value, 1, 1))
-    assert tenants.tenants(store.reading()) == []
+    assert tenants.tenants(store.read_connection()) == []
 
 
 def test_users_alike_share_one_shape(console: Console) -> None:
     """Two thousand users have far fewer shapes; holders are counted by them."""
     demo(console.world)
-    db = console.service.store.reading()
+    db = console.service.store.read_connection()
     users, shapes = (
         db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("users", "shapes")
     )
     assert users > 1900
     assert shapes < users / 4
-    for row in every(console.service.store.reading, queries.SKUS, ("contoso",), {}):
+    for row in every(console.service.store.read_connection, queries.SKUS, ("contoso",), {}):
         held = {
             user["id"]
             for user in every(
-                console.service.store.reading,
+                console.service.store.read_connection,
                 queries.USERS,
                 ("contoso",),
                 {"skuId": row["skuId"], "state": "Active"},
@@ -186,7 +192,7 @@ def test_users_alike_share_one_shape(console: Console) -> None:
 def test_the_read_model_is_what_was_published(console: Console) -> None:
     """Users, groups, seats and errors, compared with the engine's last outputs."""
     demo(console.world)
-    db = console.service.store.reading()
+    db = console.service.store.read_connection()
     latest = {(o.topic, o.key): o.value for o in console.world.cluster.outputs}
     for (topic, key), value in latest.items():
         if topic == "user-licenses" and value is not None:
@@ -211,12 +217,14 @@ def test_the_read_model_is_what_was_published(console: Console) -> None:
 def test_pages_join_to_the_whole(console: Console) -> None:
     """In every order, up and down, each row once; rows that come meanwhile do no harm."""
     demo(console.world)
-    db = console.service.store.reading()
+    db = console.service.store.read_connection()
     for listing in (queries.USERS, queries.GROUPS, queries.ERRORS, queries.SKUS):
         for sort in listing.sorts:
             for direction in ("asc", "desc"):
                 order = f"{sort} {direction}"
-                whole = list(every(console.service.store.reading, listing, ("contoso",), {}, order))
+                whole = list(
+                    every(console.service.store.read_connection, listing, ("contoso",), {}, order)
+                )
                 cursor, found = None, []
                 while True:
                     part = page(db, listing, ("contoso",), {}, 211, cursor, order)
@@ -232,7 +240,7 @@ def test_a_forged_cursor_is_refused(console: Console) -> None:
     """Another list's, another order's, or nonsense."""
     make = Events()
     console.world.publish([make.user(f"u{n}") for n in range(3)])
-    db = console.service.store.reading()
+    db = console.service.store.read_connection()
     cursor = page(db, queries.USERS, ("contoso",), {}, 1).next
     assert cursor is not None
     for wrong in ("x", "e30", "W10", cursor[:-3], "\N{SNOWMAN}", "WzEsMiwzXQ"):
@@ -248,7 +256,7 @@ def test_csv_quotes_what_a_spreadsheet_would_run(store: Store) -> None:
     names = ["=1+1", "@SUM(A1)", "-2", "+3", 'a "b", c', "plain"]
     for n, name in enumerate(names):
         put(store, "user-changes", rec(make.user(f"u{n}", displayName=name)))
-    rows = every(store.reading, queries.USERS, ("contoso",), {})
+    rows = every(store.read_connection, queries.USERS, ("contoso",), {})
     lines = list(csv_lines(queries.USERS, rows))
     assert lines[0].startswith("id,displayName,")
     shown = [line.split(",", 1)[1] for line in lines[1:]]

@@ -19,7 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from streams.console.app import check, create_app, is_loopback, run_console
-from streams.console.security.auth import Gate, new_token, read_tokens
+from streams.console.security.auth import Authenticator, new_token, read_tokens
 from streams.console.security.middleware import MOST_BYTES
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import load_settings
@@ -175,18 +175,18 @@ def test_a_command_is_audited_by_its_token(guarded: Console) -> None:
 
 def test_a_token_that_is_taken_out_ends(guarded: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sessions too, without a restart; a broken file lets nobody in."""
-    gate = guarded.service.gate
-    assert gate.file is not None
+    authenticator = guarded.service.authenticator
+    assert authenticator.file is not None
     log_in(guarded, "ann-token")
     assert guarded.client.get("/t/contoso", headers=HTML).status_code == 200
-    gate.file.write_text(entry("rob", "reader", ["contoso"], "rob-token"))
-    gate._looked = 0.0
+    authenticator.file.write_text(entry("rob", "reader", ["contoso"], "rob-token"))
+    authenticator._looked = 0.0
     page = guarded.client.get("/t/contoso", headers=HTML, follow_redirects=False)
     assert page.status_code == 303
-    assert gate.bearer("rob-token") is not None
-    gate.file.write_text("nonsense [")
-    gate._looked = 0.0
-    assert gate.bearer("rob-token") is None
+    assert authenticator.bearer("rob-token") is not None
+    authenticator.file.write_text("nonsense [")
+    authenticator._looked = 0.0
+    assert authenticator.bearer("rob-token") is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_new_token_works(tmp_path: Path) -> None:
     token, table = new_token('Ann "the \\ boss"')
     path = tmp_path / "tokens.toml"
     path.write_text(table)
-    principal = Gate(path).bearer(token)
+    principal = Authenticator(path).bearer(token)
     assert principal is not None
     assert (principal.name, principal.role) == ('Ann "the \\ boss"', "reader")
     assert token not in table

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from streams.console.whatif import affected_users
-from streams.console.whatif.affected_users import NotReadableError, TooManyError
+from streams.console.whatif.affected_users import EventNotReadableError, ScopeTooLargeError
 from streams.console.whatif.process import WhatIfError, read_events
-from streams.console.whatif.replica import Copy
+from streams.console.whatif.replica import TenantReplica
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import Step, demo_steps
 from tests.streams.console.conftest import Console
@@ -33,7 +33,7 @@ def really(world: World) -> States:
     return found
 
 
-def copied(copy: Copy) -> States:
+def copied(copy: TenantReplica) -> States:
     return {
         id: {path: state[:2] for path, state in states.items()}
         for id, states in copy.states().items()
@@ -63,9 +63,9 @@ def test_the_copy_foretells_what_happens(console: Console) -> None:
 
 def foretell(console: Console, step: Step) -> None:
     before = really(console.world)
-    db, events = console.service.store.reading(), bodies(step.name)
+    db, events = console.service.store.read_connection(), bodies(step.name)
     given = affected_users.decoded("contoso", events)
-    copy = Copy(db, "contoso", affected_users.reached(db, "contoso", given, MOST))
+    copy = TenantReplica(db, "contoso", affected_users.reached(db, "contoso", given, MOST))
     same = copied(copy)
     assert {id: before[id] for id in same} == same, "the copy is not the present state"
     copy.play(given)
@@ -139,7 +139,7 @@ def test_what_no_topic_carries_is_refused(console: Console, events: Any) -> None
 )
 def test_bad_events_are_refused_with_a_reason(event: Any, says: str) -> None:
     """By the workers' own decoder, with the number of the event."""
-    with pytest.raises(NotReadableError, match="event 1") as refused:
+    with pytest.raises(EventNotReadableError, match="event 1") as refused:
         affected_users.decoded("contoso", [event])
     assert says in str(refused.value)
 
@@ -149,8 +149,8 @@ def test_too_many_users_are_not_tried(console: Console) -> None:
     make = Events()
     console.world.publish([make.join(f"u{n}", "g") for n in range(5)])
     given = affected_users.decoded("contoso", [{"type": "group.deleted", "group": "g"}])
-    with pytest.raises(TooManyError, match="more than 3 users"):
-        affected_users.reached(console.service.store.reading(), "contoso", given, 3)
+    with pytest.raises(ScopeTooLargeError, match="more than 3 users"):
+        affected_users.reached(console.service.store.read_connection(), "contoso", given, 3)
 
 
 def test_events_are_pasted_in_any_form() -> None:
