@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -79,12 +78,3 @@ def _used_without_lease(partition: Partition) -> int:
         for product in partition.products.seats.values()
         for part in product.parts.values()
     )
-
-
-class Tally(Counter[str]):
-    """Counts of what is in a state now; what is not there is not kept."""
-
-    def move(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        if old != new:
-            self.subtract(old)
-            self.update(new)

@@ -10,7 +10,7 @@ from engine.domain.effects import Effects
 from engine.domain.messages import COUNT
 from engine.domain.model import timestamp
 from engine.native import short_cut
-from engine.rules.evaluation import ACTIVE, NOTHING, Outcome, Reason, State
+from engine.rules.outcome import ACTIVE, NOTHING, Outcome, Reason, State
 from engine.state.user import User
 
 quoted: Final = encode_basestring
@@ -195,7 +195,7 @@ def change_audit(
 ) -> bytes | None:
     """``Change user license``, if the user's licences changed or something could not be done.
 
-    The same as :func:`engine.machines.group_machine.audit` makes, from text that users share.
+    The same as :func:`engine.documents.audit.audit` makes, from text that users share.
     """
     before, after = form(old).assigned, form(user.outcome).assigned
     if before == after and not opened:

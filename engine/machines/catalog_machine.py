@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.domain.effects import Effects, remember
+from engine.domain.deduplication import remember
+from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, Delivered, ProductDefined, TenantUpdated
 from engine.state.configuration import Configuration, product_row
 

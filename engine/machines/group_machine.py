@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from engine.documents.audit import audit, listed
+from engine.documents.results import result
 from engine.domain import messages
-from engine.domain.effects import Effects, remember
+from engine.domain.deduplication import remember
+from engine.domain.effects import Effects
 from engine.domain.events import (
     ABSENT,
     Delivered,
@@ -21,7 +24,7 @@ from engine.domain.events import (
 )
 from engine.domain.messages import DEPENDENCY
 from engine.domain.model import timestamp
-from engine.metrics import Tally
+from engine.domain.state_counter import StateCounter
 from engine.rules.direct_change import Rejection, disabled_plans_exist
 from engine.state.configuration import Configuration
 
@@ -104,7 +107,7 @@ class GroupMachine:
         self.changed: set[str] = set()
         self.unpublished: set[str] = set()
         self.duplicates = 0
-        self.statuses = Tally()  # groups by their published state
+        self.statuses = StateCounter()  # groups by their published state
         self.with_errors = 0
 
     def load(self, key: str, row: list[Any]) -> None:
@@ -364,45 +367,3 @@ class GroupMachine:
             f"{why.error}: {why.message}" if why else reason, failed=why is not None,
         )  # fmt: skip
         self.effects.emit("audit", state.key, value)
-
-
-def listed(licenses: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """Licences in the form of Graph's ``assignedLicenses``."""
-    return [{"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(licenses.items())]
-
-
-def result(id: str, target: dict[str, str], status: str, why: Rejection | None) -> dict[str, Any]:
-    """A record of ``results`` (contract, section 3)."""
-    value: dict[str, Any] = {"causedBy": id, **target, "status": status}
-    if why is not None:
-        value |= {"error": why.error, "skuId": why.sku, "message": why.message}
-        value["details"] = dict(why.details)
-    return value
-
-
-def audit(
-    tenant: str,
-    target: tuple[str, str],
-    activity: str,
-    at: int,
-    cause: str,
-    changed: list[tuple[str, Any, Any]],
-    reason: str,
-    failed: bool,
-) -> dict[str, Any]:
-    """A record of ``audit``, with Entra's names."""
-    kind, id = target
-    return {
-        "time": timestamp(at),
-        "tenant": tenant,
-        "activity": activity,
-        "category": "UserManagement" if kind == "User" else "GroupManagement",
-        "target": {"type": kind, "id": id},
-        "initiatedBy": "Seatflow",
-        "result": "failure" if failed else "success",
-        "resultReason": reason,
-        "modifiedProperties": [
-            {"name": name, "oldValue": old, "newValue": new} for name, old, new in changed
-        ],
-        "causedBy": cause,
-    }

@@ -7,11 +7,11 @@ from typing import Final
 from engine.documents import user_documents
 from engine.domain.effects import Effects
 from engine.domain.model import PlanSet
+from engine.domain.state_counter import StateCounter
 from engine.machines.fan_out import FanOut
 from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
 from engine.machines.user_evaluator import Decision
-from engine.metrics import Tally
-from engine.rules.evaluation import NOTHING, Outcome
+from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Book, Configuration
 from engine.state.group_membership import Roll
 from engine.state.user import User
@@ -36,7 +36,7 @@ class Applier:
         self.deferring: dict[User, None] = {}
         self.published = 0
         self.quiet = False
-        self.in_error = Tally()  # users by kind of error
+        self.in_error = StateCounter()  # users by kind of error
         self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
 

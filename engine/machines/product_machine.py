@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.domain.effects import Effects, remember
+from engine.domain.deduplication import remember
+from engine.domain.effects import Effects
 from engine.domain.events import Delivered, SubscriptionUpdated
 from engine.domain.model import timestamp
 from engine.state.configuration import Configuration

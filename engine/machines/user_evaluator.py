@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from engine.domain.model import Entry, Offer
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
-from engine.rules.evaluation import NOTHING, Outcome, Situation, evaluate
+from engine.rules.evaluation import evaluate
+from engine.rules.outcome import NOTHING, Outcome, Situation
 from engine.state.configuration import Configuration
 from engine.state.user import User
 

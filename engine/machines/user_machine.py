@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from engine.documents.audit import audit
+from engine.documents.results import result
 from engine.domain import events as ev
-from engine.domain.effects import Effects, remember
+from engine.domain.deduplication import remember
+from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, Delivered
 from engine.domain.model import Tenant
 from engine.machines.address_claims import Claims
 from engine.machines.fan_out import GROUP, PRODUCT, TENANT, FanOut, Job
-from engine.machines.group_machine import audit, result
 from engine.machines.outcome_applier import Applier
 from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
 from engine.machines.user_evaluator import NOBODY, Decider, Decision

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from engine.domain.model import Entry, Offer, PlanSet
 from engine.machines.outcome_applier import PLANS, Applier
-from engine.rules.evaluation import NOTHING, Outcome, Problem, Reason
+from engine.rules.outcome import NOTHING, Outcome, Problem, Reason
 from engine.state.configuration import Configuration
 from engine.state.user import More, User, tuples
 

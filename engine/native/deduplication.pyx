@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""What :func:`engine.domain.effects.remember` does, in C: it is done for every event."""
+"""What :func:`engine.domain.deduplication.remember` does, in C: it is done for every event."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize

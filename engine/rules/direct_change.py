@@ -7,7 +7,8 @@ from typing import NamedTuple
 from engine.domain import messages
 from engine.domain.messages import COUNT, Details, Products
 from engine.domain.model import Entry, PlanSet
-from engine.rules.evaluation import Shelf, Situation
+from engine.rules.checks import Shelf
+from engine.rules.outcome import Situation
 
 
 class Rejection(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from engine.domain.effects import Row
 from engine.native import short_cut
-from engine.rules.evaluation import NOTHING, Outcome
+from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Book
 
 MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80

@@ -25,13 +25,14 @@ STAMP = "sources"
 # What an event passes through on its way, and what that leans on.
 HOT = {
     "engine": [
-        "documents/user_documents", "domain/effects", "domain/events", "domain/messages",
-        "domain/model", "domain/partitioner", "machines/address_claims",
-        "machines/address_machine", "machines/fan_out", "machines/group_machine",
+        "documents/audit", "documents/results", "documents/user_documents", "domain/deduplication",
+        "domain/effects", "domain/events", "domain/messages", "domain/model", "domain/partitioner",
+        "machines/address_claims", "machines/address_machine", "machines/fan_out",
+        "machines/group_machine",
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
         "machines/user_evaluator", "machines/user_machine", "machines/user_restore",
-        "rules/direct_change", "rules/evaluation", "state/configuration",
-        "state/group_membership", "state/seat_lease", "state/user",
+        "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome",
+        "state/configuration", "state/group_membership", "state/seat_lease", "state/user",
     ],
     "streams": [
         "contract/cloudevents", "contract/decoder", "contract/event_readers",

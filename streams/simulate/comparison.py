@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.rules.evaluation import ACTIVE, ERROR, NOTHING, Outcome
+from engine.rules.outcome import ACTIVE, ERROR, NOTHING, Outcome
 from engine.state.user import User
 from streams.ingest.items import FeedProblem
 from streams.simulate.in_memory import Simulation

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from engine.rules.evaluation import ACTIVE, Outcome
+from engine.rules.outcome import ACTIVE, Outcome
 from engine.state.configuration import Book
 from engine.state.user import User
 from streams.ingest.items import FeedError

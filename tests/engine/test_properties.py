@@ -13,7 +13,7 @@ from engine.domain import events as ev
 from engine.domain.messages import OTHER
 from engine.domain.model import Entry, ServicePlan
 from engine.machines.product_machine import Seats
-from engine.rules.evaluation import ERROR, Outcome
+from engine.rules.outcome import ERROR, Outcome
 from engine.simulation.in_memory_cluster import Cluster
 from engine.simulation.workload import START
 from engine.state.seat_lease import Lease

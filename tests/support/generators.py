@@ -9,7 +9,7 @@ from typing import Any
 from engine.domain import events as ev
 from engine.domain.model import ServicePlan, Tenant
 from engine.machines.user_evaluator import Decider
-from engine.rules.evaluation import Outcome
+from engine.rules.outcome import Outcome
 from engine.simulation.simulated_broker import Broker
 from engine.simulation.workload import Input, Tenants
 from engine.state.configuration import Configuration

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from engine.domain import messages as words
 from engine.domain.model import PlanSet, Product, Tenant
+from engine.rules.checks import Shelf
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
-from engine.rules.evaluation import Reason, Shelf
+from engine.rules.outcome import Reason
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction

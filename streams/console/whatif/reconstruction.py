@@ -19,7 +19,7 @@ import orjson
 from engine.domain.events import ProductDefined
 from engine.domain.model import Entry, Offer, Product, Tenant
 from engine.machines.address_machine import normal
-from engine.rules.evaluation import Situation
+from engine.rules.outcome import Situation
 from streams.console.read_model import queries, tenants
 from streams.contract.decoder import DECODERS
 

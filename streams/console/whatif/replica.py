@@ -21,7 +21,7 @@ from engine.machines.address_machine import normal
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import Part, Seats
 from engine.machines.user_restore import plan_keys
-from engine.rules.evaluation import Outcome, Problem, Reason
+from engine.rules.outcome import Outcome, Problem, Reason
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state import configuration
 from engine.state.configuration import product_row

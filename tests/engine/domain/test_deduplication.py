@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain import effects
-from engine.domain.effects import REMEMBERED, WIDTH, mark_of, remember
+from engine.domain import deduplication
+from engine.domain.deduplication import REMEMBERED, WIDTH, mark_of, remember
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -54,12 +54,12 @@ def test_ids_that_follow_each_other_do_not_collide() -> None:
     assert len({mark_of("MembershipAdded", id, "") for id in ids}) == len(ids)
 
 
-@pytest.mark.skipif(effects._marks is None, reason="the short cut is there compiled only")
+@pytest.mark.skipif(deduplication._marks is None, reason="the short cut is there compiled only")
 @given(text, text | st.text("ä€", min_size=200, max_size=300), text, st.integers(0, 70))
 def test_the_short_cut_does_the_same(kind: str, event: str, source: str, known: int) -> None:
     seen = b"".join(mark_of("k", str(n), "") for n in range(known))
     for before in (seen, seen + mark_of(kind, event, source)):
-        short = effects._marks.remember(before, kind, event, source)
+        short = deduplication._marks.remember(before, kind, event, source)
         if short is not NotImplemented:
             assert short == plainly(before, kind, event, source)
         assert remember(before, kind, event, source) == plainly(before, kind, event, source)
