@@ -24,8 +24,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from streams.bench.environment import PARTITIONS, BenchError, Stand
+from streams.contract.topics import CHANGELOG
 from streams.kafka.faust_adapter import RecordBatch
-from streams.kafka.topic_admin import CHANGELOG
 from streams.runtime import gc_tuning
 from streams.worker.record_batches import Log
 

@@ -28,9 +28,10 @@ from rich.console import Console
 
 from streams.bench.progress import Show
 from streams.bench.workload import Record
+from streams.contract.topics import CONSUMED, TOPICS
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import publish
-from streams.kafka.topic_admin import CONSUMED, TOPICS, create_topics
+from streams.kafka.topic_admin import create_topics
 from streams.runtime.log_events import PARTITION_RESTORED
 from streams.runtime.settings import Settings, client_options
 

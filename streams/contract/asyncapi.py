@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streams.contract.decoder import REGISTRY_PREFIX_BYTES
 from streams.contract.schemas import MESSAGES, VERSION, Message, Schema
-from streams.kafka.topic_admin import INPUTS, OUTPUTS, Topic
+from streams.contract.topics import INPUTS, OUTPUTS, Topic
 
 
 def asyncapi(prefix: str = "licensing.", partitions: int = 8) -> Schema:

@@ -22,12 +22,13 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from streams.contract.topics import OUTPUTS
 from streams.demo.console_process import console_running
 from streams.demo.report import StepTaken, Summary, show, summarise
 from streams.demo.scenario import Step, demo_steps
 from streams.ingest import FeedItem, publish
 from streams.kafka.group_status import LagReader, wait_until_settled
-from streams.kafka.topic_admin import OUTPUTS, create_topics
+from streams.kafka.topic_admin import create_topics
 from streams.kafka.topic_reader import Follower
 from streams.local.broker import Broker, die_with_parent
 from streams.local.kafka_jars import KAFKA_VERSION

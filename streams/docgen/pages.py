@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streams.contract.schemas import EVENTS, RECORDS, Message
-from streams.kafka.topic_admin import INPUTS, OUTPUTS
+from streams.contract.topics import INPUTS, OUTPUTS
 
 
 def settings_page() -> str:

@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.domain.model import timestamp
+from streams.contract.topics import DEAD_LETTERS
 from streams.ingest.debezium import Mapping, made_of
 from streams.ingest.event_builder import Maker
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import partition_of
-from streams.kafka.topic_admin import DEAD_LETTERS
 from streams.kafka.topic_reader import FETCH_BYTES, admin_client, connected, topic_partitions
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings, client_options

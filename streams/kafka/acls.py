@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streams.kafka.topic_admin import (
+from streams.contract.topics import (
     CHANGELOG,
     CONSUMED,
     DEAD_LETTERS,
     INPUT_NAMES,
     INTERNAL_NAMES,
-    OUTPUTS,
+    OUTPUT_NAMES,
     RECEIVED,
     TOPICS,
     USER_CHANGES,
@@ -38,27 +38,26 @@ def _topics(names: tuple[str, ...], *operations: str) -> tuple[Grant, ...]:
     return tuple(Grant(TOPIC, f"{{prefix}}{name}", operations) for name in names)
 
 
-_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
 _ALL = tuple(topic.name for topic in TOPICS)
 
 ROLES: dict[str, tuple[Grant, ...]] = {
     "worker": (
         *_topics(INPUT_NAMES, READ, DESCRIBE),
         *_topics(INTERNAL_NAMES, READ, WRITE, DESCRIBE),
-        *_topics(_OUTPUTS, WRITE, DESCRIBE),
+        *_topics(OUTPUT_NAMES, WRITE, DESCRIBE),
         *_topics((CHANGELOG.name,), READ, WRITE, DESCRIBE),
         Grant(GROUP, "{app}", (READ, DESCRIBE)),
         Grant(TRANSACTION, "{app}-", (WRITE, DESCRIBE), prefixed=True),
     ),
     "feed": _topics(INPUT_NAMES, WRITE, DESCRIBE),
     "reader": (
-        *_topics(_OUTPUTS, READ, DESCRIBE),
+        *_topics(OUTPUT_NAMES, READ, DESCRIBE),
         *_topics(CONSUMED, DESCRIBE),
         Grant(GROUP, "{app}", (DESCRIBE,)),
     ),
     "receiver": (
         *_topics(INPUT_NAMES, WRITE, DESCRIBE),
-        *_topics((RECEIVED,), READ, WRITE, DESCRIBE, CREATE),
+        *_topics((RECEIVED.name,), READ, WRITE, DESCRIBE, CREATE),
         Grant(TRANSACTION, "{app}-receiver", (WRITE, DESCRIBE)),
     ),
     "bridge": (

@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from engine.machines.outcome_applier import USERS
+from streams.contract.topics import CHANGELOG
 from streams.kafka import changelog_rows
 from streams.kafka.changelog_rows import APPLIED, Values, row_key
 from streams.kafka.closing import closed
-from streams.kafka.topic_admin import CHANGELOG
 from streams.runtime import fault_injection
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings, client_options

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streams.kafka.topic_admin import CONSUMED
+from streams.contract.topics import CONSUMED
 from streams.kafka.topic_reader import Follower, admin_client, connected, consumer, topic_partitions
 from streams.runtime.errors import TEMPORARY, WorkerError
 from streams.runtime.settings import Settings

@@ -1,9 +1,4 @@
-"""All topics on one screen, and making and checking them.
-
-Inputs and outputs are the contract's (section 1). Internal topics carry what partitions tell each
-other. The one changelog holds every table of a partition, the applied offsets among them, so that
-a transaction touches one log for its state.
-"""
+"""Creation and checking of the topics of ``streams/contract/topics.py``."""
 
 from __future__ import annotations
 
@@ -17,79 +12,16 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from streams.contract.topics import TOPICS, Topic
 from streams.kafka.closing import closed
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
 from streams.runtime.log_events import BROKER_AWAITED
 from streams.runtime.settings import Settings, client_options
 
-DAY = 24 * 3600 * 1000
-MIB = 1 << 20
-
-# An input record over the contract's 1 MiB must reach us to become a dead letter, which is longer
-# than what it carries by its headers.
-_INPUT = {"max.message.bytes": 4 * MIB}
-_STATE = {"max.message.bytes": 8 * MIB}
-# Young logs are compacted too, so that a restore reads little more than one record per row.
-_COMPACTED = {**_STATE, "segment.bytes": 64 * MIB, "min.cleanable.dirty.ratio": 0.2}
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    name: str  # without the prefix
-    cleanup: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-INPUTS = (
-    Topic("user-changes", "delete", _INPUT),
-    Topic("group-changes", "delete", _INPUT),
-    Topic("catalog", "compact", _INPUT),
-    Topic("subscriptions", "compact", _INPUT),
-    Topic("tenants", "compact", _INPUT),
-)
-# Kept long enough for a worker that was away over a holiday.
-INTERNAL = tuple(
-    Topic(f"internal.{name}", "delete", {**_STATE, "retention.ms": 7 * DAY})
-    for name in (
-        "configuration",
-        "seat-requests",
-        "seat-grants",
-        "group-reports",
-        "address-claims",
-        "address-verdicts",
-    )
-)
-OUTPUTS = (
-    Topic("user-licenses", "compact", _COMPACTED),
-    # An error that stays open for a year is deleted from the log; the user's record still tells it.
-    Topic("errors", "compact,delete", {**_COMPACTED, "retention.ms": 365 * DAY}),
-    Topic("group-status", "compact", _COMPACTED),
-    Topic("product-seats", "compact", _COMPACTED),
-    Topic("results", "delete", _STATE),
-    Topic("audit", "delete", _STATE),
-    Topic("dead-letters", "delete", _STATE),
-)
-# A restore also reads what the newest segment holds, which Kafka never compacts: keep it small.
-CHANGELOG = Topic(
-    "changelog", "compact", {**_COMPACTED, "segment.bytes": 16 * MIB, "segment.ms": DAY // 24}
-)
-USER_CHANGES = "user-changes"
-RECEIVED = "internal.received-resources"  # made by the receiver, which alone reads it
-DEAD_LETTERS = "dead-letters"
-SEAT_REQUESTS = "internal.seat-requests"
-
 HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
 SECURE = (
     "; or it refuses the certificates or the password of the SEATFLOW_SSL_… and SASL_… settings"
 )
-
-TOPICS = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
-INPUT_NAMES = tuple(topic.name for topic in INPUTS)
-INTERNAL_NAMES = tuple(topic.name for topic in INTERNAL)
-# What a partition reads. Internal topics first: a grant must not queue behind a backlog of input.
-CONSUMED = (*INTERNAL_NAMES, *INPUT_NAMES)
-# What a partition writes.
-PRODUCED = tuple(topic.name for topic in (*INTERNAL, *OUTPUTS, CHANGELOG))
 
 
 @dataclass(slots=True)
@@ -173,23 +105,23 @@ async def _partition_counts(admin: Any, settings: Settings) -> dict[str, int]:
     }
 
 
+def new_topic(topic: Topic, settings: Settings) -> NewTopic:
+    """Returns the request to create a topic as the table defines it."""
+    return NewTopic(
+        settings.topic_prefix + topic.name,
+        settings.partitions,
+        settings.replication,
+        topic_configs={
+            "cleanup.policy": topic.cleanup,
+            **{name: str(value) for name, value in topic.config.items()},
+        },
+    )
+
+
 async def _make(
     admin: Any, settings: Settings, topics: Iterable[Topic], report: TopicsReport
 ) -> None:
-    response = await admin.create_topics(
-        [
-            NewTopic(
-                settings.topic_prefix + topic.name,
-                settings.partitions,
-                settings.replication,
-                topic_configs={
-                    "cleanup.policy": topic.cleanup,
-                    **{name: str(value) for name, value in topic.config.items()},
-                },
-            )
-            for topic in topics
-        ]
-    )
+    response = await admin.create_topics([new_topic(topic, settings) for topic in topics])
     for name, code, *message in response.topic_errors:
         if code == 0:
             report.made.append(name)

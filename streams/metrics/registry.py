@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 from engine.domain.events import InputEvent
 from engine.domain.messages import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
-from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES, PRODUCED
+from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)

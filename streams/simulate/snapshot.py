@@ -18,8 +18,8 @@ from engine.domain.model import Product
 from engine.partition_machine import Partition
 from engine.state.configuration import Book, product_row
 from engine.state.user import User
+from streams.contract.topics import CHANGELOG
 from streams.kafka.changelog import read, reader
-from streams.kafka.topic_admin import CHANGELOG
 from streams.kafka.topic_reader import admin_client, connected, topic_partitions
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings

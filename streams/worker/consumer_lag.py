@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aiokafka import TopicPartition
 
-from streams.kafka.topic_admin import CONSUMED
+from streams.contract.topics import CONSUMED
 
 
 class Queued(Protocol):

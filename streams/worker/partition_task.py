@@ -19,9 +19,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from engine.domain.events import Delivered
 from streams.contract.decoder import Rejected
+from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED, USER_CHANGES
 from streams.kafka import changelog
 from streams.kafka.faust_adapter import Batch, root_cause
-from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES, PRODUCED, USER_CHANGES
 from streams.metrics.registry import Stats, engine_counters
 from streams.runtime import fault_injection, gc_tuning, log_events
 from streams.runtime.errors import log

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from orjson import dumps
 
+from streams.contract.topics import CHANGELOG
 from streams.kafka.changelog_rows import APPLIED, row_key
-from streams.kafka.topic_admin import CHANGELOG
 
 NewBatch = Callable[[], Any]
 """Makes a :class:`streams.kafka.faust_adapter.RecordBatch`."""

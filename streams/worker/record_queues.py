@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from streams.kafka.topic_admin import INPUT_NAMES
+from streams.contract.topics import INPUT_NAMES
 
 
 class Inbox:

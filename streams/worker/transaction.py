@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.contract.decoder import Rejected
+from streams.contract.topics import DEAD_LETTERS, SEAT_REQUESTS
 from streams.kafka.faust_adapter import RecordBatch
-from streams.kafka.topic_admin import DEAD_LETTERS, SEAT_REQUESTS
 from streams.runtime import fault_injection
 from streams.runtime.settings import Settings, client_options
 from streams.worker.record_batches import Headers, Packing

@@ -16,9 +16,10 @@ from aiokafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streams.contract.decoder import DECODERS
+from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES
 from streams.kafka.assignor import NO_CLAIM, Claim
 from streams.kafka.faust_adapter import App, Batch, build_app
-from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, check_topics
+from streams.kafka.topic_admin import check_topics
 from streams.metrics import http_endpoint, registry
 from streams.metrics.collector import Collector
 from streams.runtime import errors, gc_tuning, log_events

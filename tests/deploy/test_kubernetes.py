@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.kafka.topic_admin import INPUT_NAMES
+from streams.contract.topics import INPUT_NAMES
 from streams.runtime.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]

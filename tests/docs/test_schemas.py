@@ -16,10 +16,10 @@ from streams.contract.asyncapi import asyncapi
 from streams.contract.decoder import DECODERS, Rejected
 from streams.contract.event_readers import READERS
 from streams.contract.schemas import EVENTS, MESSAGES, RECORDS, schema_of
+from streams.contract.topics import INPUT_NAMES, OUTPUTS
 from streams.demo.scenario import demo_steps
 from streams.docgen.reference import pages
 from streams.ingest.jsonl import Event, event_of
-from streams.kafka.topic_admin import INPUT_NAMES, OUTPUTS
 from tests.support.demo_cluster import demo_cluster
 
 DATA = Path(__file__).parent / "data"

@@ -19,8 +19,9 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.contract.topics import CONSUMED
 from streams.kafka.changelog_rows import APPLIED
-from streams.kafka.topic_admin import CONSUMED, create_topics
+from streams.kafka.topic_admin import create_topics
 from streams.runtime.settings import Settings, load_settings
 from tests.support.kafka import Record, end_offsets, latest, produce, read_topic
 

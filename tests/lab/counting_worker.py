@@ -18,7 +18,7 @@ import orjson
 
 from engine.domain.events import Delivered
 from streams.contract.decoder import Rejected
-from streams.kafka.topic_admin import INPUT_NAMES
+from streams.contract.topics import INPUT_NAMES
 from streams.runtime.settings import load_settings
 from streams.worker.worker import run_worker
 

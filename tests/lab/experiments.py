@@ -13,7 +13,7 @@ import time
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES
+from streams.contract.topics import CONSUMED, INPUT_NAMES
 from streams.runtime import fault_injection
 from tests.lab.record import record
 from tests.lab.runner import Experiment, Lab

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
+from streams.contract.topics import CHANGELOG, INPUT_NAMES, TOPICS
 from streams.kafka.changelog_rows import APPLIED
-from streams.kafka.topic_admin import CHANGELOG, INPUT_NAMES, TOPICS
 from tests.checkers import Record
 from tests.support.kafka import reading
 

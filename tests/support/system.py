@@ -20,7 +20,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.kafka.topic_admin import CONSUMED, create_topics
+from streams.contract.topics import CONSUMED
+from streams.kafka.topic_admin import create_topics
 from streams.runtime.settings import load_settings
 from tests.support.kafka import Record, latest, read_topic
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from streams.contract.topics import CONSUMED, INPUT_NAMES
 from streams.demo.scenario import demo_steps
-from streams.kafka.topic_admin import CONSUMED, INPUT_NAMES
 from tests.support.expected_metrics import told
 from tests.support.kafka import Kafka, latest
 from tests.support.scrape import Sample, address, get, scrape, summed, total

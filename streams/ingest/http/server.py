@@ -10,11 +10,11 @@ from pathlib import Path
 
 import uvicorn
 
+from streams.contract.topics import INPUT_NAMES
 from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources
 from streams.ingest.http.transactional_writer import Writer, read_resources
-from streams.kafka.topic_admin import INPUT_NAMES
 from streams.runtime.errors import OK, TEMPORARY
 from streams.runtime.settings import Settings
 

@@ -13,17 +13,16 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
+from streams.contract.topics import RECEIVED
 from streams.ingest.publisher import partition_of
-from streams.kafka.topic_admin import MIB, RECEIVED
+from streams.kafka.topic_admin import new_topic
 from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings, client_options
 
-RESOURCES = RECEIVED
-CONFIG = {"cleanup.policy": "compact", "max.message.bytes": str(4 * MIB)}
+RESOURCES = RECEIVED.name
 TRANSACTION_RECORDS = 5_000
 
 
@@ -69,10 +68,7 @@ class Writer:
         name = self._settings.topic_prefix + RESOURCES
         if name in await admin.list_topics():
             return
-        topic = NewTopic(
-            name, self._settings.partitions, self._settings.replication, topic_configs=CONFIG
-        )
-        response = await admin.create_topics([topic])
+        response = await admin.create_topics([new_topic(RECEIVED, self._settings)])
         if failed := [each for each in response.topic_errors if each[1] not in (0, 36)]:
             raise WorkerError(f"{name} could not be made: {failed[0]}", CONFIGURATION)
 

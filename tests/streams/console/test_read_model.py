@@ -15,7 +15,7 @@ from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter, Rec
 from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
 from streams.console.read_model.store import Store, transaction
-from streams.kafka.topic_admin import INPUTS, OUTPUTS
+from streams.contract.topics import INPUTS, OUTPUTS
 from tests.streams.console.conftest import Console
 from tests.streams.console.local import World, demo
 from tests.support.system import Event, Events

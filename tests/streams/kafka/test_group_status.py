@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from streams.kafka.topic_admin import CONSUMED
+from streams.contract.topics import CONSUMED
 from tests.support.kafka import Kafka
 from tests.support.system import ROOT, Events, System, running
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.kafka.topic_admin import TOPICS
+from streams.contract.topics import TOPICS
 from streams.local.broker import Broker
 from streams.runtime import errors, fault_injection
 from streams.runtime.settings import load_settings
