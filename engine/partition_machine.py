@@ -9,23 +9,15 @@ from typing import Any
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
 from engine.domain.partitioner import partition_of
-from engine.machines import (
-    address_machine,
-    catalog_machine,
-    fan_out,
-    group_machine,
-    outcome_applier,
-    product_machine,
-    seat_allocation,
-)
 from engine.machines.address_machine import AddressMachine
 from engine.machines.catalog_machine import CatalogueMachine
 from engine.machines.group_machine import GroupMachine
 from engine.machines.product_machine import ProductMachine
 from engine.machines.user_machine import UserMachine
 from engine.metrics import Figures, figures
-from engine.state import configuration
+from engine.state import formats, row_codecs
 from engine.state.configuration import Configuration
+from engine.state.formats import FORMAT_KEY, FORMAT_TABLE
 
 Batch = Sequence[Delivered]
 CROWD = 1000
@@ -63,23 +55,33 @@ class Partition:
         }
         self._prepared = False
         self._loaders: dict[str, Callable[[str, str, Any], None]] = {
-            configuration.PRODUCTS: self.configuration.load,
-            configuration.TENANTS: self.configuration.load,
-            configuration.GROUPS: self.configuration.load,
-            catalog_machine.PRODUCT_TABLE: self.catalogue.load,
-            catalog_machine.TENANT_TABLE: self.catalogue.load,
-            outcome_applier.USERS: self.users.restore.load,
-            outcome_applier.PLANS: self.users.restore.load,
-            seat_allocation.TABLE: lambda _, key, row: self.users.seating.load(key, row),
-            fan_out.TABLE: lambda _, key, row: self.users.fanout.load(key, row),
-            group_machine.TABLE: lambda _, key, row: self.groups.load(key, row),
-            product_machine.TABLE: lambda _, key, row: self.products.load(key, row),
-            address_machine.TABLE: lambda _, key, row: self.addresses.load(key, row),
+            FORMAT_TABLE: self._load_format,
+            row_codecs.PRODUCTS: self.configuration.load,
+            row_codecs.TENANTS: self.configuration.load,
+            row_codecs.GROUPS: self.configuration.load,
+            row_codecs.CATALOG_EVENTS: self.catalogue.load,
+            row_codecs.TENANT_SETTINGS: self.catalogue.load,
+            row_codecs.USERS: self.users.restore.load,
+            row_codecs.PLAN_SETS: self.users.restore.load,
+            row_codecs.LEASES: lambda _, key, row: self.users.seating.load(key, row),
+            row_codecs.JOBS: lambda _, key, row: self.users.fanout.load(key, row),
+            row_codecs.GROUP_STATES: lambda _, key, row: self.groups.load(key, row),
+            row_codecs.SEAT_BUDGETS: lambda _, key, row: self.products.load(key, row),
+            row_codecs.ADDRESS_CLAIMS: lambda _, key, row: self.addresses.load(key, row),
         }
+        self._format = formats.FIRST_FORMAT  # of the rows that were loaded
 
     def load(self, table: str, key: str, row: Any) -> None:
-        """One restored row; the order of rows does not matter."""
+        """Takes one restored row; the format row comes first, the order of others does not matter.
+
+        Raises:
+            NewerFormatError: a later release has written the rows.
+        """
         self._loaders[table](table, key, row)
+
+    def _load_format(self, _table: str, _key: str, row: int) -> None:
+        formats.check_row_format(row)
+        self._format = row
 
     def prepare(self) -> None:
         """All rows but users' are loaded: from here on these need not be kept until the start."""
@@ -93,6 +95,9 @@ class Partition:
         self.prepare()
         self.users.start()
         self.products.start()
+        if self._format < formats.ROW_FORMAT:
+            self._format = formats.ROW_FORMAT
+            self.effects.rows[FORMAT_TABLE, FORMAT_KEY] = formats.ROW_FORMAT
 
     def handle(self, topic: str, batch: Batch) -> None:
         """A batch of one topic (short name); internal topics carry decoded JSON as events."""

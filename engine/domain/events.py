@@ -6,6 +6,7 @@ tuples, units are whole numbers from 0. ``id`` is the event's own id, echoed as 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from engine.domain.model import ServicePlan
@@ -143,6 +144,25 @@ class TenantUpdated(NamedTuple):
     seat_retry: str | _Absent = ABSENT
     on_group_deletion: str | _Absent = ABSENT
 
+
+CODES: Final[Mapping[type, str]] = {
+    UserUpserted: "UserUpserted",
+    UserDeleted: "UserDeleted",
+    MembershipAdded: "MembershipAdded",
+    MembershipRemoved: "MembershipRemoved",
+    MembershipIgnored: "MembershipIgnored",
+    UserLicensesChanged: "UserLicensesChanged",
+    UserReprocess: "UserReprocess",
+    GroupUpserted: "GroupUpserted",
+    GroupDeleted: "GroupDeleted",
+    GroupLicensesChanged: "GroupLicensesChanged",
+    GroupReprocess: "GroupReprocess",
+    ProductDefined: "product",
+    SubscriptionUpdated: "subscription",
+    TenantUpdated: "tenant",
+}
+"""The code of each event type. Persisted, never to be changed: codes are part of the fingerprints
+of applied events (R24) and of deferred events in the changelog. A class may be renamed."""
 
 LicensesChanged = UserLicensesChanged | GroupLicensesChanged
 InputEvent = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
-
-TABLE: Final = "addresses"
+from engine.state.row_codecs import (
+    ADDRESS_CLAIMS,
+    AddressClaimRow,
+    decode_address_claims,
+    encode_address_claims,
+)
 
 
 def normal(address: str) -> str:
@@ -17,7 +21,7 @@ def normal(address: str) -> str:
 
 
 class AddressMachine:
-    """Claims in, verdicts out. A claim is [since, offset, user, partition]; the first one owns.
+    """Claims in, verdicts out. The first claim of an address owns it.
 
     Ordered by since, so that the outcome does not depend on which partition was faster. A message's
     ``claim`` is the user's own number for it, echoed as ``answers``; 0 releases.
@@ -25,10 +29,10 @@ class AddressMachine:
 
     def __init__(self, effects: Effects) -> None:
         self.effects = effects
-        self.claims: dict[str, list[list[Any]]] = {}
+        self.claims: dict[str, list[AddressClaimRow]] = {}
 
     def load(self, key: str, row: list[list[Any]]) -> None:
-        self.claims[key] = row
+        self.claims[key] = decode_address_claims(row)
 
     def handle(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
@@ -38,10 +42,12 @@ class AddressMachine:
     def _claim(self, message: dict[str, Any]) -> None:
         key = f"{message['tenant']}/{message['address']}"
         claims = self.claims.setdefault(key, [])
-        owner = claims[0][2] if claims else None
-        if all(claim[2] != message["user"] for claim in claims):
+        owner = claims[0].user if claims else None
+        if all(claim.user != message["user"] for claim in claims):
             claims.append(
-                [message["since"], message["offset"], message["user"], message["partition"]]
+                AddressClaimRow(
+                    message["since"], message["offset"], message["user"], message["partition"]
+                )
             )
             claims.sort()
         self._keep(key, message, owner)
@@ -49,8 +55,8 @@ class AddressMachine:
     def _release(self, message: dict[str, Any]) -> None:
         key = f"{message['tenant']}/{message['address']}"
         claims = self.claims.get(key, [])
-        owner = claims[0][2] if claims else None
-        self.claims[key] = [claim for claim in claims if claim[2] != message["user"]]
+        owner = claims[0].user if claims else None
+        self.claims[key] = [claim for claim in claims if claim.user != message["user"]]
         self._keep(key, message, owner)
 
     def _keep(self, key: str, message: dict[str, Any], owner: str | None) -> None:
@@ -58,10 +64,10 @@ class AddressMachine:
         claims = self.claims[key]
         if not claims:
             del self.claims[key]
-            self.effects.rows[TABLE, key] = None
+            self.effects.rows[ADDRESS_CLAIMS, key] = None
             return
-        self.effects.rows[TABLE, key] = claims
-        now = claims[0][2]
+        self.effects.rows[ADDRESS_CLAIMS, key] = encode_address_claims(claims)
+        now = claims[0].user
         for _, _, user, partition in claims:
             answers = message["claim"] if user == message["user"] else 0
             if answers or now != owner:

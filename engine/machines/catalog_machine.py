@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.domain.deduplication import remember
 from engine.domain.effects import Effects
-from engine.domain.events import ABSENT, Delivered, ProductDefined, TenantUpdated
-from engine.state.configuration import Configuration, product_row
+from engine.domain.events import ABSENT, CODES, Delivered, ProductDefined, TenantUpdated
+from engine.state.configuration import Configuration
+from engine.state.row_codecs import (
+    CATALOG_EVENTS,
+    TENANT_SETTINGS,
+    TenantSettingsRow,
+    decode_fingerprints,
+    decode_tenant_settings,
+    encode_fingerprints,
+    encode_product,
+    encode_tenant,
+    encode_tenant_settings,
+)
 
-PRODUCT_TABLE, TENANT_TABLE = "catalogue", "tenant-settings"
+NEW_TENANT: Final = TenantSettingsRow(None, True, True, b"")
 
 
 class CatalogueMachine:
@@ -19,27 +30,27 @@ class CatalogueMachine:
         self.configuration = configuration
         self.effects = effects
         self.seen: dict[str, bytes] = {}
-        self.tenants: dict[str, list[Any]] = {}
+        self.tenants: dict[str, TenantSettingsRow] = {}
         self.duplicates = 0
 
     def load(self, table: str, key: str, row: Any) -> None:
-        if table == PRODUCT_TABLE:
-            self.seen[key] = bytes.fromhex(row)
+        if table == CATALOG_EVENTS:
+            self.seen[key] = decode_fingerprints(row)
         else:
-            self.tenants[key] = row
+            self.tenants[key] = decode_tenant_settings(row)
 
     def products(self, batch: list[Delivered]) -> None:
         for event, at, offset, source in batch:
             assert isinstance(event, ProductDefined)
             if event.sku not in self.seen and not self.configuration.mine(event.sku, offset):
                 continue
-            seen = remember(self.seen.get(event.sku, b""), "product", event.id, source)
+            seen = remember(self.seen.get(event.sku, b""), CODES[ProductDefined], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
             self.seen[event.sku] = seen
-            self.effects.rows[PRODUCT_TABLE, event.sku] = seen.hex()
-            row = product_row(event.sku, event.part_number, event.display_name, event.plans)
+            self.effects.rows[CATALOG_EVENTS, event.sku] = encode_fingerprints(seen)
+            row = encode_product(event.sku, event.part_number, event.display_name, event.plans)
             self._send(event.sku, {"kind": "product", "row": row, "at": at, "causedBy": event.id})
 
     def tenant_settings(self, batch: list[Delivered]) -> None:
@@ -48,23 +59,22 @@ class CatalogueMachine:
             known = event.tenant in self.tenants
             if not known and not self.configuration.mine(event.tenant, offset):
                 continue
-            location, automatic, convert, seen = self.tenants.get(
-                event.tenant, [None, True, True, ""]
-            )
-            remembered = remember(bytes.fromhex(seen), "tenant", event.id, source)
+            location, automatic, convert, seen = self.tenants.get(event.tenant, NEW_TENANT)
+            remembered = remember(seen, CODES[TenantUpdated], event.id, source)
             if remembered is None:
                 self.duplicates += 1
                 continue
             if event.usage_location is not ABSENT:
-                location = event.usage_location
+                location = event.usage_location  # type: ignore[assignment]
             if event.seat_retry is not ABSENT:
                 automatic = event.seat_retry == "automatic"
             if event.on_group_deletion is not ABSENT:
                 convert = event.on_group_deletion == "convert"
-            row = [location, automatic, convert, remembered.hex()]
-            self.tenants[event.tenant] = row
-            self.effects.rows[TENANT_TABLE, event.tenant] = row
-            message = {"kind": "tenant", "tenant": event.tenant, "row": row[:3], "at": at}
+            settings = TenantSettingsRow(location, automatic, convert, remembered)
+            self.tenants[event.tenant] = settings
+            self.effects.rows[TENANT_SETTINGS, event.tenant] = encode_tenant_settings(settings)
+            row = encode_tenant(location, automatic, convert)
+            message = {"kind": "tenant", "tenant": event.tenant, "row": row, "at": at}
             self._send(event.tenant, message | {"causedBy": event.id})
 
     def _send(self, key: str, message: dict[str, Any]) -> None:

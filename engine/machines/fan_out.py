@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from engine.domain.effects import Effects
 from engine.state.configuration import Book, Configuration
+from engine.state.row_codecs import JOBS, JobRow, decode_job, encode_job
 from engine.state.user import User
 
-TABLE: Final = "jobs"
 GROUP: Final = "group"
 PRODUCT: Final = "product"
 TENANT: Final = "tenant"
@@ -54,17 +54,36 @@ class Job:
         return f"{self.kind}/{self.tenant}/{self.id}"
 
     def row(self) -> list[Any]:
-        return [
-            self.kind, self.tenant, self.id, self.version, self.before, self.at, self.cause,
-            self.cursor, self.again,
-        ]  # fmt: skip
+        """Returns the row of ``jobs``."""
+        return encode_job(
+            JobRow(
+                kind=self.kind,
+                tenant=self.tenant,
+                id=self.id,
+                version=self.version,
+                previous_version=self.before,
+                timestamp_ms=self.at,
+                caused_by=self.cause,
+                cursor=self.cursor,
+                rerun=self.again,
+            )
+        )
 
     @classmethod
     def load(cls, row: list[Any]) -> Job:
-        *first, cursor, again = row
-        job = cls(*first)
-        job.cursor = cursor
-        job.again = again
+        """Returns the job that a row of ``jobs`` persists."""
+        found = decode_job(row)
+        job = cls(
+            kind=found.kind,
+            tenant=found.tenant,
+            id=found.id,
+            version=found.version,
+            before=found.previous_version,
+            at=found.timestamp_ms,
+            cause=found.caused_by,
+        )
+        job.cursor = found.cursor
+        job.again = found.rerun
         return job  # whom it had left in flight is found again by FanOut.start
 
 
@@ -208,8 +227,8 @@ class FanOut:
             self._keep(job)
         else:
             del self.jobs[job.key]
-            self.effects.rows[TABLE, job.key] = None
+            self.effects.rows[JOBS, job.key] = None
         self.done(job)
 
     def _keep(self, job: Job) -> None:
-        self.effects.rows[TABLE, job.key] = job.row()
+        self.effects.rows[JOBS, job.key] = job.row()

@@ -7,7 +7,7 @@ status is their sum, and complete when all have done the current version.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from engine.documents.audit import audit, listed
 from engine.documents.results import result
@@ -16,6 +16,7 @@ from engine.domain.deduplication import remember
 from engine.domain.effects import Effects
 from engine.domain.events import (
     ABSENT,
+    CODES,
     Delivered,
     GroupDeleted,
     GroupLicensesChanged,
@@ -27,8 +28,14 @@ from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
 from engine.rules.direct_change import Rejection, disabled_plans_exist
 from engine.state.configuration import Configuration
+from engine.state.row_codecs import (
+    GROUP_STATES,
+    GroupStateRow,
+    decode_group_state,
+    encode_group,
+    encode_group_state,
+)
 
-TABLE: Final = "group-state"
 LICENCES = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -64,19 +71,39 @@ class GroupState:
         return f"{self.tenant}/{self.group}"
 
     def row(self) -> list[Any]:
-        return [
-            self.name, self.deleted, self.licenses, self.version, self.deferred, self.parts,
-            self.promised, self.published, self.seen.hex(), self.at, self.cause,
-        ]  # fmt: skip
+        """Returns the row of ``group-state``."""
+        return encode_group_state(
+            GroupStateRow(
+                display_name=self.name,
+                deleted=self.deleted,
+                licenses=self.licenses,
+                version=self.version,
+                deferred=self.deferred,
+                reports=self.parts,
+                pending_completions=self.promised,
+                published=self.published,
+                seen_fingerprints=self.seen,
+                timestamp_ms=self.at,
+                caused_by=self.cause,
+            )
+        )
 
     @classmethod
     def load(cls, key: str, row: list[Any]) -> GroupState:
+        """Returns the group that a row of ``group-state`` persists."""
         state = cls(*key.split("/", 1))
-        (
-            state.name, state.deleted, state.licenses, state.version, state.deferred, state.parts,
-            state.promised, state.published, seen, state.at, state.cause,
-        ) = row  # fmt: skip
-        state.seen = bytes.fromhex(seen)
+        found = decode_group_state(row)
+        state.name = found.display_name
+        state.deleted = found.deleted
+        state.licenses = found.licenses
+        state.version = found.version
+        state.deferred = found.deferred
+        state.parts = found.reports
+        state.promised = found.pending_completions
+        state.published = found.published
+        state.seen = found.seen_fingerprints
+        state.at = found.timestamp_ms
+        state.cause = found.caused_by
         return state
 
     def done(self, partitions: int) -> int:
@@ -130,7 +157,7 @@ class GroupMachine:
             if key not in self.groups and not self.configuration.mine(key, offset):
                 continue
             state = self._of(tenant, group)
-            seen = remember(state.seen, type(event).__name__, event.id, source)
+            seen = remember(state.seen, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -242,7 +269,7 @@ class GroupMachine:
             "kind": "group",
             "tenant": state.tenant,
             "group": state.group,
-            "row": [state.version, state.licenses, state.deleted],
+            "row": encode_group(state.version, state.licenses, state.deleted),
             "at": state.at,
             "causedBy": cause,
         }
@@ -270,7 +297,7 @@ class GroupMachine:
                 self._publish(state)
             else:
                 self.unpublished.add(key)
-            self.effects.rows[TABLE, key] = state.row()
+            self.effects.rows[GROUP_STATES, key] = state.row()
         self.changed.clear()
 
     def flush(self) -> None:
@@ -278,7 +305,7 @@ class GroupMachine:
         for key in sorted(self.unpublished):
             state = self.groups[key]
             if self._publish(state):
-                self.effects.rows[TABLE, key] = state.row()
+                self.effects.rows[GROUP_STATES, key] = state.row()
         self.unpublished.clear()
 
     def _publish(self, state: GroupState) -> bool:

@@ -14,10 +14,9 @@ from engine.machines.user_evaluator import Decision
 from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Book, Configuration
 from engine.state.group_membership import Roll
+from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.user import User
 
-USERS: Final = "users"
-PLANS: Final = "plans"
 NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
 
@@ -264,8 +263,7 @@ class Applier:
         for e in outcome.entries:
             if e.plans.key not in self.plans:
                 self.plans[e.plans.key] = e.plans
-                self.effects.rows[PLANS, e.plans.key] = [
-                    e.plans.sku, sorted(e.plans.enabled), e.plans.disabled,
-                ]  # fmt: skip
+                row = PlanSetRow(e.plans.sku, sorted(e.plans.enabled), list(e.plans.disabled))
+                self.effects.rows[PLAN_SETS, e.plans.key] = encode_plan_set(row)
         # What all partitions share has no entries, so that it never tells of another one's rows.
         outcome.kept = True

@@ -7,17 +7,21 @@ the recalled partitions have answered, so that a denial is never false (contract
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from engine.domain.deduplication import remember
 from engine.domain.effects import Effects
-from engine.domain.events import Delivered, SubscriptionUpdated
+from engine.domain.events import CODES, Delivered, SubscriptionUpdated
 from engine.domain.model import timestamp
 from engine.state.configuration import Configuration
+from engine.state.row_codecs import (
+    SEAT_BUDGETS,
+    PartitionLeaseRow,
+    SeatBudgetRow,
+    decode_seat_budget,
+    encode_seat_budget,
+)
 from engine.state.seat_lease import BULK
-
-TABLE: Final = "seats"
-
 
 Units = tuple[int, int, int, int]
 """Enabled, warning, suspended, locked out."""
@@ -28,16 +32,13 @@ def budget(units: Units | None) -> int:
     return units[0] + units[1] if units else 0
 
 
-PART: Final = (
-    "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
-    "returned", "scarce", "seq", "used", "waiting", "want",
-)  # fmt: skip
-
-
 class Part:
     """What the machine knows of one partition; figures are of its latest request."""
 
-    __slots__ = PART
+    __slots__ = (
+        "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
+        "returned", "scarce", "seq", "used", "waiting", "want",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.granted = 0
@@ -70,15 +71,45 @@ class Part:
         del self.heads[:units]
         self.must_tell = True
 
-    def row(self) -> list[Any]:
-        return [getattr(self, name) for name in PART]
+    def to_row(self) -> PartitionLeaseRow:
+        """Returns what is persisted of it: everything."""
+        return PartitionLeaseRow(
+            answered_seq=self.answered,
+            asked_seq=self.asked,
+            denied_seq=self.denied,
+            granted=self.granted,
+            longest_waiting=self.heads,
+            needs_prefetch=self.low,
+            grant_due=self.must_tell,
+            grant_seq=self.news,
+            recall=self.recall,
+            returned=self.returned,
+            contended=self.scarce,
+            request_seq=self.seq,
+            used=self.used,
+            waiting=self.waiting,
+            demand=self.want,
+        )
 
     @classmethod
-    def load(cls, row: list[Any]) -> Part:
+    def of_row(cls, row: PartitionLeaseRow) -> Part:
+        """Returns the part that the row persists."""
         part = cls()
-        for name, value in zip(PART, row, strict=True):
-            place = [(since, user) for since, user in value] if name == "heads" else value
-            setattr(part, name, place)
+        part.answered = row.answered_seq
+        part.asked = row.asked_seq
+        part.denied = row.denied_seq
+        part.granted = row.granted
+        part.heads = row.longest_waiting
+        part.low = row.needs_prefetch
+        part.must_tell = row.grant_due
+        part.news = row.grant_seq
+        part.recall = row.recall
+        part.returned = row.returned
+        part.scarce = row.contended
+        part.seq = row.request_seq
+        part.used = row.used
+        part.waiting = row.waiting
+        part.want = row.demand
         return part
 
 
@@ -260,33 +291,41 @@ class Seats:
         }
 
     def row(self) -> list[Any]:
-        return [
-            self.units,
-            {str(p): part.row() for p, part in self.parts.items()},
-            self.scarce,
-            self.recall,
-            sorted(self.awaited),
-            {str(p): asked for p, asked in self.covers.items()},
-            self.seen.hex(),
-            self.at,
-            self.cause,
-            self.published,
-            self.shown,
-            self.cutting,
-        ]
+        """Returns the row of ``seats``."""
+        return encode_seat_budget(
+            SeatBudgetRow(
+                units=self.units,
+                partition_leases={p: part.to_row() for p, part in self.parts.items()},
+                contended=self.scarce,
+                recall=self.recall,
+                awaiting_recall_from=sorted(self.awaited),
+                covered_requests=self.covers,
+                seen_fingerprints=self.seen,
+                timestamp_ms=self.at,
+                caused_by=self.cause,
+                published=self.published,
+                published_units=self.shown,
+                reduction_pending=self.cutting,
+            )
+        )
 
     @classmethod
     def load(cls, key: str, row: list[Any]) -> Seats:
-        tenant, sku = key.split("/", 1)
-        seats = cls(tenant, sku)
-        units, parts, seats.scarce, seats.recall, awaited, covers, seen, *rest = row
-        seats.at, seats.cause, seats.published, shown, seats.cutting = rest
-        seats.units = tuple(units) if units else None
-        seats.shown = tuple(shown) if shown else None
-        seats.parts = {int(p): Part.load(part) for p, part in parts.items()}
-        seats.awaited = set(awaited)
-        seats.covers = {int(p): asked for p, asked in covers.items()}
-        seats.seen = bytes.fromhex(seen)
+        """Returns the budget that a row of ``seats`` persists."""
+        seats = cls(*key.split("/", 1))
+        found = decode_seat_budget(row)
+        seats.units = found.units
+        seats.parts = {p: Part.of_row(part) for p, part in found.partition_leases.items()}
+        seats.scarce = found.contended
+        seats.recall = found.recall
+        seats.awaited = set(found.awaiting_recall_from)
+        seats.covers = found.covered_requests
+        seats.seen = found.seen_fingerprints
+        seats.at = found.timestamp_ms
+        seats.cause = found.caused_by
+        seats.published = found.published
+        seats.shown = found.published_units
+        seats.cutting = found.reduction_pending
         return seats
 
 
@@ -322,7 +361,7 @@ class ProductMachine:
             if key not in self.seats and not self.configuration.mine(key, offset):
                 continue
             seats = self._of(event.tenant, event.sku)
-            seen = remember(seats.seen, "subscription", event.id, source)
+            seen = remember(seats.seen, CODES[SubscriptionUpdated], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -348,7 +387,7 @@ class ProductMachine:
             for p, part in seats.parts.items():
                 if part.must_tell:
                     self.effects.emit("internal.seat-grants", key, seats.grant(p), p)
-            self.effects.rows[TABLE, key] = seats.row()
+            self.effects.rows[SEAT_BUDGETS, key] = seats.row()
             self.unpublished.add(key)
         self.touched.clear()
 
@@ -364,7 +403,7 @@ class ProductMachine:
             if content == seats.published or not (seats.shown or used or seats.published):
                 continue
             seats.published = content
-            self.effects.rows[TABLE, key] = seats.row()
+            self.effects.rows[SEAT_BUDGETS, key] = seats.row()
             self.effects.emit("product-seats", key, self._published(seats, content))
         self.unpublished.clear()
 

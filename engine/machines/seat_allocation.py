@@ -10,10 +10,10 @@ from engine.domain.effects import Effects
 from engine.domain.messages import COUNT
 from engine.machines.user_evaluator import Decider, Decision
 from engine.state.configuration import Book, Configuration
+from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, Place
 from engine.state.user import Attempt, User
 
-TABLE: Final = "leases"
 Reserved = AbstractSet[str]
 """Products of which a unit was kept for the user while it was in flight."""
 NOTHING_RESERVED: Final[frozenset[str]] = frozenset()
@@ -226,7 +226,7 @@ class Seating:
         return self.configuration.book(lease.tenant).settings.automatic
 
     def _keep(self, lease: Lease) -> None:
-        self.effects.rows[TABLE, f"{lease.tenant}/{lease.sku}"] = lease.row()
+        self.effects.rows[LEASES, f"{lease.tenant}/{lease.sku}"] = lease.row()
 
     def flush(self) -> None:
         for lease in self.untold:

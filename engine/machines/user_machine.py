@@ -14,8 +14,7 @@ from engine.documents.results import result
 from engine.domain import events as ev
 from engine.domain.deduplication import remember
 from engine.domain.effects import Effects
-from engine.domain.events import ABSENT, Delivered
-from engine.domain.model import Tenant
+from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines.address_claims import Claims
 from engine.machines.fan_out import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.machines.outcome_applier import Applier
@@ -23,8 +22,16 @@ from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
 from engine.machines.user_evaluator import NOBODY, Decider, Decision
 from engine.machines.user_restore import Restore
 from engine.rules.direct_change import Rejection
-from engine.state.configuration import GROUPS, PRODUCTS, TENANTS, Configuration
-from engine.state.user import MOMENT, User, moment, tuples
+from engine.state.configuration import Configuration
+from engine.state.row_codecs import (
+    GROUPS,
+    PRODUCTS,
+    TENANTS,
+    decode_group,
+    decode_tenant,
+)
+from engine.state.user import MOMENT, User, moment
+from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event, tuples
 
 Due = tuple[int, str, bool]
 """An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
@@ -33,13 +40,6 @@ Hungry = tuple[int, str, str, User, Due, Decision]
 """A user who wants seats, in R8's order: since, user id, tenant; what is due; what is decided."""
 
 CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
-QUEUEABLE: Final = {
-    kind.__name__: kind
-    for kind in (
-        ev.UserUpserted, ev.UserDeleted, ev.MembershipAdded, ev.MembershipRemoved,
-        ev.MembershipIgnored, ev.UserLicensesChanged, ev.UserReprocess,
-    )
-}  # fmt: skip
 
 
 class UserMachine:
@@ -73,7 +73,7 @@ class UserMachine:
                 if not self.configuration.mine(f"{book.id}/{id}", offset):
                     continue
                 user = book.users[id] = User(book, id)
-            seen = remember(user.seen, type(event).__name__, event.id, source)
+            seen = remember(user.seen, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -81,9 +81,9 @@ class UserMachine:
             self.touched[user] = None
             more = user.more
             if more is not None and more.queue:
-                more.queue.append(queued(event, at, offset))
+                more.queue.append(encode_deferred_event(event, at, offset))
             elif not self._step(user, event, at, offset):
-                user.extra().queue.append(queued(event, at, offset))
+                user.extra().queue.append(encode_deferred_event(event, at, offset))
         self._finish()
 
     def configured(self, message: dict[str, Any]) -> str:
@@ -94,8 +94,9 @@ class UserMachine:
             self._group(message["tenant"], message["group"], row, at, cause)
         elif kind == TENANT:
             book = self.configuration.book(message["tenant"])
-            if book.settings != Tenant(*row):
-                book.settings = Tenant(*row)
+            settings = decode_tenant(row)
+            if book.settings != settings:
+                book.settings = settings
                 self.effects.rows[TENANTS, book.id] = row
                 self.fanout.begin(TENANT, book.id, "", 0, 0, at, cause)
                 for sku in book.leases:
@@ -141,7 +142,7 @@ class UserMachine:
     # -- configuration
     def _group(self, tenant: str, id: str, row: list[Any], at: int, cause: str) -> None:
         book = self.configuration.book(tenant)
-        version, licenses, deleted = row
+        version, licenses, deleted = decode_group(row)
         known = book.groups.get(id)
         if known is not None and known.version >= version:
             return
@@ -347,7 +348,7 @@ class UserMachine:
             event = ev.UserLicensesChanged(id, user.book.id, user.id, tuples(add), tuples(remove))
             self.touched[user] = None
             if more.queue or not self._step(user, event, at, 0):
-                more.queue.append(queued(event, at, 0))
+                more.queue.append(encode_deferred_event(event, at, 0))
 
     # -- evaluation
     def _again(self, user: User, job: Job) -> None:
@@ -408,8 +409,7 @@ class UserMachine:
         """Events that waited for the attempt, in their order (R23)."""
         while user.more is not None and user.more.queue:
             queue, user.more.queue = user.more.queue, []
-            name, members, at, offset = queue[0]
-            event = QUEUEABLE[name](**{k: tuples(v) for k, v in members.items()})
+            event, at, offset = decode_deferred_event(queue[0])
             done = self._step(user, event, at, offset)
             if left := queue[done:]:
                 user.extra().queue = left
@@ -458,11 +458,6 @@ class UserMachine:
         self.seating.start()
         self.fanout.start()
         self._finish()
-
-
-def queued(event: Any, at: int, offset: int) -> list[Any]:
-    members = {k: v for k, v in event._asdict().items() if v is not ABSENT}
-    return [type(event).__name__, members, at, offset]
 
 
 def not_found(user: User) -> Rejection:

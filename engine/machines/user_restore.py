@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.domain.model import Entry, Offer, PlanSet
-from engine.machines.outcome_applier import PLANS, Applier
-from engine.rules.outcome import NOTHING, Outcome, Problem, Reason
+from engine.machines.outcome_applier import Applier
+from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Configuration
-from engine.state.user import More, User, tuples
+from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
+from engine.state.user import More, User
+from engine.state.user_row_codecs import (
+    EntryRow,
+    decode_entries,
+    decode_problem,
+    decode_user,
+    tuples,
+)
 
 NOTHING_MORE: Final[tuple[Any, ...]] = ()
 
@@ -22,7 +30,7 @@ class Restore:
     def __init__(self, configuration: Configuration, applier: Applier) -> None:
         self.configuration = configuration
         self.applier = applier
-        self._plan_rows: dict[str, list[Any]] = {}
+        self._plan_rows: dict[str, PlanSetRow] = {}
         self._rows: list[tuple[str, Any]] = []
         self._prepared = False
         self._shared: dict[str | None, Any] = {}
@@ -30,8 +38,8 @@ class Restore:
         self._outcomes: dict[tuple[Any, ...], Outcome] = {}
 
     def load(self, table: str, key: str, row: Any) -> None:
-        if table == PLANS:
-            self._plan_rows[key] = row
+        if table == PLAN_SETS:
+            self._plan_rows[key] = decode_plan_set(row)
         elif self._prepared:
             self._user(key, row)
         else:
@@ -56,18 +64,15 @@ class Restore:
         book = self.configuration.book(tenant)
         user = User(book, id)
         (
-            user.known, location, user.upn, user.mail, addresses, given, groups, since, paths,
-            entries, problems, sinces, user.revision, seen, more,
-        ) = row  # fmt: skip
+            user.known, location, user.upn, user.mail, addresses, user.given, groups, user.since,
+            paths, entries, problems, sinces, user.revision, user.seen, pending,
+        ) = decode_user(row)  # fmt: skip
         user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()
-        user.given = user.upn if given is True else given
         user.groups = self._ids(groups)
-        user.since = bytes.fromhex(since)
-        user.paths = user.groups if paths is True else self._ids(paths)
+        user.paths = user.groups if paths is groups else self._ids(paths)
         user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
-        user.seen = bytes.fromhex(seen)
-        user.more = More.load(more) if more is not None else None
+        user.more = More.of_row(pending) if pending is not None else None
         user.outcome = self._outcome(user, entries, problems)
         book.users[id] = user
         self._count(user)
@@ -84,17 +89,14 @@ class Restore:
         outcome = self._outcomes.get(content)
         if outcome is None:
             if entries not in self._entries:
-                self._entries[entries] = tuple(map(self._entry, entries.split(",")))
-            trouble = tuple([_problem(problem) for problem in problems])
+                self._entries[entries] = tuple(map(self._entry, decode_entries(entries)))
+            trouble = tuple([decode_problem(problem) for problem in problems])
             outcome = Outcome(self._entries[entries], trouble, asked)
             self._outcomes[content] = outcome
         return outcome
 
-    def _entry(self, text: str) -> Entry:
-        slot, turn, key, *off = text.split("/")
-        return Entry(
-            int(slot), int(turn), self._plan_set(key), tuple(off[0].split()) if off else None
-        )
+    def _entry(self, row: EntryRow) -> Entry:
+        return Entry(row.slot, row.turn, self._plan_set(row.plan_set_key), row.disabled_plans)
 
     @staticmethod
     def _asked(user: User) -> tuple[Offer | None, ...]:
@@ -109,11 +111,12 @@ class Restore:
         plans = self.applier.plans
         found = plans.get(key)
         if found is None:
-            sku, enabled, disabled = self._plan_rows[key]
-            product = self.configuration.products[sku]
-            found = product.enabling(frozenset(enabled))
+            row = self._plan_rows[key]
+            product = self.configuration.products[row.sku]
+            enabled = frozenset(row.enabled_plans)
+            found = product.enabling(enabled)
             if found.key != key:  # the catalogue has changed since: R12 is still to be applied
-                found = PlanSet(product, frozenset(enabled), disabled)
+                found = PlanSet(product, enabled, row.disabled_plans)
                 found.product = None
             plans[key] = found
         return found
@@ -140,13 +143,3 @@ class Restore:
             applier.count_errors(NOTHING, user.outcome)
         if user.more is not None and user.more.deferred:
             applier.deferring[user] = None
-
-
-def _problem(row: list[Any]) -> Problem:
-    sku, slot, state, off, (error, details, message) = row
-    return Problem(sku, slot, state, tuple(off), Reason(error, tuples(details), message))
-
-
-def plan_keys(entries: str) -> list[str]:
-    """The keys of the plan sets that the entries in a user's row name."""
-    return [text.split("/")[2] for text in entries.split(",")] if entries else []

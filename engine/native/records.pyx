@@ -212,7 +212,7 @@ def user_row(
     bint known, location, upn, mail, tuple addresses, given, tuple groups, bytes since, paths,
     str entries, str problems, sinces, revision, bytes seen,
 ):
-    """:meth:`engine.state.user.User.row` of a user who has nothing more."""
+    """The row of a user without pending work, as :func:`engine.state.user_row_codecs.encode_user` has it."""
     global used
     cdef str since_when
     if isinstance(sinces, tuple):

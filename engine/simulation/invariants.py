@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 
 from engine.domain.messages import OTHER
 from engine.domain.partitioner import partition_of
-from engine.machines.product_machine import PART, Seats
-from engine.machines.product_machine import TABLE as SEATS
-from engine.machines.seat_allocation import TABLE as LEASES
+from engine.machines.product_machine import Seats
 from engine.partition_machine import Partition
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
 from engine.state.seat_lease import Lease
 
-GRANTED, RETURNED = PART.index("granted"), PART.index("returned")
 Json = dict[str, Any]
 
 
@@ -132,13 +130,14 @@ class Watch:
     # -- seats
     def _parts(self, key: str) -> dict[int, tuple[int, int]]:
         """partition -> (granted, returned), as the product machine has committed it."""
-        row = self.broker.changelogs[partition_of(key, self.broker.partitions)].get((SEATS, key))
-        parts = json.loads(row)[1] if row else {}
-        return {int(p): (part[GRANTED], part[RETURNED]) for p, part in parts.items()}
+        changelog = self.broker.changelogs[partition_of(key, self.broker.partitions)]
+        row = changelog.get((SEAT_BUDGETS, key))
+        leases = decode_seat_budget(json.loads(row)).partition_leases if row else {}
+        return {p: (lease.granted, lease.returned) for p, lease in leases.items()}
 
     def _lease(self, p: int, key: str) -> None:
         """Users published with the product, the partition's lease, the machine's view of it."""
-        granted, returned = json.loads(self.broker.changelogs[p][LEASES, key])[:2]
+        granted, returned, *_ = decode_lease(json.loads(self.broker.changelogs[p][LEASES, key]))
         used = len(self.holders.get((key, p), ()))
         require(used <= granted - returned, "used within lease", key, p, used, granted, returned)
         theirs = self._parts(key).get(p, (0, 0))

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from engine.domain.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, ServicePlan, Tenant
+from engine.domain.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, Tenant
 from engine.domain.partitioner import partition_of
 from engine.state.group_membership import Roll
+from engine.state.row_codecs import (
+    PRODUCTS,
+    TENANTS,
+    decode_group,
+    decode_product,
+    decode_tenant,
+)
 from engine.state.seat_lease import BULK, Lease
 
 if TYPE_CHECKING:
     from engine.state.user import User
-
-PRODUCTS, TENANTS, GROUPS = "products", "tenants", "groups"
 
 
 class Book:
@@ -84,7 +89,7 @@ class Configuration:
     # -- products
     def define(self, row: list[Any]) -> bool:
         """Takes a product's definition; False if it is what is known already."""
-        product = product_of_row(row)
+        product = decode_product(row)
         known = self.products.get(product.id)
         if known is not None and known.same_as(product):
             return False
@@ -118,52 +123,16 @@ class Configuration:
     def load(self, table: str, key: str, row: Any) -> None:
         """One restored row. Groups are completed by :meth:`start`, when all products are known."""
         if table == PRODUCTS:
-            self._know(product_of_row(row))
+            self._know(decode_product(row))
         elif table == TENANTS:
-            self.book(key).settings = Tenant(*row)
+            self.book(key).settings = decode_tenant(row)
         else:
             tenant, group = key.split("/", 1)
-            version, licenses, deleted = row
-            wanted = {sku: tuple(off) for sku, off in licenses.items()}
-            self.book(tenant).groups[group] = Group(version, wanted, deleted, None)
+            found = decode_group(row)
+            wanted = {sku: tuple(off) for sku, off in found.licenses.items()}
+            self.book(tenant).groups[group] = Group(found.version, wanted, found.deleted, None)
 
     def start(self) -> None:
         for book in self.books.values():
             for id, group in book.groups.items():
                 book.groups[id] = self.group(group.version, group.licenses, group.deleted)
-
-
-def product_row(sku: str, part_number: str, name: str, plans: tuple[ServicePlan, ...]) -> list[Any]:
-    return [
-        sku,
-        part_number,
-        name,
-        [
-            [
-                p.id, p.name, p.applies_to, p.exclusive_sets, p.requires, p.prohibited_locations,
-                p.mail_enabled,
-            ]
-            for p in plans
-        ],
-    ]  # fmt: skip
-
-
-def product_of_row(row: list[Any]) -> Product:
-    sku, part_number, name, plans = row
-    return Product(
-        sku,
-        part_number,
-        name,
-        [
-            ServicePlan(
-                id,
-                plan_name,
-                applies_to,
-                tuple(sets),
-                tuple(map(tuple, requires)),
-                tuple(places),
-                mail,
-            )
-            for id, plan_name, applies_to, sets, requires, places, mail in plans
-        ],
-    )

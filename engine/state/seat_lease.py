@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import Any, Final
 
+from engine.state.row_codecs import LeaseRow, decode_lease, encode_lease
+
 Place = tuple[int, str]
 """A place in the waiting line of R8: since when, user id."""
 
@@ -175,14 +177,34 @@ class Lease:
         }
 
     def row(self) -> list[Any]:
-        return [
-            self.granted, self.returned, self.seq, self.news, self.recall, self.scarce,
-            self.room, self.purchased, self.consumed, self.told, self.must_answer,
-        ]  # fmt: skip
+        """Returns the lease's row; users' rows tell the rest."""
+        return encode_lease(
+            LeaseRow(
+                granted=self.granted,
+                returned=self.returned,
+                request_seq=self.seq,
+                grant_seq=self.news,
+                recall=self.recall,
+                contended=self.scarce,
+                free_units=self.room,
+                purchased=self.purchased,
+                consumed=self.consumed,
+                last_reported=self.told,
+                report_due=self.must_answer,
+            )
+        )
 
     def load(self, row: list[Any]) -> None:
-        (
-            self.granted, self.returned, self.seq, self.news, self.recall, self.scarce,
-            self.room, self.purchased, self.consumed, told, self.must_answer,
-        ) = row  # fmt: skip
-        self.told = tuple(told)
+        """Takes what the row persists."""
+        lease = decode_lease(row)
+        self.granted = lease.granted
+        self.returned = lease.returned
+        self.seq = lease.request_seq
+        self.news = lease.grant_seq
+        self.recall = lease.recall
+        self.scarce = lease.contended
+        self.room = lease.free_units
+        self.purchased = lease.purchased
+        self.consumed = lease.consumed
+        self.told = lease.last_reported
+        self.must_answer = lease.report_due

@@ -1,20 +1,18 @@
-"""One user's facts, and their row in the changelog."""
+"""One user's facts."""
 
 from __future__ import annotations
 
-import json
 from struct import Struct
 from typing import Any, Final
 
-from engine.domain.effects import Row
-from engine.native import short_cut
 from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Book
+from engine.state.row_codecs import Row
+from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow, encode_user
 
 MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
 LAST: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
-_writer: Final = short_cut("engine.native.records")
 
 
 def moment(at: int, offset: int) -> bytes:
@@ -40,20 +38,26 @@ class Attempt:
         self.asking = ""
         self.asked = 0
 
-    def row(self) -> list[Any]:
-        return [
-            self.since, self.at, self.cause, sorted(self.got), sorted(self.denied), self.asking,
-            self.asked,
-        ]  # fmt: skip
+    def to_row(self) -> SeatRequestRow:
+        """Returns what is persisted of the attempt."""
+        return SeatRequestRow(
+            since_ms=self.since,
+            timestamp_ms=self.at,
+            caused_by=self.cause,
+            reserved=sorted(self.got),
+            denied=sorted(self.denied),
+            requested_sku=self.asking,
+            request_seq=self.asked,
+        )
 
     @classmethod
-    def load(cls, row: list[Any]) -> Attempt:
-        since, at, cause, got, denied, asking, asked = row
-        attempt = cls(since, at, cause)
-        attempt.got = set(got)
-        attempt.denied = frozenset(denied)
-        attempt.asking = asking
-        attempt.asked = asked
+    def of_row(cls, row: SeatRequestRow) -> Attempt:
+        """Returns the attempt that the row persists."""
+        attempt = cls(row.since_ms, row.timestamp_ms, row.caused_by)
+        attempt.got = set(row.reserved)
+        attempt.denied = frozenset(row.denied)
+        attempt.asking = row.requested_sku
+        attempt.asked = row.request_seq
         return attempt
 
 
@@ -89,25 +93,33 @@ class More:
             or self.duplicates or self.shown or self.due
         )  # fmt: skip
 
-    def row(self) -> list[Any]:
-        return [
-            self.attempt.row() if self.attempt else None,
-            self.change, self.deferred, self.queue, self.claims, self.pending, self.duplicates,
-            self.shown, self.due,
-        ]  # fmt: skip
+    def to_row(self) -> PendingWorkRow:
+        """Returns what is persisted of it: everything."""
+        return PendingWorkRow(
+            seat_request=self.attempt.to_row() if self.attempt else None,
+            change=self.change,
+            deferred_changes=self.deferred,
+            deferred_events=self.queue,
+            last_claim=self.claims,
+            pending_claims=self.pending,
+            duplicates=self.duplicates,
+            published_attributes=self.shown,
+            evaluation=self.due,
+        )
 
     @classmethod
-    def load(cls, row: list[Any]) -> More:
+    def of_row(cls, row: PendingWorkRow) -> More:
+        """Returns the pending work that the row persists."""
         more = cls()
-        (
-            attempt, more.change, more.deferred, more.queue, more.claims, more.pending,
-            more.duplicates, shown, due,
-        ) = row  # fmt: skip
-        more.attempt = Attempt.load(attempt) if attempt else None
-        if shown is not None:
-            location, mail, addresses = shown
-            more.shown = (location, mail, tuple(addresses))
-        more.due = (due[0], due[1], due[2]) if due else None
+        more.attempt = Attempt.of_row(row.seat_request) if row.seat_request else None
+        more.change = row.change
+        more.deferred = row.deferred_changes
+        more.queue = row.deferred_events
+        more.claims = row.last_claim
+        more.pending = row.pending_claims
+        more.duplicates = row.duplicates
+        more.shown = row.published_attributes
+        more.due = row.evaluation
         return more
 
 
@@ -234,40 +246,20 @@ class User:
 
     # -- changelog
     def row(self) -> Row:
-        """``given`` and ``paths`` are mostly what another member is, and True then."""
-        outcome = self.outcome
-        if outcome.row is None:
-            outcome.row = _outcome_row(outcome)
-        entries, problems, text = outcome.row
-        given: Any = self.given
-        if given is not None and given == self.upn:
-            given = True
-        paths: Any = self.paths
-        if paths is self.groups or paths == self.groups:
-            paths = True
-        if _writer is not None and self.more is None:
-            return _writer.user_row(
-                self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
-                self.since, paths, entries, text, self.sinces, self.revision, self.seen,
-            )  # fmt: skip
-        return [
-            self.known, self.location, self.upn, self.mail, self.addresses, given, self.groups,
-            self.since.hex(), paths, entries, problems, self.sinces, self.revision,
-            self.seen.hex(), self.more.row() if self.more is not None else None,
-        ]  # fmt: skip
-
-
-def _outcome_row(outcome: Outcome) -> tuple[str, list[Any], str]:
-    """The part of the row that users with one outcome share: entries in one text, problems, and
-    these as JSON."""
-    entries = []
-    for e in outcome.entries:
-        off = "" if e.off is None else f"/{' '.join(e.off)}"
-        entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
-    problems = [(*p[:4], (*p.reason,)) for p in outcome.problems]
-    return ",".join(entries), problems, json.dumps(problems, ensure_ascii=False)
-
-
-def tuples(value: Any) -> Any:
-    """A JSON value with its lists as tuples, so that it can be part of a key."""
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
+        """Returns the user's row, as :class:`engine.state.user_row_codecs.UserRow` describes it."""
+        return encode_user(
+            known=self.known,
+            usage_location=self.location,
+            user_principal_name=self.upn,
+            mail=self.mail,
+            proxy_addresses=self.addresses,
+            assigned_primary_address=self.given,
+            groups=self.groups,
+            member_since=self.since,
+            paths=self.paths,
+            outcome=self.outcome,
+            state_since_ms=self.sinces,
+            revision=self.revision,
+            seen_fingerprints=self.seen,
+            pending=self.more.to_row() if self.more is not None else None,
+        )

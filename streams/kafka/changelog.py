@@ -16,7 +16,13 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from engine.machines.outcome_applier import USERS
+from engine.state.formats import (
+    FORMAT_KEY,
+    FORMAT_TABLE,
+    NewerFormatError,
+    check_row_format,
+)
+from engine.state.row_codecs import USERS
 from streams.contract.topics import CHANGELOG
 from streams.kafka import changelog_rows
 from streams.kafka.changelog_rows import APPLIED, Values, row_key
@@ -45,8 +51,19 @@ class Restored:
         return offsets
 
     async def load_into(self, machine: Any) -> None:
-        """Gives each row to the machine, once, and forgets it."""
+        """Gives each row to the machine, once, and forgets it; the format row before the others.
+
+        Raises:
+            WorkerError: a later release has written the changelog.
+        """
         values, self.values = self.values, {}
+        if row := values.pop(row_key(FORMAT_TABLE, FORMAT_KEY), None):
+            found = orjson.loads(row)
+            try:
+                check_row_format(found)
+            except NewerFormatError as error:
+                raise WorkerError(str(error), CONFIGURATION) from None
+            machine.load(FORMAT_TABLE, FORMAT_KEY, found)
         users = row_key(USERS, "")
         gc.disable()  # nothing of what is loaded is garbage
         try:

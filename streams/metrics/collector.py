@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from streams.metrics.registry import (
     COUNTER,
     ENGINE,
+    EVENT_LABELS,
     HISTOGRAM,
     METRICS,
     ZEROS,
@@ -26,7 +27,6 @@ from streams.metrics.registry import (
     Metric,
     Stats,
     engine_counters,
-    event_type,
 )
 
 LOOK_PATIENCE = 1.0
@@ -149,4 +149,4 @@ def _family(metric: Metric, values: Any) -> Any:
 
 
 def _text(label: Any) -> str:
-    return event_type(label) if isinstance(label, type) else str(label)
+    return EVENT_LABELS[label] if isinstance(label, type) else str(label)

@@ -7,14 +7,13 @@ group. ``streams/metrics/collector.py`` fills the gauges when somebody asks; ``m
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from engine.domain.events import InputEvent
+from engine.domain import events
 from engine.domain.messages import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
@@ -106,9 +105,26 @@ REASONS = (
 )  # fmt: skip
 KINDS = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
 STATES = ("QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete")
+EVENT_LABELS: dict[type, str] = {
+    events.UserUpserted: "user_upserted",
+    events.UserDeleted: "user_deleted",
+    events.MembershipAdded: "membership_added",
+    events.MembershipRemoved: "membership_removed",
+    events.MembershipIgnored: "membership_ignored",
+    events.UserLicensesChanged: "user_licenses_changed",
+    events.UserReprocess: "user_reprocess",
+    events.GroupUpserted: "group_upserted",
+    events.GroupDeleted: "group_deleted",
+    events.GroupLicensesChanged: "group_licenses_changed",
+    events.GroupReprocess: "group_reprocess",
+    events.ProductDefined: "product_defined",
+    events.SubscriptionUpdated: "subscription_updated",
+    events.TenantUpdated: "tenant_updated",
+}
+"""The label of each event type; part of the interface, so not to be changed with a class's name."""
 # Series that are there from the start, as 0: Prometheus cannot see the first increase otherwise.
 ZEROS: dict[str, tuple[Any, ...]] = {
-    "events": get_args(InputEvent),
+    "events": tuple(EVENT_LABELS),
     "dead_letters": tuple(product(INPUT_NAMES, REASONS)),
     "records_in": CONSUMED,
     "records_out": PRODUCED,
@@ -177,8 +193,3 @@ class Stats:
 def engine_counters(machine: Any) -> dict[str, int]:
     """A copy, since the machine may count on meanwhile."""
     return dict(getattr(machine, "counters", None) or {})
-
-
-def event_type(event: type) -> str:
-    """``UserUpserted`` is counted as ``user_upserted``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()

@@ -16,7 +16,8 @@ import orjson
 from engine.documents.user_documents import Shown, shown
 from engine.domain.model import Product
 from engine.partition_machine import Partition
-from engine.state.configuration import Book, product_row
+from engine.state.configuration import Book
+from engine.state.row_codecs import encode_product
 from engine.state.user import User
 from streams.contract.topics import CHANGELOG
 from streams.kafka.changelog import read, reader
@@ -184,7 +185,7 @@ def _paths(user: User) -> list[str]:
 
 
 def _defined(product: Product) -> Event:
-    sku, part, name, plans = product_row(
+    sku, part, name, plans = encode_product(
         product.id, product.part_number, product.name, tuple(product.plans.values())
     )
     members = (

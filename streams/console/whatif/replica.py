@@ -9,24 +9,25 @@ import orjson
 
 from engine.domain import events
 from engine.domain.effects import as_json
-from engine.machines import (
-    address_machine,
-    catalog_machine,
-    group_machine,
-    outcome_applier,
-    product_machine,
-    seat_allocation,
-)
 from engine.machines.address_machine import normal
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import Part, Seats
-from engine.machines.user_restore import plan_keys
 from engine.rules.outcome import Outcome, Problem, Reason
 from engine.simulation.in_memory_cluster import Cluster
-from engine.state import configuration
-from engine.state.configuration import product_row
+from engine.state import row_codecs
+from engine.state.row_codecs import (
+    AddressClaimRow,
+    TenantSettingsRow,
+    encode_address_claims,
+    encode_fingerprints,
+    encode_group,
+    encode_product,
+    encode_tenant,
+    encode_tenant_settings,
+)
 from engine.state.seat_lease import Lease
 from engine.state.user import User, moment
+from engine.state.user_row_codecs import decode_entries, decode_user
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
 from streams.console.whatif import reconstruction
@@ -48,7 +49,7 @@ class TenantReplica:
         self.cluster = Cluster(1)
         self.machine = self.cluster.machines[0]
         self.rows = self.machine.effects.rows
-        self.claims: dict[str, list[list[Any]]] = {}
+        self.claims: dict[str, list[AddressClaimRow]] = {}
         self.names: dict[str, Any] = {}
         self.deferred = self._deferred()
         self._configure()
@@ -58,7 +59,8 @@ class TenantReplica:
                 self._add(standing)
         self.held_by_others = self._seats()
         for text, claims in self.claims.items():
-            self.rows[address_machine.TABLE, f"{tenant}/{text}"] = claims
+            row = encode_address_claims(claims)
+            self.rows[row_codecs.ADDRESS_CLAIMS, f"{tenant}/{text}"] = row
         self.cluster.commit(0)
         self.cluster.restart(0)
         self.cluster.settle()
@@ -75,16 +77,18 @@ class TenantReplica:
     def _configure(self) -> None:
         """Products, the tenant's settings, and its groups."""
         settings = reconstruction.settings(self.db, self.tenant)
-        row = [settings.location, settings.automatic, settings.convert]
-        self.rows[configuration.TENANTS, self.tenant] = row
-        self.rows[catalog_machine.TENANT_TABLE, self.tenant] = [*row, ""]
-        self.machine.load(configuration.TENANTS, self.tenant, row)
+        given = settings.location, settings.automatic, settings.convert
+        row = encode_tenant(*given)
+        self.rows[row_codecs.TENANTS, self.tenant] = row
+        kept = encode_tenant_settings(TenantSettingsRow(*given, seen_fingerprints=b""))
+        self.rows[row_codecs.TENANT_SETTINGS, self.tenant] = kept
+        self.machine.load(row_codecs.TENANTS, self.tenant, row)
         for sku, one in self.known.items():
             plans = tuple(one.plans.values())
-            self.rows[configuration.PRODUCTS, sku] = product_row(
+            self.rows[row_codecs.PRODUCTS, sku] = encode_product(
                 sku, one.part_number, one.name, plans
             )
-            self.rows[catalog_machine.PRODUCT_TABLE, sku] = ""
+            self.rows[row_codecs.CATALOG_EVENTS, sku] = encode_fingerprints(b"")
             self.machine.configuration.products[sku] = one
         sql = "SELECT body FROM groups WHERE tenant = ?"
         for (text,) in self.db.execute(sql, (self.tenant,)):
@@ -95,9 +99,9 @@ class TenantReplica:
         state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
         state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
         state.deferred = self.deferred.get(("Group", state.group), [])
-        self.rows[group_machine.TABLE, state.key] = state.row()
-        row = [1, state.licenses, state.deleted]
-        self.rows[configuration.GROUPS, state.key] = row
+        self.rows[row_codecs.GROUP_STATES, state.key] = state.row()
+        row = encode_group(1, state.licenses, state.deleted)
+        self.rows[row_codecs.GROUPS, state.key] = row
         book = self.machine.configuration.book(self.tenant)
         wanted = {sku: tuple(off) for sku, off in state.licenses.items()}
         book.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
@@ -131,7 +135,7 @@ class TenantReplica:
         for text in map(normal, user.addresses):
             if text not in self.claims:
                 claims = reconstruction.claims(self.db, self.tenant, text)
-                self.claims[text] = [[*claim, 0] for claim in claims]
+                self.claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
         self.machine.users.applier.keep(user)
 
     def _problems(self, found: ReconstructedUser) -> tuple[Problem, ...]:
@@ -147,8 +151,9 @@ class TenantReplica:
         """Units are what the copied users hold, and what is free."""
         held: dict[str, int] = {}
         for (table, _), row in self.rows.items():
-            if table == outcome_applier.USERS and row is not None:
-                for sku in {self._sku(plans) for plans in plan_keys(orjson.loads(as_json(row))[9])}:
+            if table == row_codecs.USERS and row is not None:
+                entries = decode_entries(decode_user(orjson.loads(as_json(row))).entries)
+                for sku in {self._sku(entry.plan_set_key) for entry in entries}:
                     held[sku] = held.get(sku, 0) + 1
         held_by_others = {}
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)).fetchall()
@@ -169,8 +174,8 @@ class TenantReplica:
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
         seats.units, seats.parts = (units, 0, 0, 0), {0: part}
-        self.rows[product_machine.TABLE, f"{self.tenant}/{sku}"] = seats.row()
-        self.rows[seat_allocation.TABLE, f"{self.tenant}/{sku}"] = lease.row()
+        self.rows[row_codecs.SEAT_BUDGETS, f"{self.tenant}/{sku}"] = seats.row()
+        self.rows[row_codecs.LEASES, f"{self.tenant}/{sku}"] = lease.row()
 
     # -- asking it
     def play(self, given: Decoded) -> None:

@@ -1,0 +1,387 @@
+"""The rows of the changelog: tables, and the fields of each row in their order.
+
+A row is a JSON array without names. The order of the fields of each class here *is* the layout on
+disk: fields may be renamed, but not moved, added or removed without a new format (see
+:mod:`engine.state.formats`). Attributes of the objects in memory are mapped by name and may be
+called otherwise. ``docs/formats.md`` is generated from these classes. The users' table is in
+:mod:`engine.state.user_row_codecs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from engine.domain.model import Product, ServicePlan, Tenant
+
+Row = Any
+"""A JSON-able value, or bytes that are already JSON."""
+
+# Names of tables are persisted, too: the key of a record is ``table|key``.
+PRODUCTS: Final = "products"
+TENANTS: Final = "tenants"
+GROUPS: Final = "groups"
+CATALOG_EVENTS: Final = "catalogue"
+TENANT_SETTINGS: Final = "tenant-settings"
+USERS: Final = "users"
+PLAN_SETS: Final = "plans"
+LEASES: Final = "leases"
+JOBS: Final = "jobs"
+GROUP_STATES: Final = "group-state"
+SEAT_BUDGETS: Final = "seats"
+ADDRESS_CLAIMS: Final = "addresses"
+
+
+class ServicePlanRow(NamedTuple):
+    """One service plan, inside a row of ``products``."""
+
+    id: str
+    name: str
+    applies_to: str
+    exclusive_sets: Sequence[str]
+    requires: Sequence[Sequence[str]]
+    prohibited_locations: Sequence[str]
+    mail_enabled: bool
+
+
+class ProductRow(NamedTuple):
+    """``products``, key skuId: the definition as this partition knows it."""
+
+    sku: str
+    part_number: str
+    display_name: str
+    service_plans: list[ServicePlanRow]
+
+
+class TenantRow(NamedTuple):
+    """``tenants``, key tenant: the settings as this partition knows them."""
+
+    usage_location: str | None
+    retries_seats: bool
+    converts_on_group_deletion: bool
+
+
+class GroupRow(NamedTuple):
+    """``groups``, key tenant/group: the licences (skuId -> disabled plans) known here."""
+
+    version: int
+    licenses: dict[str, list[str]]
+    deleted: bool
+
+
+class TenantSettingsRow(NamedTuple):
+    """``tenant-settings``, key tenant: the settings as their owner keeps them."""
+
+    usage_location: str | None
+    retries_seats: bool
+    converts_on_group_deletion: bool
+    seen_fingerprints: bytes
+
+
+class PlanSetRow(NamedTuple):
+    """``plans``, key of the plan set: what users' entries refer to."""
+
+    sku: str
+    enabled_plans: list[str]
+    disabled_plans: list[str]
+
+
+class LeaseRow(NamedTuple):
+    """``leases``, key tenant/skuId: the partition's side of a seat lease."""
+
+    granted: int
+    returned: int
+    request_seq: int
+    grant_seq: int
+    recall: int
+    contended: bool
+    free_units: int
+    purchased: int
+    consumed: int
+    last_reported: tuple[int, ...]
+    report_due: bool
+
+
+class JobRow(NamedTuple):
+    """``jobs``, key kind/tenant/id: a fan-out and how far it is.
+
+    ``rerun``: [version, timestamp in milliseconds, causedBy] of the change that came meanwhile.
+    """
+
+    kind: str
+    tenant: str
+    id: str
+    version: int
+    previous_version: int
+    timestamp_ms: int
+    caused_by: str
+    cursor: str
+    rerun: list[Any] | None
+
+
+class GroupStateRow(NamedTuple):
+    """``group-state``, key tenant/group: a group as its owner keeps it.
+
+    ``deferred``: licence changes as [event id, add, remove, timestamp in milliseconds];
+    ``reports``: partition -> [version, members, licensed, with errors, {error: users}];
+    ``pending_completions``: [version, kind, event id]; ``published``: the status last published.
+    """
+
+    display_name: str | None
+    deleted: bool
+    licenses: dict[str, list[str]]
+    version: int
+    deferred: list[list[Any]]
+    reports: dict[str, list[Any]]
+    pending_completions: list[list[Any]]
+    published: dict[str, Any] | None
+    seen_fingerprints: bytes
+    timestamp_ms: int
+    caused_by: str
+
+
+class PartitionLeaseRow(NamedTuple):
+    """What the product machine knows of one partition, inside a row of ``seats``.
+
+    ``longest_waiting``: (since in milliseconds, user id) in the order of R8.
+    """
+
+    answered_seq: int
+    asked_seq: int
+    denied_seq: int
+    granted: int
+    longest_waiting: list[tuple[int, str]]
+    needs_prefetch: bool
+    grant_due: bool
+    grant_seq: int
+    recall: int
+    returned: int
+    contended: bool
+    request_seq: int
+    used: int
+    waiting: int
+    demand: int
+
+
+class SeatBudgetRow(NamedTuple):
+    """``seats``, key tenant/skuId: the units of a product and to whom they are leased.
+
+    ``units``: enabled, warning, suspended, locked out; ``published``: [units, used, waiting users,
+    part number] of the counters last published.
+    """
+
+    units: tuple[int, int, int, int] | None
+    partition_leases: dict[int, PartitionLeaseRow]
+    contended: bool
+    recall: int
+    awaiting_recall_from: list[int]
+    covered_requests: dict[int, int]
+    seen_fingerprints: bytes
+    timestamp_ms: int
+    caused_by: str
+    published: list[Any] | None
+    published_units: tuple[int, int, int, int] | None
+    reduction_pending: bool
+
+
+class AddressClaimRow(NamedTuple):
+    """One claim, inside a row of ``addresses``: they sort in the order of precedence (R18)."""
+
+    since_ms: int
+    offset: int
+    user: str
+    partition: int
+
+
+# -- products, tenants, groups
+def encode_product(
+    sku: str, part_number: str, display_name: str, plans: tuple[ServicePlan, ...]
+) -> list[Any]:
+    """Returns the row of a product's definition."""
+    return [
+        sku,
+        part_number,
+        display_name,
+        [
+            [
+                p.id, p.name, p.applies_to, p.exclusive_sets, p.requires, p.prohibited_locations,
+                p.mail_enabled,
+            ]
+            for p in plans
+        ],
+    ]  # fmt: skip
+
+
+def decode_product(row: list[Any]) -> Product:
+    """Returns the product that the row defines."""
+    product = ProductRow._make(row)
+    plans = [
+        ServicePlan(
+            plan.id,
+            plan.name,
+            plan.applies_to,
+            tuple(plan.exclusive_sets),
+            tuple(map(tuple, plan.requires)),
+            tuple(plan.prohibited_locations),
+            plan.mail_enabled,
+        )
+        for plan in map(ServicePlanRow._make, product.service_plans)
+    ]
+    return Product(product.sku, product.part_number, product.display_name, plans)
+
+
+def encode_tenant(location: str | None, automatic: bool, convert: bool) -> list[Any]:
+    """Returns the row of a tenant's settings as every partition knows them."""
+    return [location, automatic, convert]
+
+
+def decode_tenant(row: list[Any]) -> Tenant:
+    """Returns the settings in the row."""
+    tenant = TenantRow._make(row)
+    return Tenant(tenant.usage_location, tenant.retries_seats, tenant.converts_on_group_deletion)
+
+
+def encode_group(version: int, licenses: Mapping[str, Any], deleted: bool) -> list[Any]:
+    """Returns the row of a group's licences as every partition knows them."""
+    return [version, licenses, deleted]
+
+
+def decode_group(row: list[Any]) -> GroupRow:
+    """Returns the fields of a row of ``groups``."""
+    return GroupRow._make(row)
+
+
+# -- catalog, tenant settings
+def encode_fingerprints(seen: bytes) -> str:
+    """Returns fingerprints of applied events (R24) as text; it is all of a row of ``catalogue``."""
+    return seen.hex()
+
+
+def decode_fingerprints(text: str) -> bytes:
+    """Returns the fingerprints in the text."""
+    return bytes.fromhex(text)
+
+
+def encode_tenant_settings(row: TenantSettingsRow) -> list[Any]:
+    """Returns a row of ``tenant-settings``."""
+    return [*row[:3], row.seen_fingerprints.hex()]
+
+
+def decode_tenant_settings(row: list[Any]) -> TenantSettingsRow:
+    """Returns the fields of a row of ``tenant-settings``."""
+    location, automatic, convert, seen = row
+    return TenantSettingsRow(location, automatic, convert, bytes.fromhex(seen))
+
+
+# -- plan sets, leases, jobs
+def encode_plan_set(row: PlanSetRow) -> list[Any]:
+    """Returns a row of ``plans``."""
+    return list(row)
+
+
+def decode_plan_set(row: list[Any]) -> PlanSetRow:
+    """Returns the fields of a row of ``plans``."""
+    return PlanSetRow._make(row)
+
+
+def encode_lease(row: LeaseRow) -> list[Any]:
+    """Returns a row of ``leases``."""
+    return list(row)
+
+
+def decode_lease(row: list[Any]) -> LeaseRow:
+    """Returns the fields of a row of ``leases``."""
+    *counts, last_reported, report_due = row
+    return LeaseRow._make([*counts, tuple(last_reported), report_due])
+
+
+def encode_job(row: JobRow) -> list[Any]:
+    """Returns a row of ``jobs``."""
+    return list(row)
+
+
+def decode_job(row: list[Any]) -> JobRow:
+    """Returns the fields of a row of ``jobs``."""
+    return JobRow._make(row)
+
+
+# -- groups' and products' owners
+def encode_group_state(row: GroupStateRow) -> list[Any]:
+    """Returns a row of ``group-state``."""
+    return [
+        row.display_name,
+        row.deleted,
+        row.licenses,
+        row.version,
+        row.deferred,
+        row.reports,
+        row.pending_completions,
+        row.published,
+        row.seen_fingerprints.hex(),
+        row.timestamp_ms,
+        row.caused_by,
+    ]
+
+
+def decode_group_state(row: list[Any]) -> GroupStateRow:
+    """Returns the fields of a row of ``group-state``."""
+    *first, seen, timestamp_ms, caused_by = row
+    return GroupStateRow._make([*first, bytes.fromhex(seen), timestamp_ms, caused_by])
+
+
+def encode_seat_budget(row: SeatBudgetRow) -> list[Any]:
+    """Returns a row of ``seats``."""
+    return [
+        row.units,
+        {str(p): list(lease) for p, lease in row.partition_leases.items()},
+        row.contended,
+        row.recall,
+        row.awaiting_recall_from,
+        {str(p): seq for p, seq in row.covered_requests.items()},
+        row.seen_fingerprints.hex(),
+        row.timestamp_ms,
+        row.caused_by,
+        row.published,
+        row.published_units,
+        row.reduction_pending,
+    ]
+
+
+def decode_seat_budget(row: list[Any]) -> SeatBudgetRow:
+    """Returns the fields of a row of ``seats``."""
+    (
+        units, leases, contended, recall, awaited, covered, seen, at, cause, published,
+        published_units, reduction,
+    ) = row  # fmt: skip
+    return SeatBudgetRow(
+        tuple(units) if units else None,
+        {int(p): decode_partition_lease(lease) for p, lease in leases.items()},
+        contended,
+        recall,
+        awaited,
+        {int(p): seq for p, seq in covered.items()},
+        bytes.fromhex(seen),
+        at,
+        cause,
+        published,
+        tuple(published_units) if published_units else None,
+        reduction,
+    )
+
+
+def decode_partition_lease(row: list[Any]) -> PartitionLeaseRow:
+    """Returns the fields of one partition's part of a row of ``seats``."""
+    answered, asked, denied, granted, waiting, *others = row
+    longest_waiting = [(since, user) for since, user in waiting]
+    return PartitionLeaseRow._make([answered, asked, denied, granted, longest_waiting, *others])
+
+
+# -- addresses
+def encode_address_claims(claims: list[AddressClaimRow]) -> list[list[Any]]:
+    """Returns a row of ``addresses``."""
+    return [list(claim) for claim in claims]
+
+
+def decode_address_claims(row: list[list[Any]]) -> list[AddressClaimRow]:
+    """Returns the claims in a row of ``addresses``."""
+    return list(map(AddressClaimRow._make, row))

@@ -1,0 +1,246 @@
+"""The rows of the ``users`` table; see :mod:`engine.state.row_codecs` for what holds of them.
+
+A row is written for every change of a user, so most are written by the native extension, byte for
+byte as the plain code here has them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+from engine.domain import events as ev
+from engine.domain.events import ABSENT, CODES
+from engine.native import short_cut
+from engine.rules.outcome import Outcome, Problem, Reason
+from engine.state.row_codecs import Row
+
+_writer: Final = short_cut("engine.native.records")
+
+
+class SeatRequestRow(NamedTuple):
+    """A user in flight, inside its pending work."""
+
+    since_ms: int
+    timestamp_ms: int
+    caused_by: str
+    reserved: list[str]
+    denied: list[str]
+    requested_sku: str
+    request_seq: int
+
+
+class PendingWorkRow(NamedTuple):
+    """What few users have, as the last field of a row.
+
+    ``change`` and each of ``deferred_changes``: [event id, add, remove, timestamp in milliseconds];
+    ``deferred_events``: [code, members, timestamp in milliseconds, offset]; ``pending_claims``:
+    address -> number of the claim; ``duplicates``: address -> user id of its owner;
+    ``published_attributes``: usage location, mail, proxy addresses; ``evaluation``: (timestamp in
+    milliseconds, causedBy, whether denied seats are tried again).
+    """
+
+    seat_request: SeatRequestRow | None
+    change: list[Any] | None
+    deferred_changes: list[list[Any]]
+    deferred_events: list[list[Any]]
+    last_claim: int
+    pending_claims: dict[str, int]
+    duplicates: dict[str, str]
+    published_attributes: tuple[str | None, str | None, tuple[str, ...]] | None
+    evaluation: tuple[int, str, bool] | None
+
+
+class UserRow(NamedTuple):
+    """``users``, key tenant/user.
+
+    On disk ``assigned_primary_address`` is true if it is the user principal name, and ``paths`` is
+    true if they are the groups. ``entries``: see :class:`EntryRow`; ``problems``: each as [skuId,
+    slot, state, disabled plans, [error, details, message]]; ``state_since_ms``: one number if it is
+    the same for all states. ``member_since`` are the order keys of the memberships (R8).
+    """
+
+    known: bool
+    usage_location: str | None
+    user_principal_name: str | None
+    mail: str | None
+    proxy_addresses: list[str]
+    assigned_primary_address: str | None
+    groups: list[str]
+    member_since: bytes
+    paths: list[str]
+    entries: str
+    problems: list[Any]
+    state_since_ms: int | list[int]
+    revision: int
+    seen_fingerprints: bytes
+    pending: PendingWorkRow | None
+
+
+class EntryRow(NamedTuple):
+    """One entry in the text ``entries``, as ``slot/turn/plans[/disabled plans]``, comma separated.
+
+    ``disabled_plans``, of a direct entry, are separated by spaces.
+    """
+
+    slot: int
+    turn: int
+    plan_set_key: str
+    disabled_plans: tuple[str, ...] | None
+
+
+def encode_user(
+    known: bool,
+    usage_location: str | None,
+    user_principal_name: str | None,
+    mail: str | None,
+    proxy_addresses: tuple[str, ...],
+    assigned_primary_address: str | None,
+    groups: tuple[str, ...],
+    member_since: bytes,
+    paths: tuple[str, ...],
+    outcome: Outcome,
+    state_since_ms: int | tuple[int, ...],
+    revision: int,
+    seen_fingerprints: bytes,
+    pending: PendingWorkRow | None,
+) -> Row:
+    """Returns a row of ``users``; the arguments are the fields of :class:`UserRow`."""
+    if outcome.row is None:
+        outcome.row = _encode_outcome(outcome)
+    entries, problems, problems_text = outcome.row
+    primary: Any = assigned_primary_address
+    if primary is not None and primary == user_principal_name:
+        primary = True
+    shared_paths: Any = paths
+    if paths is groups or paths == groups:
+        shared_paths = True
+    if _writer is not None and pending is None:
+        return _writer.user_row(
+            known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
+            member_since, shared_paths, entries, problems_text, state_since_ms, revision,
+            seen_fingerprints,
+        )  # fmt: skip
+    return [
+        known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
+        member_since.hex(), shared_paths, entries, problems, state_since_ms, revision,
+        seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
+    ]  # fmt: skip
+
+
+def decode_user(row: list[Any]) -> UserRow:
+    """Returns the fields of a row of ``users``. Equal paths and groups are one list."""
+    (
+        known, location, upn, mail, addresses, primary, groups, member_since, paths, entries,
+        problems, state_since, revision, seen, pending,
+    ) = row  # fmt: skip
+    return UserRow(
+        known,
+        location,
+        upn,
+        mail,
+        addresses,
+        upn if primary is True else primary,
+        groups,
+        bytes.fromhex(member_since),
+        groups if paths is True else paths,
+        entries,
+        problems,
+        state_since,
+        revision,
+        bytes.fromhex(seen),
+        None if pending is None else _decode_pending(pending),
+    )
+
+
+# -- pending work
+def _encode_pending(pending: PendingWorkRow) -> list[Any]:
+    request, *others = pending
+    return [None if request is None else list(request), *others]
+
+
+def _decode_pending(row: list[Any]) -> PendingWorkRow:
+    request, change, deferred, events, last_claim, claims, duplicates, shown, due = row
+    if shown is not None:
+        location, mail, addresses = shown
+        shown = (location, mail, tuple(addresses))
+    return PendingWorkRow(
+        None if request is None else SeatRequestRow._make(request),
+        change,
+        deferred,
+        events,
+        last_claim,
+        claims,
+        duplicates,
+        shown,
+        None if due is None else tuple(due),
+    )
+
+
+# -- outcomes
+def _encode_outcome(outcome: Outcome) -> tuple[str, list[Any], str]:
+    """Returns what users with one outcome share: entries, problems, and the problems as JSON."""
+    entries = []
+    for e in outcome.entries:
+        off = "" if e.off is None else f"/{' '.join(e.off)}"
+        entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
+    problems = [
+        (p.sku, p.slot, p.state, p.disabled, (p.reason.error, p.reason.details, p.reason.message))
+        for p in outcome.problems
+    ]
+    return ",".join(entries), problems, json.dumps(problems, ensure_ascii=False)
+
+
+def decode_entries(entries: str) -> list[EntryRow]:
+    """Returns the entries in a row's text."""
+    return [_decode_entry(text) for text in entries.split(",")] if entries else []
+
+
+def _decode_entry(text: str) -> EntryRow:
+    slot, turn, key, *off = text.split("/")
+    return EntryRow(int(slot), int(turn), key, tuple(off[0].split()) if off else None)
+
+
+def decode_problem(row: list[Any]) -> Problem:
+    """Returns one of a row's problems."""
+    sku, slot, state, disabled, (error, details, message) = row
+    return Problem(sku, slot, state, tuple(disabled), Reason(error, tuples(details), message))
+
+
+def tuples(value: Any) -> Any:
+    """Returns a JSON value with its lists as tuples, so that it can be part of a key."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+# -- deferred events
+_MEMBERSHIP: Final = ("id", "tenant", "user", "group")
+_USER: Final = ("id", "tenant", "user")
+# By code: the class, and the persisted names of its members, in the order of the class.
+_DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
+    CODES[ev.UserUpserted]: (
+        ev.UserUpserted,
+        (*_USER, "user_principal_name", "usage_location", "mail", "proxy_addresses"),
+    ),
+    CODES[ev.UserDeleted]: (ev.UserDeleted, _USER),
+    CODES[ev.MembershipAdded]: (ev.MembershipAdded, _MEMBERSHIP),
+    CODES[ev.MembershipRemoved]: (ev.MembershipRemoved, _MEMBERSHIP),
+    CODES[ev.MembershipIgnored]: (ev.MembershipIgnored, (*_MEMBERSHIP, "member_type")),
+    CODES[ev.UserLicensesChanged]: (ev.UserLicensesChanged, (*_USER, "add", "remove")),
+    CODES[ev.UserReprocess]: (ev.UserReprocess, _USER),
+}
+
+
+def encode_deferred_event(event: Any, timestamp_ms: int, offset: int) -> list[Any]:
+    """Returns an event that waits for what is under way (R23): code, members, time and offset."""
+    code = CODES[type(event)]
+    _, names = _DEFERRABLE[code]
+    members = {name: value for name, value in zip(names, event, strict=True) if value is not ABSENT}
+    return [code, members, timestamp_ms, offset]
+
+
+def decode_deferred_event(row: list[Any]) -> tuple[Any, int, int]:
+    """Returns the event, its timestamp in milliseconds and its offset."""
+    code, members, timestamp_ms, offset = row
+    make, names = _DEFERRABLE[code]
+    values = [tuples(members[name]) if name in members else ABSENT for name in names]
+    return make(*values), timestamp_ms, offset
