@@ -1,4 +1,8 @@
-"""Feeds: files in the formats of the ecosystem, as records for the input topics."""
+"""Ingestion: input events from files (CSV, Graph, SCIM, Debezium, JSON Lines) and over HTTP.
+
+May import ``contract``, ``kafka`` and ``catalog``. The formats that need an extra (SCIM, HTTP) are
+imported from their modules, not from here.
+"""
 
 from streams.ingest.items import Feed, FeedError, FeedItem, FeedProblem
 from streams.ingest.jsonl import events_from_jsonl

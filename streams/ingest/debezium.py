@@ -1,18 +1,18 @@
-"""Debezium's change events of a table of people, by a small mapping file.
+"""Debezium's change events of a table of people, mapped to events by a TOML file.
 
-    tenant = "contoso"                     # or of a column: "{company}"
+    tenant = "contoso"                     # or from a column: "{company}"
     [user]
     id = "{employee_id}"
     userPrincipalName = "{login}"
     displayName = "{first_name} {last_name}"
     usageLocation = "{country}"
-    gone = { column = "status", is = ["left", "retired"] }   # such a row is no user
+    gone = { column = "status", is = ["left", "retired"] }   # then the row is not a user
     [[groups]]
-    id = "department-{department}"         # none while the column is null
+    id = "department-{department}"         # no group while the column is null
 
-Read are envelopes with and without their schema, rows flattened by ``ExtractNewRecordState``, and
-tombstones, which say nothing new. A row is all that is known of its user. Who leaves which group is
-in ``before``: the table needs ``REPLICA IDENTITY FULL`` or its like when groups are mapped.
+Supported are envelopes with and without their schema, rows flattened by ``ExtractNewRecordState``,
+and tombstones, which are ignored. A row holds the complete user. Groups that a user leaves are in
+``before``, so the table needs ``REPLICA IDENTITY FULL`` or its equivalent when groups are mapped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from streams.ingest.event_builder import Made, Maker, user_id
+from streams.ingest.event_builder import EventBuilder, EventOrReason, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed
 
@@ -36,12 +36,12 @@ _column = re.compile(r"\{(\w+)\}")
 
 
 class _UnreadableError(Exception):
-    """Why a change event makes no events."""
+    """A change event from which no events can be built; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``before`` is None where it is not told, and for a row that is new."""
+    """A change of a row. ``before``: None for a new row, and if the table does not supply it."""
 
     op: str
     before: Row | None
@@ -50,14 +50,25 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
+    """The columns that users, their attributes and their groups come from.
+
+    The values are templates with columns in braces. ``gone``: a column, and the values by which
+    it marks a row that is no longer a user.
+    """
+
     tenant: str
     user: str
     members: dict[str, str]
     groups: tuple[str, ...]
     gone: tuple[str, frozenset[str]] | None
 
-    def made(self, change: Change, maker: Callable[[str], Maker]) -> Iterator[Made]:
-        """The events of a change; ``maker`` gives those of a tenant."""
+    def events_of(
+        self, change: Change, builder_for: Callable[[str], EventBuilder]
+    ) -> Iterator[EventOrReason]:
+        """Yields the events of a change. ``builder_for``: returns the builder for a tenant.
+
+        Raises: _UnreadableError.
+        """
         row = change.after if change.after is not None else change.before
         if row is None:
             raise _UnreadableError("the change event has neither before nor after")
@@ -65,28 +76,28 @@ class Mapping:
         tenant = _filled(self.tenant, row)
         if not user or not tenant:
             raise _UnreadableError(f"the row has no {'tenant' if user else 'id'}")
-        make = maker(tenant)
+        builder = builder_for(tenant)
         before = change.before if change.before and not self._gone(change.before) else None
         if change.after is None or self._gone(change.after):
             if change.op in "cr" or (change.before is not None and before is None):
-                return  # it was no user before, either
-            yield make.user("user.deleted", user)
+                return  # it was not a user before, either
+            yield builder.user("user.deleted", user)
             return
-        yield make.user("user.upserted", user, **self._facts(change.after))
-        yield from self._memberships(user, change, before, make)
+        yield builder.user("user.upserted", user, **self._facts(change.after))
+        yield from self._memberships(user, change, before, builder)
 
     def _memberships(
-        self, user: str, change: Change, before: Row | None, make: Maker
-    ) -> Iterator[Made]:
+        self, user: str, change: Change, before: Row | None, builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
         now = self._groups_of(change.after or {})
         if self.groups and change.op == "u" and change.before is None:
             raise _UnreadableError(
-                "an update without before: nobody can tell which groups the user leaves"
+                "the update has no before, so the groups that the user leaves are unknown"
                 " (set REPLICA IDENTITY FULL)"
             )
         was = self._groups_of(before) if before else {}
-        yield from (make.membership(True, user, group) for group in now if group not in was)
-        yield from (make.membership(False, user, group) for group in was if group not in now)
+        yield from (builder.membership(True, user, group) for group in now if group not in was)
+        yield from (builder.membership(False, user, group) for group in was if group not in now)
 
     def _facts(self, row: Row) -> Row:
         facts: Row = {name: _filled(text, row) for name, text in self.members.items()}
@@ -103,7 +114,7 @@ class Mapping:
 
 
 def _filled(text: str, row: Row) -> str | None:
-    """The text with its columns; None where one of them is null or empty."""
+    """Returns the template with its columns filled in; None if one of them is null or empty."""
     parts = []
     for column in _column.findall(text):
         if column not in row:
@@ -116,7 +127,7 @@ def _filled(text: str, row: Row) -> str | None:
 
 
 def load_mapping(path: Path) -> Mapping:
-    """FeedError: the file is no mapping; the message says what is wrong."""
+    """Reads a mapping file. Raises: FeedError, with what is wrong."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -146,7 +157,7 @@ def load_mapping(path: Path) -> Mapping:
 
 
 def change_of(value: Any) -> Change | None:
-    """What a record's value says of a row; None where it says nothing of one."""
+    """Returns the change of a row; None for a tombstone, a truncation or a message."""
     if value is None:
         return None
     if isinstance(value, dict) and isinstance(value.get("payload"), dict) and "schema" in value:
@@ -164,25 +175,29 @@ def change_of(value: Any) -> Change | None:
     return Change(str(value.get("__op", "u")), None, row)
 
 
-def made_of(value: bytes | None, mapping: Mapping, maker: Callable[[str], Maker]) -> list[Made]:
-    """The events of one record of Debezium's topic, or the one reason why there are none."""
+def events_of(
+    value: bytes | None, mapping: Mapping, builder_for: Callable[[str], EventBuilder]
+) -> list[EventOrReason]:
+    """Returns the events of one record of Debezium's topic, or one reason why there are none."""
     try:
         change = change_of(None if value is None else orjson.loads(value))
-        made = list(mapping.made(change, maker)) if change is not None else []
+        results = list(mapping.events_of(change, builder_for)) if change is not None else []
     except orjson.JSONDecodeError as error:
         return [f"not JSON: {error.msg}"]
-    except _UnreadableError as unreadable:
-        return [str(unreadable)]
-    reasons: list[Made] = [each for each in made if isinstance(each, str)]
-    return reasons[:1] or made
+    except _UnreadableError as error:
+        return [str(error)]
+    reasons: list[EventOrReason] = [each for each in results if isinstance(each, str)]
+    return reasons[:1] or results
 
 
 def events_from_debezium(path: str | Path, map_file: Path, *, run: str = "") -> DebeziumFeed:
-    """A file with the value of one record per line, as a console consumer prints them."""
+    """Returns the feed of a file with one record value per line, as a console consumer prints."""
     return DebeziumFeed(path, load_mapping(map_file), run)
 
 
 class DebeziumFeed(FileFeed):
+    """The events of Debezium records in a file."""
+
     format = "debezium"
     suffixes = (".json", ".jsonl")
 
@@ -197,13 +212,15 @@ class DebeziumFeed(FileFeed):
                 continue
             self.done_bytes = before + source.file.tell()
 
-            def maker(tenant: str, number: int = number) -> Maker:
-                make = Maker(tenant, source.mark, source.time)
-                make.begin(number)
-                return make
+            def builder_for(tenant: str, number: int = number) -> EventBuilder:
+                builder = EventBuilder(tenant, source.fingerprint, source.time)
+                builder.begin(number)
+                return builder
 
-            for made in made_of(None if value == b"null" else value, self._mapping, maker):
-                if isinstance(made, FeedItem):
-                    yield made
+            for result in events_of(
+                None if value == b"null" else value, self._mapping, builder_for
+            ):
+                if isinstance(result, FeedItem):
+                    yield result
                 else:
-                    yield FeedProblem(source.name, number, made)
+                    yield FeedProblem(source.name, number, result)

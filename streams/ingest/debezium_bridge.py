@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 
 from engine.domain.model import timestamp
 from streams.contract.topics import DEAD_LETTERS
-from streams.ingest.debezium import Mapping, made_of
-from streams.ingest.event_builder import Maker
+from streams.ingest.debezium import Mapping, events_of
+from streams.ingest.event_builder import EventBuilder
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import partition_of
 from streams.kafka.topic_reader import FETCH_BYTES, admin_client, connected, topic_partitions
@@ -93,12 +93,12 @@ class Bridge:
         self.carried += sum(map(len, batches.values()))
 
     def _records(self, record: Any) -> list[tuple[str, bytes | None, bytes | None, Any]]:
-        def maker(tenant: str) -> Maker:
-            make = Maker(tenant, "debezium", timestamp(record.timestamp))
-            make.begin(f"{record.topic}:{record.partition}:{record.offset}"[-100:])
-            return make
+        def builder_for(tenant: str) -> EventBuilder:
+            builder = EventBuilder(tenant, "debezium", timestamp(record.timestamp))
+            builder.begin(f"{record.topic}:{record.partition}:{record.offset}"[-100:])
+            return builder
 
-        made = made_of(record.value, self._mapping, maker)
+        made = events_of(record.value, self._mapping, builder_for)
         found: list[tuple[str, bytes | None, bytes | None, Any]] = []
         for each in made:
             if isinstance(each, FeedItem):

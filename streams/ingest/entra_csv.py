@@ -1,7 +1,8 @@
-"""CSV: the bulk templates of Entra (``version:v1.0``), its exports, and plain tables of users.
+"""CSV: Entra's bulk templates (``version:v1.0``) and exports, and plain tables of users.
 
-A column is known by the ``[property]`` in its name, which all versions of the templates have, or by
-its name; unknown columns are left alone. A row that cannot be read is told, and the next one read.
+A column is identified by the ``[property]`` in its header, which all versions of the templates
+have, or by its name; unknown columns are ignored. A row that cannot be read is reported, and
+reading continues.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from streams.ingest.event_builder import Made, Maker, user_id
+from streams.ingest.event_builder import EventBuilder, EventOrReason, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed
 
-LONGEST_CELL = 1 << 20
-ROWS_A_LOOK = 256
+MAX_CELL_CHARACTERS = 1 << 20
+ROWS_PER_PROGRESS_UPDATE = 256
 
-# Names of columns, without case and signs, and what they are to us.
+# Normalized column name (lower-case letters only) -> the property it holds.
 _COLUMNS = {
     "id": "id",
     "objectid": "id",
@@ -53,16 +54,20 @@ def events_from_csv(
     result: str | Path | None = None,
     run: str = "",
 ) -> CsvFeed:
-    """A table of users, or of the members of ``group``. FeedError: it is not such a table.
+    """Returns the feed of a table of users, or of the members of ``group``.
 
-    ``remove`` takes them out instead. ``ids`` is an export with object ids and principal names,
-    by which names become ids. ``result`` is a file to be written with a line for each row.
-    ``run`` makes other events of the same file, to feed it again on purpose.
+    ``remove``: delete the users, or remove them from the group.
+    ``ids``: an export with object ids and principal names, which translates names to ids.
+    ``result``: a CSV file to write, with one line per row.
+    ``run``: salt for the event ids; another value makes new events of the same file.
+    Raises: FeedError, if it is no such table.
     """
     return CsvFeed(path, tenant, group, remove, ids, result, run)
 
 
 class CsvFeed(FileFeed):
+    """The events of a CSV table."""
+
     format = "csv"
     suffixes = (".csv",)
 
@@ -77,49 +82,57 @@ class CsvFeed(FileFeed):
         run: str,
     ) -> None:
         super().__init__(path, (tenant, group or "", "remove" if remove else "", run))
-        csv.field_size_limit(LONGEST_CELL)
+        csv.field_size_limit(MAX_CELL_CHARACTERS)
         self._tenant, self._group, self._remove = tenant, group, remove
         self._ids = _principal_names(ids) if ids else {}
         self._result = ResultFile(Path(result)) if result else None
 
     def finish(self, published: bool) -> None:
-        """Completes the result file; ``published``: whether the events are in Kafka."""
+        """Completes the result file. ``published``: the events are in Kafka."""
         if self._result:
             self._result.finish(published)
 
     def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
-        # Letters that are not UTF-8 become lone surrogates, which no event can hold: a bad row.
+        # Bytes that are not UTF-8 become lone surrogates, which no event can hold: a bad row.
         text = io.TextIOWrapper(
             source.file, encoding="utf-8-sig", errors="surrogateescape", newline=""
         )
         rows, columns = _table(text, source.name)
         self._check(columns, source.name)
-        make, before = Maker(self._tenant, source.mark, source.time), self.done_bytes
+        builder, before = (
+            EventBuilder(self._tenant, source.fingerprint, source.time),
+            self.done_bytes,
+        )
         for count, (line, row) in enumerate(_numbered(rows)):
-            if count % ROWS_A_LOOK == 0:
+            if count % ROWS_PER_PROGRESS_UPDATE == 0:
                 self.done_bytes = before + source.file.tell()
             if isinstance(row, str):
                 yield self._bad(source, line, "", row)
             elif row and not row[0].startswith("Example:") and any(row):
-                yield from self._row(source, line, row, columns, make)
+                yield from self._row(source, line, row, columns, builder)
 
     def _check(self, columns: dict[str, int], name: str) -> None:
         if not any(each in columns for each in _NAMES_A_USER):
             raise FeedError(
-                f"{name} names no user: its header must have one of the columns"
+                f"{name} does not identify users: its header must have one of the columns"
                 " userPrincipalName, objectId, id or memberObjectIdOrUpn"
             )
         if "member" in columns and self._group is None and "groups" not in columns:
-            raise FeedError(f"{name} lists members; say of which group with --group")
+            raise FeedError(f"{name} lists members: name their group with --group")
 
     def _row(
-        self, source: FeedFile, line: int, row: list[str], columns: dict[str, int], make: Maker
+        self,
+        source: FeedFile,
+        line: int,
+        row: list[str],
+        columns: dict[str, int],
+        builder: EventBuilder,
     ) -> Iterator[FeedItem | FeedProblem]:
         cells = {}
         for name, at in columns.items():
             if at < len(row) and (cell := row[at]):
                 if cell[0].isspace() or cell[-1].isspace():
-                    reason = f"{name} is '{cell[:60]}': take the blanks around it away"
+                    reason = f"{name} is '{cell[:60]}': remove leading and trailing spaces"
                     yield self._bad(source, line, cell.strip(), reason)
                     return
                 cells[name] = cell
@@ -128,15 +141,15 @@ class CsvFeed(FileFeed):
             return
         named = self._user(cells)
         if named is None:
-            yield self._bad(source, line, "", "the row names no user")
+            yield self._bad(source, line, "", "the row does not identify a user")
             return
-        make.begin(line)
+        builder.begin(line)
         items: list[FeedItem] = []
-        for made in self._made(named, cells, make):
-            if isinstance(made, str):
-                yield self._bad(source, line, named, made)
+        for result in self._results(named, cells, builder):
+            if isinstance(result, str):
+                yield self._bad(source, line, named, result)
                 return
-            items.append(made)
+            items.append(result)
         if self._result:
             self._result.add(line, named, "")
         yield from items
@@ -149,17 +162,19 @@ class CsvFeed(FileFeed):
             return None
         return (self._ids.get(name.lower()) if self._ids else None) or user_id(name)
 
-    def _made(self, user: str, cells: dict[str, str], make: Maker) -> list[Made]:
+    def _results(
+        self, user: str, cells: dict[str, str], builder: EventBuilder
+    ) -> list[EventOrReason]:
         groups = [self._group] if self._group else _listed(cells.get("groups", ""))
         if self._remove and not groups:
-            return [make.user("user.deleted", user)]
-        made = [make.membership(not self._remove, user, group) for group in groups]
+            return [builder.user("user.deleted", user)]
+        memberships = [builder.membership(not self._remove, user, group) for group in groups]
         if self._remove or self._group:
-            return made
+            return memberships
         members: dict[str, object] = {name: cells[name] for name in _ATTRIBUTES if name in cells}
         if addresses := cells.get("proxyAddresses"):
             members["proxyAddresses"] = _listed(addresses)
-        return [make.user("user.upserted", user, **members), *made]
+        return [builder.user("user.upserted", user, **members), *memberships]
 
     def _bad(self, source: FeedFile, line: int, named: str, reason: str) -> FeedProblem:
         if self._result:
@@ -168,7 +183,10 @@ class CsvFeed(FileFeed):
 
 
 class ResultFile:
-    """A line for each row, as Entra gives after a bulk operation; in place when all is done."""
+    """The result of each row as CSV, like the one Entra offers after a bulk operation.
+
+    The file appears under its name when it is complete.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._part = path, path.with_name(path.name + ".part")
@@ -181,12 +199,14 @@ class ResultFile:
         self._good = self._bad = 0
 
     def add(self, line: int, user: str, reason: str) -> None:
+        """Adds a row; an empty reason means success."""
         self._good, self._bad = self._good + (not reason), self._bad + bool(reason)
         shown = user.encode(errors="replace").decode()
         reason = reason.encode(errors="replace").decode()
         self._rows.writerow([line, shown, "Failure" if reason else "Success", reason])
 
     def finish(self, published: bool) -> None:
+        """Adds the summary and puts the file in place. Safe to repeat."""
         if self._file.closed:
             return
         total = self._good + self._bad
@@ -197,10 +217,10 @@ class ResultFile:
 
 
 def _table(text: TextIO, name: str) -> tuple[Iterator[list[str]], dict[str, int]]:
-    """The rows after the header, and what is in which column."""
+    """Returns the rows after the header, and the index of each known column."""
     first = text.readline()
     if "\x00" in first or first.startswith("\udcff\udcfe"):
-        raise FeedError(f"{name} is in UTF-16: save it as 'CSV UTF-8'")
+        raise FeedError(f"{name} is encoded in UTF-16: save it as 'CSV UTF-8'")
     skipped = 0
     if first.lower().startswith(("version:", '"version:')):
         first, skipped = text.readline(), 1
@@ -220,7 +240,7 @@ def _column(cell: str) -> str:
 
 
 class _Rows(Iterator[list[str]]):
-    """A csv.reader whose ``line`` is that on which the row begins."""
+    """A csv.reader that knows the line on which each row begins (``line``)."""
 
     def __init__(self, rows: object, before: int) -> None:
         self._rows, self._before = rows, before
@@ -248,7 +268,7 @@ def _listed(cell: str) -> list[str]:
 
 
 def _principal_names(path: str | Path) -> dict[str, str]:
-    """Principal name in small letters -> object id, of a whole export of users."""
+    """Returns the object id of each principal name (lower case) in an export of users."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
             rows, columns = _table(text, str(path))

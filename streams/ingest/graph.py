@@ -1,9 +1,9 @@
-"""Microsoft Graph: pages of delta queries and lists, as files or a folder of them.
+"""Microsoft Graph: pages of delta queries and lists, as a file or a folder of files.
 
-Read are users and groups, also with ``members@delta`` and ``@removed``, ``subscribedSkus``, groups'
-``assignedLicenses`` and users' direct licences. Pages hold patches: an object that comes again, on
-whatever page, adds to what is known. A folder is read in the order of its names, subscriptions
-first; a file may hold one page, or one page per line.
+Supported are users, groups (with ``members@delta`` and ``@removed``), ``subscribedSkus``, the
+``assignedLicenses`` of groups and the direct licences of users. Pages hold patches: an object that
+appears again, on any page, adds to what is known. A folder is read in the order of its file names,
+subscriptions first; a file holds one page, or one page per line.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from streams.catalog import product_defined
-from streams.ingest.event_builder import Made, Maker, checked
+from streams.ingest.event_builder import EventBuilder, EventOrReason, checked_item
 from streams.ingest.items import FeedItem, FeedProblem
-from streams.ingest.source_files import FeedFile, FileFeed, documents, parsed
+from streams.ingest.source_files import FeedFile, FileFeed, documents, parse_object
 
 _USER_MEMBERS = (
     "userPrincipalName",
@@ -30,13 +30,13 @@ _KINDS = {
     "#microsoft.graph.group": "groups",
     "#microsoft.graph.subscribedsku": "subscribedSkus",
 }
-# Members that only one kind of object has.
-_TELLING = {
+# Members that identify a kind of object, since no other kind has them.
+_IDENTIFYING = {
     "subscribedSkus": {"prepaidUnits"},
     "groups": {"members@delta", "groupTypes", "securityEnabled"},
     "users": {"userPrincipalName", "licenseAssignmentStates"},
 }
-# What a collection is called in "…/$metadata#users(displayName)/$delta".
+# The name of the collection in "…/$metadata#users(displayName)/$delta".
 _context_kind = re.compile(r"\$metadata#(\w+)").search
 _SUBSCRIPTIONS = re.compile(rb"\$metadata#subscribedSkus\b")
 
@@ -44,15 +44,19 @@ _SUBSCRIPTIONS = re.compile(rb"\$metadata#subscribedSkus\b")
 def events_from_graph(
     path: str | Path, tenant: str, *, group: str | None = None, products: bool = True, run: str = ""
 ) -> GraphFeed:
-    """Pages of one tenant. FeedError: there are none.
+    """Returns the feed of one tenant's pages.
 
-    ``group``: whose members a list of members is, which does not say so itself. ``products``:
-    whether subscriptions define their products, too. ``run``: see ``events_from_csv``.
+    ``group``: the group that lists of members belong to; the pages do not tell.
+    ``products``: subscriptions define their products, too.
+    ``run``: see ``events_from_csv``.
+    Raises: FeedError, if there are no pages.
     """
     return GraphFeed(path, tenant, group, products, run)
 
 
 class GraphFeed(FileFeed):
+    """The events of Graph pages."""
+
     format = "graph"
     suffixes = (".json", ".jsonl")
 
@@ -70,7 +74,7 @@ class GraphFeed(FileFeed):
         }
 
     def _ordered(self, paths: list[Path | None]) -> list[Path | None]:
-        """Subscriptions come first: they say which products a group can have."""
+        """Puts subscriptions first: they define the products that groups refer to."""
 
         def has_none(path: Path | None) -> bool:
             if path is None:
@@ -81,11 +85,14 @@ class GraphFeed(FileFeed):
         return sorted(paths, key=has_none) if len(paths) > 1 else paths
 
     def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
-        make, before = Maker(self._tenant, source.mark, source.time), self.done_bytes
-        for line, document in documents(source.file, source.name):
-            page = parsed(document) if isinstance(document, bytes) else document
-            if not isinstance(page, dict):
-                yield FeedProblem(source.name, line, str(page))
+        builder, before = (
+            EventBuilder(self._tenant, source.fingerprint, source.time),
+            self.done_bytes,
+        )
+        for line, document in documents(source.file):
+            page = parse_object(document)
+            if isinstance(page, str):
+                yield FeedProblem(source.name, line, page)
                 continue
             self.done_bytes = before + source.file.tell()
             entities = page.get("value", [page])
@@ -93,26 +100,28 @@ class GraphFeed(FileFeed):
                 yield FeedProblem(source.name, line, "value is not a list of objects")
                 continue
             for number, entity in enumerate(entities, start=1):
-                make.begin(f"{line}.{number}")
-                for made in self._entity(entity, page, make):
-                    if isinstance(made, FeedItem):
-                        yield made
+                builder.begin(f"{line}.{number}")
+                for result in self._entity(entity, page, builder):
+                    if isinstance(result, FeedItem):
+                        yield result
                     else:
-                        reason = f"value[{number - 1}]: {made}" if "value" in page else made
+                        reason = f"value[{number - 1}]: {result}" if "value" in page else result
                         yield FeedProblem(source.name, line, reason)
 
-    def _entity(self, entity: Any, page: dict[str, Any], make: Maker) -> Iterator[Made]:
+    def _entity(
+        self, entity: Any, page: dict[str, Any], builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
         if not isinstance(entity, dict):
             yield "not an object"
             return
         kind = self._kind(entity, page)
         if kind is None:
             yield (
-                "nothing tells whether this is a user, a group or a subscription: keep the page's"
-                " @odata.context, or give the objects their @odata.type"
+                "cannot tell whether this is a user, a group or a subscription: keep the page's"
+                " @odata.context, or the objects' @odata.type"
             )
         elif read := self._read_kinds.get(kind):
-            yield from read(entity, make)
+            yield from read(entity, builder)
         else:
             self.skipped[kind] += 1
 
@@ -128,43 +137,45 @@ class GraphFeed(FileFeed):
             return _KINDS.get(own, own.removeprefix("#microsoft.graph."))
         return collection or _kind_by_members(entity)
 
-    # -- what there is in Graph
-    def _user(self, entity: dict[str, Any], make: Maker) -> Iterator[Made]:
+    # -- readers, by kind of object
+    def _user(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
         id = entity.get("id")
         if "@removed" in entity:
-            # "changed" can be restored, "deleted" cannot: the licences are free in both cases, and
-            # who is restored comes again as a whole.
-            yield make.user("user.deleted", id)
+            # "changed" can be restored, "deleted" cannot: the licences become free in both cases,
+            # and a user who is restored appears again with all attributes.
+            yield builder.user("user.deleted", id)
             return
         members = {name: entity[name] for name in _USER_MEMBERS if name in entity}
-        yield make.user("user.upserted", id, **members)
+        yield builder.user("user.upserted", id, **members)
         if direct := _direct(entity.get("licenseAssignmentStates")):
-            yield make.user("licenses.changed", id, addLicenses=direct, removeLicenses=[])
+            yield builder.user("licenses.changed", id, addLicenses=direct, removeLicenses=[])
         elif entity.get("assignedLicenses") and "licenseAssignmentStates" not in entity:
             self.skipped["assignedLicenses of a user (select licenseAssignmentStates)"] += 1
 
-    def _of_group(self, entity: dict[str, Any], make: Maker) -> Iterator[Made]:
+    def _of_group(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
         id = entity.get("id")
         if "@removed" in entity:
-            yield make.group("group.deleted", id)
+            yield builder.group("group.deleted", id)
             return
         names = {"displayName": entity["displayName"]} if "displayName" in entity else {}
-        yield make.group("group.upserted", id, **names)
+        yield builder.group("group.upserted", id, **names)
         licenses = entity.get("assignedLicenses")
         if isinstance(licenses, list):
-            yield from self._licenses(id, licenses, make)
+            yield from self._licenses(id, licenses, builder)
         for name in ("members@delta", "members"):
             listed = entity.get(name) or []
             if not isinstance(listed, list):
                 yield f"{name} is not a list"
                 continue
             for member in listed:
-                yield from self._of_a_group(id, member, make)
+                yield from self._of_a_group(id, member, builder)
 
-    def _member(self, entity: dict[str, Any], make: Maker) -> Iterator[Made]:
-        return self._of_a_group(self._group, entity, make)
+    def _member(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
+        return self._of_a_group(self._group, entity, builder)
 
-    def _of_a_group(self, group: Any, member: Any, make: Maker) -> Iterator[Made]:
+    def _of_a_group(
+        self, group: Any, member: Any, builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
         if not isinstance(member, dict):
             yield "a member is not an object"
             return
@@ -172,18 +183,27 @@ class GraphFeed(FileFeed):
         if kind != "#microsoft.graph.user":  # only users that are direct members count (R22)
             self.skipped[f"{kind.removeprefix('#microsoft.graph.')} as a member"] += 1
             return
-        yield make.membership("@removed" not in member, member.get("id"), group)
+        yield builder.membership("@removed" not in member, member.get("id"), group)
 
-    def _licenses(self, group: Any, licenses: list[Any], make: Maker) -> Iterator[Made]:
-        """The whole list of the group. Of what the tenant bought, what it does not name is removed:
-        removing what a group does not have changes nothing (R20)."""
+    def _licenses(
+        self, group: Any, licenses: list[Any], builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
+        """Yields the change that makes the listed licences the group's only ones.
+
+        All other products bought by the tenant are removed; removing a licence that the group does
+        not have changes nothing (R20).
+        """
         added = [_license(each) for each in licenses if isinstance(each, dict)]
         named = {each["skuId"] for each in added}
         removed = [sku for sku in self._bought if sku not in named]
         if added or removed:
-            yield make.group("licenses.changed", group, addLicenses=added, removeLicenses=removed)
+            yield builder.group(
+                "licenses.changed", group, addLicenses=added, removeLicenses=removed
+            )
 
-    def _subscription(self, entity: dict[str, Any], make: Maker) -> Iterator[Made]:
+    def _subscription(
+        self, entity: dict[str, Any], builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
         sku, units = entity.get("skuId"), entity.get("prepaidUnits")
         if str(entity.get("appliesTo", "User")) != "User":
             self.skipped["subscription that is not for users"] += 1
@@ -192,18 +212,18 @@ class GraphFeed(FileFeed):
             yield _product(sku, entity)
         if isinstance(sku, str):
             self._bought[sku] = None
-        yield make.subscription(sku, units)
+        yield builder.subscription(sku, units)
 
 
 def _kind_by_members(entity: dict[str, Any]) -> str | None:
-    for kind, members in _TELLING.items():
+    for kind, members in _IDENTIFYING.items():
         if not members.isdisjoint(entity):
             return kind
     return None
 
 
-def _product(sku: str, entity: dict[str, Any]) -> Made:
-    """The product that a subscription is of: unlike the published table it tells company plans."""
+def _product(sku: str, entity: dict[str, Any]) -> EventOrReason:
+    """Returns the subscription's product; unlike the published table it marks company plans."""
     plans, company = {}, set()
     for plan in entity.get("servicePlans") or []:
         id = plan.get("servicePlanId") if isinstance(plan, dict) else None
@@ -213,7 +233,7 @@ def _product(sku: str, entity: dict[str, Any]) -> Made:
         if plan.get("appliesTo") == "Company":
             company.add(id)
     part = str(entity.get("skuPartNumber") or sku)
-    return checked("catalog", sku, product_defined(sku, part, part, plans.items(), company))
+    return checked_item("catalog", sku, product_defined(sku, part, part, plans.items(), company))
 
 
 def _license(assigned: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every feed yields: records for Kafka, and rows that could not become one."""
+"""The items of a feed: records for Kafka, and problems of rows that give no record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class FeedItem(NamedTuple):
-    """One record. ``topic`` is a name of contract section 1 without its prefix."""
+    """One record. ``topic``: a topic of contract section 1, without the prefix."""
 
     topic: str
     key: bytes
@@ -15,7 +15,7 @@ class FeedItem(NamedTuple):
 
 
 class FeedProblem(NamedTuple):
-    """A row that gives no record, and why; ``line`` counts from 1."""
+    """A row that gives no record, and the reason. ``line`` counts from 1."""
 
     file: str
     line: int
@@ -26,11 +26,11 @@ class FeedProblem(NamedTuple):
 
 
 class FeedError(Exception):
-    """The file as a whole cannot be fed; the message says what to do."""
+    """Raised if a feed as a whole cannot be read or published. The message states the remedy."""
 
 
 class Feed(Protocol):
-    """An iterator that knows how far it is. ``total_bytes`` is None where it cannot be known."""
+    """An iterator that knows its progress. ``total_bytes`` is None for standard input."""
 
     total_bytes: int | None
     done_bytes: int

@@ -1,4 +1,4 @@
-"""JSON Lines: each line is one event of contract section 2, of any topic."""
+"""JSON Lines: each line is one event of the contract (section 2), of any topic."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from streams.contract.rejection import DecodeError
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
 CHUNK_BYTES = 1 << 20
-# Room for a longest event with its line end and some white space around it.
+# The longest event, its line end, and some white space around it.
 MAX_LINE_BYTES = MAX_VALUE_BYTES + 1024
 
 _BOM = b"\xef\xbb\xbf"
 
 
 def events_from_jsonl(path: str | Path) -> JsonlFeed:
-    """Feed a file, or standard input for ``-``, in constant memory. FeedError: unreadable."""
+    """Returns the feed of a file, or of standard input for ``-``; it is read in constant memory.
+
+    Raises: FeedError, if the file cannot be opened.
+    """
     return JsonlFeed(path)
 
 
 class JsonlFeed:
-    """The events of a file in its order; a bad row is told, and the next one follows."""
+    """The events of a file in its order; a bad line gives a problem, and reading continues."""
 
     def __init__(self, path: str | Path) -> None:
         self.name = "standard input" if str(path) == "-" else str(path)
@@ -53,11 +56,12 @@ class JsonlFeed:
         return next(self._items)
 
     def close(self) -> None:
+        """Closes the file; for a feed that is not read to its end."""
         self._items.close()
         self._file.close()
 
     def events(self) -> Iterator[Event | FeedProblem]:
-        """The same as decoded events: for who has no Kafka to send them to."""
+        """Yields the decoded events instead of records; used where nothing is published."""
         with self._file:
             for number, line in self._lines():
                 if line is None:
@@ -74,7 +78,7 @@ class JsonlFeed:
             yield FeedItem(*found[:3]) if type(found) is Event else found  # type: ignore[misc]
 
     def _lines(self) -> Iterator[tuple[int, bytes | None]]:
-        """Numbered lines, None for one too long to be held; at most two chunks are in memory."""
+        """Yields numbered lines, None for one too long; at most two chunks are in memory."""
         number, rest, too_long = 1, b"", False
         while chunk := self._file.read(CHUNK_BYTES):
             first, *others = chunk.split(b"\n")
@@ -91,7 +95,7 @@ class JsonlFeed:
 
 
 class Event(NamedTuple):
-    """A line that is an event: its record, and what a worker decodes of it."""
+    """A line that is an event: the record, the decoded event, and its CloudEvents source."""
 
     topic: str
     key: bytes

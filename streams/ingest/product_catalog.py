@@ -1,8 +1,8 @@
 """Microsoft's CSV of products and service plans ("Product names and service plan identifiers").
 
-One row per product and plan. The published files vary: with and without a byte order mark,
-in UTF-8 or in a Windows code page, ``???`` before the first column's name, stray spaces,
-no-break ones too, and plans listed twice. All of that is read.
+One row per product and plan. The published files vary: with and without a byte order mark, in UTF-8
+or a Windows code page, with ``???`` before the first column's name, stray spaces (also no-break
+spaces), and plans listed twice. All of these are accepted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streams.contract.decoder import DECODERS, Rejected
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
 _COLUMNS = ("productdisplayname", "stringid", "guid", "serviceplanname", "serviceplanid")
-_SHOWN = "Product_Display_Name, String_Id, GUID, Service_Plan_Name, Service_Plan_Id"
+_COLUMN_NAMES = "Product_Display_Name, String_Id, GUID, Service_Plan_Name, Service_Plan_Id"
 
 
 @dataclass(slots=True)
@@ -33,12 +33,15 @@ class _Product:
 
 
 def events_from_catalog(path: str | Path) -> CatalogFeed:
-    """A ``product.defined`` per product, by part number. FeedError: not such a table."""
+    """Returns a feed of one ``product.defined`` per product, ordered by part number.
+
+    Raises: FeedError, if the file is not Microsoft's table.
+    """
     return CatalogFeed(path)
 
 
 class CatalogFeed:
-    """The table is read whole: a product's rows need not be together. It has about a megabyte."""
+    """The events of the table, which is read whole (about 1 MB): a product's rows may be apart."""
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
@@ -76,11 +79,11 @@ class CatalogFeed:
         columns: dict[str, int],
     ) -> None:
         if len(cells) <= max(columns.values()):
-            reason = f"the row has {len(cells)} cells; it must have those of the header"
+            reason = f"the row has {len(cells)} cells, fewer than the header"
             self._problems.append(FeedProblem(self.name, line, reason))
             return
         get = {column: cells[at] for column, at in columns.items()}
-        # Graph writes ids in small letters; a table that does not must not make a second product.
+        # Graph writes ids in lower case; upper case in the table must not define a second product.
         sku, plan = get["guid"].lower(), get["serviceplanid"].lower()
         if not sku or not plan:
             reason = f"{'GUID' if not sku else 'Service_Plan_Id'} is empty"
@@ -89,7 +92,7 @@ class CatalogFeed:
         product = products.setdefault(
             sku, _Product(line, get["stringid"] or sku, get["productdisplayname"])
         )
-        # A plan that is listed twice keeps its place, and the later name.
+        # A plan that is listed twice keeps its position and takes the later name.
         product.plans[plan] = get["serviceplanname"] or plan
 
     def _read(self) -> Iterator[FeedItem | FeedProblem]:
@@ -113,12 +116,12 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # Older tables were saved by Excel; the five bytes that cp1252 lacks are no reason to stop.
+        # Older tables were saved by Excel; cp1252 leaves five bytes undefined, which are replaced.
         return data.decode("cp1252", errors="replace")
 
 
 def _clean(cell: str) -> str:
-    """Without white space around it (``str.strip`` takes no-break spaces) or zero-width marks."""
+    """Returns the cell without surrounding white space, no-break spaces or zero-width marks."""
     return cell.strip().strip("\ufeff\u200b").strip()
 
 
@@ -128,6 +131,6 @@ def _header(row: list[str], file: str) -> dict[str, int]:
     if missing:
         raise FeedError(
             f"{file} is not Microsoft's product table: its first line must name the columns "
-            f"{_SHOWN}"
+            f"{_COLUMN_NAMES}"
         )
     return {column: columns[column] for column in _COLUMNS}

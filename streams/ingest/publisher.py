@@ -1,4 +1,4 @@
-"""Publishing a feed: fast, in bounded memory, each key's events in the order of the feed."""
+"""Publishes a feed to Kafka in bounded memory; the events of each key keep their order."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from engine.domain import partitioner
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
 BATCH_BYTES = 1 << 18
-# Between these many items the producer's tasks get the loop, and the progress is drawn.
-SLICE_ITEMS = 2_000
-# Up to so many times a change of topic waits for what went before it, so that a file with the
-# catalogue first and the users last arrives so. A file that mixes topics soon runs at full speed.
+# After this many items the event loop runs the producer's tasks, and the progress is drawn.
+ITEMS_PER_LOOP_YIELD = 2_000
+# A change of topic waits until all earlier events are acknowledged, but only this many times: a
+# file with the catalog first and the users last arrives in that order; one that mixes topics is
+# not slowed down.
 ORDERED_TOPIC_CHANGES = 100
-KEPT_PROBLEMS = 100
+MAX_PROBLEMS_KEPT = 100
 
 
 @dataclass(slots=True)
 class FeedResult:
-    """What became of a feed. ``problems`` holds the first ones; ``bad_rows`` counts them all."""
+    """The result of a feed. ``problems`` holds the first ones; ``bad_rows`` counts all of them."""
 
     events: int = 0
     bad_rows: int = 0
@@ -49,6 +50,7 @@ class FeedResult:
 
     @property
     def events_per_second(self) -> float:
+        """The rate of publishing; 0 if nothing was published."""
         return self.events / self.seconds if self.seconds else 0.0
 
 
@@ -67,18 +69,19 @@ async def publish(
     console: Console | None = None,
     on_problem: Callable[[FeedProblem], None] | None = None,
 ) -> FeedResult:
-    """Publish a feed and wait until all of it is acknowledged.
+    """Publishes a feed and waits until all of it is acknowledged.
 
-    ``kafka`` are further settings of the aiokafka client (TLS, SASL). ``dry_run`` prints to
-    ``console`` and needs no broker. ``strict`` stops at the first bad row, with what precedes it
-    sent. FeedError: the broker or a topic is missing, or did not take an event.
+    ``kafka``: further settings of the aiokafka client (TLS, SASL).
+    ``dry_run``: print to ``console`` instead; needs no broker.
+    ``strict``: stop at the first bad row; the events before it are published.
+    Raises: FeedError, if the broker or a topic is missing, or the broker rejected an event.
     """
     result = FeedResult()
     began = time.perf_counter()
     if dry_run:
         _print_items(_good(items, result, strict, on_problem), result, console or Console())
     else:
-        with _shown_progress(items, result, console) as draw:
+        with _progress(items, result, console) as draw:
             sender = _Sender(brokers, prefix, compression, dict(kafka or {}), result)
             await sender.run(_good(items, result, strict, on_problem), draw)
     result.seconds = time.perf_counter() - began
@@ -92,7 +95,7 @@ def write(
     strict: bool = False,
     on_problem: Callable[[FeedProblem], None] | None = None,
 ) -> FeedResult:
-    """Write a feed as JSON Lines, which `feed jsonl` publishes and `simulate` reads."""
+    """Writes a feed as JSON Lines, for `feed jsonl` and `simulate`. Raises: FeedError."""
     result = FeedResult()
     began = time.perf_counter()
     try:
@@ -118,7 +121,7 @@ def _good(
             yield item
         elif isinstance(item, FeedProblem):
             result.bad_rows += 1
-            if len(result.problems) < KEPT_PROBLEMS:
+            if len(result.problems) < MAX_PROBLEMS_KEPT:
                 result.problems.append(item)
             if on_problem is not None:
                 on_problem(item)
@@ -130,24 +133,27 @@ def _good(
 def _print_items(items: Iterator[FeedItem], result: FeedResult, console: Console) -> None:
     for topic, key, value in items:
         line = f"{topic}\t{key.decode(errors='replace')}\t{value.decode(errors='replace')}"
-        console.file.write(line + "\n")  # as it is: no wrapping, tabs kept
+        console.file.write(line + "\n")  # unchanged: no wrapping, tabs kept
         result.events += 1
         result.topics[topic] += 1
 
 
-class _Lane:
-    """One topic on its way: an open batch for each partition."""
+class _TopicBatches:
+    """The open batches of one topic, by partition."""
 
-    __slots__ = ("batches", "partitions", "topic")
+    __slots__ = ("by_partition", "partitions", "topic")
 
     def __init__(self, topic: str, partitions: int) -> None:
         self.topic = topic
         self.partitions = partitions
-        self.batches: dict[int, Any] = {}
+        self.by_partition: dict[int, Any] = {}
 
 
 class _Sender:
-    """Fills batches itself: ``producer.send`` would cost a future and a task switch per event."""
+    """Sends records in batches it fills itself.
+
+    ``producer.send`` would cost a future and a task switch per event.
+    """
 
     def __init__(
         self,
@@ -168,8 +174,8 @@ class _Sender:
             **kafka,
             "bootstrap_servers": brokers,
         }
-        self._lanes: dict[str, _Lane] = {}
-        self._unanswered: set[asyncio.Future[Any]] = set()
+        self._topics: dict[str, _TopicBatches] = {}
+        self._unacknowledged: set[asyncio.Future[Any]] = set()
 
     async def run(self, items: Iterator[FeedItem], draw: Callable[[], None]) -> None:
         self._producer = AIOKafkaProducer(**self._settings)
@@ -185,69 +191,69 @@ class _Sender:
             ) from error
         except KafkaError as error:
             raise FeedError(
-                f"the broker did not take an event: {error!r}. Feed the file again when this is "
-                "mended: events that are repeated change nothing"
+                f"the broker rejected an event: {error!r}. Feed the file again when this is solved:"
+                " repeated events change nothing"
             ) from error
         finally:
             await self._producer.stop()
 
     async def _fill(self, items: Iterator[FeedItem], draw: Callable[[], None]) -> None:
-        lane: _Lane | None = None
+        batches: _TopicBatches | None = None
         changes, count, counts = 0, 0, self._result.topics
         for topic, key, value in items:
-            if lane is None or topic != lane.topic:
-                if lane is not None and (changes := changes + 1) <= ORDERED_TOPIC_CHANGES:
+            if batches is None or topic != batches.topic:
+                if batches is not None and (changes := changes + 1) <= ORDERED_TOPIC_CHANGES:
                     await self._flush()
-                lane = self._lanes.get(topic) or await self._open(topic)
-            partition = partition_of(key, lane.partitions)
-            batch = lane.batches.get(partition)
+                batches = self._topics.get(topic) or await self._open(topic)
+            partition = partition_of(key, batches.partitions)
+            batch = batches.by_partition.get(partition)
             if batch is None or batch.append(timestamp=None, key=key, value=value) is None:
-                await self._send(lane, partition)
-                batch = lane.batches[partition] = self._producer.create_batch()
+                await self._send(batches, partition)
+                batch = batches.by_partition[partition] = self._producer.create_batch()
                 batch.append(timestamp=None, key=key, value=value)
             counts[topic] += 1
             count += 1
-            if count % SLICE_ITEMS == 0:
+            if count % ITEMS_PER_LOOP_YIELD == 0:
                 self._result.events = count
                 draw()
                 await asyncio.sleep(0)
         self._result.events = count
 
-    async def _open(self, topic: str) -> _Lane:
+    async def _open(self, topic: str) -> _TopicBatches:
         name = self._prefix + topic
-        # All topics at once: asking for one by name may create it with the broker's defaults.
+        # Metadata of all topics: a request for one by name may create it with defaults.
         metadata = await self._producer.client.fetch_all_metadata()
         partitions = metadata.partitions_for_topic(name)
         if not partitions:
             raise FeedError(f"the topic {name} does not exist: run 'seatflow topics create' first")
-        lane = self._lanes[topic] = _Lane(topic, len(partitions))
-        return lane
+        batches = self._topics[topic] = _TopicBatches(topic, len(partitions))
+        return batches
 
-    async def _send(self, lane: _Lane, partition: int) -> None:
-        """Hand over the batch of a partition; waits while the one before it is not on its way."""
-        batch = lane.batches.pop(partition, None)
+    async def _send(self, batches: _TopicBatches, partition: int) -> None:
+        """Hands over the batch of a partition; waits until the previous one has been sent."""
+        batch = batches.by_partition.pop(partition, None)
         if batch is None:
             return
-        name = self._prefix + lane.topic
+        name = self._prefix + batches.topic
         future = await self._producer.send_batch(batch, name, partition=partition)
-        for answered in [each for each in self._unanswered if each.done()]:
-            self._unanswered.discard(answered)
-            answered.result()
-        self._unanswered.add(future)
+        for done in [each for each in self._unacknowledged if each.done()]:
+            self._unacknowledged.discard(done)
+            done.result()
+        self._unacknowledged.add(future)
 
     async def _flush(self) -> None:
-        for lane in self._lanes.values():
-            for partition in list(lane.batches):
-                await self._send(lane, partition)
-        unanswered, self._unanswered = self._unanswered, set()
-        await asyncio.gather(*unanswered)
+        for batches in self._topics.values():
+            for partition in list(batches.by_partition):
+                await self._send(batches, partition)
+        unacknowledged, self._unacknowledged = self._unacknowledged, set()
+        await asyncio.gather(*unacknowledged)
 
 
 @contextmanager
-def _shown_progress(
+def _progress(
     items: object, result: FeedResult, console: Console | None
 ) -> Iterator[Callable[[], None]]:
-    """Draw how far a feed is by the bytes of its file, if it tells them (``Feed``)."""
+    """Shows the progress of a feed, by the bytes of its file if it knows them (``Feed``)."""
     total = getattr(items, "total_bytes", None)
     began = time.perf_counter()
     columns = (

@@ -1,8 +1,9 @@
-"""The files of a feed: one, a folder of pages, or standard input; what names their events.
+"""The files of a feed: one file, a folder of pages, or standard input.
 
-An event's id names its file by content, and its place in it, say ``csv:9f3c52ab10de7744:1204``: a
-file that is fed twice makes the same ids, and so changes nothing (R24), and ``causedBy`` leads
-back to the row. What else decides over the events (tenant, group, ``--run``) goes into the name.
+An event's id consists of the file's fingerprint and the row, e.g. ``csv:9f3c52ab10de7744:1204``.
+Feeding a file twice therefore gives the same ids and changes nothing (R24), and ``causedBy`` leads
+back to the row. The fingerprint also covers the options that determine the events (tenant, group,
+``--run``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
@@ -24,7 +25,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class FeedFile:
-    """A file to be read: ``mark`` stands for its content in ids, ``time`` for when it was made."""
+    """An open file. ``fingerprint`` identifies its content; ``time``: of its last change."""
 
     def __init__(self, path: Path | None, format: str, options: Iterable[str]) -> None:
         self.name = "standard input" if path is None else str(path)
@@ -38,7 +39,7 @@ class FeedFile:
             self.file.seek(0)
         except OSError as error:
             raise FeedError(f"{self.name} cannot be read: {error.strerror}") from None
-        self.mark = f"{format}:{digest.hexdigest()}"
+        self.fingerprint = f"{format}:{digest.hexdigest()}"
         when = datetime.now(UTC) if path is None else datetime.fromtimestamp(self._mtime, UTC)
         self.time = f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -46,7 +47,7 @@ class FeedFile:
         if self._path is not None:
             self._mtime = self._path.stat().st_mtime
             return self._path.open("rb")
-        # Ids name the content, so it is read twice: once on its way to a file without a name.
+        # Ids depend on the content, so it is read twice: it is copied to an unnamed file first.
         spooled = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the feed
         shutil.copyfileobj(sys.stdin.buffer, spooled)
         spooled.seek(0)
@@ -54,7 +55,10 @@ class FeedFile:
 
 
 def files_of(path: str | Path, suffixes: tuple[str, ...]) -> list[Path | None]:
-    """The file, or those of a folder in natural order (page-2 before page-10); None is stdin."""
+    """Returns the file, or those of a folder in natural order (page-2 before page-10).
+
+    None stands for standard input. Raises: FeedError, if the folder has no such file.
+    """
     if str(path) == "-":
         return [None]
     path = Path(path)
@@ -72,9 +76,9 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 class FileFeed:
-    """A feed of one format; a format says how one file is read, in :meth:`_events`.
+    """A feed of files of one format; subclasses read one file in :meth:`_events`.
 
-    ``skipped`` counts what the format has and Seatflow has no use for, by kind.
+    ``skipped`` counts, by kind, the data of the format that Seatflow does not use.
     """
 
     format = ""
@@ -115,10 +119,10 @@ class FileFeed:
         raise NotImplementedError
 
 
-def documents(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | FeedProblem]]:
-    """JSON documents with the line they begin at: one per line, or the whole file as one.
+def documents(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yields JSON documents with the line on which they begin: one per line, or the whole file.
 
-    A file is taken as JSON Lines when its first line is whole JSON by itself.
+    A file is read as JSON Lines if its first line is valid JSON by itself.
     """
     import orjson
 
@@ -140,8 +144,8 @@ def documents(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | FeedProb
             yield line, following
 
 
-def parsed(document: bytes) -> object | str:
-    """The document, or why it is no JSON object."""
+def parse_object(document: bytes) -> dict[str, Any] | str:
+    """Returns the JSON object, or the reason why the document is none."""
     import orjson
 
     try:

@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from scim2_models import SCIMException
 
-from streams.ingest.event_builder import Maker
+from streams.ingest.event_builder import EventBuilder
 from streams.ingest.http.scim import ScimApplication, Tenants
 from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
@@ -231,13 +231,15 @@ def _notified(source: Source, notification: dict[str, Any]) -> Record | None:
     kind = str(data.get("@odata.type", "")).lower()
     if notification.get("changeType") != "deleted" or not isinstance(data.get("id"), str):
         return None
-    mark = f"{source.name}:{notification.get('id') or data['id']}"
-    make = Maker(source.tenant, mark, str(notification.get("subscriptionExpirationDateTime", "")))
+    fingerprint = f"{source.name}:{notification.get('id') or data['id']}"
+    builder = EventBuilder(
+        source.tenant, fingerprint, str(notification.get("subscriptionExpirationDateTime", ""))
+    )
     made: Any = None
     if kind.endswith("graph.user"):
-        made = make.user("user.deleted", data["id"])
+        made = builder.user("user.deleted", data["id"])
     elif kind.endswith("graph.group"):
-        made = make.group("group.deleted", data["id"])
+        made = builder.group("group.deleted", data["id"])
     return (
         None
         if made is None or isinstance(made, str)

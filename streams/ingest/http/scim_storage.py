@@ -19,7 +19,7 @@ from scim2_models import Group, InvalidValueException, Resource, ResourceType
 from scim2_server.memory import InMemoryStorage
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
-from streams.ingest.event_builder import Made, Maker
+from streams.ingest.event_builder import EventBuilder, EventOrReason
 from streams.ingest.http.transactional_writer import RESOURCES, Record, Writer
 from streams.ingest.scim_resources import ENTRA, facts_of_user, id_of, members_of_group
 from streams.ingest.scim_resources import RESOURCES as MODELS
@@ -115,12 +115,12 @@ class TenantStorage(AsyncScimStorage):
     ) -> None:
         before = self._memory.get(resource_type, resource_id)
         self._memory.delete(resource_type, resource_id, expected_version=expected_version)
-        make = self._maker()
+        builder = self._builder()
         if isinstance(before, Group):
-            made = [make.group("group.deleted", resource_id)]
+            made = [builder.group("group.deleted", resource_id)]
             left = [(resource_id, user) for user in self.members.get(resource_id, {})]
         else:
-            made = [make.user("user.deleted", resource_id)]
+            made = [builder.user("user.deleted", resource_id)]
             left = [(group, resource_id) for group in self.groups_of.get(resource_id, {})]
         records = [Record(RESOURCES, self._key(before), None)]
         records += [self._member(group, user, False) for group, user in left]
@@ -145,17 +145,17 @@ class TenantStorage(AsyncScimStorage):
 
     # -- events
     def _changed(self, before: Any, after: Any, old: Members, new: Members) -> None:
-        make, id = self._maker(), str(after.id)
-        made: list[Made] = []
+        builder, id = self._builder(), str(after.id)
+        made: list[EventOrReason] = []
         if isinstance(after, Group):
             if before is None or before.display_name != after.display_name:
-                made.append(make.group("group.upserted", id, displayName=after.display_name))
+                made.append(builder.group("group.upserted", id, displayName=after.display_name))
         else:
             facts = facts_of_user(after)
             known = facts_of_user(before) if before else dict.fromkeys(facts)
             changed = {name: value for name, value in facts.items() if value != known[name]}
             if changed or before is None:
-                made.append(make.user("user.upserted", id, **changed))
+                made.append(builder.user("user.upserted", id, **changed))
         records = [Record(RESOURCES, self._key(after), _stored(after))]
         self._members_changed(id, old, new, made, records)
 
@@ -164,14 +164,14 @@ class TenantStorage(AsyncScimStorage):
         group: str,
         old: Members,
         new: Members,
-        made: list[Made],
+        made: list[EventOrReason],
         records: list[Record],
     ) -> None:
-        make = self._maker()
+        builder = self._builder()
         joined = {user: None for user in new if user not in old}
         left = [user for user in old if user not in new]
-        made += [make.membership(True, user, group) for user in joined]
-        made += [make.membership(False, user, group) for user in left]
+        made += [builder.membership(True, user, group) for user in joined]
+        made += [builder.membership(False, user, group) for user in left]
         if bad := next((each for each in made if isinstance(each, str)), None):
             raise InvalidValueException(detail=bad)  # before anything is remembered
         shown = [user for user in new if user in joined or new[user] != old.get(user)]
@@ -179,11 +179,11 @@ class TenantStorage(AsyncScimStorage):
         records += [self._member(group, user, False) for user in left]
         self._send(made, records)
 
-    def _maker(self) -> Maker:
+    def _builder(self) -> EventBuilder:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return Maker(self.tenant, f"{self.source}:{uuid.uuid4().hex[:16]}", now)
+        return EventBuilder(self.tenant, f"{self.source}:{uuid.uuid4().hex[:16]}", now)
 
-    def _send(self, made: list[Made], records: list[Record]) -> None:
+    def _send(self, made: list[EventOrReason], records: list[Record]) -> None:
         items = []
         for each in made:
             if isinstance(each, str):
