@@ -9,9 +9,7 @@ import pytest
 
 from engine.simulation.in_memory_cluster import Cluster
 from streams.contract.decoder import DECODERS, Rejected
-from tests.support.scenario_player import ABSENT, SCENARIOS, Published, play, play_all
-
-pytestmark = pytest.mark.skipif(not SCENARIOS, reason=ABSENT)
+from tests.support.scenario_player import SCENARIOS, Published, play, play_all
 
 
 class EngineTarget:

@@ -8,9 +8,7 @@ import pytest
 
 from tests.spec.contract import UnreadableError, read
 from tests.spec.world import World
-from tests.support.scenario_player import ABSENT, SCENARIOS, Published, play, play_all
-
-pytestmark = pytest.mark.skipif(not SCENARIOS, reason=ABSENT)
+from tests.support.scenario_player import SCENARIOS, Published, play, play_all
 
 
 class WorldTarget:

@@ -1,28 +1,22 @@
-"""Plays the shared scenarios against any system that runs inside the test process.
-
-The runner that is handed out with the scenarios builds the events and compares the outcome; here it
-is only driven without Kafka. `Target` is all that a system must offer.
-"""
+"""Plays the scenarios against a system that runs inside the test process."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pathlib
-from types import ModuleType
 from typing import Any, Protocol
 
-import pytest
-
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
-RUNNER = SHARED / "tools" / "conform.py"
-SCENARIOS = sorted((SHARED / "scenarios").glob("*.yaml"))
-ABSENT = "the shared scenarios and their runner are not beside this checkout"
+from tests.scenarios.expectations import Published as AllPublished
+from tests.scenarios.expectations import compare
+from tests.scenarios.language import SCENARIOS as SCENARIOS
+from tests.scenarios.language import InputRecord, Scenario, catalog_records
 
 Published = tuple[str, str | None, Any]  # topic without prefix; key; bytes or a decoded value
 
 
 class Target(Protocol):
+    """All that a system must offer to be played against."""
+
     def publish(self, topic: str, key: str, value: bytes) -> None:
         """Appends an input record; `topic` is without its prefix."""
 
@@ -30,68 +24,49 @@ class Target(Protocol):
         """Works until nothing is left to do."""
 
     def records(self) -> list[Published]:
-        """All that was published so far, in order; None values are tombstones."""
-
-
-def load_runner() -> ModuleType:
-    if not RUNNER.exists():
-        pytest.skip(ABSENT)
-    spec = importlib.util.spec_from_file_location("conform", RUNNER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        """Returns everything published so far, in order; None values are tombstones."""
 
 
 def play(path: pathlib.Path, target: Target, run: str = "test") -> list[str]:
-    """Publishes the steps of one scenario; returns the expectations that did not hold."""
+    """Plays the steps of one scenario; returns the expectations that did not hold."""
     return play_all([path], target, run)[path.stem]
 
 
 def play_all(paths: list[pathlib.Path], target: Target, run: str = "test") -> dict[str, list[str]]:
-    """As the runner does: step k of all scenarios, everything settles, expectations are compared.
+    """Plays step k of all scenarios, settles, and compares; returns the failures by file stem.
 
-    Each scenario is a tenant of its own, so they may share one system. Failures by file stem.
+    Each scenario is a tenant of its own, so they share one system.
     """
-    runner = load_runner()
-    catalogue = runner.load_catalogue()
-    scenarios = [runner.Scenario(path, catalogue, run) for path in paths]
-    publish_catalogue(runner, scenarios, target)
-    for step in range(max(len(s.steps) for s in scenarios)):
-        current = [(s, s.steps[step]) for s in scenarios if step < len(s.steps)]
-        for scenario, what in current:
-            for action in what.get("do", ()):
-                for topic, key, value in scenario.events(action):
-                    target.publish(topic, key, encoded(value))
-        target.settle()
-        for scenario, what in current:
-            if "expect" in what:
-                scenario.compare(step, what["expect"], seen(runner, target.records()))
+    scenarios = [Scenario(path, run) for path in paths]
+    publish(target, catalog_records(scenarios))
+    for number in range(max(len(s.steps) for s in scenarios)):
+        current = [(s, s.steps[number]) for s in scenarios if number < len(s.steps)]
+        publish(target, [record for s, step in current for record in s.records(step)])
+        for scenario, step in current:
+            if "expect" in step:
+                compare(scenario, number, step["expect"], seen(target.records()))
     return {s.path.stem: s.failures for s in scenarios}
 
 
-def publish_catalogue(runner: ModuleType, scenarios: list[Any], target: Target) -> None:
-    named = {name for s in scenarios for name in runner.products_of(s)}
-    catalogue = runner.load_catalogue()
-    for name in sorted(named & set(catalogue)):
-        event = catalogue[name]
-        target.publish("catalog", event["skuId"], encoded(event))
+def publish(target: Target, records: list[InputRecord]) -> None:
+    """Publishes the records and lets the system settle."""
+    for topic, key, value in records:
+        target.publish(topic, key, encoded(value))
     target.settle()
 
 
 def encoded(value: object) -> bytes:
+    """The bytes of a record's value."""
     if isinstance(value, str):
         return value.encode()
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def seen(runner: ModuleType, records: list[Published]) -> Any:
-    """The published records in the form that the runner compares."""
-    result = runner.Seen()
+def seen(records: list[Published]) -> AllPublished:
+    """The published records in the form that the expectations read."""
+    result = AllPublished()
     for topic, key, value in records:
         if isinstance(value, bytes) and topic != "dead-letters":
             value = json.loads(value)
-        result.latest[topic][key] = value
-        result.log[topic].append((key, value))
+        result.add(topic, key, value)
     return result

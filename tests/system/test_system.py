@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from streams.runtime.errors import TEMPORARY
+from tests.scenarios.language import SCENARIOS
 from tests.support.kafka import Kafka
-from tests.support.scenario_player import ABSENT, RUNNER, SCENARIOS
 from tests.support.system import Event, Events, System, running
 
 USERS = 1500
@@ -85,7 +85,6 @@ def revisions_are_gapless(system: System) -> None:
         seen[record.key] = revision
 
 
-@pytest.mark.skipif(not SCENARIOS, reason=ABSENT)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_scenarios_pass_on_workers_started_one_after_the_other(
     kafka: Kafka, workers: int
@@ -95,7 +94,8 @@ def test_the_scenarios_pass_on_workers_started_one_after_the_other(
             system.worker()
         run = subprocess.run(
             [
-                *(sys.executable, RUNNER, "--brokers", kafka.bootstrap),
+                *(sys.executable, "-m", "tests.scenarios.over_kafka"),
+                *("--brokers", kafka.bootstrap),
                 *("--app-id", system.name, "--prefix", system.prefix),
                 *map(str, SCENARIOS),
             ],
