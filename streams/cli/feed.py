@@ -1,4 +1,4 @@
-"""``seatflow feed``: one command per format, and what all of them do with what they read."""
+"""The command ``seatflow feed``: one subcommand per format."""
 
 from __future__ import annotations
 
@@ -70,21 +70,22 @@ def feed_csv(
     file: InFile,
     tenant: Tenant,
     group: Annotated[
-        Text, typer.Option("--group", metavar="ID", help="The table lists members of this group.")
+        Text, typer.Option("--group", metavar="ID", help="Group whose members the table lists.")
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Delete the users, or take them out of the group.")
+        bool, typer.Option("--remove", help="Delete the users, or remove them from the group.")
     ] = False,
     ids: Annotated[
         Path | None,
         typer.Option(
             "--ids",
             metavar="CSV",
-            help="An export with id and userPrincipalName: names become ids by it.",
+            help="Export with id and userPrincipalName, to translate names to ids.",
         ),
     ] = None,
     result: Annotated[
-        Path | None, typer.Option("--result", metavar="CSV", help="Write a line for each row here.")
+        Path | None,
+        typer.Option("--result", metavar="CSV", help="Write the result of each row to this file."),
     ] = None,
     run: Run = "",
     brokers: Brokers = None,
@@ -102,7 +103,7 @@ def feed_csv(
     )
     published = False
     try:
-        code = _fed(items, settings, dry_run, strict, out)
+        code = _feed(items, settings, dry_run, strict, out)
         published = not dry_run and out is None
     finally:
         items.finish(published)
@@ -116,12 +117,13 @@ def feed_graph(
     tenant: Tenant,
     group: Annotated[
         Text,
-        typer.Option("--group", metavar="ID", help="Lists of members are those of this group."),
+        typer.Option("--group", metavar="ID", help="Group that lists of members belong to."),
     ] = None,
     products: Annotated[
         bool,
         typer.Option(
-            "--products/--no-products", help="Subscriptions define their products, too, or not."
+            "--products/--no-products",
+            help="Take the definitions of products from subscriptions, or not.",
         ),
     ] = True,
     run: Run = "",
@@ -161,16 +163,20 @@ def feed_scim(
 @feed_app.command("debezium")
 def feed_debezium(
     map_file: Annotated[
-        Path, typer.Option("--map", metavar="TOML", help="Which column is what (see the docs).")
+        Path,
+        typer.Option(
+            "--map", metavar="TOML", help="Mapping of columns to attributes (see the docs)."
+        ),
     ],
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="One record's value per line.")
+        Path | None, typer.Argument(metavar="FILE", help="File with one record value per line.")
     ] = None,
     topic: Annotated[
-        Text, typer.Option("--topic", metavar="NAME", help="Go on with this topic of Debezium's.")
+        Text,
+        typer.Option("--topic", metavar="NAME", help="Topic of Debezium to read continuously."),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="With --topic: end when what is there is done.")
+        bool, typer.Option("--once", help="With --topic: exit at the current end of the topic.")
     ] = False,
     run: Run = "",
     brokers: Brokers = None,
@@ -179,13 +185,13 @@ def feed_debezium(
     dry_run: DryRun = False,
     strict: Strict = False,
 ) -> None:
-    """Debezium's change events of a table of people: a file, or the topic while it grows."""
+    """Debezium's change events of a table of people: a file, or a topic, continuously."""
     from streams.ingest.debezium import events_from_debezium
     from streams.ingest.items import FeedError
 
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
     if (file is None) == (topic is None):
-        raise FeedError("give a FILE, or --topic with the name of Debezium's topic")
+        raise FeedError("name either a FILE, or Debezium's topic with --topic")
     if file is not None:
         feed(events_from_debezium(file, map_file, run=run), settings, dry_run, strict, out)
     else:
@@ -198,28 +204,30 @@ def _bridge(settings: Settings, topic: str, map_file: Path, once: bool) -> None:
 
     bridge = Bridge(settings, topic, load_mapping(map_file))
     asyncio.run(bridge.run(until_end=once))
-    print(f"{bridge.carried:,} records carried, {bridge.dead:,} dead letters", file=sys.stderr)
+    print(
+        f"{bridge.processed:,} records processed, {bridge.rejected:,} dead letters", file=sys.stderr
+    )
 
 
 def needs_extra(module: str, extra: str) -> None:
-    """Ends with one clear line where the packages of an extra are not installed."""
+    """Raises FeedError if the packages of an extra are not installed."""
     import importlib.util
 
     from streams.ingest.items import FeedError
 
     if importlib.util.find_spec(module) is None:
-        raise FeedError(f"this needs more packages: pip install 'seatflow[{extra}]'")
+        raise FeedError(f"this command needs the extra {extra}: pip install 'seatflow[{extra}]'")
 
 
 def feed(
     items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None = None
 ) -> None:
-    """Publishes, prints or writes the feed; ends with 1 when some rows were bad."""
-    if code := _fed(items, settings, dry_run, strict, out):
+    """Publishes, prints or writes the feed; the exit code is 1 if some rows were bad."""
+    if code := _feed(items, settings, dry_run, strict, out):
         raise typer.Exit(code)
 
 
-def _fed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None) -> int:
+def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None) -> int:
     from streams.ingest import publish, write
     from streams.runtime.settings import client_options
 
@@ -235,13 +243,13 @@ def _fed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path
         result = asyncio.run(
             publish(items, brokers, prefix, kafka=kafka, dry_run=dry_run, **options)
         )
-    _told(result, "would be published" if dry_run else f"written to {out}" if out else None)
+    _report(result, "would be published" if dry_run else f"written to {out}" if out else None)
     for what, count in sorted(getattr(items, "skipped", {}).items()):
-        print(f"left out: {count:,} × {what}", file=sys.stderr)
+        print(f"skipped: {count:,} × {what}", file=sys.stderr)
     return SOME_ROWS_BAD if result.bad_rows else 0
 
 
-def _told(result: FeedResult, done: str | None) -> None:
+def _report(result: FeedResult, done: str | None) -> None:
     by_topic = ", ".join(f"{topic} {count:,}" for topic, count in sorted(result.topics.items()))
     verb = done or f"published in {result.seconds:.1f} s"
     line = f"{result.events:,} events {verb}" + (f": {by_topic}" if by_topic else "")

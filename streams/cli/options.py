@@ -1,5 +1,8 @@
-"""The flags that several commands have. They are settings under shorter names, taken as text, so
-that settings alone say what is allowed (streams/runtime/settings.py)."""
+"""The options that several commands share.
+
+Most are settings under shorter names; a flag wins over the environment. They are taken as text, so
+that ``streams/runtime/settings.py`` alone decides what is allowed, in the same words.
+"""
 
 from __future__ import annotations
 
@@ -13,39 +16,63 @@ if TYPE_CHECKING:
 
 
 def flag(name: str, meaning: str, metavar: str) -> Any:
+    """Returns an option that shows no default, since the setting has it."""
     return typer.Option(f"--{name}", help=meaning, metavar=metavar, show_default=False)
 
 
 Text = str | None
-Brokers = Annotated[Text, flag("brokers", "The Kafka brokers to start from.", "HOST:PORT,…")]
-Prefix = Annotated[Text, flag("topic-prefix", "Before every topic's name.", "TEXT")]
-InFile = Annotated[Path, typer.Argument(metavar="FILE", help="The file; - for standard input.")]
-InPages = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The file, or a folder of them; - for standard input")
+Brokers = Annotated[Text, flag("brokers", "Kafka bootstrap servers.", "HOST:PORT,…")]
+Prefix = Annotated[Text, flag("topic-prefix", "Prefix of all topic names.", "TEXT")]
+AppId = Annotated[Text, flag("app-id", "Consumer group of the workers.", "NAME")]
+WorkerId = Annotated[
+    Text,
+    flag(
+        "worker-id",
+        "Identity for static membership: a quick restart does not trigger a rebalance.",
+        "NAME",
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the events, publish nothing.")]
+Partitions = Annotated[Text, flag("partitions", "Number of partitions of every topic.", "NUMBER")]
+Replication = Annotated[Text, flag("replication", "Replication factor of new topics.", "NUMBER")]
+DataDir = Annotated[Text, flag("data-dir", "Data directory.", "DIR")]
+MetricsPort = Annotated[
+    Text, flag("metrics-port", "Port for /metrics and health checks; 0: any free port.", "PORT")
+]
+LogLevel = Annotated[Text, flag("log-level", "debug, info, warning or error.", "LEVEL")]
+LogFormat = Annotated[Text, flag("log-format", "console or json.", "FORMAT")]
+InFile = Annotated[Path, typer.Argument(metavar="FILE", help="Input file; - for standard input.")]
+InPages = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="Input file, or a folder of them; - for standard input."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the events instead of publishing them.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")]
 OutFile = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="FILE", help="Write the events here as JSON Lines, publish nothing."
+        "--out",
+        metavar="FILE",
+        help="Write the events to this file as JSON Lines instead of publishing them.",
     ),
 ]
 Tenant = Annotated[
-    str, typer.Option("--tenant", metavar="ID", help="Whose users and groups these are.")
+    str, typer.Option("--tenant", metavar="ID", help="Tenant that the users and groups belong to.")
 ]
 Run = Annotated[
     str,
     typer.Option(
         "--run",
         metavar="TEXT",
-        help="Goes into the events' ids: to feed a file again on purpose.",
+        help="Salt for event ids; change it to feed the same file again.",
         show_default=False,
     ),
 ]
 
 
 def settings_of(**flags: str | None) -> Settings:
+    """Returns the settings, with the given flags over the environment. Raises: SettingsError."""
     from streams.runtime.settings import load_settings
 
     return load_settings(**flags)

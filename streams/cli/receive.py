@@ -1,4 +1,4 @@
-"""``seatflow receive``."""
+"""The command ``seatflow receive``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from streams.cli.options import Brokers, Prefix, settings_of
 def receive(
     sources: Annotated[
         Path,
-        typer.Option("--sources", metavar="TOML", help="Who may send: names, tenants, tokens."),
+        typer.Option("--sources", metavar="TOML", help="Token file: the sources that may send."),
     ],
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="The port; 0: any free one.")] = 8090,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", help="Port to listen on; 0: any free port.")
+    ] = 8090,
     changes: Annotated[
         Path | None,
-        typer.Option("--changes", metavar="FILE", help="What Graph says has changed goes here."),
+        typer.Option(
+            "--changes",
+            metavar="FILE",
+            help="File to which received Graph change notifications are written.",
+        ),
     ] = None,
     brokers: Brokers = None,
     topic_prefix: Prefix = None,
 ) -> None:
-    """An HTTP receiver: SCIM 2.0, Entra's bulkUpload, Graph notifications, CloudEvents.
+    """Receive SCIM 2.0, Entra's bulkUpload, Graph notifications and CloudEvents over HTTP.
 
-    It answers when Kafka has the events. One at a time: a second one takes over from the first.
+    Requests are answered when Kafka has the events. Only one receiver is active: a second one
+    takes over from the first.
     """
     from streams.cli.feed import needs_extra
 

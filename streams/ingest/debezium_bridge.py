@@ -1,7 +1,7 @@
-"""Debezium's topic as an input, while the workers run: events and offsets in one transaction.
+"""Reads a topic of Debezium continuously; events and offsets are written in one transaction.
 
-A bridge reads all partitions of the topic; the next one takes over where the last transaction
-ended and fences who was before. What cannot be mapped becomes a dead letter.
+A bridge reads all partitions of the topic. A new bridge fences its predecessor and continues after
+its last transaction. Records that cannot be mapped become dead letters.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ INPUTS = ("user-changes",)
 
 
 class Bridge:
-    """``carried`` counts records read, ``dead`` those that could not be mapped."""
+    """The bridge of one topic. Counts records: ``processed``, of which ``rejected``."""
 
     def __init__(self, settings: Settings, topic: str, mapping: Mapping) -> None:
         self._settings, self._topic, self._mapping = settings, topic, mapping
         self._group = f"{settings.app_id}-{topic}"
-        self.carried = 0
-        self.dead = 0
+        self.processed = 0
+        self.rejected = 0
 
     async def run(self, until_end: bool = False) -> None:
-        """For ever, or to what is there now. WorkerError: no topic, fenced, no broker."""
+        """Runs until cancelled, or with ``until_end`` to the current end of the topic.
+
+        Raises: WorkerError, if there is no topic or broker, or another bridge has taken over.
+        """
         settings = self._settings
         async with connected(admin_client(settings), settings) as admin:
             places = await topic_partitions(admin, settings, [*INPUTS, DEAD_LETTERS])
@@ -59,9 +62,9 @@ class Bridge:
         async with connected(producer, settings), connected(reading, settings):
             mine = [TopicPartition(self._topic, number) for number in numbers]
             reading.assign(mine)
-            await self._carry(producer, reading, mine, until_end)
+            await self._run(producer, reading, mine, until_end)
 
-    async def _carry(
+    async def _run(
         self, producer: Any, reading: Any, mine: list[TopicPartition], until_end: bool
     ) -> None:
         ends = await reading.end_offsets(mine)
@@ -71,7 +74,7 @@ class Bridge:
                 try:
                     await self._transaction(producer, batches)
                 except KafkaError as error:
-                    raise WorkerError(f"the bridge has to end: {error!r}", TEMPORARY) from error
+                    raise WorkerError(f"the bridge stopped: {error!r}", TEMPORARY) from error
             elif until_end and not [p for p in mine if await reading.position(p) < ends[p]]:
                 return
 
@@ -90,7 +93,7 @@ class Bridge:
             await asyncio.gather(*sent)
             ends = {place: records[-1].offset + 1 for place, records in batches.items()}
             await producer.send_offsets_to_transaction(ends, self._group)
-        self.carried += sum(map(len, batches.values()))
+        self.processed += sum(map(len, batches.values()))
 
     def _records(self, record: Any) -> list[tuple[str, bytes | None, bytes | None, Any]]:
         def builder_for(tenant: str) -> EventBuilder:
@@ -98,19 +101,19 @@ class Bridge:
             builder.begin(f"{record.topic}:{record.partition}:{record.offset}"[-100:])
             return builder
 
-        made = events_of(record.value, self._mapping, builder_for)
+        results = events_of(record.value, self._mapping, builder_for)
         found: list[tuple[str, bytes | None, bytes | None, Any]] = []
-        for each in made:
+        for each in results:
             if isinstance(each, FeedItem):
                 found.append((*each, []))
                 continue
-            self.dead += 1
-            told = {
+            self.rejected += 1
+            values = {
                 "dlq.topic": record.topic,
                 "dlq.partition": str(record.partition),
                 "dlq.offset": str(record.offset),
                 "dlq.reason": each,
             }
-            headers = [(name, text.encode()) for name, text in told.items()]
+            headers = [(name, text.encode()) for name, text in values.items()]
             found.append((DEAD_LETTERS, record.key, record.value, headers))
         return found

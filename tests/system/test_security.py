@@ -149,7 +149,7 @@ def test_a_bridge_carries_with_its_rights_alone(secured: Secured, tmp_path: Path
     arguments = ("feed", "debezium", "--topic", SOURCE, "--map", str(mapping), "--once")
     done = seatflow(secured.env("bridge"), *arguments)
     assert done.returncode == 0, done.stderr
-    assert "2 records carried, 1 dead letters" in done.stderr
+    assert "2 records processed, 1 dead letters" in done.stderr
     refused = seatflow(secured.env("feed"), *arguments)
     assert refused.returncode != 0
     assert "Traceback" not in refused.stderr

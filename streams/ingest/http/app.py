@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from scim2_models import SCIMException
 
-from streams.ingest.event_builder import EventBuilder
+from streams.ingest.event_builder import EventBuilder, EventOrReason
 from streams.ingest.http.scim import ScimApplication, Tenants
 from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
@@ -24,14 +24,17 @@ from streams.ingest.scim_requests import RequestError, resource_of
 from streams.ingest.scim_resources import ENTRA
 from streams.runtime.errors import WorkerError
 
-MAX_BODY = 8 << 20
-UPLOADS_KEPT = 100
-# What a sender of events may say of its own tenant; the catalogue is everybody's.
-TENANTS_OWN = ("user-changes", "group-changes", "subscriptions", "tenants")
+MAX_BODY_BYTES = 8 << 20
+MAX_UPLOADS_KEPT = 100
+# The topics that a source may write to for its tenant; the catalog is shared by all tenants.
+TENANT_TOPICS = ("user-changes", "group-changes", "subscriptions", "tenants")
 
 
 class Receiver:
-    """What the endpoints share. ``changes``: where Graph's notifications that need a look go."""
+    """The state that the endpoints share.
+
+    ``changes``: the file for Graph notifications whose objects have to be read from Graph.
+    """
 
     def __init__(
         self, sources: Sources, tenants: Tenants, writer: Writer, changes: Path | None
@@ -41,27 +44,28 @@ class Receiver:
         self.uploads: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def source(self, kind: str) -> Callable[[Request], Source]:
-        """The dependency of an endpoint that takes this kind of input."""
+        """Returns the dependency of an endpoint that accepts this kind of input: the source."""
 
         def check(request: Request) -> Source:
             source = self.sources.of_token(request.headers.get("authorization"))
             if source is None:
                 raise HTTPException(
-                    401, "a bearer token of a source is needed", {"WWW-Authenticate": "Bearer"}
+                    401, "the bearer token of a source is required", {"WWW-Authenticate": "Bearer"}
                 )
             if kind not in source.accepts:
-                raise HTTPException(403, f"the source {source.name} does not send {kind}")
+                raise HTTPException(403, f"the source {source.name} may not send {kind}")
             return source
 
         return check
 
 
 async def body_of(request: Request) -> bytes:
+    """Returns the body of a request, up to MAX_BODY_BYTES."""
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY:
-            raise HTTPException(413, f"at most {MAX_BODY} bytes are read")
+        if size > MAX_BODY_BYTES:
+            raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes are read")
         parts.append(chunk)
     return b"".join(parts)
 
@@ -70,6 +74,7 @@ Body = Annotated[bytes, Depends(body_of)]
 
 
 def application(receiver: Receiver) -> FastAPI:
+    """Returns the receiver's application."""
     app = FastAPI(title="Seatflow receiver", docs_url=None, redoc_url=None)
     _health(app, receiver)
     _events(app, receiver)
@@ -89,7 +94,7 @@ def _health(app: FastAPI, receiver: Receiver) -> None:
     @app.get("/healthz")
     async def healthz() -> Response:
         ok = receiver.writer.failure is None
-        return PlainTextResponse("ok" if ok else "Kafka did not take an event", 200 if ok else 503)
+        return PlainTextResponse("ok" if ok else "Kafka rejected a transaction", 200 if ok else 503)
 
 
 def _events(app: FastAPI, receiver: Receiver) -> None:
@@ -104,15 +109,17 @@ def _events(app: FastAPI, receiver: Receiver) -> None:
             if isinstance(found, str):
                 raise HTTPException(400, f"event {number + 1}: {found}")
             tenant = getattr(found.event, "tenant", None)
-            if found.topic not in TENANTS_OWN or tenant != source.tenant:
-                raise HTTPException(403, f"event {number + 1}: not of the tenant {source.tenant}")
+            if found.topic not in TENANT_TOPICS or tenant != source.tenant:
+                raise HTTPException(
+                    403, f"event {number + 1} does not belong to the tenant {source.tenant}"
+                )
             records.append(Record(found.topic, found.key.decode(), found.value))
-        await receiver.writer.written(receiver.writer.add(records))
+        await receiver.writer.wait_committed(receiver.writer.add(records))
         return Response(status_code=204)
 
 
 def _cloud_events(request: Request, body: bytes) -> list[Any]:
-    """Each event in structured form, which keeps its source; a plain event stays as it is."""
+    """Returns the events, CloudEvents in structured form, which keeps their source."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -120,7 +127,7 @@ def _cloud_events(request: Request, body: bytes) -> list[Any]:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/cloudevents-batch+json":
         if not isinstance(value, list):
-            raise HTTPException(400, "a batch is a list of events")
+            raise HTTPException(400, "a batch must be a list of events")
         return value
     attributes = {
         name.removeprefix("ce-"): text
@@ -138,20 +145,22 @@ def _upload(app: FastAPI, receiver: Receiver) -> None:
     async def bulk_upload(
         request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("upload"))]
     ) -> Response:
-        """Entra's API-driven provisioning: the sender's state of users, whole (RFC 7644, 3.7)."""
+        """Entra's API-driven provisioning: the complete state of users (RFC 7644, 3.7)."""
         try:
             operations = orjson.loads(body)["Operations"]
             if not isinstance(operations, list):
                 raise TypeError
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise HTTPException(400, "a SCIM BulkRequest with Operations is needed") from None
+            raise HTTPException(
+                400, "the body must be a SCIM BulkRequest with Operations"
+            ) from None
         async with receiver.tenants.lock(source):
             with receiver.tenants.sending(source) as storage, ENTRA:
                 results = [await _uploaded(operation, storage) for operation in operations]
-        await receiver.writer.written()
+        await receiver.writer.wait_committed()
         id = uuid.uuid4().hex
         receiver.uploads[id] = {"tenant": source.tenant, "results": results}
-        while len(receiver.uploads) > UPLOADS_KEPT:
+        while len(receiver.uploads) > MAX_UPLOADS_KEPT:
             receiver.uploads.popitem(last=False)
         return Response(status_code=202, headers={"Location": f"{request.base_url}uploads/{id}"})
 
@@ -159,19 +168,19 @@ def _upload(app: FastAPI, receiver: Receiver) -> None:
     async def upload(
         id: str, source: Annotated[Source, Depends(receiver.source("upload"))]
     ) -> Response:
-        """What became of each operation of one of the last uploads."""
+        """The result of each operation of one of the last uploads."""
         found = receiver.uploads.get(id)
         if found is None or found["tenant"] != source.tenant:
-            raise HTTPException(404, "no such upload, or it is long ago")
+            raise HTTPException(404, "no such upload, or it is no longer kept")
         return JSONResponse(found)
 
 
 async def _uploaded(operation: Any, storage: Any) -> dict[str, Any]:
-    """Creates the user, or makes it what the sender says: who it is, its id or name tells."""
+    """Creates or replaces the user with the given external id or name; returns the result."""
     bulk_id = operation.get("bulkId") if isinstance(operation, dict) else None
     try:
         if bulk_id is None or str(operation.get("path", "")).strip("/").lower() != "users":
-            raise RequestError("an operation has a bulkId and the path /Users")
+            raise RequestError("an operation must have a bulkId and the path /Users")
         user = resource_of("Users", operation.get("data"))
         known = storage.find_user(user.external_id, user.user_name)
         if known is None:
@@ -189,7 +198,7 @@ def _notifications(app: FastAPI, receiver: Receiver) -> None:
     async def notifications(
         body: Body, validation: Annotated[str | None, Query(alias="validationToken")] = None
     ) -> Response:
-        """Graph's change notifications: the handshake, then what changed (but not to what)."""
+        """Graph's change notifications: the handshake, then changed objects, without values."""
         if validation is not None:
             return PlainTextResponse(validation)
         try:
@@ -198,25 +207,27 @@ def _notifications(app: FastAPI, receiver: Receiver) -> None:
                 (receiver.sources.of_client_state(one.get("clientState")), one) for one in listed
             ]
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise HTTPException(400, "a collection of change notifications is needed") from None
+            raise HTTPException(
+                400, "the body must be a collection of change notifications"
+            ) from None
         if any(source is None or "notifications" not in source.accepts for source, _ in found):
-            raise HTTPException(401, "clientState is of no source")
-        records, look = [], []
+            raise HTTPException(401, "clientState belongs to no source")
+        records, to_read = [], []
         for source, one in found:
             assert source is not None
-            made = _notified(source, one)
-            if made is None:
-                look.append({"tenant": source.tenant, **_what(one)})
+            record = _deletion(source, one)
+            if record is None:
+                to_read.append({"tenant": source.tenant, **_changed_object(one)})
             else:
-                records.append(made)
+                records.append(record)
         await asyncio.gather(
-            receiver.writer.written(receiver.writer.add(records)),
-            _note(receiver.changes, look),
+            receiver.writer.wait_committed(receiver.writer.add(records)),
+            _append(receiver.changes, to_read),
         )
         return Response(status_code=202)
 
 
-def _what(notification: dict[str, Any]) -> dict[str, Any]:
+def _changed_object(notification: dict[str, Any]) -> dict[str, Any]:
     data = notification.get("resourceData") or {}
     return {
         "change": notification.get("changeType"),
@@ -225,8 +236,8 @@ def _what(notification: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _notified(source: Source, notification: dict[str, Any]) -> Record | None:
-    """A deletion says all that there is to know; anything else has to be looked up in Graph."""
+def _deletion(source: Source, notification: dict[str, Any]) -> Record | None:
+    """Returns the event of a deletion; None for changes, whose values only Graph has."""
     data = notification.get("resourceData") or {}
     kind = str(data.get("@odata.type", "")).lower()
     if notification.get("changeType") != "deleted" or not isinstance(data.get("id"), str):
@@ -235,19 +246,19 @@ def _notified(source: Source, notification: dict[str, Any]) -> Record | None:
     builder = EventBuilder(
         source.tenant, fingerprint, str(notification.get("subscriptionExpirationDateTime", ""))
     )
-    made: Any = None
+    result: EventOrReason | None = None
     if kind.endswith("graph.user"):
-        made = builder.user("user.deleted", data["id"])
+        result = builder.user("user.deleted", data["id"])
     elif kind.endswith("graph.group"):
-        made = builder.group("group.deleted", data["id"])
+        result = builder.group("group.deleted", data["id"])
     return (
         None
-        if made is None or isinstance(made, str)
-        else Record(made[0], made[1].decode(), made[2])
+        if result is None or isinstance(result, str)
+        else Record(result.topic, result.key.decode(), result.value)
     )
 
 
-async def _note(path: Path | None, changes: list[dict[str, Any]]) -> None:
+async def _append(path: Path | None, changes: list[dict[str, Any]]) -> None:
     if path is not None and changes:
         lines = b"".join(orjson.dumps(change) + b"\n" for change in changes)
 

@@ -1,4 +1,7 @@
-"""The SCIM 2.0 service: one application, a storage for each tenant, answers when Kafka has it."""
+"""The SCIM 2.0 service: one application with a storage for each tenant.
+
+Requests are answered when Kafka has their events.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ BULK_BYTES = 8 << 20
 
 
 def provider() -> ScimProvider:
+    """Returns the description of the service: resources, features, limits."""
     config = ServiceProviderConfig(
         patch=Patch(supported=True),
         bulk=Bulk(supported=True, max_operations=BULK_OPERATIONS, max_payload_size=BULK_BYTES),
@@ -63,7 +67,7 @@ def provider() -> ScimProvider:
 
 
 class Tenants:
-    """The storages, and a lock for each: changes of one tenant happen one after the other."""
+    """The storages by tenant, with a lock for each: changes of one tenant are serialized."""
 
     def __init__(self, writer: Writer, remembered: dict[str, bytes], sources: Sources) -> None:
         parts: dict[str, dict[tuple[str, str], bytes]] = {}
@@ -79,18 +83,19 @@ class Tenants:
                 self._locks[source.tenant] = asyncio.Lock()
 
     def lock(self, source: Source) -> asyncio.Lock:
+        """Returns the lock of the source's tenant."""
         return self._locks[source.tenant]
 
     @contextmanager
     def sending(self, source: Source) -> Iterator[TenantStorage]:
-        """The storage, with the events named after who sends; to be used under the lock."""
+        """Yields the storage, set to name events after the source; hold the lock."""
         storage = self.storages[source.tenant]
         storage.source = source.name
         yield storage
 
 
 class ScimApplication(ASGIApplication):
-    """Mounted at ``/scim``; its own prefix is ``/v2``."""
+    """The SCIM application, mounted at ``/scim``; its own prefix is ``/v2``."""
 
     def __init__(self, tenants: Tenants, sources: Sources, writer: Writer) -> None:
         self._tenants, self._sources, self._writer = tenants, sources, writer
@@ -103,17 +108,20 @@ class ScimApplication(ASGIApplication):
         }
 
     def check_auth(self, request: ScimRequest) -> None:
+        """Sets the request's subject to its source. Raises: Unauthorized- or ForbiddenException."""
         source = self._sources.of_token(request.header("Authorization"))
         if source is None:
             raise UnauthorizedException
         if "scim" not in source.accepts:
-            raise ForbiddenException(detail=f"the source {source.name} does not send SCIM")
+            raise ForbiddenException(detail=f"the source {source.name} may not send SCIM")
         request.subject = source
 
     def get_subject(self, request: ScimRequest) -> Any:
+        """Returns the source that ``check_auth`` found."""
         return request.subject
 
     async def dispatch_request(self, request: ScimRequest) -> ScimResponse:
+        """Handles a request under the tenant's lock; answers when its events are committed."""
         if not self.needs_auth(request):
             return await self.handler.handle(request)
         self.check_auth(request)
@@ -123,13 +131,13 @@ class ScimApplication(ASGIApplication):
                 response = _change_members(request, storage)
                 if response is None:
                     response = await self._handlers[source.tenant].handle(request)
-        # Reading, too: what is answered is what Kafka has.
-        await self._writer.written()
+        # Also for reads, so that no response shows what Kafka does not have.
+        await self._writer.wait_committed()
         return response
 
 
 def _change_members(request: ScimRequest, storage: TenantStorage) -> ScimResponse | None:
-    """A patch of a group's members alone, without copying the group; None if it is not one."""
+    """Applies a patch of nothing but a group's members, without copying the group; else None."""
     kind, _, id = request.path.strip("/").partition("/")
     if request.method != "PATCH" or kind.lower() != "groups" or request.header("If-Match"):
         return None

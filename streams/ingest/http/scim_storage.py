@@ -1,8 +1,8 @@
-"""The users and groups of one tenant as a SCIM service keeps them, and the events of each change.
+"""The users and groups of one tenant in the SCIM service, and the events of each change.
 
-scim2-server speaks the protocol; this stores. Members are kept beside their groups, so that one
-more member of a large group is one small record. What changes goes to the writer in the order of
-the changes; the answer waits until Kafka has it (:mod:`streams.ingest.http.scim`).
+scim2-server implements the protocol, this module the storage. Members are stored separately from
+their groups, so that adding a member to a large group writes one small record. Changes go to the
+writer in their order; the response waits until Kafka has them (:mod:`streams.ingest.http.scim`).
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ KINDS = {"User": "Users", "Group": "Groups"}
 USERS = ResourceType.from_resource(MODELS["Users"])
 GROUPS = ResourceType.from_resource(Group)
 Members = dict[str, str | None]
-"""Ids, and how each is shown where its sender says so."""
-# What a personnel system says in secret is nobody's to keep.
-NOT_KEPT = {"password"}
+"""Ids with the display name, where the sender gives one."""
+# Attributes that are never stored.
+NOT_STORED = {"password"}
 
 
 class _Memory(InMemoryStorage):
-    """Ids that say whom they are of: the directory's object id, else the user's name."""
+    """An in-memory storage with ids that identify users: object id, or else user name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.versions = itertools.count(time.time_ns())  # not again those of an earlier receiver
+        self.versions = itertools.count(time.time_ns())  # distinct from those of earlier receivers
 
     def generate_id(self, resource_type: ResourceType, resource: Resource[Any]) -> str:
+        """Returns the id of a new resource; a random one if its own is taken or unsuitable."""
         kind = KINDS[str(resource_type.name)]
         resource = resource.model_copy(update={"id": None})
         id = id_of(kind, resource)
@@ -51,7 +52,7 @@ class _Memory(InMemoryStorage):
 
 
 class TenantStorage(AsyncScimStorage):
-    """``members``: group -> its users; ``groups_of``: user -> their groups."""
+    """The storage of a tenant. ``members``: users by group; ``groups_of``: groups by user."""
 
     def __init__(self, tenant: str, writer: Writer) -> None:
         self.tenant = tenant
@@ -61,16 +62,18 @@ class TenantStorage(AsyncScimStorage):
         self.members: dict[str, Members] = {}
         self.groups_of: dict[str, Members] = {}
 
-    # -- what the service asks for
+    # -- the interface of scim2-server
     async def get(
         self, resource_type: ResourceType, resource_id: str, *, response_parameters: Any = None
     ) -> Any:
+        """Returns a resource, with a group's members on request. Raises: NotFoundException."""
         resource = self._memory.get(resource_type, resource_id)
         return self._whole(resource) if _wants_members(response_parameters) else resource
 
     async def search(
         self, resource_types: list[ResourceType], search_request: Any, *, position: Any = None
     ) -> SearchPage:
+        """Returns a page of resources that match a filter."""
         if "members" in str(search_request.filter or "").lower():
             memory = InMemoryStorage()
             memory.resources = [self._whole(each) for each in self._memory.resources]
@@ -81,6 +84,7 @@ class TenantStorage(AsyncScimStorage):
         return page
 
     async def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Any:
+        """Creates a resource and sends its events."""
         members = members_of_group(resource) if isinstance(resource, Group) else {}
         created = self._memory.create(resource_type, _bare(resource))
         try:
@@ -97,6 +101,7 @@ class TenantStorage(AsyncScimStorage):
         *,
         expected_version: str | None = None,
     ) -> Any:
+        """Replaces a resource and sends the events of the difference."""
         id = str(resource.id)
         before = self._memory.get(resource_type, id)
         members = members_of_group(resource) if isinstance(resource, Group) else {}
@@ -113,86 +118,87 @@ class TenantStorage(AsyncScimStorage):
     async def delete(
         self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None
     ) -> None:
+        """Deletes a resource with its memberships, and sends the event."""
         before = self._memory.get(resource_type, resource_id)
         self._memory.delete(resource_type, resource_id, expected_version=expected_version)
         builder = self._builder()
         if isinstance(before, Group):
-            made = [builder.group("group.deleted", resource_id)]
+            results = [builder.group("group.deleted", resource_id)]
             left = [(resource_id, user) for user in self.members.get(resource_id, {})]
         else:
-            made = [builder.user("user.deleted", resource_id)]
+            results = [builder.user("user.deleted", resource_id)]
             left = [(group, resource_id) for group in self.groups_of.get(resource_id, {})]
         records = [Record(RESOURCES, self._key(before), None)]
         records += [self._member(group, user, False) for group, user in left]
-        self._send(made, records)
+        self._send(results, records)
 
     def find_user(self, external_id: str | None, name: str | None) -> Any | None:
-        """Whom a personnel system means: by its own id for them, or by their name."""
-        everybody: list[Any] = [u for u in self._memory.resources if not isinstance(u, Group)]
-        for user in everybody:
+        """Returns a copy of the user with this external id or, in any case, user name; or None."""
+        users: list[Any] = [u for u in self._memory.resources if not isinstance(u, Group)]
+        for user in users:
             same_name = bool(name) and (user.user_name or "").lower() == str(name).lower()
             if same_name or (external_id and user.external_id == external_id):
                 return user.model_copy(deep=True)
         return None
 
     def change_members(self, group: str, added: Members, removed: Iterable[str]) -> None:
-        """The short way for what large groups get all day. NotFoundException: no such group."""
+        """Adds and removes members without copying the group. Raises: NotFoundException."""
         self._memory.get(GROUPS, group)  # or NotFoundException
         present = self.members.get(group, {})
-        gone = set(removed)
-        wanted = {user: shown for user, shown in present.items() if user not in gone}
-        self._members_changed(group, present, wanted | added, [], [])
+        leaving = set(removed)
+        remaining = {user: shown for user, shown in present.items() if user not in leaving}
+        self._members_changed(group, present, remaining | added, [], [])
 
     # -- events
     def _changed(self, before: Any, after: Any, old: Members, new: Members) -> None:
         builder, id = self._builder(), str(after.id)
-        made: list[EventOrReason] = []
+        results: list[EventOrReason] = []
         if isinstance(after, Group):
             if before is None or before.display_name != after.display_name:
-                made.append(builder.group("group.upserted", id, displayName=after.display_name))
+                results.append(builder.group("group.upserted", id, displayName=after.display_name))
         else:
             facts = facts_of_user(after)
             known = facts_of_user(before) if before else dict.fromkeys(facts)
             changed = {name: value for name, value in facts.items() if value != known[name]}
             if changed or before is None:
-                made.append(builder.user("user.upserted", id, **changed))
+                results.append(builder.user("user.upserted", id, **changed))
         records = [Record(RESOURCES, self._key(after), _stored(after))]
-        self._members_changed(id, old, new, made, records)
+        self._members_changed(id, old, new, results, records)
 
     def _members_changed(
         self,
         group: str,
         old: Members,
         new: Members,
-        made: list[EventOrReason],
+        results: list[EventOrReason],
         records: list[Record],
     ) -> None:
         builder = self._builder()
         joined = {user: None for user in new if user not in old}
         left = [user for user in old if user not in new]
-        made += [builder.membership(True, user, group) for user in joined]
-        made += [builder.membership(False, user, group) for user in left]
-        if bad := next((each for each in made if isinstance(each, str)), None):
-            raise InvalidValueException(detail=bad)  # before anything is remembered
-        shown = [user for user in new if user in joined or new[user] != old.get(user)]
-        records += [self._member(group, user, True, new[user]) for user in shown]
+        results += [builder.membership(True, user, group) for user in joined]
+        results += [builder.membership(False, user, group) for user in left]
+        if bad := next((each for each in results if isinstance(each, str)), None):
+            raise InvalidValueException(detail=bad)  # before anything is stored
+        displayed = [user for user in new if user in joined or new[user] != old.get(user)]
+        records += [self._member(group, user, True, new[user]) for user in displayed]
         records += [self._member(group, user, False) for user in left]
-        self._send(made, records)
+        self._send(results, records)
 
     def _builder(self) -> EventBuilder:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         return EventBuilder(self.tenant, f"{self.source}:{uuid.uuid4().hex[:16]}", now)
 
-    def _send(self, made: list[EventOrReason], records: list[Record]) -> None:
+    def _send(self, results: list[EventOrReason], records: list[Record]) -> None:
         items = []
-        for each in made:
+        for each in results:
             if isinstance(each, str):
                 raise InvalidValueException(detail=each)
             items.append(Record(each.topic, each.key.decode(), each.value))
         if items or records:
             self._writer.add([*items, *records])
 
-    # -- what is remembered
+    # -- stored records
     def _key(self, resource: Any) -> str:
         kind = "Groups" if isinstance(resource, Group) else "Users"
         return f"{self.tenant}/{kind}/{resource.id}"
@@ -215,7 +221,7 @@ class TenantStorage(AsyncScimStorage):
                     del table[one]
 
     def load(self, remembered: Mapping[tuple[str, str], bytes]) -> None:
-        """What an earlier receiver knew: (kind, rest of the key) -> value."""
+        """Loads the records of earlier receivers, by kind and the rest of their key."""
         resources = []
         for (kind, rest), value in remembered.items():
             if kind == "Members":
@@ -237,7 +243,7 @@ class TenantStorage(AsyncScimStorage):
 
 
 def _bare(resource: Any) -> Any:
-    update: dict[str, Any] = dict.fromkeys(NOT_KEPT & set(type(resource).model_fields))
+    update: dict[str, Any] = dict.fromkeys(NOT_STORED & set(type(resource).model_fields))
     if isinstance(resource, Group):
         update["members"] = None
     return resource.model_copy(update=update)
@@ -248,6 +254,6 @@ def _stored(resource: Any) -> bytes:
 
 
 def _wants_members(parameters: Any) -> bool:
-    """Entra asks for groups with ``excludedAttributes=members``, and means it."""
+    """Returns whether members are part of the response; Entra excludes them."""
     excluded = getattr(parameters, "excluded_attributes", None) or []
     return not any(str(each).lower() == "members" for each in excluded)

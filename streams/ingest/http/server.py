@@ -1,4 +1,4 @@
-"""Runs the receiver: Kafka first, then the port; a failed transaction ends it."""
+"""Runs the receiver: connects to Kafka, then opens the port; a failed transaction ends it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from streams.runtime.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn would raise the signal again when it has stopped, and we would not stop cleanly."""
+    """A server that leaves signals to us: uvicorn would raise them again after its shutdown."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def leave(self) -> None:
+        """Starts the shutdown."""
         self.should_exit = True
 
 
@@ -38,11 +39,14 @@ async def serve(
     changes: Path | None,
     ready: asyncio.Future[int] | None = None,
 ) -> int:
-    """Until it is told to stop; the exit code. ``ready`` gets the port that is listened on."""
+    """Serves until a signal; returns the exit code.
+
+    ``changes``: see ``Receiver``. ``ready``: receives the port that the server listens on.
+    """
     writer = Writer(settings)
     await writer.start(INPUT_NAMES)
     try:
-        # The writer has fenced whoever was before: what is read is all there will be.
+        # The writer has fenced earlier receivers, so the resources read now are complete.
         tenants = Tenants(writer, await read_resources(settings), sources)
         app = application(Receiver(sources, tenants, writer, changes))
         config = uvicorn.Config(
@@ -53,11 +57,11 @@ async def serve(
             asyncio.get_running_loop().add_signal_handler(number, server.leave)
         running = asyncio.create_task(server.serve())
         failed = asyncio.create_task(writer.failed.wait())
-        telling = asyncio.create_task(_tell(server, ready)) if ready else None
+        announcing = asyncio.create_task(_announce(server, ready)) if ready else None
         await asyncio.wait({running, failed}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await running
-        for task in (failed, telling):
+        for task in (failed, announcing):
             if task is not None:
                 task.cancel()
         return TEMPORARY if writer.failure else OK
@@ -66,7 +70,7 @@ async def serve(
             await writer.stop()
 
 
-async def _tell(server: uvicorn.Server, ready: asyncio.Future[int]) -> None:
+async def _announce(server: uvicorn.Server, ready: asyncio.Future[int]) -> None:
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)
     ready.set_result(server.servers[0].sockets[0].getsockname()[1])

@@ -1,8 +1,8 @@
-"""Writes what requests bring in Kafka transactions, many requests to one, in their order.
+"""Writes the records of HTTP requests in Kafka transactions, many requests to one, in their order.
 
-A request's events and what the receiver must remember of it are in one transaction. Whoever waits
-for a ticket knows that all up to it is in Kafka. A transaction that fails ends the receiver: what
-it has in memory may be more than what Kafka has, and a new one starts from what Kafka has.
+A request's events and the resources that the receiver stores for it are in one transaction. A
+failed transaction ends the receiver: its memory may be ahead of Kafka, and a new receiver starts
+from what Kafka has.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TRANSACTION_RECORDS = 5_000
 
 
 class Record(NamedTuple):
+    """A record to write; a value of None is a tombstone."""
+
     topic: str  # without the prefix
     key: str
     value: bytes | None
@@ -39,13 +41,14 @@ class Writer:
         self._settings = settings
         self._pending: list[Record] = []
         self._added = 0
-        self._done = 0
-        self._news = asyncio.Event()
+        self._committed = 0
+        self._has_pending = asyncio.Event()
         self._progress = asyncio.Condition()
         self.failure: Exception | None = None
         self.failed = asyncio.Event()
 
     async def start(self, inputs: Iterable[str]) -> None:
+        """Creates the topic of resources if it is missing, and fences an earlier receiver."""
         async with connected(admin_client(self._settings), self._settings) as admin:
             await self._make_topic(admin)
             places = await topic_partitions(admin, self._settings, [*inputs, RESOURCES])
@@ -70,37 +73,41 @@ class Writer:
             return
         response = await admin.create_topics([new_topic(RECEIVED, self._settings)])
         if failed := [each for each in response.topic_errors if each[1] not in (0, 36)]:
-            raise WorkerError(f"{name} could not be made: {failed[0]}", CONFIGURATION)
+            raise WorkerError(f"{name} could not be created: {failed[0]}", CONFIGURATION)
 
     async def stop(self) -> None:
+        """Stops without waiting for pending records."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         await self._producer.stop()
 
     def add(self, records: Iterable[Record]) -> int:
-        """Takes the records of a request into the next transaction; the ticket to wait for."""
+        """Adds a request's records; returns the sequence number to wait for."""
         before = len(self._pending)
         self._pending += records
         self._added += len(self._pending) - before
-        self._news.set()
+        self._has_pending.set()
         return self._added
 
-    async def written(self, ticket: int | None = None) -> None:
-        """Until Kafka has all up to the ticket, or all there is. WorkerError: it never will."""
-        wanted = self._added if ticket is None else ticket
+    async def wait_committed(self, sequence: int | None = None) -> None:
+        """Waits until the records up to a sequence number, or all of them, are committed.
+
+        Raises: WorkerError, if a transaction failed.
+        """
+        target = self._added if sequence is None else sequence
         async with self._progress:
-            await self._progress.wait_for(lambda: self._done >= wanted or self.failure)
-        if self._done < wanted:
-            raise WorkerError(f"Kafka did not take it: {self.failure!r}", TEMPORARY)
+            await self._progress.wait_for(lambda: self._committed >= target or self.failure)
+        if self._committed < target:
+            raise WorkerError(f"Kafka rejected the transaction: {self.failure!r}", TEMPORARY)
 
     async def _run(self) -> None:
         while True:
-            await self._news.wait()
+            await self._has_pending.wait()
             batch = self._pending[:TRANSACTION_RECORDS]
             self._pending = self._pending[TRANSACTION_RECORDS:]
             if not self._pending:
-                self._news.clear()
+                self._has_pending.clear()
             try:
                 await self._write(batch)
             except (KafkaError, TimeoutError, OSError) as error:
@@ -108,7 +115,7 @@ class Writer:
                 self.failed.set()
             async with self._progress:
                 if self.failure is None:
-                    self._done += len(batch)
+                    self._committed += len(batch)
                 self._progress.notify_all()
             if self.failure:
                 return
@@ -129,7 +136,7 @@ class Writer:
 
 
 async def read_resources(settings: Settings) -> dict[str, bytes]:
-    """What earlier receivers remembered; to be read when they are fenced."""
+    """Returns the resources that earlier receivers stored, by key. Call it after fencing them."""
     found: dict[str, bytes] = {}
     async with connected(admin_client(settings), settings) as admin:
         places = await topic_partitions(admin, settings, [RESOURCES])

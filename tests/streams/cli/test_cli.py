@@ -146,7 +146,7 @@ def test_a_bug_is_a_line_too_with_a_way_to_the_traceback(
     monkeypatch.setattr("streams.runtime.settings.describe", lambda _: 1 / 0)
     ended = seatflow("settings")
     assert ended.code == SOFTWARE
-    assert "a bug of Seatflow: ZeroDivisionError" in line(ended)
+    assert "internal error: ZeroDivisionError" in line(ended)
     monkeypatch.setenv("SEATFLOW_LOG_LEVEL", "debug")
     assert "Traceback" in seatflow("settings").err
 

@@ -47,7 +47,7 @@ class MemoryWriter:
         self.records += records
         return len(self.records)
 
-    async def written(self, ticket: int | None = None) -> None:
+    async def wait_committed(self, ticket: int | None = None) -> None:
         pass
 
     def events(self) -> list[dict[str, Any]]:

@@ -167,9 +167,9 @@ def test_the_topic_of_debezium_as_an_input(kafka: Kafka, mapping: Path) -> None:
             return bridge
 
         first = carry(envelope("c", None, row()), envelope("u", None, row()), None)
-        assert (first.carried, first.dead) == (3, 1)
+        assert (first.processed, first.rejected) == (3, 1)
         second = carry(envelope("d", row(), None))
-        assert (second.carried, second.dead) == (1, 0)
+        assert (second.processed, second.rejected) == (1, 0)
         found = [json.loads(record.value or b"") for record in system.records("user-changes")]
         assert [each["type"] for each in found] == [
             "user.upserted",

@@ -377,11 +377,11 @@ def test_many_requests_share_a_transaction() -> None:
         writer = Counting()
         task = asyncio.create_task(writer._run())
         records = [Record("user-changes", f"t/u{n}", b"") for n in range(100)]
-        await asyncio.gather(*(writer.written(writer.add([record])) for record in records))
+        await asyncio.gather(*(writer.wait_committed(writer.add([record])) for record in records))
         assert sum(writer.batches) == 100
         assert len(writer.batches) < 5
         with pytest.raises(WorkerError):
-            await writer.written(writer.add([Record("user-changes", "poison", b"")]))
+            await writer.wait_committed(writer.add([Record("user-changes", "poison", b"")]))
         assert writer.failed.is_set()
         await task
 

@@ -1,0 +1,46 @@
+"""Errors at the command line: one line for people, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def fail(error: Exception) -> NoReturn:
+    """Prints the error and exits; what is not an error of ours is internal (exit code 70)."""
+    from streams.ingest import FeedError
+    from streams.local.kafka_jars import BrokerError
+    from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
+    from streams.runtime.settings import SettingsError
+
+    if isinstance(error, WorkerError):
+        code = error.code
+    elif isinstance(error, (SettingsError, BrokerError)):
+        code = CONFIGURATION
+    elif isinstance(error, FeedError):
+        # Caused by Kafka: a later attempt may succeed.
+        code = TEMPORARY if error.__cause__ else CONFIGURATION
+    else:
+        _fail_internally(error)
+    print(f"seatflow: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail_internally(error: Exception) -> NoReturn:
+    """Prints a traceback for a worker, whose stderr is its log, and one line for people."""
+    import traceback
+
+    from streams.runtime.errors import SOFTWARE
+
+    if "worker" in sys.argv or os.environ.get("SEATFLOW_LOG_LEVEL") == "debug":
+        traceback.print_exception(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+        f"seatflow: internal error: {error!r} at {frame.filename}:{frame.lineno}."
+        " SEATFLOW_LOG_LEVEL=debug prints the traceback.",
+        file=sys.stderr,
+    )
+    sys.exit(SOFTWARE)

@@ -1,0 +1,196 @@
+"""The commands that run something: broker, topics, worker, console, demo, benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.options import (
+    AppId,
+    Brokers,
+    DataDir,
+    LogFormat,
+    LogLevel,
+    MetricsPort,
+    Partitions,
+    Prefix,
+    Replication,
+    Text,
+    WorkerId,
+    flag,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from streams.runtime.settings import Settings
+
+topics_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Create or check the topics."
+)
+
+
+@topics_app.callback()
+def topics_group() -> None:
+    """Create or check the topics."""
+
+
+def note_if_unreachable(settings: Settings) -> None:
+    """Tells the user that the command waits for a broker, if none is reachable yet."""
+    from streams.local.ports import kafka_answers
+
+    if settings.security_protocol != "PLAINTEXT":
+        return
+    for address in settings.brokers.split(","):
+        host, _, port = address.rpartition(":")
+        if kafka_answers(host, int(port)):
+            return
+    print(
+        f"No broker is reachable at {settings.brokers} yet; waiting up to 30 s."
+        " (`seatflow broker` starts one.)",
+        file=sys.stderr,
+    )
+
+
+def broker(brokers: Brokers = None, data_dir: DataDir = None) -> None:
+    """Run Apache Kafka for development, in the foreground."""
+    from streams.local.broker import run_in_foreground
+
+    settings = settings_of(brokers=brokers, data_dir=data_dir)
+    raise typer.Exit(run_in_foreground(settings.brokers, settings.data_dir))
+
+
+@topics_app.command("create")
+def topics_create(
+    brokers: Brokers = None,
+    partitions: Partitions = None,
+    topic_prefix: Prefix = None,
+    replication: Replication = None,
+) -> None:
+    """Create missing topics and check the existing ones; safe to repeat."""
+    from streams.kafka.topic_admin import create_topics
+    from streams.runtime.errors import CONFIGURATION
+
+    settings = settings_of(
+        brokers=brokers, partitions=partitions, topic_prefix=topic_prefix, replication=replication
+    )
+    note_if_unreachable(settings)
+    report = asyncio.run(create_topics(settings))
+    print(
+        f"{len(report.made)} topics created, {len(report.found)} existed already:"
+        f" {settings.topic_prefix}* at {settings.brokers}, {settings.partitions} partitions each."
+    )
+    for problem in report.problems:
+        print(f"seatflow: {problem}", file=sys.stderr)
+    if report.problems:
+        raise typer.Exit(CONFIGURATION)
+
+
+def worker(
+    brokers: Brokers = None,
+    app_id: AppId = None,
+    worker_id: WorkerId = None,
+    partitions: Partitions = None,
+    topic_prefix: Prefix = None,
+    metrics_port: MetricsPort = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run one worker; start as many as needed."""
+    settings = settings_of(
+        brokers=brokers,
+        app_id=app_id,
+        worker_id=worker_id,
+        partitions=partitions,
+        topic_prefix=topic_prefix,
+        metrics_port=metrics_port,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from streams.worker.worker import run_worker
+
+    note_if_unreachable(settings)
+    raise typer.Exit(run_worker(settings))
+
+
+def console(
+    http_host: Annotated[Text, flag("host", "Address to listen on.", "ADDRESS")] = None,
+    http_port: Annotated[Text, flag("port", "Port to listen on; 0: any free port.", "PORT")] = None,
+    http_tokens_file: Annotated[
+        Text, flag("tokens", "Token file (TOML): who may use the console.", "FILE")
+    ] = None,
+    token_for: Annotated[
+        Text, flag("new-token", "Print a new token and its entry for the token file.", "NAME")
+    ] = None,
+    brokers: Brokers = None,
+    app_id: AppId = None,
+    topic_prefix: Prefix = None,
+    data_dir: DataDir = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run the web console and the HTTP API (needs the extra `console`)."""
+    if token_for is not None:
+        from streams.console.security.auth import new_token
+
+        token, entry = new_token(token_for)
+        print(f"{entry}\n# the token, for its holder only: {token}")
+        return
+    settings = settings_of(
+        http_host=http_host,
+        http_port=http_port,
+        http_tokens_file=http_tokens_file,
+        brokers=brokers,
+        app_id=app_id,
+        topic_prefix=topic_prefix,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from streams.console.start import start
+
+    raise typer.Exit(start(settings))
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit when the scenario has finished.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=8, help="Number of workers.")] = 2,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Directory for data and logs.", show_default="temporary"),
+    ] = None,
+) -> None:
+    """Run everything on this machine: Kafka, workers, a sample tenant."""
+    from streams.demo.runner import run_demo
+
+    raise typer.Exit(run_demo(once, workers, data_dir))
+
+
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME…", help="Benchmarks to run, e.g. onboarding; all for all of them."
+        ),
+    ] = None,
+    brokers: Brokers = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a chart to this file (PNG).")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Run a tenth of the work.")] = False,
+) -> None:
+    """Run benchmarks, each compared with the limit of the broker."""
+    import importlib
+
+    if brokers is not None:
+        brokers = settings_of(brokers=brokers).brokers
+    run = importlib.import_module("streams.bench").run
+    raise typer.Exit(run(names or ["onboarding"], brokers, json_file, plot, quick))
