@@ -197,9 +197,9 @@ def worker(
 def test_topics_are_made_once_and_checked(seatflow: Run, where: list[str]) -> None:
     first = seatflow("topics", "create", *where, "--partitions", "2")
     assert first.code == 0
-    assert first.out.startswith("19 topics made, 0 there already")
+    assert first.out.startswith("19 topics created, 0 existed already")
     again = seatflow("topics", "create", *where, "--partitions", "2")
-    assert (again.code, again.out[:33]) == (0, "0 topics made, 19 there already: ")
+    assert (again.code, again.out[:38]) == (0, "0 topics created, 19 existed already: ")
     other = seatflow("topics", "create", *where, "--partitions", "3")
     assert other.code == CONFIGURATION
     assert "has 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
@@ -257,7 +257,7 @@ async def test_a_file_goes_in_and_licences_come_out(
     await produce(kafka.bootstrap, f"{topic_prefix}user-changes", [(b"t/ann", b"no event")])
     waited = await in_a_thread(seatflow, "status", "--wait", "--timeout", "60", *worker)
     assert waited.code == 0, waited.err
-    assert "All is done" in waited.err
+    assert "Done: no lag" in waited.err
 
     users = latest(await read_topic(kafka.bootstrap, f"{topic_prefix}user-licenses"))
     states = {
