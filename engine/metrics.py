@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from engine.partition_machine import Partition
+    from engine.partition_machine import PartitionMachine
 
 
 class ProductSeats(NamedTuple):
@@ -19,7 +19,7 @@ class ProductSeats(NamedTuple):
     waiting: int
 
 
-class Figures(NamedTuple):
+class MetricsSnapshot(NamedTuple):
     """``seats``: of the products that this partition owns. ``errors``: users by kind of error, one
     with two kinds in both; ``with_errors``: users with any. ``groups``: this partition's, by state.
     ``held``, ``denied``: users who have a seat, who wait for one, as this partition's users say;
@@ -40,18 +40,19 @@ class Figures(NamedTuple):
     oversold: int
 
 
-def figures(partition: Partition) -> Figures:
+def snapshot(partition: PartitionMachine) -> MetricsSnapshot:
+    """Returns what the metrics tell of a partition; reads its machines, changes nothing."""
     users, groups = partition.users, partition.groups
-    books = partition.configuration.books.values()
-    leases = [lease for book in books for lease in book.leases.values()]
-    return Figures(
+    tenants = partition.configuration.tenants.values()
+    leases = [lease for tenant in tenants for lease in tenant.leases.values()]
+    return MetricsSnapshot(
         partition.counters,
         seats(partition),
         dict(users.applier.in_error),
         dict(groups.statuses),
         users.applier.with_errors,
         groups.with_errors,
-        sum(len(book.users) for book in books),
+        sum(len(tenant.users) for tenant in tenants),
         len(users.seating.flying),
         sum(lease.used for lease in leases),
         sum(lease.waiting for lease in leases),
@@ -59,7 +60,7 @@ def figures(partition: Partition) -> Figures:
     )
 
 
-def seats(partition: Partition) -> list[ProductSeats]:
+def seats(partition: PartitionMachine) -> list[ProductSeats]:
     found = []
     for product in partition.products.seats.values():
         if product.published:
@@ -71,7 +72,7 @@ def seats(partition: Partition) -> list[ProductSeats]:
     return found
 
 
-def _used_without_lease(partition: Partition) -> int:
+def _used_without_lease(partition: PartitionMachine) -> int:
     """What partitions said they use, beyond what they were granted and did not return."""
     return sum(
         max(0, part.used - part.lease)

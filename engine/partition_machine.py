@@ -14,7 +14,6 @@ from engine.machines.catalog_machine import CatalogueMachine
 from engine.machines.group_machine import GroupMachine
 from engine.machines.product_machine import ProductMachine
 from engine.machines.user_machine import UserMachine
-from engine.metrics import Figures, figures
 from engine.state import formats, row_codecs
 from engine.state.configuration import Configuration
 from engine.state.formats import FORMAT_KEY, FORMAT_TABLE
@@ -23,7 +22,7 @@ Batch = Sequence[Delivered]
 CROWD = 1000
 
 
-class Partition:
+class PartitionMachine:
     """The deterministic machine whose log is its lock (architecture).
 
     Life: ``load`` every row (``prepare`` before users' rows saves memory), ``start``, then
@@ -168,6 +167,3 @@ class Partition:
             + self.products.duplicates
             + self.catalogue.duplicates,
         }
-
-    def figures(self) -> Figures:
-        return figures(self)

@@ -11,7 +11,7 @@ from engine.domain.messages import COUNT
 from engine.domain.model import timestamp
 from engine.native import short_cut
 from engine.rules.outcome import ACTIVE, NOTHING, Outcome, Reason, State
-from engine.state.user import User
+from engine.state.tenant_state import User
 
 quoted: Final = encode_basestring
 _writer: Final = short_cut("engine.native.records")
@@ -101,7 +101,7 @@ def user_state(user: User, at: int, cause: str) -> bytes:
         sinces = [timestamp(user.since_of(i)) for i in range(len(f.states))]
     location, mail, addresses = user.attributes()
     facts = (
-        user.book.id, user.id, location, mail, addresses, f.assigned, f.states, user.paths,
+        user.tenant.id, user.id, location, mail, addresses, f.assigned, f.states, user.paths,
         sinces, user.revision, now, cause, f.ordered,
     )  # fmt: skip
     written: bytes | None = _writer.user_state(*facts) if _writer is not None else None
@@ -161,17 +161,17 @@ def errors(
 
 def _error_key(user: User, key: tuple[str, str]) -> str:
     sku, group = key
-    return f"{user.book.id}/{user.id}/{group or 'direct'}/{sku}"
+    return f"{user.tenant.id}/{user.id}/{group or 'direct'}/{sku}"
 
 
 def _error(user: User, state: Shown, cause: str) -> dict[str, Any]:
     sku, group, _, kind, reason = state
     details = dict(reason.details)
     if reason.error == COUNT:
-        lease = user.book.lease(sku)
+        lease = user.tenant.lease(sku)
         details = {"purchased": lease.purchased, "consumed": lease.consumed}
     return {
-        "tenant": user.book.id,
+        "tenant": user.tenant.id,
         "user": user.id,
         "group": group or "direct",
         "skuId": sku,
@@ -201,7 +201,7 @@ def change_audit(
     if before == after and not opened:
         return None
     why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
-    facts = (user.book.id, user.id, before, after, why, bool(opened), timestamp(at), cause)
+    facts = (user.tenant.id, user.id, before, after, why, bool(opened), timestamp(at), cause)
     written: bytes | None = _writer.change_audit(*facts) if _writer is not None else None
     return _change_audit(*facts) if written is None else written
 

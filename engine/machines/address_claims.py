@@ -7,10 +7,10 @@ from typing import Any
 from engine.domain.effects import Effects
 from engine.machines.address_machine import normal
 from engine.state.configuration import Configuration
-from engine.state.user import User
+from engine.state.tenant_state import User
 
 
-class Claims:
+class AddressClaims:
     """A new address is claimed, and the user is not evaluated before the verdict is here."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
@@ -35,9 +35,9 @@ class Claims:
             self._send(user, address, more.claims, at, offset, cause)
 
     def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
-        key = f"{user.book.id}/{address}"
+        key = f"{user.tenant.id}/{address}"
         message = {
-            "tenant": user.book.id,
+            "tenant": user.tenant.id,
             "address": address,
             "user": user.id,
             "partition": self.configuration.number,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from engine.domain.effects import Effects
-from engine.state.configuration import Book, Configuration
+from engine.state.configuration import Configuration
 from engine.state.row_codecs import JOBS, JobRow, decode_job, encode_job
-from engine.state.user import User
+from engine.state.tenant_state import TenantState, User
 
 GROUP: Final = "group"
 PRODUCT: Final = "product"
@@ -109,8 +109,8 @@ class FanOut:
     def start(self) -> None:
         """After a restore: users in flight may be due to a walk that passed them."""
         for job in self.jobs.values():
-            for book in self._books(job):
-                waiting = {user: None for user in book.users.values() if user.waits}
+            for tenant in self._books(job):
+                waiting = {user: None for user in tenant.users.values() if user.waits}
                 job.waiting |= waiting
 
     def begin(
@@ -153,7 +153,7 @@ class FanOut:
             visited += 1
             self.evaluate(user, job)
             job.waiting[user] = None
-            job.cursor = f"{user.book.id}/{user.id}"
+            job.cursor = f"{user.tenant.id}/{user.id}"
             if visited >= limit:
                 break
         else:
@@ -174,31 +174,31 @@ class FanOut:
         In order of their ids, as R8 has it where seats run short. To sort a million takes long; it
         goes by runs, with None for a pause after each: other events are not to wait for it.
         """
-        for book in self._books(job):
+        for tenant in self._books(job):
             if job.kind == GROUP:
-                found = [user.id for user in book.roll(job.id).users]
+                found = [user.id for user in tenant.membership(job.id).users]
             else:
-                found = list(book.users)
+                found = list(tenant.users)
             ids: list[str] = []
             for at in range(0, len(found), RUN):
                 ids += sorted(found[at : at + RUN])
                 yield None
             ids.sort()  # quick, since it finds the runs
-            tenant, _, user_id = job.cursor.partition("/")
-            if tenant > book.id:
+            tenant_id, _, user_id = job.cursor.partition("/")
+            if tenant_id > tenant.id:
                 continue
-            first = bisect_right(ids, user_id) if tenant == book.id and user_id else 0
+            first = bisect_right(ids, user_id) if tenant_id == tenant.id and user_id else 0
             last = ""
             for id in ids[first:]:
-                user = book.users.get(id)
+                user = tenant.users.get(id)
                 if user is not None and id != last and self._touches(job, user):
                     yield user
                 last = id
 
-    def _books(self, job: Job) -> list[Book]:
+    def _books(self, job: Job) -> list[TenantState]:
         if job.kind == PRODUCT:
-            return [book for _, book in sorted(self.configuration.books.items())]
-        return [self.configuration.book(job.tenant)]
+            return [tenant for _, tenant in sorted(self.configuration.tenants.items())]
+        return [self.configuration.tenant(job.tenant)]
 
     @staticmethod
     def _touches(job: Job, user: User) -> bool:

@@ -9,18 +9,17 @@ from engine.domain.effects import Effects
 from engine.domain.model import PlanSet
 from engine.domain.state_counter import StateCounter
 from engine.machines.fan_out import FanOut
-from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
+from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
 from engine.machines.user_evaluator import Decision
 from engine.rules.outcome import NOTHING, Outcome
-from engine.state.configuration import Book, Configuration
-from engine.state.group_membership import Roll
+from engine.state.configuration import Configuration
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
-from engine.state.user import User
+from engine.state.tenant_state import GroupMembership, TenantState, User
 
 NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
 
-class Applier:
+class OutcomeApplier:
     """The one writer of a user's outcome.
 
     ``unreported``: groups with new numbers. ``quiet``: users are neither published nor made rows,
@@ -30,8 +29,8 @@ class Applier:
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.unreported: list[Roll] = []
-        self.vacated: list[Roll] = []
+        self.unreported: list[GroupMembership] = []
+        self.vacated: list[GroupMembership] = []
         self.deferring: dict[User, None] = {}
         self.published = 0
         self.quiet = False
@@ -41,7 +40,13 @@ class Applier:
 
     # -- decisions
     def apply(
-        self, user: User, decision: Decision, at: int, cause: str, got: Reserved, seating: Seating
+        self,
+        user: User,
+        decision: Decision,
+        at: int,
+        cause: str,
+        got: Reserved,
+        seating: SeatAllocator,
     ) -> None:
         """Makes the decision the user's outcome. ``got``: the seats reserved for it."""
         old, old_paths = user.outcome, user.paths
@@ -67,19 +72,19 @@ class Applier:
         self._count(user, old, old_paths, at)
         self._publish(user, old, old_paths, at, cause)
 
-    def _seats(self, user: User, old: Outcome, got: Reserved, seating: Seating) -> None:
-        book, new = user.book, user.outcome
+    def _seats(self, user: User, old: Outcome, got: Reserved, seating: SeatAllocator) -> None:
+        tenant, new = user.tenant, user.outcome
         if old.held != new.held or got:
             for sku in new.held - old.held:
-                seating.touch(book, sku).used += 1
+                seating.touch(tenant, sku).used += 1
             for sku in old.held - new.held:
-                seating.touch(book, sku).used -= 1
+                seating.touch(tenant, sku).used -= 1
             for sku in got:
-                seating.touch(book, sku).reserved -= 1
+                seating.touch(tenant, sku).reserved -= 1
         for sku in old.waiting:
-            seating.touch(book, sku).waiting -= 1
+            seating.touch(tenant, sku).waiting -= 1
         for sku in new.waiting:
-            seating.touch(book, sku).waiting += 1
+            seating.touch(tenant, sku).waiting += 1
 
     def count_errors(self, old: Outcome, new: Outcome) -> None:
         """Users by kind of error."""
@@ -110,7 +115,7 @@ class Applier:
             return
         user.revision = abs(user.revision) + 1
         self.published += 1
-        key = f"{user.book.id}/{user.id}"
+        key = f"{user.tenant.id}/{user.id}"
         self.effects.emit("user-licenses", key, user_documents.user_state(user, at, cause))
         opened = []
         if old.problems or new.problems:
@@ -119,10 +124,10 @@ class Applier:
         if record is not None:
             self.effects.emit("audit", key, record)
 
-    def delete(self, user: User, at: int, cause: str, seating: Seating) -> None:
+    def delete(self, user: User, at: int, cause: str, seating: SeatAllocator) -> None:
         """R22: drops entries, memberships and claims; frees the seats; a tombstone is published."""
         old, old_paths = user.outcome, user.paths
-        book = user.book
+        tenant = user.tenant
         if user.known:
             self.count_members(user, -1, at)
         groups, user.groups, user.since = user.groups, (), b""
@@ -135,11 +140,11 @@ class Applier:
         was = user_documents.shown(old, old_paths)
         user_documents.errors(self.effects, user, was, [], cause)
         if user.revision > 0 and user.known:
-            self.effects.emit("user-licenses", f"{book.id}/{user.id}", None)
+            self.effects.emit("user-licenses", f"{tenant.id}/{user.id}", None)
             user.revision = -user.revision
             record = user_documents.change_audit(user, old, [], at, cause)
             if record is not None:
-                self.effects.emit("audit", f"{book.id}/{user.id}", record)
+                self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
         user.location = user.upn = user.mail = user.given = None
         user.addresses = ()
@@ -149,35 +154,35 @@ class Applier:
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
         """After the user's ``groups``."""
-        roll = self.changed(user.book, group, at)
+        membership = self.changed(user.tenant, group, at)
         if group not in user.paths:
-            roll.enter(user)
+            membership.enter(user)
         if user.known:
-            roll.members += 1
+            membership.members += 1
 
     def left(self, user: User, group: str, at: int) -> None:
-        roll = self.changed(user.book, group, at)
+        membership = self.changed(user.tenant, group, at)
         if user.known:
-            roll.members -= 1
+            membership.members -= 1
         self._leave(user, group)
 
-    def named(self, book: Book, group: str, at: int) -> None:
+    def named(self, tenant: TenantState, group: str, at: int) -> None:
         """A group that only a removal names is published, too (contract, section 3)."""
-        if not book.roll(group).present and group not in book.groups:
-            self.vacated.append(self.changed(book, group, at))
+        if not tenant.membership(group).present and group not in tenant.groups:
+            self.vacated.append(self.changed(tenant, group, at))
 
     def count_members(self, user: User, sign: int, at: int) -> None:
         for group in user.groups:
-            self.changed(user.book, group, at).members += sign
+            self.changed(user.tenant, group, at).members += sign
 
-    def changed(self, book: Book, group: str, at: int) -> Roll:
-        """The group's roll, whose numbers are to be reported."""
-        roll = book.rolls.get(group) or book.roll(group)
-        roll.at = at
-        if not roll.unreported:
-            roll.unreported = True
-            self.unreported.append(roll)
-        return roll
+    def changed(self, tenant: TenantState, group: str, at: int) -> GroupMembership:
+        """The group's membership, whose numbers are to be reported."""
+        membership = tenant.memberships.get(group) or tenant.membership(group)
+        membership.at = at
+        if not membership.unreported:
+            membership.unreported = True
+            self.unreported.append(membership)
+        return membership
 
     def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
         """A group finds those who left it and keep its licences (R11)."""
@@ -185,67 +190,70 @@ class Applier:
             return
         for group in user.paths:
             if group not in user.groups and group not in old_paths:
-                user.book.roll(group).enter(user)
+                user.tenant.membership(group).enter(user)
         for group in old_paths:
             if group not in user.groups:
                 self._leave(user, group)
 
     def _leave(self, user: User, group: str) -> None:
         if not user.belongs(group):
-            roll = user.book.roll(group)
-            roll.leave()
-            if not roll.present:
-                self.vacated.append(roll)
+            membership = user.tenant.membership(group)
+            membership.leave()
+            if not membership.present:
+                self.vacated.append(membership)
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
         """What the groups count of the user; those that count the same as before are left alone."""
-        book, by_slot = user.book, user.outcome.by_slot
+        tenant, by_slot = user.tenant, user.outcome.by_slot
         if not old_paths:
             for slot, group in enumerate(user.paths):
                 if by_slot[slot] != NO_FIGURES:
-                    self.changed(book, group, at).count(by_slot[slot], 1)
+                    self.changed(tenant, group, at).count(by_slot[slot], 1)
             return
         before = dict(zip(old_paths, old.by_slot, strict=True))
         for slot, group in enumerate(user.paths):
             figures = by_slot[slot]
             was = before.pop(group, NO_FIGURES)
             if figures != was:
-                roll = self.changed(book, group, at)
-                roll.count(was, -1)
-                roll.count(figures, 1)
+                membership = self.changed(tenant, group, at)
+                membership.count(was, -1)
+                membership.count(figures, 1)
         for group, was in before.items():
             if was != NO_FIGURES:
-                self.changed(book, group, at).count(was, -1)
+                self.changed(tenant, group, at).count(was, -1)
 
     def report(self, fanout: FanOut) -> None:
         """Absolute numbers of the groups that changed, with the version that is done here."""
-        for roll in self.unreported:
-            if roll.unreported:
-                self._report(roll, fanout)
+        for membership in self.unreported:
+            if membership.unreported:
+                self._report(membership, fanout)
         self.unreported.clear()
 
     def report_vacated(self, fanout: FanOut) -> None:
         """In the transaction that empties a group here: after a restart no row would tell of it."""
-        for roll in self.vacated:
-            if roll.unreported and roll.group not in self.configuration.book(roll.tenant).groups:
-                self._report(roll, fanout)
+        for membership in self.vacated:
+            if (
+                membership.unreported
+                and membership.group not in self.configuration.tenant(membership.tenant).groups
+            ):
+                self._report(membership, fanout)
         self.vacated.clear()
 
-    def _report(self, roll: Roll, fanout: FanOut) -> None:
-        roll.unreported = False
-        tenant, id = roll.tenant, roll.group
-        group = self.configuration.book(tenant).groups.get(id)
+    def _report(self, membership: GroupMembership, fanout: FanOut) -> None:
+        membership.unreported = False
+        tenant, id = membership.tenant, membership.group
+        group = self.configuration.tenant(tenant).groups.get(id)
         key = f"{tenant}/{id}"
         message = {
             "tenant": tenant,
             "group": id,
             "partition": self.configuration.number,
             "version": fanout.version(tenant, id, group.version if group else 0),
-            "members": roll.members,
-            "licensed": roll.licensed,
-            "withErrors": roll.with_errors,
-            "errors": {e: n for e, n in sorted(roll.errors.items()) if n},
-            "at": roll.at,
+            "members": membership.members,
+            "licensed": membership.licensed,
+            "withErrors": membership.with_errors,
+            "errors": {e: n for e, n in sorted(membership.errors.items()) if n},
+            "at": membership.at,
         }
         self.effects.emit(
             "internal.group-reports", key, message, self.configuration.partition_of(key)
@@ -257,7 +265,7 @@ class Applier:
             return
         if not user.outcome.kept:
             self._keep_plans(user.outcome)
-        self.effects.rows[USERS, f"{user.book.id}/{user.id}"] = user.row()
+        self.effects.rows[USERS, f"{user.tenant.id}/{user.id}"] = user.row()
 
     def _keep_plans(self, outcome: Outcome) -> None:
         for e in outcome.entries:

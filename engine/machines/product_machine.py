@@ -32,7 +32,7 @@ def budget(units: Units | None) -> int:
     return units[0] + units[1] if units else 0
 
 
-class Part:
+class PartitionLease:
     """What the machine knows of one partition; figures are of its latest request."""
 
     __slots__ = (
@@ -92,7 +92,7 @@ class Part:
         )
 
     @classmethod
-    def of_row(cls, row: PartitionLeaseRow) -> Part:
+    def of_row(cls, row: PartitionLeaseRow) -> PartitionLease:
         """Returns the part that the row persists."""
         part = cls()
         part.answered = row.answered_seq
@@ -113,7 +113,7 @@ class Part:
         return part
 
 
-class Seats:
+class SeatBudget:
     """The budget of one product of one tenant.
 
     ``recall``: number of the last recall; ``awaited``: partitions that have not answered it;
@@ -134,7 +134,7 @@ class Seats:
         self.units: Units | None = None
         self.shown: Units | None = None
         self.cutting = False
-        self.parts: dict[int, Part] = {}
+        self.parts: dict[int, PartitionLease] = {}
         self.scarce = False
         self.recall = 0
         self.awaited: set[int] = set()
@@ -196,7 +196,7 @@ class Seats:
         if share >= bulk:
             for p in range(partitions):
                 if p not in self.parts:
-                    self.parts[p] = Part()
+                    self.parts[p] = PartitionLease()
                     self.parts[p].low = True
         for part in self.parts.values():
             if part.want or (part.low and share):
@@ -204,7 +204,7 @@ class Seats:
                 part.answered = max(part.answered, part.asked)
             part.low = False
 
-    def _hand_out_in_order(self, free: int, wanting: list[Part]) -> None:
+    def _hand_out_in_order(self, free: int, wanting: list[PartitionLease]) -> None:
         """R8 across partitions.
 
         A partition tells only its longest waiting users: when those it told are served and it has
@@ -255,7 +255,7 @@ class Seats:
             self._deny_or_recall()
 
     def hear(self, p: int, request: dict[str, Any]) -> None:
-        part = self.parts.setdefault(p, Part())
+        part = self.parts.setdefault(p, PartitionLease())
         part.returned = max(part.returned, request["returned"])
         if request["seq"] <= part.seq:
             return
@@ -310,12 +310,12 @@ class Seats:
         )
 
     @classmethod
-    def load(cls, key: str, row: list[Any]) -> Seats:
+    def load(cls, key: str, row: list[Any]) -> SeatBudget:
         """Returns the budget that a row of ``seats`` persists."""
         seats = cls(*key.split("/", 1))
         found = decode_seat_budget(row)
         seats.units = found.units
-        seats.parts = {p: Part.of_row(part) for p, part in found.partition_leases.items()}
+        seats.parts = {p: PartitionLease.of_row(part) for p, part in found.partition_leases.items()}
         seats.scarce = found.contended
         seats.recall = found.recall
         seats.awaited = set(found.awaiting_recall_from)
@@ -336,22 +336,22 @@ class ProductMachine:
         self.configuration = configuration
         self.effects = effects
         self.partitions = partitions
-        self.seats: dict[str, Seats] = {}
+        self.seats: dict[str, SeatBudget] = {}
         self.touched: set[str] = set()
         self.unpublished: set[str] = set()
         self.duplicates = 0
 
     def load(self, key: str, row: list[Any]) -> None:
-        self.seats[key] = Seats.load(key, row)
+        self.seats[key] = SeatBudget.load(key, row)
 
     def start(self) -> None:
         self.unpublished.update(self.seats)
 
-    def _of(self, tenant: str, sku: str) -> Seats:
+    def _of(self, tenant: str, sku: str) -> SeatBudget:
         key = f"{tenant}/{sku}"
         self.touched.add(key)
         if key not in self.seats:
-            self.seats[key] = Seats(tenant, sku)
+            self.seats[key] = SeatBudget(tenant, sku)
         return self.seats[key]
 
     def subscriptions(self, batch: list[Delivered]) -> None:
@@ -408,7 +408,7 @@ class ProductMachine:
         self.unpublished.clear()
 
     @staticmethod
-    def _published(seats: Seats, content: list[Any]) -> dict[str, Any]:
+    def _published(seats: SeatBudget, content: list[Any]) -> dict[str, Any]:
         units, used, waiting, part_number = content
         names = ("enabled", "warning", "suspended", "lockedOut")
         return {

@@ -9,10 +9,10 @@ from typing import Any, Final
 from engine.domain.effects import Effects
 from engine.domain.messages import COUNT
 from engine.machines.user_evaluator import Decider, Decision
-from engine.state.configuration import Book, Configuration
+from engine.state.configuration import Configuration
 from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, Place
-from engine.state.user import Attempt, User
+from engine.state.tenant_state import SeatRequest, TenantState, User
 
 Reserved = AbstractSet[str]
 """Products of which a unit was kept for the user while it was in flight."""
@@ -20,7 +20,7 @@ NOTHING_RESERVED: Final[frozenset[str]] = frozenset()
 Conclude = Callable[[User, Decision, int, str, Reserved], None]
 
 
-class Seating:
+class SeatAllocator:
     """Brings the seats for what :class:`Decider` decided, then lets ``conclude`` apply it."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Seating:
     def plenty(user: User, wanted: tuple[str, ...], rivals: int) -> bool:
         """Whether there are units for the user and as many others: then no order is to be kept."""
         for sku in wanted:
-            lease = user.book.lease(sku)
+            lease = user.tenant.lease(sku)
             if lease.scarce or lease.idle <= rivals:
                 return False
         return True
@@ -61,7 +61,7 @@ class Seating:
             return
         since = min((s for _, s in self.places(user)), default=at)
         self.leave_lines(user)
-        attempt = user.extra().attempt = Attempt(since, at, cause)
+        attempt = user.extra().attempt = SeatRequest(since, at, cause)
         attempt.denied = denied
         self.flying[user] = None
         self.go_on(user, decision)
@@ -77,10 +77,10 @@ class Seating:
         self.changed[user] = None
         decision = decided or self.decider.decide(user, attempt.denied)
         while sku := _missing(decision, attempt):
-            lease = self.touch(user.book, sku)
+            lease = self.touch(user.tenant, sku)
             if lease.take():
                 attempt.got.add(sku)
-            elif user.book.settings.automatic and lease.closed(attempt.since, user.id):
+            elif user.tenant.settings.automatic and lease.closed(attempt.since, user.id):
                 attempt.denied |= {sku}
                 decision = self.decider.decide(user, attempt.denied)
             else:
@@ -95,14 +95,14 @@ class Seating:
         user.more.attempt = None
         self.flying.pop(user, None)
 
-    def abandon(self, user: User) -> Attempt:
+    def abandon(self, user: User) -> SeatRequest:
         """R23: gives back what was reserved; the user is no longer in flight."""
         attempt = user.attempt
         assert attempt is not None
         if attempt.asking:
-            self.touch(user.book, attempt.asking).withdraw(attempt.since, user.id)
+            self.touch(user.tenant, attempt.asking).withdraw(attempt.since, user.id)
         for sku in attempt.got:
-            self.touch(user.book, sku).reserved -= 1
+            self.touch(user.tenant, sku).reserved -= 1
         self._end(user)
         self.join_lines(user)
         return attempt
@@ -122,67 +122,67 @@ class Seating:
     def join_lines(self, user: User) -> None:
         """To join again changes nothing."""
         for sku, since in self.places(user):
-            self.touch(user.book, sku).queue(since, user.id)
+            self.touch(user.tenant, sku).queue(since, user.id)
 
     def leave_lines(self, user: User) -> None:
         for sku, since in self.places(user):
-            self.touch(user.book, sku).leave(since, user.id)
+            self.touch(user.tenant, sku).leave(since, user.id)
 
     # -- leases
-    def touch(self, book: Book, sku: str) -> Lease:
-        lease = book.lease(sku)
+    def touch(self, tenant: TenantState, sku: str) -> Lease:
+        lease = tenant.lease(sku)
         self.touched[lease] = None
         return lease
 
     def grant(self, message: dict[str, Any]) -> None:
         """A grant, denial or recall from the product machine."""
-        book = self.configuration.book(message["tenant"])
-        lease = self.touch(book, message["skuId"])
+        tenant = self.configuration.tenant(message["tenant"])
+        lease = self.touch(tenant, message["skuId"])
         recall, granted = lease.recall, lease.granted
         if not lease.hear(message):
             return
         self.at, self.cause = message["at"], message["causedBy"]
         # What a grant before this one set free is not for the next user here.
         lease.give_back(keep=lease.granted - granted)
-        self._allocate(book, lease)
+        self._allocate(tenant, lease)
         for since, id, asked in list(lease.asking):
             if asked <= message["denied"]:
-                self._deny(book, lease, since, id)
+                self._deny(tenant, lease, since, id)
             elif asked <= message["answered"]:
                 lease.withdraw(since, id)  # its unit went to somebody who has waited longer
-                user = book.users[id]
+                user = tenant.users[id]
                 assert user.attempt is not None
                 user.attempt.asked = lease.ask(since, id)
                 self.changed[user] = None
         if lease.recall > recall:
             self._recall(lease)
-        if lease.scarce and lease.room and lease.want(book.settings.automatic):
+        if lease.scarce and lease.room and lease.want(tenant.settings.automatic):
             lease.must_answer = True  # it has units left, and wants to know who waits longest
 
-    def _allocate(self, book: Book, lease: Lease) -> None:
+    def _allocate(self, tenant: TenantState, lease: Lease) -> None:
         """Units for the longest waiting users of this partition (R8)."""
         while lease.idle > 0:
-            heads = lease.heads(book.settings.automatic, 1)
+            heads = lease.heads(tenant.settings.automatic, 1)
             if not heads:
                 break
-            self._admit(book, lease, heads[0])
+            self._admit(tenant, lease, heads[0])
 
-    def _admit(self, book: Book, lease: Lease, place: Place) -> None:
+    def _admit(self, tenant: TenantState, lease: Lease, place: Place) -> None:
         since, id = place
-        user: User = book.users[id]
+        user: User = tenant.users[id]
         lease.reserved += 1
         attempt = user.attempt
         if attempt is None:
             self.leave_lines(user)
-            attempt = user.extra().attempt = Attempt(since, self.at, self.cause)
+            attempt = user.extra().attempt = SeatRequest(since, self.at, self.cause)
             self.flying[user] = None
         else:
             lease.withdraw(since, id)
         attempt.got.add(lease.sku)
         self.go_on(user)
 
-    def _deny(self, book: Book, lease: Lease, since: int, id: str) -> None:
-        user: User = book.users[id]
+    def _deny(self, tenant: TenantState, lease: Lease, since: int, id: str) -> None:
+        user: User = tenant.users[id]
         attempt = user.attempt
         if attempt is None or attempt.asking != lease.sku:
             return
@@ -194,7 +194,7 @@ class Seating:
         """What is reserved out of skuId order goes back: it could wait for another in a circle."""
         for user in list(self.flying):
             attempt = user.attempt
-            if attempt is None or user.book.leases.get(lease.sku) is not lease:
+            if attempt is None or user.tenant.leases.get(lease.sku) is not lease:
                 continue
             if lease.sku in attempt.got and attempt.asking < lease.sku:
                 self.changed[user] = None
@@ -208,7 +208,7 @@ class Seating:
             if lease.scarce:
                 lease.give_back()
             elif lease.asking and lease.idle > 0:
-                self._allocate(self.configuration.book(lease.tenant), lease)
+                self._allocate(self.configuration.tenant(lease.tenant), lease)
 
     def report(self) -> None:
         """Sends the requests that cannot wait; the other figures go with :meth:`flush`."""
@@ -223,7 +223,7 @@ class Seating:
         self.touched.clear()
 
     def _automatic(self, lease: Lease) -> bool:
-        return self.configuration.book(lease.tenant).settings.automatic
+        return self.configuration.tenant(lease.tenant).settings.automatic
 
     def _keep(self, lease: Lease) -> None:
         self.effects.rows[LEASES, f"{lease.tenant}/{lease.sku}"] = lease.row()
@@ -253,38 +253,38 @@ class Seating:
     # -- restore
     def load(self, key: str, row: list[Any]) -> None:
         tenant, sku = key.split("/", 1)
-        self.configuration.book(tenant).lease(sku).load(row)
+        self.configuration.tenant(tenant).lease(sku).load(row)
 
     def start(self) -> None:
         """Everything that is not a row follows from the users' rows."""
-        for book in self.configuration.books.values():
-            for user in book.users.values():
+        for tenant in self.configuration.tenants.values():
+            for user in tenant.users.values():
                 self._count(user)
-            for lease in book.leases.values():
+            for lease in tenant.leases.values():
                 lease.asked = max((asked for _, _, asked in lease.asking), default=0)
                 self.touched[lease] = None
 
     def _count(self, user: User) -> None:
         for sku in user.outcome.held:
-            user.book.lease(sku).used += 1
+            user.tenant.lease(sku).used += 1
         for sku in user.outcome.waiting:
-            user.book.lease(sku).waiting += 1
+            user.tenant.lease(sku).waiting += 1
         attempt = user.attempt
         if attempt is None:
             if not user.waits:
                 for sku, since in self.places(user):
-                    user.book.lease(sku).queue(since, user.id)
+                    user.tenant.lease(sku).queue(since, user.id)
             return
         self.flying[user] = None
         for sku in attempt.got:
-            user.book.lease(sku).reserved += 1
+            user.tenant.lease(sku).reserved += 1
         if attempt.asking:
-            lease = user.book.lease(attempt.asking)
+            lease = user.tenant.lease(attempt.asking)
             lease.asking.append((attempt.since, user.id, attempt.asked))
             lease.asking.sort()
 
 
-def _missing(decision: Decision, attempt: Attempt) -> str | None:
+def _missing(decision: Decision, attempt: SeatRequest) -> str | None:
     """The first product, in skuId order, whose seat is neither had nor denied yet."""
     for sku in decision.wanted:
         if sku not in attempt.got and sku not in attempt.denied:

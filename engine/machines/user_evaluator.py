@@ -9,7 +9,7 @@ from engine.rules.direct_change import DirectChange, Rejection, change_direct
 from engine.rules.evaluation import evaluate
 from engine.rules.outcome import NOTHING, Outcome, Situation
 from engine.state.configuration import Configuration
-from engine.state.user import User
+from engine.state.tenant_state import User
 
 Facts = tuple[Any, ...]
 """The members of a :class:`Situation`, which is made only where they are new."""
@@ -105,11 +105,11 @@ class Decider:
         return outcome
 
     def _facts(self, user: User, denied: frozenset[str]) -> tuple[Facts, tuple[str, ...]]:
-        book = user.book
+        tenant = user.tenant
         offers: list[Offer] = []
         paths: list[str] = []
         for id in user.groups:
-            group = book.groups.get(id)
+            group = tenant.groups.get(id)
             if group is not None and group.offer is not None:
                 offers.append(group.offer)
                 paths.append(id)
@@ -125,7 +125,7 @@ class Decider:
             entries,
             tuple(offers),
             converts,
-            self._where(user.location or book.settings.location),
+            self._where(user.location or tenant.settings.location),
             user.duplicate if user.more is not None else None,
             denied,
             old.held,
@@ -140,7 +140,7 @@ class Decider:
 
     def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
         """The user's entries with the slots of now; what no group asks for comes at the end."""
-        book = user.book
+        tenant = user.tenant
         old = user.outcome.entries
         slots: dict[int, int] = {0: 0}
         converts = set()
@@ -150,8 +150,8 @@ class Decider:
             id = user.paths[e.slot - 1]
             if id not in paths:
                 paths.append(id)
-                group = book.groups.get(id)
-                if group is not None and group.deleted and book.settings.convert:
+                group = tenant.groups.get(id)
+                if group is not None and group.deleted and tenant.settings.convert:
                     converts.add(len(paths))
             slots[e.slot] = paths.index(id) + 1
         if all(now == before for before, now in slots.items()):

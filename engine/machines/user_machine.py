@@ -15,12 +15,12 @@ from engine.domain import events as ev
 from engine.domain.deduplication import remember
 from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, CODES, Delivered
-from engine.machines.address_claims import Claims
+from engine.machines.address_claims import AddressClaims
 from engine.machines.fan_out import GROUP, PRODUCT, TENANT, FanOut, Job
-from engine.machines.outcome_applier import Applier
-from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, Seating
+from engine.machines.outcome_applier import OutcomeApplier
+from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
 from engine.machines.user_evaluator import NOBODY, Decider, Decision
-from engine.machines.user_restore import Restore
+from engine.machines.user_restore import UserRestore
 from engine.rules.direct_change import Rejection
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import (
@@ -30,7 +30,7 @@ from engine.state.row_codecs import (
     decode_group,
     decode_tenant,
 )
-from engine.state.user import MOMENT, User, moment
+from engine.state.tenant_state import MOMENT, User, moment
 from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event, tuples
 
 Due = tuple[int, str, bool]
@@ -49,11 +49,13 @@ class UserMachine:
         self.configuration = configuration
         self.effects = effects
         self.decider = Decider(configuration)
-        self.applier = Applier(configuration, effects)
-        self.restore = Restore(configuration, self.applier)
+        self.applier = OutcomeApplier(configuration, effects)
+        self.restore = UserRestore(configuration, self.applier)
         self.touched: dict[User, None] = {}
-        self.seating = Seating(configuration, effects, self.decider, self._conclude, self.touched)
-        self.claims = Claims(configuration, effects)
+        self.seating = SeatAllocator(
+            configuration, effects, self.decider, self._conclude, self.touched
+        )
+        self.claims = AddressClaims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
         self.due: dict[User, Due] = {}
         self.hungry: list[Hungry] = []
@@ -63,16 +65,16 @@ class UserMachine:
     # -- batches
     def changes(self, batch: list[Delivered]) -> None:
         """A batch of ``user-changes``, in the order of the log."""
-        books = self.configuration.books
+        tenants = self.configuration.tenants
         event: Any
         for event, at, offset, source in batch:
-            book = books.get(event.tenant) or self.configuration.book(event.tenant)
+            tenant = tenants.get(event.tenant) or self.configuration.tenant(event.tenant)
             id: str = event[2]
-            user = book.users.get(id)
+            user = tenant.users.get(id)
             if user is None:
-                if not self.configuration.mine(f"{book.id}/{id}", offset):
+                if not self.configuration.mine(f"{tenant.id}/{id}", offset):
                     continue
-                user = book.users[id] = User(book, id)
+                user = tenant.users[id] = User(tenant, id)
             seen = remember(user.seen, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
@@ -93,14 +95,14 @@ class UserMachine:
         if kind == GROUP:
             self._group(message["tenant"], message["group"], row, at, cause)
         elif kind == TENANT:
-            book = self.configuration.book(message["tenant"])
+            tenant = self.configuration.tenant(message["tenant"])
             settings = decode_tenant(row)
-            if book.settings != settings:
-                book.settings = settings
-                self.effects.rows[TENANTS, book.id] = row
-                self.fanout.begin(TENANT, book.id, "", 0, 0, at, cause)
-                for sku in book.leases:
-                    self.seating.touch(book, sku)
+            if tenant.settings != settings:
+                tenant.settings = settings
+                self.effects.rows[TENANTS, tenant.id] = row
+                self.fanout.begin(TENANT, tenant.id, "", 0, 0, at, cause)
+                for sku in tenant.leases:
+                    self.seating.touch(tenant, sku)
         else:
             self._product(row, at, cause)
         self._finish()
@@ -115,7 +117,7 @@ class UserMachine:
         """R18: who owns the addresses that users of this partition claim."""
         for message, _, _, _ in batch:
             assert isinstance(message, dict)
-            user = self.configuration.book(message["tenant"]).users.get(message["user"])
+            user = self.configuration.tenant(message["tenant"]).users.get(message["user"])
             if user is None:
                 continue
             self.touched[user] = None
@@ -140,19 +142,19 @@ class UserMachine:
         self.applier.report(self.fanout)
 
     # -- configuration
-    def _group(self, tenant: str, id: str, row: list[Any], at: int, cause: str) -> None:
-        book = self.configuration.book(tenant)
+    def _group(self, tenant_id: str, id: str, row: list[Any], at: int, cause: str) -> None:
+        tenant = self.configuration.tenant(tenant_id)
         version, licenses, deleted = decode_group(row)
-        known = book.groups.get(id)
+        known = tenant.groups.get(id)
         if known is not None and known.version >= version:
             return
         wanted = {sku: tuple(off) for sku, off in licenses.items()}
-        book.groups[id] = self.configuration.group(version, wanted, deleted)
-        self.effects.rows[GROUPS, f"{tenant}/{id}"] = row
+        tenant.groups[id] = self.configuration.group(version, wanted, deleted)
+        self.effects.rows[GROUPS, f"{tenant_id}/{id}"] = row
         before = known.version if known else 0
-        if book.roll(id).present or self.fanout.has(tenant, id):
-            self.fanout.begin(GROUP, tenant, id, version, before, at, cause)
-        self.applier.changed(book, id, at)
+        if tenant.membership(id).present or self.fanout.has(tenant_id, id):
+            self.fanout.begin(GROUP, tenant_id, id, version, before, at, cause)
+        self.applier.changed(tenant, id, at)
 
     def _product(self, row: list[Any], at: int, cause: str) -> None:
         sku = row[0]
@@ -168,7 +170,7 @@ class UserMachine:
 
     def _walked(self, job: Job) -> None:
         if job.kind == GROUP:
-            self.applier.changed(self.configuration.book(job.tenant), job.id, job.at)
+            self.applier.changed(self.configuration.tenant(job.tenant), job.id, job.at)
 
     # -- one event of one user
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
@@ -212,7 +214,7 @@ class UserMachine:
         """
         if kind is not ev.MembershipAdded or user.outcome.states:
             return True
-        groups, asked = user.book.groups, 0
+        groups, asked = user.tenant.groups, 0
         for id in user.groups:
             group = groups.get(id)
             if group is not None and group.offer is not None:
@@ -241,9 +243,16 @@ class UserMachine:
         self.touched[user] = None
         reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
         value = audit(
-            user.book.id, ("User", user.id), CONCURRENCY, at, attempt.cause, [], reason, failed=True
+            user.tenant.id,
+            ("User", user.id),
+            CONCURRENCY,
+            at,
+            attempt.cause,
+            [],
+            reason,
+            failed=True,
         )
-        self.effects.emit("audit", f"{user.book.id}/{user.id}", value | {"causedBy": cause})
+        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value | {"causedBy": cause})
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
@@ -304,7 +313,7 @@ class UserMachine:
             self.applier.left(user, event.group, at)
             self._fact_changed(user, at, event.id)
         else:
-            self.applier.named(user.book, event.group, at)
+            self.applier.named(user.tenant, event.group, at)
             self._evaluate_later(user, at, event.id)
 
     def _reprocess(self, user: User, event: ev.UserReprocess, at: int) -> None:
@@ -345,7 +354,7 @@ class UserMachine:
             more = user.extra()
             more.deferred.remove(change)
             id, add, remove, at = change
-            event = ev.UserLicensesChanged(id, user.book.id, user.id, tuples(add), tuples(remove))
+            event = ev.UserLicensesChanged(id, user.tenant.id, user.id, tuples(add), tuples(remove))
             self.touched[user] = None
             if more.queue or not self._step(user, event, at, 0):
                 more.queue.append(encode_deferred_event(event, at, 0))
@@ -371,7 +380,7 @@ class UserMachine:
             self._conclude(user, decision, at, cause, NOTHING_RESERVED)
         else:
             since = min((s for _, s in self.seating.places(user)), default=at)
-            self.hungry.append((since, user.id, user.book.id, user, due, decision))
+            self.hungry.append((since, user.id, user.tenant.id, user, due, decision))
 
     def _seat(self, user: User, due: Due, decision: Decision) -> None:
         if user.attempt is None:
@@ -383,7 +392,7 @@ class UserMachine:
     def _denied(user: User, due: Due) -> frozenset[str]:
         """R9: with manual retry, what was denied stays so until an event of the user or a group."""
         waiting = user.outcome.waiting
-        if not waiting or due[2] or user.book.settings.automatic:
+        if not waiting or due[2] or user.tenant.settings.automatic:
             return NOBODY
         return frozenset(waiting)
 
@@ -442,15 +451,15 @@ class UserMachine:
 
     # -- output
     def _result(self, user: User, id: str, status: str, why: Rejection | None = None) -> None:
-        value = result(id, {"tenant": user.book.id, "user": user.id}, status, why)
-        self.effects.emit("results", f"{user.book.id}/{user.id}", value)
+        value = result(id, {"tenant": user.tenant.id, "user": user.id}, status, why)
+        self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
 
     def _rejected_audit(self, user: User, id: str, at: int, why: Rejection) -> None:
         value = audit(
-            user.book.id, ("User", user.id), "Change user license", at, id, [],
+            user.tenant.id, ("User", user.id), "Change user license", at, id, [],
             f"{why.error}: {why.message}", failed=True,
         )  # fmt: skip
-        self.effects.emit("audit", f"{user.book.id}/{user.id}", value)
+        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value)
 
     # -- restore
     def start(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.domain.model import Entry, Offer, PlanSet
-from engine.machines.outcome_applier import Applier
+from engine.machines.outcome_applier import OutcomeApplier
 from engine.rules.outcome import NOTHING, Outcome
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
-from engine.state.user import More, User
+from engine.state.tenant_state import PendingWork, User
 from engine.state.user_row_codecs import (
     EntryRow,
     decode_entries,
@@ -21,13 +21,13 @@ from engine.state.user_row_codecs import (
 NOTHING_MORE: Final[tuple[Any, ...]] = ()
 
 
-class Restore:
+class UserRestore:
     """Rows may come in any order; users' are kept until :meth:`prepare`, and taken at once then.
 
     Equal strings and outcomes become one object, as among users who were evaluated.
     """
 
-    def __init__(self, configuration: Configuration, applier: Applier) -> None:
+    def __init__(self, configuration: Configuration, applier: OutcomeApplier) -> None:
         self.configuration = configuration
         self.applier = applier
         self._plan_rows: dict[str, PlanSetRow] = {}
@@ -55,14 +55,14 @@ class Restore:
         for key, row in self._rows:
             self._user(key, row)
         self._rows, self._shared, self._outcomes = [], {}, {}
-        for book in self.configuration.books.values():
-            for group in book.groups:
-                self.applier.changed(book, group, 0)
+        for tenant in self.configuration.tenants.values():
+            for group in tenant.groups:
+                self.applier.changed(tenant, group, 0)
 
     def _user(self, key: str, row: list[Any]) -> None:
-        tenant, id = key.split("/", 1)
-        book = self.configuration.book(tenant)
-        user = User(book, id)
+        tenant_id, id = key.split("/", 1)
+        tenant = self.configuration.tenant(tenant_id)
+        user = User(tenant, id)
         (
             user.known, location, user.upn, user.mail, addresses, user.given, groups, user.since,
             paths, entries, problems, sinces, user.revision, user.seen, pending,
@@ -72,9 +72,9 @@ class Restore:
         user.groups = self._ids(groups)
         user.paths = user.groups if paths is groups else self._ids(paths)
         user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
-        user.more = More.of_row(pending) if pending is not None else None
+        user.more = PendingWork.of_row(pending) if pending is not None else None
         user.outcome = self._outcome(user, entries, problems)
-        book.users[id] = user
+        tenant.users[id] = user
         self._count(user)
 
     def _ids(self, ids: list[str]) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ class Restore:
 
     @staticmethod
     def _asked(user: User) -> tuple[Offer | None, ...]:
-        groups, asked = user.book.groups, []
+        groups, asked = user.tenant.groups, []
         for path in user.paths:
             group = groups.get(path)
             there = group is not None and (user.paths is user.groups or path in user.groups)
@@ -123,22 +123,22 @@ class Restore:
 
     def _count(self, user: User) -> None:
         """Indexes and counters that follow from the users."""
-        applier, book, groups = self.applier, user.book, user.groups
+        applier, tenant, groups = self.applier, user.tenant, user.groups
         figures = user.outcome.by_slot
         for slot, group in enumerate(groups):
-            roll = applier.changed(book, group, 0)
-            roll.users.append(user)
-            roll.present += 1
+            membership = applier.changed(tenant, group, 0)
+            membership.users.append(user)
+            membership.present += 1
             if user.known:
-                roll.members += 1
+                membership.members += 1
             if user.paths is groups:
-                roll.count(figures[slot], 1)
+                membership.count(figures[slot], 1)
         if user.paths is not groups:
             for slot, group in enumerate(user.paths):
-                roll = applier.changed(book, group, 0)
-                roll.count(figures[slot], 1)
+                membership = applier.changed(tenant, group, 0)
+                membership.count(figures[slot], 1)
                 if group not in groups and group not in user.paths[:slot]:
-                    roll.enter(user)
+                    membership.enter(user)
         if user.outcome.errors:
             applier.count_errors(NOTHING, user.outcome)
         if user.more is not None and user.more.deferred:

@@ -11,10 +11,10 @@ from engine.domain import events as ev
 from engine.domain.messages import COUNT, OTHER
 from engine.domain.partitioner import partition_of
 from engine.machines.address_machine import normal
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, figures, require
 from engine.simulation.scheduler import Simulation
-from engine.state.user import User
+from engine.state.tenant_state import User
 
 Json = dict[str, Any]
 COMMANDS = (ev.UserLicensesChanged, ev.UserReprocess, ev.GroupLicensesChanged, ev.GroupReprocess)
@@ -24,10 +24,10 @@ def judge(s: Simulation) -> None:
     """All checks of a settled simulation; raises Violation."""
     machines = s.machines()
     users = {
-        f"{book.id}/{user.id}": user
+        f"{tenant.id}/{user.id}": user
         for machine in machines
-        for book in machine.configuration.books.values()
-        for user in book.users.values()
+        for tenant in machine.configuration.tenants.values()
+        for user in tenant.users.values()
     }
     for key, user in users.items():
         _nothing_under_way(key, user)
@@ -65,24 +65,24 @@ def _published(s: Simulation, key: str, user: User) -> None:
     require(content(value) == content(now), "published = machine", key, value, now)
     told = {(x["skuId"], x["assignedByGroup"]) for x in value["licenseAssignmentStates"]}
     for group in user.groups:
-        known = user.book.groups.get(group)
+        known = user.tenant.groups.get(group)
         for sku in known.licenses if known else ():
             require((sku, group) in told, "R4 intent", key, sku, group, value)
 
 
-def _counters(s: Simulation, machines: list[Partition]) -> None:
+def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
     holders: Counter[str] = Counter()
     waiting: dict[str, set[str]] = {}
     automatic: dict[str, bool] = {}
     for key, user in s.watch.users.items():
-        tenant = key.split("/")[0]
-        holders.update(f"{tenant}/{a['skuId']}" for a in user["assignedLicenses"])
+        tenant_id = key.split("/")[0]
+        holders.update(f"{tenant_id}/{a['skuId']}" for a in user["assignedLicenses"])
         for state in user["licenseAssignmentStates"]:
             if state["error"] == COUNT:
-                waiting.setdefault(f"{tenant}/{state['skuId']}", set()).add(key)
+                waiting.setdefault(f"{tenant_id}/{state['skuId']}", set()).add(key)
     for machine in machines:
-        for book in machine.configuration.books.values():
-            automatic[book.id] = book.settings.automatic
+        for tenant in machine.configuration.tenants.values():
+            automatic[tenant.id] = tenant.settings.automatic
     published = s.watch.latest.get("product-seats", {})
     bought = {i.key: i.event for i in s.setting.inputs if i.topic == "subscriptions"}
     for key in {*holders, *waiting, *bought, *published}:
@@ -100,11 +100,11 @@ def _counters(s: Simulation, machines: list[Partition]) -> None:
         require(not refused, "no false refusal", key, waiting.get(key), "with", free, "free")
 
 
-def _leases(machine: Partition) -> None:
+def _leases(machine: PartitionMachine) -> None:
     """The counters that are kept are those that the users make."""
-    for book in machine.configuration.books.values():
-        known = [user for user in book.users.values() if user.known]
-        for sku, lease in book.leases.items():
+    for tenant in machine.configuration.tenants.values():
+        known = [user for user in tenant.users.values() if user.known]
+        for sku, lease in tenant.leases.items():
             used = sum(1 for user in known if sku in user.outcome.held)
             count = [u.id for u in known if sku in u.outcome.waiting]
             require(lease.used == used, "lease used", sku, figures(lease), used)
@@ -114,24 +114,24 @@ def _leases(machine: Partition) -> None:
             require(line == sorted(count), "waiting line", sku, figures(lease), count)
 
 
-def _same_configuration(machines: list[Partition]) -> None:
+def _same_configuration(machines: list[PartitionMachine]) -> None:
     """Every partition has the licences that the group's own machine has."""
     for owner in machines:
         for state in owner.groups.groups.values():
             for machine in machines if state.version else ():
-                group = machine.configuration.book(state.tenant).groups.get(state.group)
+                group = machine.configuration.tenant(state.tenant).groups.get(state.group)
                 licenses = {sku: list(off) for sku, off in group.licenses.items()} if group else {}
                 same = licenses == {sku: list(off) for sku, off in state.licenses.items()}
                 require(same, "same configuration", state.key, licenses, state.licenses)
 
 
-def _groups(s: Simulation, machines: list[Partition], users: dict[str, User]) -> None:
+def _groups(s: Simulation, machines: list[PartitionMachine], users: dict[str, User]) -> None:
     """Group numbers are those of the published states and of the memberships."""
     published = s.watch.latest.get("group-status", {})
     states = {state.key: state for m in machines for state in m.groups.groups.values()}
     named = {*states}
     for user in users.values():
-        named.update(f"{user.book.id}/{group}" for group in user.groups)
+        named.update(f"{user.tenant.id}/{group}" for group in user.groups)
     for key in named:
         value = published.get(key)
         require(value is not None, "group status", key, "is not published")
@@ -144,7 +144,7 @@ def _groups(s: Simulation, machines: list[Partition], users: dict[str, User]) ->
 def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: list[Json]) -> Json:
     tenant, group = key.split("/")
     skus = {licence["skuId"] for licence in licenses}
-    members = [u for u in users.values() if u.known and u.book.id == tenant and group in u.groups]
+    members = [u for u in users.values() if u.known and u.tenant.id == tenant and group in u.groups]
     errors: Counter[str] = Counter()
     licensed = with_errors = 0
     for user in s.watch.users.values():
@@ -167,7 +167,7 @@ def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: l
     }
 
 
-def _addresses(machines: list[Partition], users: dict[str, User]) -> None:
+def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None:
     """R18: one owner per address, and everybody else who has it knows who that is."""
     claims: dict[str, list[str]] = {}
     for machine in machines:
@@ -177,8 +177,8 @@ def _addresses(machines: list[Partition], users: dict[str, User]) -> None:
     for user in users.values():
         mine = {normal(a) for a in user.addresses} if user.known else set()
         for address in mine:
-            claimed.setdefault(f"{user.book.id}/{address}", set()).add(user.id)
-        owners = {a: claims.get(f"{user.book.id}/{a}", ["nobody"])[0] for a in mine}
+            claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
+        owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}
         wanted = {a: owner for a, owner in owners.items() if owner != user.id}
         found = user.more.duplicates if user.more else {}
         require(found == wanted, "R18 duplicates", user.id, found, wanted)
@@ -186,7 +186,7 @@ def _addresses(machines: list[Partition], users: dict[str, User]) -> None:
     require(found_claims == claimed, "R18 claims", found_claims, claimed)
 
 
-def _answers(s: Simulation, machines: list[Partition]) -> None:
+def _answers(s: Simulation, machines: list[PartitionMachine]) -> None:
     """Every command is answered once, or deferred until its products are defined (R21)."""
     answers: dict[tuple[str, str], list[str]] = {}
     for output in s.broker.outputs:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from engine.domain.effects import as_json
 from engine.domain.events import Delivered
 from engine.domain.partitioner import partition_of
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 
 INTERNAL = (
     "internal.configuration",
@@ -44,7 +44,7 @@ class Cluster:
         self.logs: dict[tuple[str, int], list[Delivered]] = defaultdict(list)
         self.changelogs: list[dict[tuple[str, str], str]] = [{} for _ in range(partitions)]
         self.applied: list[dict[str, int]] = [{} for _ in range(partitions)]
-        self.machines = [Partition(p, partitions) for p in range(partitions)]
+        self.machines = [PartitionMachine(p, partitions) for p in range(partitions)]
         self.outputs: list[Output] = []
 
     def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
@@ -89,7 +89,7 @@ class Cluster:
 
     def restart(self, p: int) -> None:
         """A new machine from the changelog, as after a crash."""
-        machine = self.machines[p] = Partition(p, self.partitions)
+        machine = self.machines[p] = PartitionMachine(p, self.partitions)
         for (table, key), row in self.changelogs[p].items():
             machine.load(table, key, json.loads(row))
         machine.start()

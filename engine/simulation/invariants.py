@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from engine.domain.messages import OTHER
 from engine.domain.partitioner import partition_of
-from engine.machines.product_machine import Seats
-from engine.partition_machine import Partition
+from engine.machines.product_machine import SeatBudget
+from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
@@ -54,7 +54,7 @@ class Watch:
         self.holders: dict[tuple[str, int], set[str]] = {}
 
     # -- steps
-    def machine(self, machine: Partition, ago: dict[str, Figures]) -> None:
+    def machine(self, machine: PartitionMachine, ago: dict[str, Figures]) -> None:
         """Committed or not: no more is leased than there are units, but for R15; who is denied is
         denied because every unit is used; and a partition never uses more than its lease.
 
@@ -68,8 +68,8 @@ class Watch:
             true = now.denied == was.denied or now.used >= now.units
             require(true, "no false denial", key, "denied", now)
             ago[key] = now
-        for book in machine.configuration.books.values():
-            for lease in book.leases.values():
+        for tenant in machine.configuration.tenants.values():
+            for lease in tenant.leases.values():
                 if lease.idle < 0 or lease.reserved < 0 or lease.used < 0 or lease.waiting < 0:
                     raise Violation("lease", f"{lease.sku}: {figures(lease)}")
 
@@ -145,7 +145,7 @@ class Watch:
         require(returned >= theirs[1], "returned only by the partition", key, p, returned, theirs)
 
 
-def figures_of(seats: Seats) -> Figures:
+def figures_of(seats: SeatBudget) -> Figures:
     parts = seats.parts.values()
     return Figures(
         sum(seats.units[:2]) if seats.units else 0,

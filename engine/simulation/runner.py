@@ -69,7 +69,7 @@ def _reprocess_changes_nothing(s: Simulation) -> None:
     another product could be had (Other, else CountViolation) changes with what others take.
     """
     settings = [
-        b.settings for machine in s.machines() for b in machine.configuration.books.values()
+        b.settings for machine in s.machines() for b in machine.configuration.tenants.values()
     ]
     first, users = len(s.broker.outputs), dict(s.watch.users)
     _reprocess(s, 0)

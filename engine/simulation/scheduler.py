@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import Figures, Violation, Watch, figures_of
 from engine.simulation.simulated_broker import Broker, Transaction, sealed
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 class Open:
     """A partition as one worker has it. ``sent``: the transaction that is on its way."""
 
-    machine: Partition
+    machine: PartitionMachine
     epoch: int
     applied: dict[str, int]
     figures: dict[str, Figures]
@@ -142,10 +142,10 @@ class Simulation:
             self._commit(owner, p, run)
         raise Violation("settles", f"not settled after {limit} steps")
 
-    def machine(self, p: int) -> Partition:
+    def machine(self, p: int) -> PartitionMachine:
         return self.owners[p].open[p].machine
 
-    def machines(self) -> list[Partition]:
+    def machines(self) -> list[PartitionMachine]:
         return [self.machine(p) for p in range(self.setting.partitions)]
 
     def publish(self, i: Input) -> None:

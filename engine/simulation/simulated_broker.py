@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from engine.domain.effects import as_json
 from engine.domain.partitioner import partition_of
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Cluster, Output
 
 Place = tuple[str, str]
@@ -53,9 +53,9 @@ class Broker(Cluster):
         self.epochs[p] += 1
         return self.epochs[p]
 
-    def restored(self, p: int, random: Random) -> Partition:
+    def restored(self, p: int, random: Random) -> PartitionMachine:
         """A machine from the changelog, its rows in any order."""
-        machine = Partition(p, self.partitions)
+        machine = PartitionMachine(p, self.partitions)
         machine.configuration.bulk = self.bulk
         rows = list(self.changelogs[p].items())
         random.shuffle(rows)
@@ -92,7 +92,7 @@ class Broker(Cluster):
         self._append(topic, p, event, at, source)
 
 
-def sealed(machine: Partition, p: int, epoch: int, applied: dict[str, int]) -> Transaction:
+def sealed(machine: PartitionMachine, p: int, epoch: int, applied: dict[str, int]) -> Transaction:
     effects = machine.take()
     return Transaction(
         p,

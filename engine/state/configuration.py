@@ -7,11 +7,10 @@ rows. A change makes new objects (see :mod:`engine.domain.model`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.domain.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, Tenant
 from engine.domain.partitioner import partition_of
-from engine.state.group_membership import Roll
 from engine.state.row_codecs import (
     PRODUCTS,
     TENANTS,
@@ -19,47 +18,19 @@ from engine.state.row_codecs import (
     decode_product,
     decode_tenant,
 )
-from engine.state.seat_lease import BULK, Lease
-
-if TYPE_CHECKING:
-    from engine.state.user import User
-
-
-class Book:
-    """What a partition knows of one tenant."""
-
-    __slots__ = ("groups", "id", "leases", "rolls", "settings", "users")
-
-    def __init__(self, tenant: str) -> None:
-        self.id = tenant
-        self.settings: Tenant = DEFAULT_TENANT
-        self.groups: dict[str, Group] = {}
-        self.users: dict[str, User] = {}
-        self.rolls: dict[str, Roll] = {}
-        self.leases: dict[str, Lease] = {}
-
-    def roll(self, group: str) -> Roll:
-        found = self.rolls.get(group)
-        if found is None:
-            found = self.rolls[group] = Roll(self.id, group)
-        return found
-
-    def lease(self, sku: str) -> Lease:
-        found = self.leases.get(sku)
-        if found is None:
-            found = self.leases[sku] = Lease(self.id, sku)
-        return found
+from engine.state.seat_lease import BULK
+from engine.state.tenant_state import TenantState
 
 
 class Configuration:
-    """Products of the catalogue and the books of all tenants."""
+    """Products of the catalogue and the tenants of all tenants."""
 
     def __init__(self, number: int, partitions: int, partition_of: Callable[[str], int]) -> None:
         self.number = number
         self.partitions = partitions
         self.partition_of = partition_of
         self.products: dict[str, Product] = {}
-        self.books: dict[str, Book] = {}
+        self.tenants: dict[str, TenantState] = {}
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
         self._offers: dict[tuple[PlanSet, ...], Offer] = {}
         self.misplaced: list[int] = []
@@ -76,15 +47,16 @@ class Configuration:
         self.misplaced.append(offset)
         return False
 
-    def book(self, tenant: str) -> Book:
-        found = self.books.get(tenant)
+    def tenant(self, tenant: str) -> TenantState:
+        found = self.tenants.get(tenant)
         if found is None:
-            found = self.books[tenant] = Book(tenant)
+            found = self.tenants[tenant] = TenantState(tenant)
         return found
 
     def settings(self, tenant: str) -> Tenant:
-        book = self.books.get(tenant)
-        return book.settings if book else DEFAULT_TENANT
+        """Returns a tenant's settings, the default ones of a tenant that is not known yet."""
+        known = self.tenants.get(tenant)
+        return known.settings if known else DEFAULT_TENANT
 
     # -- products
     def define(self, row: list[Any]) -> bool:
@@ -95,10 +67,10 @@ class Configuration:
             return False
         self._know(product)
         self._offers.clear()
-        for book in self.books.values():
-            for id, group in book.groups.items():
+        for tenant in self.tenants.values():
+            for id, group in tenant.groups.items():
                 if product.id in group.licenses:
-                    book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+                    tenant.groups[id] = self.group(group.version, group.licenses, group.deleted)
         return True
 
     def _know(self, product: Product) -> None:
@@ -125,14 +97,14 @@ class Configuration:
         if table == PRODUCTS:
             self._know(decode_product(row))
         elif table == TENANTS:
-            self.book(key).settings = decode_tenant(row)
+            self.tenant(key).settings = decode_tenant(row)
         else:
             tenant, group = key.split("/", 1)
             found = decode_group(row)
             wanted = {sku: tuple(off) for sku, off in found.licenses.items()}
-            self.book(tenant).groups[group] = Group(found.version, wanted, found.deleted, None)
+            self.tenant(tenant).groups[group] = Group(found.version, wanted, found.deleted, None)
 
     def start(self) -> None:
-        for book in self.books.values():
-            for id, group in book.groups.items():
-                book.groups[id] = self.group(group.version, group.licenses, group.deleted)
+        for tenant in self.tenants.values():
+            for id, group in tenant.groups.items():
+                tenant.groups[id] = self.group(group.version, group.licenses, group.deleted)

@@ -17,7 +17,7 @@ import orjson
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.domain.events import Delivered
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from streams.bench.environment import Stand
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
@@ -47,7 +47,7 @@ async def run(stand: Stand) -> Result:
     events = 3 * users
     stages = sorted(((s / events * 1e6, name) for name, s in loop.seconds.items()), reverse=True)
     stand.show.step("evaluations", None)
-    everyone = list(loop.machine.configuration.book(TENANT).users.values())
+    everyone = list(loop.machine.configuration.tenant(TENANT).users.values())
     decider = loop.machine.users.decider
     warm = _rate(decider.decide, everyone)
 
@@ -93,7 +93,7 @@ class Loop:
     """One machine, and the way that its records take back to it. ``seconds`` by stage, of CPU."""
 
     def __init__(self, users: int) -> None:
-        self.machine = Partition(0, 1)
+        self.machine = PartitionMachine(0, 1)
         self.seconds: dict[str, float] = defaultdict(float)
         self.records: Counter[str] = Counter()
         self._offsets: Counter[str] = Counter()

@@ -16,6 +16,8 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from engine.metrics import snapshot
+from engine.partition_machine import PartitionMachine
 from streams.metrics.registry import (
     COUNTER,
     ENGINE,
@@ -88,7 +90,7 @@ class Collector:
 
 
 def _state(machines: Iterable[Any], max_products: int) -> dict[str, Values]:
-    found = [machine.figures() for machine in machines if hasattr(machine, "figures")]
+    found = [snapshot(machine) for machine in machines if isinstance(machine, PartitionMachine)]
     seats = [one for figures in found for one in figures.seats]
     return {
         "users": {None: sum(f.users for f in found)},

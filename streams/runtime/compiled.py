@@ -32,8 +32,8 @@ HOT = {
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
         "machines/user_evaluator", "machines/user_machine", "machines/user_restore",
         "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome",
-        "state/configuration", "state/formats", "state/group_membership", "state/row_codecs",
-        "state/seat_lease", "state/user", "state/user_row_codecs",
+        "state/configuration", "state/formats", "state/row_codecs",
+        "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
     ],
     "streams": [
         "contract/cloudevents", "contract/decoder", "contract/event_readers",

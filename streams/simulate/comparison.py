@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.rules.outcome import ACTIVE, ERROR, NOTHING, Outcome
-from engine.state.user import User
+from engine.state.tenant_state import User
 from streams.ingest.items import FeedProblem
 from streams.simulate.in_memory import Simulation
 
@@ -129,7 +129,7 @@ class Before:
 def remember(simulation: Simulation) -> Before:
     machine = simulation.machine
     return Before(
-        {(user.book.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
+        {(user.tenant.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
         {key: state.published or {} for key, state in machine.groups.groups.items()},
         {key: list(seats.published or ()) for key, seats in machine.products.seats.items()},
         simulation.events,
@@ -138,8 +138,8 @@ def remember(simulation: Simulation) -> Before:
 
 
 def known(simulation: Simulation) -> Iterable[User]:
-    for book in simulation.machine.configuration.books.values():
-        for user in book.users.values():
+    for tenant in simulation.machine.configuration.tenants.values():
+        for user in tenant.users.values():
             if user.known:
                 yield user
 
@@ -174,7 +174,7 @@ class _Users:
             found.with_errors_before += bool(outcome.errors)
         remaining = set(users)
         for user in known(self._simulation):
-            place = (user.book.id, user.id)
+            place = (user.tenant.id, user.id)
             remaining.discard(place)
             old, _ = users.get(place, (NOTHING, ()))
             outcome = user.outcome
@@ -218,7 +218,7 @@ class _Users:
             if len(failure.examples) < EXAMPLES:
                 failure.examples.append(
                     {
-                        "tenant": user.book.id,
+                        "tenant": user.tenant.id,
                         "user": user.id,
                         "group": user.path(states[0].slot) or "direct",
                         "skuId": states[0].sku,

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from engine.domain.events import Delivered
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from streams.ingest.items import FeedProblem
 from streams.ingest.jsonl import Event
 
@@ -35,7 +35,7 @@ class Simulation:
     """
 
     def __init__(self) -> None:
-        self.machine = Partition(0, 1)
+        self.machine = PartitionMachine(0, 1)
         # Rows and published states are most of the work, and nobody would read them.
         self.machine.users.applier.quiet = True
         self.events = 0

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from engine.rules.outcome import ACTIVE, Outcome
-from engine.state.configuration import Book
-from engine.state.user import User
+from engine.state.tenant_state import TenantState, User
 from streams.ingest.items import FeedError
 from streams.ingest.jsonl import Event, event_of, events_from_jsonl
 from streams.simulate.comparison import compare, remember
@@ -60,10 +59,10 @@ def direct_to_group(
 class _Planner:
     def __init__(self, simulation: Simulation, snapshot: Path, group: str) -> None:
         self._simulation = simulation
-        books = [b for b in simulation.machine.configuration.books.values() if b.users]
-        if len(books) != 1:
-            raise FeedError(f"{snapshot} is of {len(books)} tenants; a snapshot is of one")
-        self._book: Book = books[0]
+        tenants = [b for b in simulation.machine.configuration.tenants.values() if b.users]
+        if len(tenants) != 1:
+            raise FeedError(f"{snapshot} is of {len(tenants)} tenants; a snapshot is of one")
+        self._tenant: TenantState = tenants[0]
         self._group = group
         digest = hashlib.blake2b(group.encode(), digest_size=8)
         with snapshot.open("rb") as file:
@@ -73,7 +72,7 @@ class _Planner:
 
     def plan(self, product: str | None, accept_loss: bool) -> DirectToGroup:
         products = self._products(product)
-        plan = DirectToGroup(self._book.id, self._group, products)
+        plan = DirectToGroup(self._tenant.id, self._group, products)
         before = remember(self._simulation)
         users = {u: held for u in self._users() if (held := _direct(u) & set(products))}
         self._join(plan, users)
@@ -90,7 +89,7 @@ class _Planner:
 
     def _products(self, product: str | None) -> list[str]:
         known = self._simulation.machine.configuration.products
-        found = self._book.groups.get(self._group)
+        found = self._tenant.groups.get(self._group)
         offered = list(found.licenses) if found else []
         if product is None:
             if not offered:
@@ -104,10 +103,10 @@ class _Planner:
         raise FeedError(f"no product {product} is defined in the snapshot")
 
     def _users(self) -> list[User]:
-        return sorted((u for u in self._book.users.values() if u.known), key=lambda u: u.id)
+        return sorted((u for u in self._tenant.users.values() if u.known), key=lambda u: u.id)
 
     def _join(self, plan: DirectToGroup, users: dict[User, frozenset[str]]) -> None:
-        found = self._book.groups.get(self._group)
+        found = self._tenant.groups.get(self._group)
         if missing := [p for p in plan.products if not found or p not in found.licenses]:
             added = [{"skuId": sku, "disabledPlans": []} for sku in missing]
             change = {"addLicenses": added, "removeLicenses": []}
@@ -148,7 +147,7 @@ class _Planner:
     def _event(self, kind: str, **members: Any) -> dict[str, Any]:
         self._made += 1
         id = f"{self._mark}:{self._made}"
-        return {"type": kind, "id": id, "time": TIME, "tenant": self._book.id, **members}
+        return {"type": kind, "id": id, "time": TIME, "tenant": self._tenant.id, **members}
 
     def _run(self, events: list[dict[str, Any]]) -> None:
         found: list[Any] = [event_of(orjson.dumps(event)) for event in events]

@@ -15,10 +15,9 @@ import orjson
 
 from engine.documents.user_documents import Shown, shown
 from engine.domain.model import Product
-from engine.partition_machine import Partition
-from engine.state.configuration import Book
+from engine.partition_machine import PartitionMachine
 from engine.state.row_codecs import encode_product
-from engine.state.user import User
+from engine.state.tenant_state import TenantState, User
 from streams.contract.topics import CHANGELOG
 from streams.kafka.changelog import read, reader
 from streams.kafka.topic_reader import admin_client, connected, topic_partitions
@@ -29,7 +28,7 @@ TIME = "2026-01-01T00:00:00Z"
 Event = dict[str, Any]
 
 
-async def partitions_of(settings: Settings) -> list[Partition]:
+async def partitions_of(settings: Settings) -> list[PartitionMachine]:
     """The state of every partition, as committed now. WorkerError: no broker, no topics."""
     async with connected(admin_client(settings), settings) as admin:
         places = await topic_partitions(admin, settings, [CHANGELOG.name])
@@ -38,7 +37,7 @@ async def partitions_of(settings: Settings) -> list[Partition]:
         for place in places:
             restored = await read(consumer, settings, place.partition)
             restored.applied()
-            machine = Partition(place.partition, len(places))
+            machine = PartitionMachine(place.partition, len(places))
             await restored.load_into(machine)
             machine.start()
             machines.append(machine)
@@ -48,18 +47,18 @@ async def partitions_of(settings: Settings) -> list[Partition]:
 class Snapshot:
     """The events of one tenant, from all partitions. WorkerError: nothing is known of it."""
 
-    def __init__(self, machines: list[Partition], tenant: str) -> None:
+    def __init__(self, machines: list[PartitionMachine], tenant: str) -> None:
         self.tenant = tenant
         self._machines = machines
         self._made = 0
-        self.books = [
-            m.configuration.books[tenant] for m in machines if tenant in m.configuration.books
+        self.tenants = [
+            m.configuration.tenants[tenant] for m in machines if tenant in m.configuration.tenants
         ]
-        if not self.books:
+        if not self.tenants:
             raise WorkerError(f"nothing is known of the tenant {tenant}", CONFIGURATION)
 
     def users(self) -> list[User]:
-        found = [user for book in self.books for user in book.users.values()]
+        found = [user for tenant in self.tenants for user in tenant.users.values()]
         waiting = [user for user in found if user.outcome.waiting]
         # Who waits for a seat comes after those who have one, the longest waiting first (R8).
         # So does who shares an address with its owner (R18).
@@ -97,7 +96,10 @@ class Snapshot:
         """The products that the tenant has to do with, and no others."""
         products = self._machines[0].configuration.products
         named = {
-            sku for book in self.books for group in book.groups.values() for sku in group.licenses
+            sku
+            for tenant in self.tenants
+            for group in tenant.groups.values()
+            for sku in group.licenses
         }
         named |= {seats.sku for m in self._machines for seats in m.products.seats.values()}
         named |= {e.plans.sku for user in self.users() for e in user.outcome.entries}
@@ -105,7 +107,7 @@ class Snapshot:
             yield _defined(products[sku])
 
     def _tenant(self) -> Event:
-        settings = self.books[0].settings
+        settings = self.tenants[0].settings
         policies = {
             "seatRetry": "automatic" if settings.automatic else "manual",
             "onGroupDeletion": "convert" if settings.convert else "error",
@@ -210,9 +212,9 @@ def differences(snapshot: Snapshot) -> list[str]:
 
     simulation = Simulation()
     simulation.run(_read(snapshot.lines(), event_of))
-    book: Book = simulation.machine.configuration.book(snapshot.tenant)
+    tenant: TenantState = simulation.machine.configuration.tenant(snapshot.tenant)
     wanted = snapshot.states()
-    found = {u.id: shown(u.outcome, u.paths) for u in book.users.values() if u.outcome.states}
+    found = {u.id: shown(u.outcome, u.paths) for u in tenant.users.values() if u.outcome.states}
     return sorted(id for id in wanted.keys() | found.keys() if wanted.get(id) != found.get(id))
 
 

@@ -64,7 +64,7 @@ def run_worker(
     """
     log_events.configure(settings.log_level, settings.log_format)
     if machine is None:
-        machine = importlib.import_module("engine.partition_machine").Partition
+        machine = importlib.import_module("engine.partition_machine").PartitionMachine
     if decoders is None:
         decoders = DECODERS
     gc_tuning.configure()

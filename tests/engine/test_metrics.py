@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.partition_machine import Partition
+from engine.metrics import snapshot
+from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state.seat_lease import Lease
 from streams.contract.decoder import DECODERS, Rejected
@@ -26,7 +27,7 @@ def check(cluster: Cluster) -> None:
             if value is not None:
                 latest[topic][key] = json.loads(value) if isinstance(value, bytes) else value
     expected = told({topic: values.values() for topic, values in latest.items()})
-    all_figures = [machine.figures() for machine in cluster.machines]
+    all_figures = [snapshot(machine) for machine in cluster.machines]
     assert sum((Counter(f.errors) for f in all_figures), Counter()) == expected.errors
     assert sum((Counter(f.groups) for f in all_figures), Counter()) == expected.groups
     assert sum(f.with_errors for f in all_figures) == expected.with_errors
@@ -59,9 +60,9 @@ def test_figures_are_those_of_the_topics_after_every_step(restarts: bool) -> Non
 
 
 def test_a_seat_used_without_a_lease_is_told() -> None:
-    machine = Partition(0, 1)
-    lease = machine.configuration.book("contoso").leases["sku"] = Lease("contoso", "sku")
+    machine = PartitionMachine(0, 1)
+    lease = machine.configuration.tenant("contoso").leases["sku"] = Lease("contoso", "sku")
     lease.granted, lease.returned, lease.used = 5, 2, 3
-    assert machine.figures().oversold == 0
+    assert snapshot(machine).oversold == 0
     lease.used = 5
-    assert machine.figures().oversold == 2
+    assert snapshot(machine).oversold == 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.domain import events as ev
 from engine.domain.messages import OTHER
 from engine.domain.model import Entry, ServicePlan
-from engine.machines.product_machine import Seats
+from engine.machines.product_machine import SeatBudget
 from engine.rules.outcome import ERROR, Outcome
 from engine.simulation.in_memory_cluster import Cluster
 from engine.simulation.workload import START
@@ -87,7 +87,7 @@ def test_r5_what_is_asked_for_is_never_taken_away(seed: int) -> None:
         for sku, path in had - have:
             if path is None:
                 continue
-            known = walk.book.groups[path]
+            known = walk.tenant.groups[path]
             assert path not in walk.user.groups or sku not in known.licenses
 
 
@@ -194,7 +194,7 @@ class Ledger:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.seats = Seats("t", "s")
+        self.seats = SeatBudget("t", "s")
         self.leases = [Lease("t", "s") for _ in range(3)]
         self.sent: list[Sent] = []
         self.most = 0

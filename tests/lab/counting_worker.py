@@ -33,7 +33,7 @@ class ToyEffects:
 
 
 class Toy:
-    """The interface of ``engine.partition_machine.Partition``."""
+    """The interface of ``engine.partition_machine.PartitionMachine``."""
 
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions

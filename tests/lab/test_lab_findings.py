@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
-from engine.machines.product_machine import Seats
+from engine.machines.product_machine import SeatBudget
 from streams.kafka.faust_adapter import ConsumerThread
 from streams.worker.partition_task import Partition
 from tests.checkers import History, Record
@@ -18,7 +18,7 @@ from tests.checkers.intent import intent_of
 from tests.engine.machines.test_user_machine import Tenant
 
 
-def hear(seats: Seats, seq: int, **figures: Any) -> None:
+def hear(seats: SeatBudget, seq: int, **figures: Any) -> None:
     """A request of partition 0, which has heard of all that was granted to it."""
     part = seats.parts.get(0)
     nothing = {"returned": 0, "used": 0, "waiting": 0, "want": 0, "asked": 0, "heads": []}
@@ -27,9 +27,9 @@ def hear(seats: Seats, seq: int, **figures: Any) -> None:
     seats.settle(2)
 
 
-def leased() -> Seats:
+def leased() -> SeatBudget:
     """Of 20 units partition 0 uses 3, and may use more without asking; then only 2 are bought."""
-    seats = Seats("contoso", "sku")
+    seats = SeatBudget("contoso", "sku")
     seats.units = (20, 0, 0, 0)
     seats.settle(2)
     hear(seats, 1, want=3, asked=1, heads=[[1, "a"], [2, "b"], [3, "c"]])
@@ -53,7 +53,7 @@ def test_fewer_units_are_shown_only_when_no_partition_can_use_more() -> None:
 
 def test_a_cut_that_is_taken_back_or_restored_is_shown_right() -> None:
     seats = leased()
-    again = Seats.load("contoso/sku", seats.row())
+    again = SeatBudget.load("contoso/sku", seats.row())
     assert (again.shown, again.cutting, again.awaited) == ((20, 0, 0, 0), True, {0})
     again.units = (15, 0, 0, 0)
     again.settle(2)
@@ -62,7 +62,7 @@ def test_a_cut_that_is_taken_back_or_restored_is_shown_right() -> None:
 
 def test_a_holder_that_used_all_it_has_must_know_of_the_cut_too() -> None:
     """It could free a unit and use it again, before it hears that units are scarce."""
-    seats = Seats("contoso", "sku")
+    seats = SeatBudget("contoso", "sku")
     seats.units = (3, 0, 0, 0)
     seats.settle(1)
     hear(seats, 1, want=3, asked=1, heads=[[1, "a"], [2, "b"], [3, "c"]])
@@ -166,8 +166,8 @@ def test_a_seat_set_free_by_one_grant_is_not_given_away_by_the_next() -> None:
     tenant.join("ann", "g")
     tenant.settle()
     machine = tenant.cluster.machines[0]
-    book = machine.configuration.book("contoso")
-    base, extra = book.lease("base"), book.lease("extra")
+    state = machine.configuration.tenant("contoso")
+    base, extra = state.lease("base"), state.lease("extra")
     base.scarce = extra.scarce = True
     left = MembershipRemoved("m1", "contoso", "ann", "g")
     machine.handle(

@@ -13,7 +13,7 @@ from engine.rules.outcome import Outcome
 from engine.simulation.simulated_broker import Broker
 from engine.simulation.workload import Input, Tenants
 from engine.state.configuration import Configuration
-from engine.state.user import User, moment
+from engine.state.tenant_state import User, moment
 from tests.checkers import Record
 from tests.spec import licensing as spec
 from tests.spec.events import read_product
@@ -150,9 +150,9 @@ class Walk:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.configuration = Configuration(0, 1, lambda key: 0)
-        self.book = self.configuration.book("t")
+        self.tenant = self.configuration.tenant("t")
         self.decider = Decider(self.configuration)
-        self.user = User(self.book, "u")
+        self.user = User(self.tenant, "u")
         self.user.known = True
         self.products: dict[str, spec.Product] = {}
         self.groups: dict[str, spec.Group] = {}
@@ -160,7 +160,7 @@ class Walk:
         self.convert = random.random() < 0.5
         self.denied: frozenset[str] = frozenset()
         self.count = 0
-        self.book.settings = Tenant("US", True, self.convert)
+        self.tenant.settings = Tenant("US", True, self.convert)
         for sku in SKUS:
             self.define(sku)
         for group in GROUPS:
@@ -196,7 +196,7 @@ class Walk:
         skus = [] if deleted else r.sample(SKUS, r.randint(0, 3))
         licenses = {sku: tuple(r.sample(PLANS, r.choice((0, 0, 1, 2)))) for sku in skus}
         self.count += 1
-        self.book.groups[group] = self.configuration.group(self.count, licenses, deleted)
+        self.tenant.groups[group] = self.configuration.group(self.count, licenses, deleted)
         wanted = {sku: frozenset(off) for sku, off in licenses.items()}
         self.groups[group] = spec.Group(wanted, deleted)
 

@@ -11,7 +11,7 @@ from engine.domain import events
 from engine.domain.effects import as_json
 from engine.machines.address_machine import normal
 from engine.machines.group_machine import GroupState
-from engine.machines.product_machine import Part, Seats
+from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.outcome import Outcome, Problem, Reason
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state import row_codecs
@@ -26,7 +26,7 @@ from engine.state.row_codecs import (
     encode_tenant_settings,
 )
 from engine.state.seat_lease import Lease
-from engine.state.user import User, moment
+from engine.state.tenant_state import User, moment
 from engine.state.user_row_codecs import decode_entries, decode_user
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
@@ -102,14 +102,14 @@ class TenantReplica:
         self.rows[row_codecs.GROUP_STATES, state.key] = state.row()
         row = encode_group(1, state.licenses, state.deleted)
         self.rows[row_codecs.GROUPS, state.key] = row
-        book = self.machine.configuration.book(self.tenant)
+        tenant = self.machine.configuration.tenant(self.tenant)
         wanted = {sku: tuple(off) for sku, off in state.licenses.items()}
-        book.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
+        tenant.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
 
     def _add(self, found: ReconstructedUser) -> None:
         """One user, in the state that is published of it."""
         shown = found.user
-        user = User(self.machine.configuration.book(self.tenant), shown["id"])
+        user = User(self.machine.configuration.tenant(self.tenant), shown["id"])
         self.names[user.id] = shown["displayName"]
         user.known, user.location, user.upn = (
             True,
@@ -170,7 +170,7 @@ class TenantReplica:
         return str(self.machine.users.applier.plans[plans].sku)
 
     def _lease(self, sku: str, used: int, units: int) -> None:
-        seats, lease, part = Seats(self.tenant, sku), Lease(self.tenant, sku), Part()
+        seats, lease, part = SeatBudget(self.tenant, sku), Lease(self.tenant, sku), PartitionLease()
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
         seats.units, seats.parts = (units, 0, 0, 0), {0: part}
@@ -192,7 +192,7 @@ class TenantReplica:
 
     def states(self) -> dict[str, dict[tuple[str, str], tuple[str, str, str]]]:
         """User -> (skuId, group) -> state, error, message."""
-        users = self.cluster.machines[0].configuration.book(self.tenant).users
+        users = self.cluster.machines[0].configuration.tenant(self.tenant).users
         return {
             id: {
                 (s.sku, user.path(s.slot)): (s.state, s.reason.error, s.reason.message)
@@ -207,7 +207,7 @@ class TenantReplica:
         machine = self.cluster.machines[0]
         for key, seats in machine.products.seats.items():
             sku = key.partition("/")[2]
-            lease = machine.configuration.book(self.tenant).lease(sku)
+            lease = machine.configuration.tenant(self.tenant).lease(sku)
             less = self.held_by_others.get(sku, 0)
             found[sku] = (seats.budget + less, lease.used + less, lease.waiting)
         return found

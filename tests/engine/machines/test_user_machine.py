@@ -19,9 +19,9 @@ from engine.domain.events import (
 )
 from engine.domain.model import ServicePlan
 from engine.domain.partitioner import partition_of
-from engine.partition_machine import Partition
+from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Cluster
-from engine.state.user import MOMENT, moment
+from engine.state.tenant_state import MOMENT, moment
 
 T = "contoso"
 
@@ -138,7 +138,7 @@ def test_a_user_who_comes_back_goes_on_with_the_next_revision_and_only_when_lice
 def test_an_event_on_the_wrong_partition_is_not_applied_and_named() -> None:
     key = f"{T}/a"
     wrong = (partition_of(key, 4) + 1) % 4
-    machine = Partition(wrong, 4)
+    machine = PartitionMachine(wrong, 4)
     machine.start()
     machine.handle("user-changes", [Delivered(UserUpserted("e1", T, "a"), 1, 77)])
     assert machine.misplaced == [77]

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.documents import user_documents
-from engine.state.configuration import Book
-from engine.state.user import More, User
+from engine.state.tenant_state import PendingWork, TenantState, User
 
 pytestmark = pytest.mark.skipif(
     user_documents._writer is None, reason="the short cut is there compiled only: make compile"
@@ -124,12 +123,12 @@ def test_a_row(
     sinces: int | tuple[int, ...],
     revision: int,
 ) -> None:
-    user = User(Book("contoso"), "u1")
+    user = User(TenantState("contoso"), "u1")
     user.known, user.addresses, user.given = known, addresses, given_address
     user.location, user.upn, user.mail = facts
     user.groups, user.paths = groups, paths
     (user.since, user.seen), user.sinces, user.revision = marks, sinces, revision
     written = user.row()
     assert type(written) is bytes
-    user.more = More()  # so that it is the plain row
+    user.more = PendingWork()  # so that it is the plain row
     assert orjson.loads(written) == [*orjson.loads(orjson.dumps(user.row()))[:-1], None]

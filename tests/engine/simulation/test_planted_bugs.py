@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from engine.machines import address_machine, group_machine, product_machine, user_machine
-from engine.machines.address_claims import Claims
-from engine.machines.outcome_applier import Applier
-from engine.machines.product_machine import Part, Seats
-from engine.machines.seat_allocation import Seating
+from engine.machines.address_claims import AddressClaims
+from engine.machines.outcome_applier import OutcomeApplier
+from engine.machines.product_machine import PartitionLease, SeatBudget
+from engine.machines.seat_allocation import SeatAllocator
 from engine.rules.evaluation import _Run
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import failure, setting
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.seat_lease import Lease
-from engine.state.user import User
+from engine.state.tenant_state import User
 from streams import COMPILED
 
 SEEDS = 200
@@ -51,21 +51,21 @@ def outputs_without_their_rows(patch: Patch) -> None:
 
 
 def one_unit_too_many(patch: Patch) -> None:
-    def free(seats: Seats) -> int:
+    def free(seats: SeatBudget) -> int:
         return seats.budget + 1 - sum(part.lease for part in seats.parts.values())
 
-    patch.setattr(Seats, "free", property(free))
+    patch.setattr(SeatBudget, "free", property(free))
 
 
 def denied_without_recall(patch: Patch) -> None:
-    def deny(self: Seats) -> None:
+    def deny(self: SeatBudget) -> None:
         self.scarce = True
         for p, asked in self._unmet().items():
             part = self.parts[p]
             part.answered = part.denied = asked
             part.must_tell = True
 
-    patch.setattr(Seats, "_deny_or_recall", deny)
+    patch.setattr(SeatBudget, "_deny_or_recall", deny)
 
 
 def idle_units_are_kept(patch: Patch) -> None:
@@ -75,15 +75,15 @@ def idle_units_are_kept(patch: Patch) -> None:
 def old_news_counts(patch: Patch) -> None:
     """The latest message wins, instead of the maximum."""
 
-    def hear(self: Seats, p: int, request: dict[str, Any]) -> None:
-        part = self.parts.setdefault(p, Part())
+    def hear(self: SeatBudget, p: int, request: dict[str, Any]) -> None:
+        part = self.parts.setdefault(p, PartitionLease())
         part.returned = request["returned"]
         for name in ("seq", "used", "waiting", "want", "asked", "recall"):
             setattr(part, name, request[name])
         part.heads = [(since, user) for since, user in request["heads"]]
         self.awaited.discard(p)
 
-    patch.setattr(Seats, "hear", hear)
+    patch.setattr(SeatBudget, "hear", hear)
 
 
 def the_line_is_forgotten(patch: Patch) -> None:
@@ -91,14 +91,14 @@ def the_line_is_forgotten(patch: Patch) -> None:
 
 
 def an_error_is_never_closed(patch: Patch) -> None:
-    real = Applier._publish
+    real = OutcomeApplier._publish
 
-    def publish(self: Applier, *args: Any) -> None:
+    def publish(self: OutcomeApplier, *args: Any) -> None:
         real(self, *args)
         records = self.effects.records
         self.effects.records = [r for r in records if r[0] != "errors" or r[3] is not None]
 
-    patch.setattr(Applier, "_publish", publish)
+    patch.setattr(OutcomeApplier, "_publish", publish)
 
 
 def every_repetition_is_new(patch: Patch) -> None:
@@ -130,7 +130,7 @@ def a_part_of_a_group_is_admitted(patch: Patch) -> None:
 
 
 def verdicts_are_not_kept(patch: Patch) -> None:
-    real = Claims.verdict
+    real = AddressClaims.verdict
 
     def verdict(user: User, message: dict[str, Any]) -> bool:
         done = real(user, message)
@@ -138,7 +138,7 @@ def verdicts_are_not_kept(patch: Patch) -> None:
             user.more.pending[message["address"]] = message["answers"]
         return done
 
-    patch.setattr(Claims, "verdict", staticmethod(verdict))
+    patch.setattr(AddressClaims, "verdict", staticmethod(verdict))
 
 
 def an_address_never_comes_free(patch: Patch) -> None:
@@ -146,14 +146,16 @@ def an_address_never_comes_free(patch: Patch) -> None:
 
 
 def a_seat_is_never_freed(patch: Patch) -> None:
-    real = Applier._seats
+    real = OutcomeApplier._seats
 
-    def seats(self: Applier, user: User, old: Any, got: set[str], seating: Seating) -> None:
+    def seats(
+        self: OutcomeApplier, user: User, old: Any, got: set[str], seating: SeatAllocator
+    ) -> None:
         real(self, user, old, got, seating)
         for sku in old.held - user.outcome.held:
-            user.book.lease(sku).used += 1
+            user.tenant.lease(sku).used += 1
 
-    patch.setattr(Applier, "_seats", seats)
+    patch.setattr(OutcomeApplier, "_seats", seats)
 
 
 PLANTED: tuple[Callable[[Patch], None], ...] = (

@@ -111,7 +111,7 @@ def test_a_verdict_heard_before_a_crash_is_not_lost() -> None:
     play.step("internal.address-verdicts")
     play.cluster.restart(0)
     play.settle()
-    (user,) = play.cluster.machines[0].configuration.book("t").users.values()
+    (user,) = play.cluster.machines[0].configuration.tenant("t").users.values()
     assert not user.waits
 
 

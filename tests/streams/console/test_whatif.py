@@ -26,7 +26,7 @@ def really(world: World) -> States:
     """User -> (skuId, group) -> state, error; as the engine behind the console has it."""
     found: States = {}
     for machine in world.cluster.machines:
-        for id, user in machine.configuration.book("contoso").users.items():
+        for id, user in machine.configuration.tenant("contoso").users.items():
             found[id] = {
                 (s.sku, user.path(s.slot)): (s.state, s.reason.error) for s in user.outcome.states
             }

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from engine.documents.user_documents import shown
 from engine.simulation.in_memory_cluster import Cluster
-from engine.state.user import User
+from engine.state.tenant_state import User
 from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
 from streams.catalog import product
 from streams.cli.main import app
@@ -67,7 +67,7 @@ def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
             if user.known and scarce not in user.outcome.skus
         }
 
-    everybody = [u for m in demo.machines for u in m.configuration.book(TENANT).users.values()]
+    everybody = [u for m in demo.machines for u in m.configuration.tenant(TENANT).users.values()]
     assert states(known(simulation)) == states(everybody)
     seats: dict[str, Any] = {}
     for output in demo.outputs:

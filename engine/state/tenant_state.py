@@ -5,12 +5,14 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, Final
 
+from engine.domain.model import DEFAULT_TENANT, Group, Tenant
 from engine.rules.outcome import NOTHING, Outcome
-from engine.state.configuration import Book
 from engine.state.row_codecs import Row
+from engine.state.seat_lease import Lease
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow, encode_user
 
 MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
+SLACK: Final = 16
 LAST: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
 
@@ -20,7 +22,7 @@ def moment(at: int, offset: int) -> bytes:
     return _pack(min(max(at, 0), LAST), offset)[2:]
 
 
-class Attempt:
+class SeatRequest:
     """A user in flight: seats are being asked for in skuId order (architecture, section 4).
 
     ``got``: products reserved so far; ``denied``: products that cannot be had; ``asking``: the one
@@ -51,7 +53,7 @@ class Attempt:
         )
 
     @classmethod
-    def of_row(cls, row: SeatRequestRow) -> Attempt:
+    def of_row(cls, row: SeatRequestRow) -> SeatRequest:
         """Returns the attempt that the row persists."""
         attempt = cls(row.since_ms, row.timestamp_ms, row.caused_by)
         attempt.got = set(row.reserved)
@@ -61,7 +63,7 @@ class Attempt:
         return attempt
 
 
-class More:
+class PendingWork:
     """What few users have, so that the others do not pay for it.
 
     ``change``: the direct change under way, as [event id, add, remove, at]; ``deferred``: direct
@@ -77,7 +79,7 @@ class More:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempt: Attempt | None = None
+        self.attempt: SeatRequest | None = None
         self.change: list[Any] | None = None
         self.deferred: list[list[Any]] = []
         self.queue: list[list[Any]] = []
@@ -108,10 +110,10 @@ class More:
         )
 
     @classmethod
-    def of_row(cls, row: PendingWorkRow) -> More:
+    def of_row(cls, row: PendingWorkRow) -> PendingWork:
         """Returns the pending work that the row persists."""
         more = cls()
-        more.attempt = Attempt.of_row(row.seat_request) if row.seat_request else None
+        more.attempt = SeatRequest.of_row(row.seat_request) if row.seat_request else None
         more.change = row.change
         more.deferred = row.deferred_changes
         more.queue = row.deferred_events
@@ -134,12 +136,26 @@ class User:
     """
 
     __slots__ = (
-        "addresses", "book", "given", "groups", "id", "known", "location", "mail", "more",
-        "outcome", "paths", "revision", "seen", "since", "sinces", "upn",
+        "addresses",
+        "given",
+        "groups",
+        "id",
+        "known",
+        "location",
+        "mail",
+        "more",
+        "outcome",
+        "paths",
+        "revision",
+        "seen",
+        "since",
+        "sinces",
+        "tenant",
+        "upn",
     )  # fmt: skip
 
-    def __init__(self, book: Book, id: str) -> None:
-        self.book = book
+    def __init__(self, tenant: TenantState, id: str) -> None:
+        self.tenant = tenant
         self.id = id
         self.known = False
         self.location: str | None = None
@@ -154,15 +170,15 @@ class User:
         self.sinces: int | tuple[int, ...] = 0
         self.revision = 0
         self.seen = b""
-        self.more: More | None = None
+        self.more: PendingWork | None = None
 
-    def extra(self) -> More:
+    def extra(self) -> PendingWork:
         if self.more is None:
-            self.more = More()
+            self.more = PendingWork()
         return self.more
 
     @property
-    def attempt(self) -> Attempt | None:
+    def attempt(self) -> SeatRequest | None:
         return self.more.attempt if self.more else None
 
     @property
@@ -263,3 +279,75 @@ class User:
             seen_fingerprints=self.seen,
             pending=self.more.to_row() if self.more is not None else None,
         )
+
+
+class GroupMembership:
+    """A group's users here are its members, and those who left and keep one of its licences (R11).
+
+    ``users`` is in the order of their coming. It may name some who are no more in it, or one twice;
+    ``present`` counts those who are. ``members``: the known users among the members. ``at``: time
+    of the latest change; ``unreported``: the group machine has not been told of it.
+    """
+
+    __slots__ = (
+        "at", "errors", "group", "licensed", "members", "present", "tenant", "unreported", "users",
+        "with_errors",
+    )  # fmt: skip
+
+    def __init__(self, tenant: str, group: str) -> None:
+        self.tenant = tenant
+        self.group = group
+        self.users: list[User] = []
+        self.present = 0
+        self.members = 0
+        self.licensed = 0
+        self.with_errors = 0
+        self.errors: dict[str, int] = {}
+        self.at = 0
+        self.unreported = False
+
+    def enter(self, user: User) -> None:
+        """Of a user who was not in it."""
+        self.users.append(user)
+        self.present += 1
+
+    def leave(self) -> None:
+        """Of a user who is neither a member now nor keeps a licence."""
+        self.present -= 1
+        if len(self.users) > 2 * self.present + SLACK:
+            self.users = list({user: None for user in self.users if user.belongs(self.group)})
+
+    def count(self, figures: tuple[bool, tuple[str, ...]], sign: int) -> None:
+        """Adds or takes away what an outcome says of the group (:attr:`Outcome.by_slot`)."""
+        licensed, errors = figures
+        self.licensed += sign * licensed
+        if errors:
+            self.with_errors += sign
+            for error in errors:
+                self.errors[error] = self.errors.get(error, 0) + sign
+
+
+class TenantState:
+    """What a partition knows of one tenant."""
+
+    __slots__ = ("groups", "id", "leases", "memberships", "settings", "users")
+
+    def __init__(self, tenant: str) -> None:
+        self.id = tenant
+        self.settings: Tenant = DEFAULT_TENANT
+        self.groups: dict[str, Group] = {}
+        self.users: dict[str, User] = {}
+        self.memberships: dict[str, GroupMembership] = {}
+        self.leases: dict[str, Lease] = {}
+
+    def membership(self, group: str) -> GroupMembership:
+        found = self.memberships.get(group)
+        if found is None:
+            found = self.memberships[group] = GroupMembership(self.id, group)
+        return found
+
+    def lease(self, sku: str) -> Lease:
+        found = self.leases.get(sku)
+        if found is None:
+            found = self.leases[sku] = Lease(self.id, sku)
+        return found
