@@ -1,7 +1,10 @@
-"""What the project knows about Microsoft's products and service plans."""
+"""Facts about Microsoft's products and service plans, and a sample catalog.
+
+Pure data, imports nothing of ``streams``.
+"""
 
 from streams.catalog.plan_facts import PlanFacts, plan_facts, product_defined, service_plan
-from streams.catalog.sample import SHORT_NAMES, product, small_catalogue
+from streams.catalog.sample import SHORT_NAMES, product, sample_catalog
 
 __all__ = [
     "SHORT_NAMES",
@@ -9,6 +12,6 @@ __all__ = [
     "plan_facts",
     "product",
     "product_defined",
+    "sample_catalog",
     "service_plan",
-    "small_catalogue",
 ]

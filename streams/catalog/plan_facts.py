@@ -1,7 +1,7 @@
-"""The project's curated table of service plans, joined with whatever list of products.
+"""The curated table of service plans, which complements any list of products.
 
-Microsoft publishes which plans a product has, but not how plans get along with each other.
-``plan_facts.json`` holds that; everything that makes ``product.defined`` events takes it from here.
+Microsoft publishes the plans of a product, but not the conflicts and dependencies of plans.
+``plan_facts.json`` holds those; all code that builds ``product.defined`` events uses this module.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import orjson
 
 Event = dict[str, Any]
 
-# The time of the facts, not of the feeding: the same catalogue gives the same bytes every day.
+# The time of the facts, not of ingestion: the same catalog always gives the same bytes.
 FACTS_TIME = "2025-12-30T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """Plan id -> what is known of it; a plan that is in none of them is an ordinary one."""
+    """Facts by plan id; a plan without an entry has no constraints."""
 
     exclusive_sets: Mapping[str, tuple[str, ...]]
     requires: Mapping[str, tuple[tuple[str, ...], ...]]
@@ -32,11 +32,13 @@ class PlanFacts:
 
 
 def package_data(name: str) -> bytes:
+    """Returns a data file of this package."""
     return resources.files("streams.catalog").joinpath(name).read_bytes()
 
 
 @cache
 def plan_facts() -> PlanFacts:
+    """Returns the facts of ``plan_facts.json``."""
     table = orjson.loads(package_data("plan_facts.json"))
     sets: dict[str, tuple[str, ...]] = {}
     for name, plans in table["exclusiveSets"].items():
@@ -56,7 +58,7 @@ def plan_facts() -> PlanFacts:
 
 
 def service_plan(plan_id: str, name: str) -> Event:
-    """A member of ``servicePlans``, contract section 2; members with their default are left out."""
+    """Returns an item of ``servicePlans`` (contract section 2), without members at default."""
     facts = plan_facts()
     plan: Event = {"servicePlanId": plan_id, "servicePlanName": name}
     if sets := facts.exclusive_sets.get(plan_id):
@@ -77,10 +79,11 @@ def product_defined(
     plans: Iterable[tuple[str, str]],
     company: Collection[str] = (),
 ) -> Event:
-    """The event that defines a product with ``plans`` (id, name); ``company``: those never on a
-    user.
+    """Returns the event that defines a product.
 
-    Its id is a hash of what it says, so that feeding a catalogue again is a repetition (R24).
+    ``plans``: (id, name) of its service plans. ``company``: the ids of those that apply to the
+    company and are never assigned to a user.
+    The event's id is a hash of its content, so feeding a catalog again changes nothing (R24).
     """
     body: Event = {
         "skuId": sku,

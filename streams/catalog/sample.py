@@ -1,4 +1,4 @@
-"""A small catalogue of real products, for the demo, the benchmarks and the tests."""
+"""A sample catalog of real products, for the demo, the benchmarks and the tests."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _by_part_number() -> dict[str, Event]:
     return events
 
 
-def small_catalogue() -> list[Event]:
-    """``product.defined`` events of about fifteen real products; the caller may change them."""
+def sample_catalog() -> list[Event]:
+    """Returns ``product.defined`` events of about 15 real products, as copies."""
     return copy.deepcopy(list(_by_part_number().values()))
 
 
 def product(name: str) -> Event:
-    """The event of one product, by part number or short name. KeyError if it is not in here."""
+    """Returns the event of a product, by part number or short name. Raises: KeyError."""
     return copy.deepcopy(_by_part_number()[SHORT_NAMES.get(name, name)])

@@ -1,9 +1,8 @@
-"""The demo's console: a process of its own, whose address ends what the demo tells."""
+"""The web console of the demo, in a process of its own."""
 
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,16 +11,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streams.local.broker import die_with_parent
+from streams.local.kafka_jars import BrokerError
+from streams.local.ports import can_bind
 
-READY_WITHIN = 30.0
-STOP_WITHIN = 5.0
+READY_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 5.0
 
 
 @contextmanager
 def console_running(environment: Mapping[str, str], port: int, directory: Path) -> Iterator[str]:
-    """Its address, or why there is none; stopped in the end. ``port`` is taken if it is free."""
+    """Runs the console and yields its address, or the reason why it does not run.
+
+    ``port``: used if it is free; otherwise another one is.
+    """
     path = directory / "console.log"
-    command = [sys.executable, "-m", "streams", "console", "--port", str(_free(port))]
+    command = [
+        sys.executable,
+        "-m",
+        "streams",
+        "console",
+        "--port",
+        str(port if _is_free(port) else 0),
+    ]
     with path.open("wb") as log:
         process = subprocess.Popen(
             [*command, "--data-dir", str(directory / "console")],
@@ -38,27 +49,24 @@ def console_running(environment: Mapping[str, str], port: int, directory: Path) 
     finally:
         process.terminate()
         try:
-            process.wait(STOP_WITHIN)
+            process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _free(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return 0
-    return port
+def _is_free(port: int) -> bool:
+    try:
+        return can_bind("127.0.0.1", port)
+    except BrokerError:  # not allowed to listen on it
+        return False
 
 
 def _address(process: subprocess.Popen[bytes], path: Path) -> str:
-    deadline = time.monotonic() + READY_WITHIN
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if told := re.search(r"(https?://\S+)", path.read_text(errors="replace")):
-            return told[1]
+        if match := re.search(r"(https?://\S+)", path.read_text(errors="replace")):
+            return match[1]
         time.sleep(0.1)
-    said = path.read_text(errors="replace").strip().splitlines()[-1:]
-    return f"not running: {said[0] if said else 'it did not start in time'} (log {path})"
+    last_line = path.read_text(errors="replace").strip().splitlines()[-1:]
+    return f"not running: {last_line[0] if last_line else 'it did not start in time'} (log {path})"

@@ -1,4 +1,4 @@
-"""The people and groups of the demo's tenant: made up, and the same on every machine."""
+"""The fictitious people and groups of the demo's tenant: the same on every machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ CHINA = ["CN"]
 
 
 class Group(NamedTuple):
-    """``share`` weighs departments, of which everybody has one; ``joined`` is for the others:
-    from which departments, and what part of each."""
+    """A group. ``share``: the weight of a department, of which each person has one.
+
+    ``joined``: for other groups, the departments their members come from, and the part of each.
+    """
 
     id: str
     name: str
@@ -113,6 +115,8 @@ GROUPS = DEPARTMENTS + OTHERS
 
 @dataclass(slots=True)
 class Person:
+    """A person, with the groups to join and the product short names to license directly."""
+
     id: str
     name: str
     department: str
@@ -124,10 +128,12 @@ class Person:
 
     @property
     def principal_name(self) -> str:
+        """The user principal name, which is also the primary address."""
         return self.name.lower().replace(" ", ".") + "@contoso.example"
 
     @property
     def addresses(self) -> list[str]:
+        """The proxy addresses, the primary one first."""
         return [f"SMTP:{self.principal_name}", *(f"smtp:{alias}" for alias in self.aliases)]
 
 
@@ -145,13 +151,12 @@ _LAST = """
 
 
 def people(seed: int = SEED) -> list[Person]:
-    """Everybody, each in a department and perhaps other groups. The first can have been there
-    before: nothing in here depends on the order."""
+    """Returns all people, each with a department and perhaps other groups."""
     random = Random(seed)
     names = [f"{first} {last}" for first in _FIRST.split() for last in _LAST.split()]
     random.shuffle(names)
     shares = [department.share for department in DEPARTMENTS]
-    everybody = []
+    everyone = []
     for number, name in enumerate(names[:USERS], start=1):
         department = random.choices(DEPARTMENTS, shares)[0]
         location = None if random.random() < 0.03 else random.choice(department.locations)
@@ -159,16 +164,16 @@ def people(seed: int = SEED) -> list[Person]:
         for group in OTHERS:
             if random.random() < dict(group.joined).get(department.id, 0.0):
                 person.groups.append(group.id)
-        everybody.append(person)
-    return everybody
+        everyone.append(person)
+    return everyone
 
 
-def demand(everybody: list[Person], licenses: list[tuple[str, Licenses]]) -> Counter[str]:
-    """Distinct people who ask for each product, through ``licenses`` of groups or directly."""
-    wishes: dict[str, set[str]] = {}
+def demand(everyone: list[Person], licenses: list[tuple[str, Licenses]]) -> Counter[str]:
+    """Returns how many people need each product, through ``licenses`` of groups or directly."""
+    requested: dict[str, set[str]] = {}
     for group, products in licenses:
-        wishes.setdefault(group, set()).update(products)
-    wanted: Counter[str] = Counter()
-    for person in everybody:
-        wanted.update(set(person.direct).union(*(wishes.get(g, ()) for g in person.groups)))
-    return wanted
+        requested.setdefault(group, set()).update(products)
+    needed: Counter[str] = Counter()
+    for person in everyone:
+        needed.update(set(person.direct).union(*(requested.get(g, ()) for g in person.groups)))
+    return needed

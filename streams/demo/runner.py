@@ -1,4 +1,4 @@
-"""`seatflow demo`: a broker, workers and a sample tenant on this machine, and what happened."""
+"""Runs the demo: a broker, workers and a sample tenant on this machine, and a report."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ from rich.table import Table
 
 from streams.contract.topics import OUTPUTS
 from streams.demo.console_process import console_running
-from streams.demo.report import StepTaken, Summary, show, summarise
+from streams.demo.report import show
 from streams.demo.scenario import Step, demo_steps
+from streams.demo.summary import CompletedStep, Summary, summarize
 from streams.ingest import FeedItem, publish
 from streams.kafka.group_status import LagReader, wait_until_settled
 from streams.kafka.topic_admin import create_topics
 from streams.kafka.topic_reader import Follower
 from streams.local.broker import Broker, die_with_parent
 from streams.local.kafka_jars import KAFKA_VERSION
+from streams.local.signals import signals_interrupt
 from streams.runtime.errors import MEANING, TEMPORARY, WorkerError
 from streams.runtime.settings import PREFIX, Settings, load_settings
 
 INTERRUPTED = 130
-READY_WITHIN = 60.0
-SETTLED_WITHIN = 180.0
-STOP_WITHIN = 12.0
-LOG_TAIL = 12
-WIDTH = 100
+READY_TIMEOUT_SECONDS = 60.0
+SETTLE_TIMEOUT_SECONDS = 180.0
+STOP_TIMEOUT_SECONDS = 12.0
+LOG_TAIL_LINES = 12
+MAX_WIDTH = 100
 
-# Of what a whole run says, the parts whose history is counted and not only the end.
+# The topics that are read, and those of which every record is kept, not only the latest of a key.
 TOPICS = (*(topic.name for topic in OUTPUTS if topic.name != "audit"), "subscriptions")
 LOGGED = ("user-licenses", "product-seats", "subscriptions", "results", "dead-letters")
 
@@ -53,7 +55,7 @@ class _Process(NamedTuple):
 
 
 class Workers:
-    """Worker processes; each logs to a file of its own in the directory."""
+    """Worker processes, each with a log file in the directory."""
 
     def __init__(self, settings: Settings, count: int, directory: Path) -> None:
         self._settings, self._count, self._directory = settings, count, directory
@@ -69,8 +71,8 @@ class Workers:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=self.environment(),
-                    cwd=self._directory,  # an .env file elsewhere is not meant for the demo
-                    # Ctrl-C is the demo's to handle: it stops the workers before the broker.
+                    cwd=self._directory,  # so that a user's .env file is not read
+                    # The demo handles Ctrl-C: it stops the workers before the broker.
                     start_new_session=True,
                     preexec_fn=die_with_parent,
                 )
@@ -80,7 +82,7 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         for process in self._processes:
             process.popen.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_WITHIN
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         for popen, _ in self._processes:
             try:
                 popen.wait(max(0.1, deadline - time.monotonic()))
@@ -89,6 +91,7 @@ class Workers:
                 popen.wait()
 
     def environment(self) -> dict[str, str]:
+        """Returns the environment of the demo's processes, without the user's settings."""
         ours = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -97,12 +100,12 @@ class Workers:
         return {**ours, **given, "PYTHONPATH": path}
 
     def check(self) -> None:
-        """WorkerError, with the end of its log, when one has ended."""
+        """Raises WorkerError, with the end of the log, if a worker has ended."""
         for number, (popen, path) in enumerate(self._processes, start=1):
             code = popen.poll()
             if code is None:
                 continue
-            tail = path.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+            tail = path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
             why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             meaning = f" ({MEANING[code]})" if code in MEANING else ""
             raise WorkerError(
@@ -112,16 +115,18 @@ class Workers:
             )
 
     def metrics(self) -> list[str]:
-        """The addresses that the workers' logs tell; of those that have started."""
+        """Returns the metrics addresses of the workers that have started, from their logs."""
         found = []
         for _, path in self._processes:
-            if told := re.search(r"metrics=\W*(http://[\w.:/]+)", path.read_text(errors="replace")):
-                found.append(told[1])
+            if match := re.search(
+                r"metrics=\W*(http://[\w.:/]+)", path.read_text(errors="replace")
+            ):
+                found.append(match[1])
         return found
 
     def wait_until_ready(self) -> None:
-        """Until each has its partitions, restored."""
-        deadline = time.monotonic() + READY_WITHIN
+        """Waits until each worker has restored its partitions. Raises: WorkerError."""
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         while True:
             self.check()
             addresses = self.metrics()
@@ -129,8 +134,8 @@ class Workers:
                 return
             if time.monotonic() > deadline:
                 raise WorkerError(
-                    f"the workers were not ready within {READY_WITHIN:.0f} s; their logs are in"
-                    f" {self._directory}",
+                    f"the workers were not ready within {READY_TIMEOUT_SECONDS:.0f} s; their logs"
+                    f" are in {self._directory}",
                     TEMPORARY,
                 )
             time.sleep(0.1)
@@ -145,28 +150,30 @@ def _ready(metrics: str) -> bool:
 
 
 def run_demo(once: bool, workers: int = 2, data_dir: Path | None = None) -> int:
-    """The exit code; BrokerError and WorkerError say what went wrong."""
+    """Runs the demo and returns the exit code. Raises: BrokerError, WorkerError."""
     console = _console()
-    told = False
+    finished = False
     try:
         with (
-            _signals_interrupt(),
+            signals_interrupt(),
             _directory(data_dir) as directory,
             _running(console, workers, directory) as (settings, processes),
         ):
-            show(asyncio.run(tell(settings, processes, console)), console)
-            told = True
+            show(asyncio.run(run_scenario(settings, processes, console)), console)
+            finished = True
             if not once:
-                _go_on(settings, processes, directory, console)
+                _keep_running(settings, processes, directory, console)
     except KeyboardInterrupt:
-        return 0 if told else INTERRUPTED
+        return 0 if finished else INTERRUPTED
     return 0
 
 
-def _go_on(settings: Settings, workers: Workers, directory: Path, console: Console) -> NoReturn:
-    """With the web console, until Ctrl-C or a worker's end."""
+def _keep_running(
+    settings: Settings, workers: Workers, directory: Path, console: Console
+) -> NoReturn:
+    """Keeps running, with the web console, until Ctrl-C or until a worker ends."""
     with console_running(workers.environment(), settings.http_port, directory) as address:
-        _invite(settings, workers, directory, console)
+        _print_instructions(settings, workers, directory, console)
         console.print(f"\nConsole  [bold]{address}[/]", soft_wrap=True)
         while True:
             workers.check()
@@ -175,15 +182,15 @@ def _go_on(settings: Settings, workers: Workers, directory: Path, console: Conso
 
 def _console() -> Console:
     console = Console(highlight=False)
-    # Long lines are hard to read, and a pipe has no width that means anything.
-    if console.width > WIDTH or not console.is_terminal:
-        console.width = WIDTH
+    # Long lines are hard to read, and a pipe has no width.
+    if console.width > MAX_WIDTH or not console.is_terminal:
+        console.width = MAX_WIDTH
     return console
 
 
 @contextlib.contextmanager
 def _directory(given: Path | None) -> Iterator[Path]:
-    """A new directory for this demo. A temporary one is kept only if something went wrong."""
+    """Yields a new directory for this demo. A temporary one is kept only after an error."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="seatflow-demo-", dir=given)).resolve()
@@ -200,7 +207,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _running(console: Console, count: int, directory: Path) -> Iterator[tuple[Settings, Workers]]:
-    """Kafka on a free port with the topics, and the workers; stopped in the other order."""
+    """Runs Kafka on a free port, with the topics, and the workers; stops them in reverse order."""
     broker = Broker(0, directory / "broker", progress=console.print)
     with contextlib.ExitStack() as stack:
         with console.status(f"Starting Apache Kafka {KAFKA_VERSION} …"):
@@ -210,7 +217,7 @@ def _running(console: Console, count: int, directory: Path) -> Iterator[tuple[Se
         settings = load_settings(
             brokers=broker.bootstrap, security_protocol="PLAINTEXT", replication=1
         )
-        with console.status(f"Making the topics, and starting {count} workers …"):
+        with console.status(f"Creating the topics and starting {count} workers …"):
             asyncio.run(create_topics(settings))
             workers = stack.enter_context(Workers(settings, count, directory))
             workers.wait_until_ready()
@@ -225,60 +232,42 @@ def _running(console: Console, count: int, directory: Path) -> Iterator[tuple[Se
             stack.enter_context(console.status("Stopping the workers and Kafka …"))
 
 
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal are handled as Ctrl-C is, which a shell may have turned off."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+# --- the scenario --------------------------------------------------------------------------------
 
 
-# --- the story -----------------------------------------------------------------------------------
-
-
-async def tell(settings: Settings, workers: Workers, console: Console) -> Summary:
-    """Publishes the sample tenant; each step settles before the next. What came of it."""
+async def run_scenario(settings: Settings, workers: Workers, console: Console) -> Summary:
+    """Publishes the sample tenant, each step when the previous one has settled."""
     console.print()
-    taken = []
+    completed = []
     async with Follower(settings, TOPICS, LOGGED) as seen, LagReader(settings) as lag:
         for step in demo_steps():
             with console.status(step.sentence) as line:
-                taken.append(await _take(step, settings, workers, seen, lag, line))
-            console.print(_step_line(taken[-1], console.width))
-    return summarise(seen, taken)
+                completed.append(await _run_step(step, settings, workers, seen, lag, line))
+            console.print(_step_line(completed[-1], console.width))
+    return summarize(seen, completed)
 
 
-async def _take(
+async def _run_step(
     step: Step, settings: Settings, workers: Workers, seen: Follower, lag: LagReader, line: Any
-) -> StepTaken:
+) -> CompletedStep:
     async def look(left: int) -> None:
         workers.check()
-        line.update(f"{step.sentence} [dim]{left:,} records to do[/]")
+        line.update(f"{step.sentence} [dim]{left:,} records left[/]")
         await seen.read(0.0)
 
     silent = Console(quiet=True)
     before, began = seen.records, time.monotonic()
     items = [FeedItem(*record) for record in step.records]
     published = await publish(items, settings.brokers, settings.topic_prefix, console=silent)
-    done = await wait_until_settled(lag, SETTLED_WITHIN, look)
+    done = await wait_until_settled(lag, SETTLE_TIMEOUT_SECONDS, look)
     if seen.records > before:
-        # The group's offsets are only noted now and then: the last answer tells it better.
+        # Committed offsets lag behind: the last output is the better measure.
         done = seen.last_arrival
     await seen.catch_up()
-    return StepTaken(step.name, step.sentence, published.events, done - began)
+    return CompletedStep(step.name, step.sentence, published.events, done - began)
 
 
-def _step_line(step: StepTaken, width: int) -> Table:
+def _step_line(step: CompletedStep, width: int) -> Table:
     line = Table.grid(padding=(0, 1), expand=True)
     line.width = width
     line.add_column(ratio=1)
@@ -289,14 +278,16 @@ def _step_line(step: StepTaken, width: int) -> Table:
     return line
 
 
-def _invite(settings: Settings, workers: Workers, directory: Path, console: Console) -> None:
+def _print_instructions(
+    settings: Settings, workers: Workers, directory: Path, console: Console
+) -> None:
     command = shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0] else "seatflow"
     console.print()
-    console.rule("[bold]It goes on running[/]", align="left")
+    console.rule("[bold]Running[/]", align="left")
     console.print(f"Kafka    {settings.brokers}")
     for number, address in enumerate(workers.metrics(), start=1):
         console.print(f"Worker   {address}, log {directory}/worker-{number}.log", soft_wrap=True)
-    console.print("\nSend events by hand, from another terminal, and see the answer:\n")
+    console.print("\nSend events from another terminal, and see the result:\n")
     lines = f"""\
 export SEATFLOW_BROKERS={settings.brokers}
 {command} feed jsonl - <<'END'
@@ -307,4 +298,4 @@ END
 {command} read user-licenses --key contoso/me
 {command} status"""
     console.print(lines, style="cyan", markup=False, soft_wrap=True)
-    console.print("\nCtrl-C stops it all.")
+    console.print("\nCtrl-C stops everything.")

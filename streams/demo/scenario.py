@@ -1,8 +1,8 @@
-"""The sample tenant of ``seatflow demo``: what happens in it, step by step.
+"""The scenario of ``seatflow demo``: the events of a sample tenant, step by step.
 
-Topics have no order among each other, so what depends on an order is in steps of their own: all
-that a step publishes may arrive in any order of topics. What follows from the events is for the
-rules to say; nothing in here knows an outcome. Rule numbers tell what an event is there to show.
+Topics are not ordered among each other, so events that depend on an order are in different steps;
+the records of one step may arrive in any order of topics. Nothing here knows the outcome of an
+event. Rule numbers name the rule that an event demonstrates.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SCARCE = "VISIO"
 SEATS_FOR_DIRECT = 30
 UNKNOWN_SKU = "contoso-future-suite"
 
-# What changes for groups after everybody is there; also counted when seats are bought.
+# Changes of groups after the onboarding; they count for the seats to buy.
 CHANGED: tuple[tuple[str, Licenses, tuple[str, ...]], ...] = (
-    # R12, R7.3: who has E1 directly has SharePoint Plan 1, so Plan 2 cannot be switched on for
-    # them, and Project, which needs it, cannot be admitted.
+    # R12, R7.3: users with E1 as a direct licence have SharePoint Plan 1, so Plan 2 cannot be
+    # enabled for them, and Project, which needs it, cannot be admitted.
     (
         "field-engineering",
         {"E3": ("EXCHANGE_S_ENTERPRISE",), "PROJECT": ("SHAREPOINTENTERPRISE",)},
@@ -41,15 +41,15 @@ CHANGED: tuple[tuple[str, Licenses, tuple[str, ...]], ...] = (
     ("interns", {"F3": ()}, ("E1",)),
     ("power-analysts", {LATE: ()}, ()),
 )
-# R20: what Workplace Analytics requires is not in the group; a plan that Project does not have.
-REFUSED: tuple[tuple[str, Licenses], ...] = (
+# R20: the group lacks what Workplace Analytics requires; a plan that Project does not have.
+REJECTED: tuple[tuple[str, Licenses], ...] = (
     ("choir", {"WPA": ()}),
     ("cycling-club", {"PROJECT": ("NO_SUCH_PLAN",)}),
 )
 
 
 class Step(NamedTuple):
-    """``records`` are published in their order; then everything settles."""
+    """A step: its records are published in their order, then everything settles."""
 
     name: str
     sentence: str
@@ -57,15 +57,15 @@ class Step(NamedTuple):
 
 
 def demo_steps(seed: int = SEED) -> list[Step]:
-    """The story of the demo; the same bytes for the same seed."""
-    return _Story(seed).steps()
+    """Returns the steps of the demo; the same seed gives the same bytes."""
+    return DemoScenario(seed).steps()
 
 
-class _Cast:
-    """Gives each part of the story people of its own, so that the parts do not disturb."""
+class PersonaPool:
+    """Gives each part of the scenario its own people, so that the parts do not interfere."""
 
-    def __init__(self, everybody: list[Person]) -> None:
-        self._free = [person for person in everybody if person.location is not None]
+    def __init__(self, everyone: list[Person]) -> None:
+        self._free = [person for person in everyone if person.location is not None]
 
     def take(
         self,
@@ -73,6 +73,7 @@ class _Cast:
         group: str,
         fits: Callable[[Person], bool] = lambda person: person.location != "CN",
     ) -> list[Person]:
+        """Takes people of a group out of the pool. Raises: ValueError, if there are too few."""
         taken = [p for p in self._free if group in p.groups and fits(p)][:count]
         if len(taken) < count:
             raise ValueError(f"{group} has {len(taken)} people to take, not {count}")
@@ -80,32 +81,34 @@ class _Cast:
         return taken
 
     def take_simple(self, count: int, department: str) -> list[Person]:
-        """People with no other licences than their department's."""
+        """Takes people without other groups than their department and All Staff."""
         simple = [department, "all-staff"]
         return self.take(count, department, lambda p: p.groups == simple and p.location != "CN")
 
 
-class _Story:
+class DemoScenario:
+    """The people of the scenario, and the records of its steps."""
+
     def __init__(self, seed: int) -> None:
         self._events = 0
         self.people = people(seed)
-        cast = _Cast(self.people)
-        self.engineers = cast.take(20, "field-engineering")
-        self.sellers = cast.take(15, "sales-europe")
-        self.sellers_who_swap = cast.take(3, "sales-europe")
-        self.owners = cast.take_simple(4, "marketing")
-        self.duplicates = cast.take_simple(4, "research") + cast.take_simple(4, "finance")
-        self.lawyers = cast.take_simple(6, "legal")
-        self.lawyer_with_alias = cast.take_simple(1, "legal")[0]
-        self.mergers = cast.take(5, "merger-team")
-        self.emigrants = cast.take_simple(6, "it-operations")
-        self.promoted = cast.take(4, "store-managers")
-        self.movers = cast.take_simple(10, "procurement")
-        self.leavers = cast.take_simple(2, "warehouse")
-        self.researchers = cast.take_simple(3, "research")
-        self.marketers = cast.take_simple(4, "marketing")
-        self.in_china = cast.take(1, "china-office", lambda person: True)[0]
-        self.contractor = cast.take_simple(1, "contractors")[0]
+        pool = PersonaPool(self.people)
+        self.engineers = pool.take(20, "field-engineering")
+        self.sellers = pool.take(15, "sales-europe")
+        self.sellers_who_swap = pool.take(3, "sales-europe")
+        self.owners = pool.take_simple(4, "marketing")
+        self.duplicates = pool.take_simple(4, "research") + pool.take_simple(4, "finance")
+        self.lawyers = pool.take_simple(6, "legal")
+        self.lawyer_with_alias = pool.take_simple(1, "legal")[0]
+        self.mergers = pool.take(5, "merger-team")
+        self.emigrants = pool.take_simple(6, "it-operations")
+        self.promoted = pool.take(4, "store-managers")
+        self.movers = pool.take_simple(10, "procurement")
+        self.leavers = pool.take_simple(2, "warehouse")
+        self.researchers = pool.take_simple(3, "research")
+        self.marketers = pool.take_simple(4, "marketing")
+        self.in_china = pool.take(1, "china-office", lambda _person: True)[0]
+        self.contractor = pool.take_simple(1, "contractors")[0]
         self.nowhere = next(p for p in self.people if p.location is None)
         for person in self.engineers + self.sellers + self.sellers_who_swap:
             person.direct.append("E1")
@@ -117,65 +120,66 @@ class _Story:
         self.units = self._units()
 
     def steps(self) -> list[Step]:
+        """Returns all steps in their order."""
         onboarding = self._onboarding()
         return [
-            *self._peace(onboarding),
-            *self._trouble(),
+            *self._steady_phase(onboarding),
+            *self._fault_phase(),
             Step(
                 "Noise",
-                "The sender repeats itself, and some records cannot be read.",
+                "Some events are sent again, and some records cannot be read.",
                 [*self._still_true(onboarding), *self._bad_input()],
             ),
         ]
 
-    def _peace(self, onboarding: list[Record]) -> list[Step]:
+    def _steady_phase(self, onboarding: list[Record]) -> list[Step]:
         return [
-            Step("Catalogue", "Microsoft publishes its products.", self._catalogue()),
+            Step("Catalog", "Microsoft publishes its products.", self._catalog()),
             Step("Contoso", "Contoso signs up and buys subscriptions.", self._subscriptions()),
             Step("Groups", f"{len(GROUPS)} groups get their licences.", self._groups()),
             Step(
                 "Early users",
-                "A few people come, some with licences of their own.",
+                "A few users are created, some with direct licences.",
                 self._early_users(),
             ),
             Step(
                 "Onboarding",
-                f"{len(self.people):,} people are in the directory, and join their groups.",
+                f"{len(self.people):,} users are in the directory and join their groups.",
                 onboarding,
             ),
         ]
 
-    def _trouble(self) -> list[Step]:
+    def _fault_phase(self) -> list[Step]:
         return [
             Step(
                 "Group changes",
-                "Administrators change the licences of some groups; not all of it can be done.",
+                "Administrators change the licences of some groups; some changes are rejected.",
                 self._group_changes(),
             ),
             Step(
                 "A new product",
-                "Power BI Pro is defined: the group that was promised it gets it now.",
+                "Power BI Pro is defined; the group's deferred change takes effect.",
                 self._late_product(),
             ),
             Step(
                 "Direct licences",
-                "Single people are given licences, and some requests cannot be met.",
+                "Some users get direct licences; some requests are rejected.",
                 self._direct_changes(),
             ),
-            Step("Moves", "People change teams, countries and addresses, or go.", self._moves()),
+            Step("Moves", "Users change teams, countries and addresses, or leave.", self._moves()),
             Step(
                 "Endings",
-                "A team is dissolved, and someone leaves with a contested address.",
+                "A team is dissolved, and a user with a contested address leaves a group.",
                 self._endings(),
             ),
             Step(
                 "Seats",
-                "Some seats are bought, others are given up, and a policy changes.",
+                "Some seats are bought, others are cancelled, and a policy changes.",
                 [*self._seats(), self._settings(onGroupDeletion="error")],
             ),
             Step(
                 "Another ending",
-                "Legal is dissolved too; by now Contoso wants to be told what depends on it.",
+                "Legal is dissolved too; with the new policy, dependent licences become errors.",
                 [self._group("legal", "group.deleted")],  # R13, the other policy
             ),
         ]
@@ -228,18 +232,18 @@ class _Story:
             prepaidUnits={"enabled": units, "warning": warning, "suspended": 0, "lockedOut": 0},
         )
 
-    # --- Before anybody comes -----------------------------------------------------------------
+    # --- Before the onboarding ---------------------------------------------------------------
 
     def _units(self) -> dict[str, int]:
-        """Seats enough for everybody, but of the scarce product for four in five."""
+        """Units for all users; of the scarce product, for four in five."""
         licenses = [(group.id, group.licenses) for group in GROUPS]
         licenses += [(group, add) for group, add, _ in CHANGED]
-        wanted = demand(self.people, licenses)
-        units = {name: wanted[name] + SEATS_FOR_DIRECT for name in PRODUCTS}
-        units[SCARCE] = wanted[SCARCE] * 4 // 5
+        required = demand(self.people, licenses)
+        units = {name: required[name] + SEATS_FOR_DIRECT for name in PRODUCTS}
+        units[SCARCE] = required[SCARCE] * 4 // 5
         return units
 
-    def _catalogue(self) -> list[Record]:
+    def _catalog(self) -> list[Record]:
         events = [product(name) for name in PRODUCTS if name != LATE]
         return [("catalog", event["skuId"].encode(), orjson.dumps(event)) for event in events]
 
@@ -273,7 +277,7 @@ class _Story:
             records += [self._assign(person.id, {name: ()}) for name in person.direct]
         return records
 
-    # --- The big step -------------------------------------------------------------------------
+    # --- Onboarding ---------------------------------------------------------------------------
 
     def _onboarding(self) -> list[Record]:
         records = []
@@ -281,19 +285,19 @@ class _Story:
             if person not in self.early:
                 records.append(self._upsert(person))
             records += [self._join(person.id, group) for group in person.groups]
-        # R22: one not known yet, and one that is no user.
+        # R22: a user who is not known yet, and a member that is not a user.
         records.append(self._join("u9001", "new-joiners"))
         device = {"group": "new-joiners", "memberType": "device"}
         records.append(self._user("device-17", "membership.added", **device))
         return records
 
-    # --- The trouble --------------------------------------------------------------------------
+    # --- Fault phase --------------------------------------------------------------------------
 
     def _group_changes(self) -> list[Record]:
         unknown = {"skuId": UNKNOWN_SKU, "disabledPlans": []}  # R21: stays deferred
         return [
             *(self._license(*change) for change in CHANGED),
-            *(self._license(*change) for change in REFUSED),
+            *(self._license(*change) for change in REJECTED),
             self._group("canteen-committee", "licenses.changed", addLicenses=[unknown]),
             self._group("diagram-designers", "group.reprocess"),
         ]
@@ -304,7 +308,7 @@ class _Story:
         return [defined, self._buy(LATE, self.units[LATE])]
 
     def _direct_changes(self) -> list[Record]:
-        """R16: changes that can be made, then each reason for which one cannot."""
+        """R16: changes that are applied, then one for each reason to reject a change."""
         researchers = [person.id for person in self.researchers]
         marketers = [person.id for person in self.marketers]
         unknown = {"skuId": UNKNOWN_SKU}
@@ -327,17 +331,17 @@ class _Story:
 
     def _moves(self) -> list[Record]:
         contested = [*self.lawyer_with_alias.addresses, "smtp:press@contoso.example"]
-        gone = [self.owners[1], *self.leavers]  # R18: an address goes to its next claimant
+        deleted = [self.owners[1], *self.leavers]  # R18: an address goes to its next claimant
         return [
-            # R11: their audio conference depends on what they leave.
+            # R11: their audio conferencing depends on the licence of the group that they leave.
             *(self._leave(lawyer.id, "legal") for lawyer in self.lawyers[:4]),
             # R14
             *(self._user(p.id, "user.upserted", usageLocation="CN") for p in self.emigrants),
-            # A conflict ends, with no gap.
+            # A conflict ends, without interruption of service.
             *(self._leave(person.id, person.department) for person in self.promoted),
             *(self._join(person.id, "finance") for person in self.movers),
             *(self._leave(person.id, "procurement") for person in self.movers),
-            *(self._user(person.id, "user.deleted") for person in gone),
+            *(self._user(person.id, "user.deleted") for person in deleted),
             self._user(self.lawyer_with_alias.id, "user.upserted", proxyAddresses=contested),
             self._user(self.duplicates[0].id, "user.reprocess"),
         ]
@@ -350,15 +354,15 @@ class _Story:
         ]
 
     def _seats(self) -> list[Record]:
-        """R9: some who wait get a seat. R15: fewer units than are used take none away."""
+        """R9: some waiting users get a seat. R15: fewer units than used take no seat away."""
         return [self._buy(SCARCE, self.units[SCARCE] + 5), self._buy("EXO2", 20, warning=5)]
 
     def _still_true(self, onboarding: list[Record]) -> list[Record]:
-        """R24: events that are sent again, of people of whom nothing was said since."""
-        cast = [*self.movers, *self.promoted, *self.lawyers, self.lawyer_with_alias]
-        cast += [*self.owners, *self.leavers, *self.emigrants]
-        changed = {f"{TENANT}/{person.id}".encode() for person in cast}
-        return [record for record in onboarding if record[1] not in changed][:500]
+        """R24: events that are sent again, of users without later events."""
+        changed = [*self.movers, *self.promoted, *self.lawyers, self.lawyer_with_alias]
+        changed += [*self.owners, *self.leavers, *self.emigrants]
+        keys = {f"{TENANT}/{person.id}".encode() for person in changed}
+        return [record for record in onboarding if record[1] not in keys][:500]
 
     def _bad_input(self) -> list[Record]:
         key = f"{TENANT}/u0001".encode()
@@ -373,7 +377,7 @@ class _Story:
 
 
 def _change(add: Licenses, remove: Iterable[str]) -> dict[str, Any]:
-    """The members of ``licenses.changed``; a plan name that the product lacks is left a name."""
+    """Returns the members of ``licenses.changed``; an unknown plan name stays a name."""
     added = []
     for name, disabled in add.items():
         event = product(name)

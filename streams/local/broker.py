@@ -1,10 +1,10 @@
 """A real single-node Apache Kafka (KRaft, from its published jars) as a child process.
 
 For development, the demo, the benchmarks and the tests. It needs Java 17 or later, and Maven the
-first time; people with Docker use `docker compose up` instead.
+first time; with Docker, use `docker compose up` instead.
 
-A `Broker` keeps its port over restarts, so that clients find it again, and everything it knows
-under its data directory, so that a killed one goes on where it was.
+A `Broker` keeps its port over restarts, so that clients find it again, and all its data in one
+directory, so that it continues after a kill.
 """
 
 import atexit
@@ -20,7 +20,6 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 from streams.local.kafka_jars import (
@@ -33,14 +32,15 @@ from streams.local.kafka_jars import (
     say,
 )
 from streams.local.ports import can_bind, free_port, kafka_answers
+from streams.local.signals import signals_interrupt
 
 __all__ = ["Broker", "BrokerError", "free_port", "kafka_answers", "run_in_foreground"]
 
-# Room for an input record over the contract's 1 MiB, which must reach us to become a dead letter.
+# An input record over the contract's 1 MiB must still reach a worker to become a dead letter.
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
-START_TIMEOUT = 90.0
-STOP_TIMEOUT = 30.0
-POLL_INTERVAL = 0.05
+START_TIMEOUT_SECONDS = 90.0
+STOP_TIMEOUT_SECONDS = 30.0
+POLL_INTERVAL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
 
 BASE_CONFIG: Mapping[str, str] = {
@@ -60,12 +60,12 @@ BASE_CONFIG: Mapping[str, str] = {
     "offsets.topic.num.partitions": "8",
     "transaction.state.log.num.partitions": "8",
     "group.initial.rebalance.delay.ms": "0",
-    # A killed broker is let in again only when its old session is over (default 9 s). Not much
-    # shorter: on a busy machine a late heartbeat would fence the one broker there is.
+    # A killed broker can register again only when its old session has expired (default 9 s). Not
+    # much shorter: on a busy machine a late heartbeat would fence the only broker.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "group.min.session.timeout.ms": "1000",
-    # How soon after its timeout an abandoned transaction stops holding readers back (default 10 s).
+    # Interval at which transactions that timed out are aborted; they block readers (default 10 s).
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "message.max.bytes": str(MESSAGE_MAX_BYTES),
     "log.cleaner.enable": "true",
@@ -73,16 +73,16 @@ BASE_CONFIG: Mapping[str, str] = {
 }
 
 
-class _JustTakenError(BrokerError):
-    """Another process took the freely chosen port between the choice and the start."""
+class PortInUseError(BrokerError):
+    """Raised if another process took the chosen free port before the broker could."""
 
 
 class Broker:
     """One Kafka process: `with Broker(0, directory) as broker: use(broker.bootstrap)`.
 
-    `port` 0 takes a free one and keeps it. `overrides` are lines of server.properties. Kafka's own
-    log goes to `log`, by default broker.log in the data directory. The process dies with the
-    *thread* that started it (a rule of Linux's PR_SET_PDEATHSIG), so start it in a lasting one.
+    `port`: 0 chooses a free port and keeps it. `overrides`: lines of server.properties. `log`: the
+    file for Kafka's own log, by default broker.log in the data directory. The process dies with
+    the *thread* that started it (Linux's PR_SET_PDEATHSIG), so start it in a lasting thread.
     """
 
     def __init__(
@@ -114,13 +114,14 @@ class Broker:
 
     @property
     def pid(self) -> int:
-        """The id of the running process; BrokerError when there is none."""
+        """The id of the running process. Raises: BrokerError, if there is none."""
         if self._process is None:
             raise BrokerError("The broker is not running.")
         return self._process.pid
 
     @property
     def running(self) -> bool:
+        """Tells whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -135,14 +136,17 @@ class Broker:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def start(self, timeout: float = START_TIMEOUT) -> None:
-        """Return when the broker answers; BrokerError with the end of its log when it does not."""
+    def start(self, timeout: float = START_TIMEOUT_SECONDS) -> None:
+        """Starts the broker and waits until it answers.
+
+        Raises: BrokerError, with the end of Kafka's log, after `timeout` seconds.
+        """
         attempts = 3
         while not self.running:
             attempts -= 1
             try:
                 self._start(timeout)
-            except _JustTakenError:
+            except PortInUseError:
                 if not attempts:
                     raise
                 self._port = free_port(self.host)
@@ -155,8 +159,8 @@ class Broker:
         with self._locked_data() as lock:
             properties = self._write_properties()
             self._format_storage(java, jars, properties)
-            # The second compiler would take half of what a broker that lives for minutes, on the
-            # cores of the workers, takes in all; what it makes faster pays only after hours.
+            # Only the first JIT compiler: the second takes half of the CPU time of a broker that
+            # lives for minutes, and its gain pays only after hours.
             command = [
                 str(java),
                 "-XX:TieredStopAtLevel=1",
@@ -173,7 +177,7 @@ class Broker:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # Ctrl-C is the parent's to handle: it stops the clients first.
+                    # The parent handles Ctrl-C: it stops the clients first.
                     start_new_session=True,
                     preexec_fn=die_with_parent,
                     pass_fds=[lock],
@@ -183,9 +187,9 @@ class Broker:
 
     @contextlib.contextmanager
     def _locked_data(self) -> Iterator[int]:
-        """A descriptor of the data directory's lock, which Kafka inherits and so holds for life.
+        """Yields the descriptor of the data directory's lock, which Kafka inherits and keeps.
 
-        Kafka's own lock comes too late: a second broker damages the metadata log before it looks.
+        Kafka takes its own lock too late: a second broker damages the metadata log before.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with (self.data_dir / "broker.lock").open("w") as lock:
@@ -204,22 +208,24 @@ class Broker:
         while not kafka_answers(self._reachable_host, self._port):
             code = self._process.poll()
             if code is None and time.monotonic() < deadline:
-                time.sleep(POLL_INTERVAL)
+                time.sleep(POLL_INTERVAL_SECONDS)
                 continue
             self.kill()
             tail = self._log_since(log_start)
             if "Address already in use" in tail:
                 raise self._port_in_use()
-            what = f"did not answer in {timeout:.0f} s" if code is None else f"ended (code {code})"
+            what = (
+                f"did not answer within {timeout:.0f} s" if code is None else f"ended (code {code})"
+            )
             raise BrokerError(f"Kafka {what}. The end of its log, {self.log}:\n{tail}")
 
     def _port_in_use(self) -> BrokerError:
         if self._chosen:
-            return _JustTakenError(f"Port {self._port} was taken a moment ago.")
+            return PortInUseError(f"Port {self._port} was taken a moment ago.")
         by = "a running Kafka" if kafka_answers(self._reachable_host, self._port) else "a program"
         return BrokerError(
             f"Port {self._port} on {self.host or 'this machine'} is in use by {by}: stop it, or set"
-            f" SEATFLOW_BROKERS to another address, say {self._reachable_host}:{self._port + 1}."
+            f" SEATFLOW_BROKERS to another address, e.g. {self._reachable_host}:{self._port + 1}."
         )
 
     def _log_since(self, start: int) -> str:
@@ -229,7 +235,7 @@ class Broker:
         return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (empty)"
 
     def _write_properties(self) -> Path:
-        # The controller is private to the process; nobody needs to find it again.
+        # Only the process itself uses the controller, so its port may change.
         controller = f"127.0.0.1:{free_port()}"
         config = {
             **BASE_CONFIG,
@@ -248,12 +254,12 @@ class Broker:
     def _format_storage(self, java: Path, jars: Path, properties: Path) -> None:
         if (self.data_dir / "kafka" / "meta.properties").exists():
             return
-        # Kafka's form of a random id; its own tools take a leading dash for an option.
+        # Kafka's format of a random id; its tools would take a leading dash for an option.
         fresh = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         cluster = self.cluster or fresh
         arguments = ["format", "--ignore-formatted", "-t", cluster, "-c", str(properties)]
         arguments += self.format_options
-        # A short life: the quick compiler and the simple collector start sooner.
+        # Short-lived: the first compiler and the serial collector start faster.
         command = [str(java), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         command += _java_tail(jars, "kafka.tools.StorageTool", *arguments)
         run = subprocess.run(
@@ -266,8 +272,8 @@ class Broker:
             complaint = (run.stderr or run.stdout).strip()
             raise BrokerError(f"Kafka could not prepare its data in {self.data_dir}:\n{complaint}")
 
-    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """End it cleanly; after `timeout` seconds by force. Safe to repeat."""
+    def stop(self, timeout: float = STOP_TIMEOUT_SECONDS) -> None:
+        """Stops the broker cleanly; kills it after `timeout` seconds. Safe to repeat."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -276,11 +282,11 @@ class Broker:
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self._say(f"Kafka did not end within {timeout:.0f} s: killing it.")
+            self._say(f"Kafka did not stop within {timeout:.0f} s: killing it.")
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would: nothing is flushed, nobody is told."""
+        """Kills the process (SIGKILL), like a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -288,14 +294,15 @@ class Broker:
         atexit.unregister(self.kill)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """Pauses the process (SIGSTOP): connections stay open, requests get no response."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Continues a paused process (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def wait(self) -> int:
-        """Wait for the process to end by itself; its exit code."""
+        """Waits until the process ends; returns its exit code."""
         return self._process.wait() if self._process is not None else 0
 
 
@@ -304,24 +311,26 @@ def _java_tail(jars: Path, main_class: str, *arguments: str) -> list[str]:
     return [log_config, "-cp", f"{jars}/*", main_class, *arguments]
 
 
-# Looked up here, since between fork and exec as little as possible should happen.
+# Looked up here, since little is safe between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """In the child: SIGKILL when the parent is gone, however it went. Elsewhere than on Linux
-    `atexit` has to do, which a killed parent does not reach."""
+    """To be called in the child: makes the kernel kill it when the parent ends, in any way.
+
+    Linux only; elsewhere, `atexit` stops the child, but not if the parent is killed.
+    """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_in_foreground(bootstrap: str, data_dir: Path) -> int:
-    """`seatflow broker`: run until Ctrl-C or SIGTERM; the exit code for the shell."""
+    """Runs a broker until Ctrl-C or SIGTERM; returns the exit code."""
     try:
         host, port = _one_address(bootstrap)
         broker = Broker(port, data_dir, host=host)
-        with _signals_interrupt():
+        with signals_interrupt():
             try:
                 say(f"Starting Apache Kafka {KAFKA_VERSION} ...")
                 broker.start()
@@ -332,7 +341,7 @@ def run_in_foreground(bootstrap: str, data_dir: Path) -> int:
                 say("\nStopping Kafka ...")
                 broker.stop()
                 return 0
-        raise BrokerError(f"Kafka ended by itself (code {code}); its log is {broker.log}.")
+        raise BrokerError(f"Kafka ended unexpectedly (exit code {code}); its log is {broker.log}.")
     except BrokerError as error:
         say(f"seatflow broker: {error}")
         return 1
@@ -342,23 +351,7 @@ def _one_address(bootstrap: str) -> tuple[str, int]:
     host, colon, port = bootstrap.strip().rpartition(":")
     if "," in bootstrap or not colon or not port.isdigit() or int(port) > 65_535:
         raise BrokerError(
-            f"SEATFLOW_BROKERS is {bootstrap!r}: to run a broker it must be one address, "
-            "host:port, say 127.0.0.1:9092."
+            f"SEATFLOW_BROKERS is {bootstrap!r}: to run a broker it must be one address,"
+            " host:port, e.g. 127.0.0.1:9092."
         )
     return host, int(port)
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal (SIGHUP) are handled as Ctrl-C is."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

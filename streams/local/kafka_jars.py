@@ -1,6 +1,6 @@
-"""Apache Kafka's jars and what runs and fetches them: Java and Maven.
+"""Apache Kafka's jars: finds Java, and fetches the jars with Maven.
 
-The jars are named by deploy/kafka/pom.xml and kept in the user's cache between runs.
+deploy/kafka/pom.xml lists the jars; they are kept in the user's cache.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
-JAVA_NEEDED = 17
+MIN_JAVA_VERSION = 17
 KAFKA_FILES = Path(__file__).resolve().parents[2] / "deploy" / "kafka"
 if not KAFKA_FILES.exists():  # installed from a wheel
     KAFKA_FILES = Path(sys.prefix) / "share" / "seatflow" / "kafka"
@@ -24,33 +24,36 @@ Say = Callable[[str], None]
 
 
 class BrokerError(Exception):
-    """The broker cannot be had. The message is for people: what is wrong, what to do."""
+    """Raised if the local broker cannot be installed or started.
+
+    The message states cause and remedy.
+    """
 
 
 def say(line: str) -> None:
-    """Progress is for people, so it goes to stderr."""
+    """Prints a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def find_java() -> Path:
-    """The machine's Java (JAVA_HOME first), 17 or later; BrokerError if there is none."""
+    """Returns the path of Java 17 or later, JAVA_HOME first. Raises: BrokerError."""
     advice = (
-        f"install Java {JAVA_NEEDED} or later (Debian and Ubuntu: "
+        f"install Java {MIN_JAVA_VERSION} or later (Debian and Ubuntu: "
         "apt-get install default-jre-headless), or use `docker compose up`"
     )
     java = _command("java", "JAVA_HOME")
     if java is None:
         raise BrokerError(f"No Java found: {advice}.")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(?:1\.)?(\d+)', told)
-    if version is None or int(version[1]) < JAVA_NEEDED:
-        found = told.splitlines()[0] if told else "no version"
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
+    if version is None or int(version[1]) < MIN_JAVA_VERSION:
+        found = output.splitlines()[0] if output else "no version"
         raise BrokerError(f"Java at {java} is too old ({found}): {advice}.")
     return java
 
 
 def find_maven() -> Path:
-    """The machine's Maven, which fetches the jars; BrokerError if there is none."""
+    """Returns the path of Maven. Raises: BrokerError."""
     maven = _command("mvn", "MAVEN_HOME")
     if maven is None:
         raise BrokerError(
@@ -69,16 +72,16 @@ def _command(name: str, home_variable: str) -> Path | None:
 
 
 def ensure_jars(progress: Say = say) -> Path:
-    """The directory of Kafka's jars, fetched by Maven once per machine and version of the pom.
+    """Returns the directory of Kafka's jars, fetched once per machine and version of the pom.
 
-    Safe when several processes start at once: one fetches, the others wait for it; the directory
-    appears whole or not at all.
+    Safe for concurrent processes: one fetches, the others wait; the directory appears complete or
+    not at all. Raises: BrokerError.
     """
     pom = KAFKA_FILES / "pom.xml"
     if not pom.exists():
         raise BrokerError(
-            f"{pom} is missing: `seatflow broker` runs from a checkout of the project; "
-            "elsewhere use any Apache Kafka, or `docker compose up`."
+            f"{pom} is missing: `seatflow broker` runs from a checkout of the project;"
+            " elsewhere, use any Apache Kafka, or `docker compose up`."
         )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seatflow"
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:8]

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from streams.catalog.sample import SHORT_NAMES, small_catalogue
+from streams.catalog.sample import SHORT_NAMES, sample_catalog
 
 Json = dict[str, Any]
 InputRecord = tuple[str, str, Any]
@@ -22,7 +22,7 @@ TIME = "2026-11-24T08:00:00Z"
 
 def load_catalog() -> dict[str, Json]:
     """Returns the product definitions by part number and by short name (E3, EMS, …)."""
-    products: dict[str, Json] = {event["skuPartNumber"]: event for event in small_catalogue()}
+    products: dict[str, Json] = {event["skuPartNumber"]: event for event in sample_catalog()}
     return products | {short: products[part] for short, part in SHORT_NAMES.items()}
 
 

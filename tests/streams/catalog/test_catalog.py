@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.catalog import SHORT_NAMES, plan_facts, product, product_defined, small_catalogue
+from streams.catalog import SHORT_NAMES, plan_facts, product, product_defined, sample_catalog
 from streams.contract.decoder import DECODERS, Rejected
 
 SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared"
@@ -38,16 +38,16 @@ def test_requirements_are_the_published_ones() -> None:
 
 
 @needs_shared
-def test_the_small_catalogue_says_what_the_large_one_says() -> None:
+def test_the_sample_catalog_says_what_the_large_one_says() -> None:
     lines = (SHARED / "data" / "catalogue.jsonl").read_text().splitlines()
     large = {event["skuId"]: event for event in map(json.loads, lines)}
-    for event in small_catalogue():
+    for event in sample_catalog():
         expected = {**large[event["skuId"]], "id": event["id"], "time": event["time"]}
         assert event == expected
 
 
-def test_the_small_catalogue_is_input_of_the_contract() -> None:
-    events = small_catalogue()
+def test_the_sample_catalog_is_input_of_the_contract() -> None:
+    events = sample_catalog()
     assert len({event["skuId"] for event in events}) == len(SHORT_NAMES)
     for event in events:
         decoded = DECODERS["catalog"](event["skuId"].encode(), json.dumps(event).encode(), None)
@@ -56,7 +56,7 @@ def test_the_small_catalogue_is_input_of_the_contract() -> None:
 
 def test_products_are_found_by_short_name_and_part_number() -> None:
     assert {part: product(short) for short, part in SHORT_NAMES.items()} == {
-        event["skuPartNumber"]: event for event in small_catalogue()
+        event["skuPartNumber"]: event for event in sample_catalog()
     }
     assert product("ENTERPRISEPACK") == product("E3")
     with pytest.raises(KeyError):
@@ -65,8 +65,8 @@ def test_products_are_found_by_short_name_and_part_number() -> None:
 
 def test_a_caller_may_change_what_it_got() -> None:
     product("E3")["servicePlans"].clear()
-    small_catalogue()[0]["servicePlans"].clear()
-    assert all(event["servicePlans"] for event in small_catalogue())
+    sample_catalog()[0]["servicePlans"].clear()
+    assert all(event["servicePlans"] for event in sample_catalog())
 
 
 def test_the_same_definition_is_the_same_event_and_another_one_is_not() -> None:

@@ -18,8 +18,9 @@ from rich.console import Console
 from engine.simulation.in_memory_cluster import Cluster
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo import runner
-from streams.demo.report import Seats, StepTaken, Summary, _use, show, summarise
+from streams.demo.report import show
 from streams.demo.scenario import demo_steps
+from streams.demo.summary import CompletedStep, SeatUsage, Summary, seat_usage, summarize
 from streams.kafka.topic_reader import Followed
 from streams.local.kafka_jars import BrokerError, find_java
 from streams.runtime.errors import CONFIGURATION, WorkerError
@@ -86,8 +87,8 @@ def play() -> Summary:
         for output in cluster.outputs[told:]:
             seen.add(output.topic, output.key, output.value)
         told = len(cluster.outputs)
-        taken.append(StepTaken(step.name, step.sentence, len(step.records), 0.5))
-    return summarise(seen, taken)  # type: ignore[arg-type]
+        taken.append(CompletedStep(step.name, step.sentence, len(step.records), 0.5))
+    return summarize(seen, taken)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def seats_log(*changes: tuple[str, str, Any]) -> tuple[Counter[str], Counter[str
     seen = Seen()
     for topic, key, value in changes:
         seen.add(topic, key, value)
-    return _use(seen)  # type: ignore[arg-type]
+    return seat_usage(seen)  # type: ignore[arg-type]
 
 
 def units(enabled: int) -> dict[str, Any]:
@@ -191,11 +192,11 @@ def test_units_given_up_oversell_nothing_until_another_seat_is_taken() -> None:
 
 
 def test_an_oversold_product_is_told_in_red(summary: Summary) -> None:
-    bad = Summary(summary.steps, seats=[Seats("E3", 2, 1, 0, 2, 1)])
+    bad = Summary(summary.steps, seats=[SeatUsage("E3", 2, 1, 0, 2, 1)])
     console = Console(width=100, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
     show(bad, console)
     console.file.close()
-    assert "Oversold: 1 seats were not bought" in console.export_text()
+    assert "Oversold: 1 seats were taken that were not bought" in console.export_text()
 
 
 # --- on a real Kafka -----------------------------------------------------------------------------

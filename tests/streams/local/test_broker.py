@@ -219,7 +219,7 @@ def test_a_port_in_use_is_named_with_a_way_out(
     assert run_in_foreground(f"127.0.0.1:{taken_port}", tmp_path) == 1
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert f"Port {taken_port} on 127.0.0.1 is in use by a program" in last_line
-    assert f"SEATFLOW_BROKERS to another address, say 127.0.0.1:{taken_port + 1}" in last_line
+    assert f"SEATFLOW_BROKERS to another address, e.g. 127.0.0.1:{taken_port + 1}" in last_line
 
 
 @pytest.mark.parametrize("bootstrap", ["a:9092,b:9092", "9092", "localhost", "localhost:kafka"])
