@@ -41,6 +41,9 @@ lint:
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/codespell
+	$(VENV)/bin/interrogate --quiet engine streams
 
 # The plain modules, whether or not there are compiled ones: tests replace parts of them.
 unit:
