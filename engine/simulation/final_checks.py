@@ -40,7 +40,7 @@ def judge(s: Simulation) -> None:
     _same_configuration(machines)
     _groups(s, machines, users)
     _addresses(machines, users)
-    _answers(s, machines)
+    _answers(s)
 
 
 def _nothing_under_way(key: str, user: User) -> None:
@@ -186,7 +186,7 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
     require(found_claims == claimed, "R18 claims", found_claims, claimed)
 
 
-def _answers(s: Simulation, machines: list[PartitionMachine]) -> None:
+def _answers(s: Simulation) -> None:
     """Every command is answered once, or deferred until its products are defined (R21)."""
     answers: dict[tuple[str, str], list[str]] = {}
     for output in s.broker.outputs:

@@ -218,7 +218,7 @@ class Simulation:
             machine.flush()
         self.watch.machine(machine, run.figures)
 
-    def _seal(self, worker: Worker, p: int, run: Open) -> None:
+    def _seal(self, _worker: Worker, p: int, run: Open) -> None:
         effects = run.machine.effects
         changed = effects.rows or effects.records or run.applied != self.broker.applied[p]
         if run.sent is None and changed:

@@ -72,7 +72,7 @@ class _CompiledFinder(importlib.abc.MetaPathFinder):
     def __init__(self, modules: dict[str, Path]) -> None:
         self._modules = modules
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+    def find_spec(self, fullname: str, *_: Any) -> Any:
         """The spec of the shared object that holds ``fullname``, or None."""
         file = self._modules.get(fullname)
         return importlib.util.spec_from_file_location(fullname, file) if file else None

@@ -124,7 +124,7 @@ def test_the_work(story: System, samples: list[Sample]) -> None:
     assert total(samples, "process_resident_memory_bytes") > 1e7
 
 
-def test_no_user_and_no_group_is_in_it(story: System, samples: list[Sample]) -> None:
+def test_no_user_and_no_group_is_in_it(story: System) -> None:
     text = "".join(get(f"{address(worker)}/metrics")[1] for worker in story.workers)
     ids = {user["user"] for user in values(story, "user-licenses")}
     ids |= {group["group"] for group in values(story, "group-status")}

@@ -290,7 +290,7 @@ def test_no_role_may_do_everything() -> None:
             assert not {"All", "Alter", "Delete"} & set(grant.operations)
 
 
-def test_a_password_is_never_shown(tmp_path: Path) -> None:
+def test_a_password_is_never_shown() -> None:
     env = {
         "SEATFLOW_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "SEATFLOW_SASL_USERNAME": "worker",

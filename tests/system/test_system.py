@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import signal
 import subprocess
 import sys
@@ -232,7 +231,7 @@ def test_sigterm_ends_a_loaded_worker_within_ten_seconds(system: System) -> None
     settled_totals(system)
 
 
-def test_a_worker_without_topics_says_so_and_exits(kafka: Kafka, tmp_path: pathlib.Path) -> None:
+def test_a_worker_without_topics_says_so_and_exits(kafka: Kafka) -> None:
     with running(kafka.bootstrap) as system:
         missing = system.worker(ready=False, SEATFLOW_TOPIC_PREFIX="nowhere.")
         assert missing.process.wait(timeout=30) == 78

@@ -103,7 +103,7 @@ def events(
             current.cookie is not None or current.service.authenticator.session(cookie) is not None
         )
 
-    body = fragments(current.service, streams, render, allowed)
+    body = fragments(streams, render, allowed)
     return StreamingResponse(body, media_type="text/event-stream")
 
 
@@ -376,16 +376,16 @@ def _wants_html(request: Request) -> bool:
 async def on_http_error(request: Request, error: Any) -> Response:
     if not _wants_html(request):
         return await api_errors.on_http_error(request, error)
-    return _failed(request, error.status_code, str(error.detail))
+    return _failed(error.status_code, str(error.detail))
 
 
 async def on_bad_request(request: Request, error: BadRequestError) -> Response:
     if not _wants_html(request):
         return await api_errors.on_bad_request(request, error)
-    return _failed(request, 400, f"{error}.")
+    return _failed(400, f"{error}.")
 
 
-def _failed(request: Request, status: int, message: str) -> Response:
+def _failed(status: int, message: str) -> Response:
     template = formatting.TEMPLATES.get_template("failed.html")
     return HTMLResponse(template.render(status=status, message=message, back="/"), status)
 

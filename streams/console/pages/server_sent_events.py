@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable
 
 import orjson
 
-from streams.console.service import Service
-
 EVERY = 1.0
 """Seconds between two fragments at least: more often nobody can read."""
 SILENCE = 10.0
@@ -27,7 +25,6 @@ class EventStreamLimiter:
 
 
 async def fragments(
-    service: Service,
     streams: EventStreamLimiter,
     render: Callable[[], str],
     allowed: Callable[[], bool],

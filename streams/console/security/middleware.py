@@ -85,7 +85,7 @@ class SecurityMiddleware:
                 "InvalidHost",
                 "The console is not reached by this name: see SEATFLOW_HTTP_NAMES.",
             )
-        if scope["method"] not in SAFE and not _same_origin(headers, host, scope["scheme"]):
+        if scope["method"] not in SAFE and not _same_origin(headers, host):
             return 403, "CrossOrigin", "The request comes from a page of another site."
         client = (scope.get("client") or ("",))[0]
         bucket = self.reads if scope["method"] in SAFE else self.changes
@@ -107,11 +107,12 @@ def _name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _same_origin(headers: dict[str, str], host: str, scheme: str) -> bool:
+def _same_origin(headers: dict[str, str], host: str) -> bool:
     """Whether a change comes from our own pages, or from no page at all."""
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
     origin = headers.get("origin")
+    # Hosts are compared without schemes: behind a proxy that terminates TLS they differ.
     return origin is None or origin.partition("://")[2].lower() == host.lower()
 
 

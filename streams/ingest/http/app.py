@@ -82,7 +82,7 @@ def application(receiver: Receiver) -> FastAPI:
     _notifications(app, receiver)
 
     @app.exception_handler(WorkerError)
-    async def not_written(request: Request, error: WorkerError) -> Response:
+    async def not_written(_request: Request, error: WorkerError) -> Response:
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
 
     scim: Any = ScimApplication(receiver.tenants, receiver.sources, receiver.writer)

@@ -49,7 +49,7 @@ def test_the_events_are_those_of_the_contract() -> None:
             assert decoded == (i.event, "")
 
 
-def test_a_failing_history_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_history_is_shrunk() -> None:
     """Here: whatever has a deleted user in it goes wrong."""
 
     def goes_wrong(how: Setting) -> Exception | None:

@@ -173,7 +173,7 @@ def test_a_command_is_audited_by_its_token(guarded: Console) -> None:
     assert [r["activity"] for r in rows.json()["value"]] == ["Request group license recalculation"]
 
 
-def test_a_token_that_is_taken_out_ends(guarded: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_taken_out_ends(guarded: Console) -> None:
     """Its sessions too, without a restart; a broken file lets nobody in."""
     authenticator = guarded.service.authenticator
     assert authenticator.file is not None
@@ -275,7 +275,7 @@ def test_the_address_is_told_once_it_can_be_reached(tmp_path: Path) -> None:
         run_console(settings, reach)
 
 
-def test_the_command_refuses_to_start(tmp_path: Path) -> None:
+def test_the_command_refuses_to_start() -> None:
     """With one line and the exit code of a wrong configuration."""
     done = subprocess.run(
         [sys.executable, "-m", "streams", "console", "--host", "0.0.0.0"],
