@@ -1,4 +1,4 @@
-"""The read model: one SQLite file, written by the projector alone, read by every request.
+"""The database of the read model: one SQLite file, written by the projector, read by requests.
 
 Rebuilt from nothing by deleting the file. Users who have the same licences in the same states share
 one *shape*, so a user is one small row, and "who holds this product" is a sum over shapes. How far
@@ -14,10 +14,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from streams.runtime.errors import CONFIGURATION, WorkerError
+
 KEEP_DAYS = 90
 """Of the audit, results, dead letters and seat figures: longer than their topics keep them."""
-VERSION = "1"
-"""Another one, and the file is made anew."""
+FORMAT = 1
+"""The format of the tables and of the JSON in them; raise it with every change of either.
+
+A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
+"""
 
 SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -79,10 +84,15 @@ class Store:
     """The database file: one writing connection, and a reading one for each thread."""
 
     def __init__(self, path: Path, prefix: str) -> None:
-        """``prefix`` is of the topics that are followed: another one makes the file anew."""
+        """Opens the file, or makes it.
+
+        ``prefix``: the topic prefix. If it differs from the stored one, or the file has an older
+        format or is no database, the file is rebuilt.
+        Raises: WorkerError, if a newer release wrote the file.
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._meta = {"version": VERSION, "prefix": prefix}
+        self._meta = {"version": str(FORMAT), "prefix": prefix}
         if not self._usable():
             self.delete()
         self.writer = _open(path)
@@ -104,7 +114,16 @@ class Store:
                 connection.close()
         except sqlite3.DatabaseError:
             return False
+        self._refuse_newer(found.get("version", ""))
         return self._meta.items() <= found.items()
+
+    def _refuse_newer(self, format: str) -> None:
+        if format.isascii() and format.isdigit() and int(format) > FORMAT:
+            raise WorkerError(
+                f"{self.path} has format {format}, but this release reads up to {FORMAT}: start the"
+                " newer release, or delete the file, and it is rebuilt from the topics",
+                CONFIGURATION,
+            )
 
     def _tables(self) -> list[str]:
         names = self.writer.execute("SELECT name FROM sqlite_master WHERE type='table'")
@@ -114,7 +133,7 @@ class Store:
         self.writer.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
 
     def bind_cluster(self, cluster: str) -> bool:
-        """Whose topics these are; True if the file held those of another Kafka, now forgotten."""
+        """Binds the file to a Kafka cluster; returns True if it was another's before."""
         row = self.writer.execute("SELECT value FROM meta WHERE name='cluster'").fetchone()
         if row == (cluster,):
             return False
@@ -124,11 +143,12 @@ class Store:
         return row is not None
 
     def delete(self) -> None:
+        """Deletes the file and its journal."""
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def read_connection(self) -> sqlite3.Connection:
-        """The calling thread's connection for queries."""
+        """Returns the calling thread's connection, for queries only."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _open(self.path)
@@ -137,18 +157,19 @@ class Store:
         return connection
 
     def offsets(self) -> dict[tuple[str, int], int]:
+        """Returns the next offset of each topic (short name) and partition."""
         rows = self.writer.execute("SELECT topic, partition, next FROM offsets")
         return {(topic, partition): place for topic, partition, place in rows}
 
     def clear(self) -> None:
-        """Forgets everything that was read: the topics are not the ones that were read before."""
+        """Drops everything that was read, because the topics are others now."""
         with transaction(self.writer):
             for name in self._tables():
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
 
     def prune(self, now: float) -> None:
-        """Drops what is too old, and shapes that nobody has any more (the caller's transaction)."""
+        """Drops old rows and unused shapes, in the caller's transaction."""
         oldest = now - KEEP_DAYS * 86_400
         day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d")
         self.writer.execute("DELETE FROM audit WHERE time < ?", (day,))
@@ -160,6 +181,7 @@ class Store:
             self.writer.execute(f"DELETE FROM {table} WHERE {unused}")
 
     def close(self) -> None:
+        """Closes the writing connection."""
         self.writer.close()
 
 
@@ -177,6 +199,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A transaction: committed at the end, rolled back on an exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection

@@ -14,8 +14,9 @@ from streams.console.read_model.forecast import Point, forecast
 from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter, Rec
 from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
-from streams.console.read_model.store import Store, transaction
+from streams.console.read_model.store import FORMAT, Store, transaction
 from streams.contract.topics import INPUTS, OUTPUTS
+from streams.runtime.errors import CONFIGURATION, WorkerError
 from tests.streams.console.conftest import Console
 from tests.streams.console.local import World, demo
 from tests.support.system import Event, Events
@@ -105,6 +106,43 @@ def test_the_file_is_made_again(tmp_path: Path) -> None:
     other.close()
     path.write_bytes(b"not a database")
     Store(path, "b.").close()
+
+
+@pytest.mark.parametrize("format", ["0", "", "older", None])
+def test_an_older_or_unknown_format_is_rebuilt(tmp_path: Path, format: str | None) -> None:
+    """From the topics: the file is empty again, and its offsets with it."""
+    path = _file_of_format(tmp_path, format)
+    again = Store(path, "a.")
+    assert tenants.tenants(again.read_connection()) == []
+    assert again.offsets() == {}
+    found = again.writer.execute("SELECT value FROM meta WHERE name='version'").fetchone()
+    assert found == (str(FORMAT),)
+    again.close()
+
+
+def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    """And the file stays as it is, whatever the topic prefix."""
+    path = _file_of_format(tmp_path, str(FORMAT + 1))
+    before = path.read_bytes()
+    for prefix in ("a.", "b."):
+        with pytest.raises(WorkerError, match="newer release") as refused:
+            Store(path, prefix)
+        assert "\n" not in str(refused.value)
+        assert refused.value.code == CONFIGURATION
+    assert path.read_bytes() == before
+
+
+def _file_of_format(tmp_path: Path, format: str | None) -> Path:
+    path = tmp_path / "console.sqlite3"
+    first = Store(path, "a.")
+    put(first, "user-changes", rec(Events().user("ann")))
+    with transaction(first.writer) as db:
+        db.execute("INSERT INTO offsets VALUES('user-changes', 0, 1)")
+        db.execute("DELETE FROM meta WHERE name='version'")
+        if format is not None:
+            db.execute("INSERT INTO meta VALUES('version', ?)", (format,))
+    first.close()
+    return path
 
 
 def test_a_patch_keeps_what_it_does_not_name(store: Store) -> None:
