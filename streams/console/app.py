@@ -141,13 +141,13 @@ def _names(settings: Settings) -> frozenset[str] | None:
     return None
 
 
-def run_console(settings: Settings, told: Callable[[str], None] = print) -> int:
+def run_console(settings: Settings, announce: Callable[[str], None] = print) -> int:
     """Serves until SIGTERM or Ctrl-C; ``told`` gets the address."""
     app = create_app(settings)
     sockets = [_listen(settings)]
     port = sockets[0].getsockname()[1]
     host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-    told(f"{'https' if settings.http_cert_file else 'http'}://{host}:{port}/")
+    announce(f"{'https' if settings.http_cert_file else 'http'}://{host}:{port}/")
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,6 +1,9 @@
-"""What stands before every request: hosts, origins, sizes, rates; and the headers of every answer.
+"""Checks before every request (host, origin, rate, size), and the headers of every response.
 
-Plain ASGI, so that it costs little and event streams pass through.
+Plain ASGI: it costs little, and event streams pass through unbuffered.
+
+Starlette's TrustedHostMiddleware is not used: it answers in plain text, while every error of the
+console has Graph's form, and this one names the setting to change (SEATFLOW_HTTP_NAMES).
 """
 
 from __future__ import annotations
@@ -36,18 +39,23 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
-    """Graph's form of an error."""
+    """Returns an error in Graph's form."""
     return {"error": {"code": code, "message": message, "details": details or []}}
 
 
 class RateLimiter:
-    """Requests that may come: ``burst`` at once, then ``rate`` a second, for each client."""
+    """A token bucket for each client: up to ``burst`` requests, refilled by ``rate`` a second.
+
+    The library `limits` counts by windows, which let twice the rate through at their border; its
+    storages are for several processes, and the console is one.
+    """
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate, self.burst = rate, burst
         self._level: dict[str, tuple[float, float]] = {}
 
-    def take(self, client: str) -> bool:
+    def allow(self, client: str) -> bool:
+        """Takes a token; returns False if there is none left."""
         now = time.monotonic()
         level, at = self._level.get(client, (self.burst, now))
         level = min(self.burst, level + (now - at) * self.rate)
@@ -58,7 +66,11 @@ class RateLimiter:
 
 
 class SecurityMiddleware:
-    """``names``: host names under which the console is reached, in lower case; None is any."""
+    """Refuses requests by host, origin, rate and size, and adds the security headers.
+
+    ``names``: host names by which the console is reached, in lower case; None: any.
+    ``tls``: the console itself serves HTTPS.
+    """
 
     def __init__(self, app: Any, names: frozenset[str] | None, tls: bool) -> None:
         self.app, self.names, self.tls = app, names, tls
@@ -83,41 +95,44 @@ class SecurityMiddleware:
             return (
                 400,
                 "InvalidHost",
-                "The console is not reached by this name: see SEATFLOW_HTTP_NAMES.",
+                "The console is not reached by this name: add it to SEATFLOW_HTTP_NAMES.",
             )
-        if scope["method"] not in SAFE and not _same_origin(headers, host):
-            return 403, "CrossOrigin", "The request comes from a page of another site."
+        if scope["method"] not in SAFE and not _same_origin(headers, host, scope["scheme"]):
+            return 403, "CrossOrigin", "The request comes from a page of another origin."
         client = (scope.get("client") or ("",))[0]
         bucket = self.reads if scope["method"] in SAFE else self.changes
-        if not bucket.take(client):
-            return 429, "TooManyRequests", "Too many requests at once: try again in a moment."
+        if not bucket.allow(client):
+            return 429, "TooManyRequests", "Too many requests; try again in a second."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BYTES:
             return 413, "RequestTooLarge", _TOO_LARGE
         return None
 
 
-_TOO_LARGE = f"A request may have {MOST_BYTES >> 20} MiB at most."
+_TOO_LARGE = f"A request body may have at most {MOST_BYTES >> 20} MiB."
 
 
 def _name(host: str) -> str:
-    """The name in a Host header: without the port, and the brackets of IPv6."""
+    """Returns the name in a Host header: without the port, and the brackets of IPv6."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
 
 
-def _same_origin(headers: dict[str, str], host: str) -> bool:
-    """Whether a change comes from our own pages, or from no page at all."""
+def _same_origin(headers: dict[str, str], host: str, scheme: str) -> bool:
+    """Returns True if a change comes from the console's own pages, or from no page at all.
+
+    An origin is scheme, host and port: a page of http://host is another origin than https://host.
+    Behind a proxy, the scheme is the one in X-Forwarded-Proto.
+    """
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
     origin = headers.get("origin")
-    # Hosts are compared without schemes: behind a proxy that terminates TLS they differ.
-    return origin is None or origin.partition("://")[2].lower() == host.lower()
+    return origin is None or origin.lower() == f"{scheme}://{host}".lower()
 
 
 def _limited(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """A body that grows beyond the limit ends there, and whatever the answer was, it is 413."""
+    """Ends a body that exceeds the limit, and replaces whatever the response was by 413."""
     received, refused = 0, False
 
     async def receiving() -> Message:

@@ -44,7 +44,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     flags, service, world = local_service(tmp_path_factory.mktemp("fuzz"), http_names="testserver")
     demo(world, until="Seats")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RateLimiter, "take", lambda *_: True)
+        patch.setattr(RateLimiter, "allow", lambda *_: True)
         yield schemathesis.openapi.from_asgi("/openapi.json", create_app(flags, service))
     service.store.close()
 
