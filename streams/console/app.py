@@ -79,10 +79,10 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 
 def make_service(settings: Settings) -> Service:
     store = Store(settings.data_dir / DATABASE, settings.topic_prefix)
-    projector, processor = ReadModelProjector(settings, store), ProcessingStatus(settings)
-    commands = CommandDispatcher(settings, store, projector, processor)
+    projector, processing = ReadModelProjector(settings, store), ProcessingStatus(settings)
+    dispatcher = CommandDispatcher(settings, store, projector, processing)
     return Service(
-        settings, store, projector, processor, commands, Authenticator(settings.http_tokens_file)
+        settings, store, projector, processing, dispatcher, Authenticator(settings.http_tokens_file)
     )
 
 
@@ -91,7 +91,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     """Follows the topics and the workers; stops in the end."""
     tasks = [
         asyncio.create_task(service.projector.run()),
-        asyncio.create_task(service.processor.run()),
+        asyncio.create_task(service.processing.run()),
     ]
     try:
         yield
@@ -99,7 +99,7 @@ async def running(service: Service) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await service.commands.close()
+        await service.dispatcher.close()
         service.projector.close()
         service.store.close()
 

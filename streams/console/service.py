@@ -1,4 +1,4 @@
-"""The parts of a running console, and what API and pages ask of them."""
+"""The parts of a running console, as API and pages use them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ RATE_OVER = 10
 
 @dataclass(slots=True)
 class Service:
+    """A running console: its parts, and the figures that every page shows."""
+
     settings: Settings
     store: Store
     projector: ReadModelProjector
-    processor: ProcessingStatus
-    commands: CommandDispatcher
+    processing: ProcessingStatus
+    dispatcher: CommandDispatcher
     authenticator: Authenticator
 
     def health(self) -> dict[str, Any]:
-        """How fresh and how complete what the console shows is."""
+        """Returns how fresh the read model is, and how far the workers are."""
         lag = self.projector.lag()
-        problem = lag.problem or self.processor.problem
+        problem = lag.problem or self.processing.problem
         progress = self.projector.progress
         status = "broken" if problem else "ok" if progress.caught_up else "catching up"
-        workers = self.processor.workers
+        workers = self.processing.workers
         return {
             "status": status,
             "problem": problem,
@@ -40,13 +42,13 @@ class Service:
             "recordsApplied": progress.applied,
             "processor": {
                 "workers": None if workers is None else len(workers),
-                "lagRecords": self.processor.records,
-                "lagSeconds": round(self.processor.seconds, 1),
+                "lagRecords": self.processing.records,
+                "lagSeconds": round(self.processing.seconds, 1),
             },
         }
 
     def rates(self) -> dict[str, Any]:
-        """Records a second over the last seconds, and second by second for a drawing."""
+        """Returns records per second over the last seconds, and second by second for the chart."""
         now = int(time.time())
         rates = self.projector.progress.rates
         inputs = rates["user-changes"] + rates["group-changes"]

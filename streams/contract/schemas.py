@@ -254,7 +254,7 @@ RECORDS = (
     ),
     _output(
         "audit",
-        "tenant/user or tenant/group",
+        "tenant/user, tenant/group or tenant/skuId",
         "What was done, in the words of Entra's audit log.",
         _object(
             "time tenant activity category target initiatedBy result resultReason"
@@ -262,8 +262,8 @@ RECORDS = (
             time=TIME,
             tenant=ID,
             activity=_text(),
-            category={"enum": ["UserManagement", "GroupManagement"]},
-            target=_object("type id", type={"enum": ["User", "Group"]}, id=ID),
+            category={"enum": ["UserManagement", "GroupManagement", "DirectoryManagement"]},
+            target=_object("type id", type={"enum": ["User", "Group", "Subscription"]}, id=ID),
             initiatedBy=_text(),
             result={"enum": ["success", "failure"]},
             resultReason=_text(),

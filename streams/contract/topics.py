@@ -76,7 +76,7 @@ OUTPUTS: Final = (
     Topic("group-status", "tenant/group", _COMPACT, _STATE_OF, _COMPACTED),
     Topic("product-seats", "tenant/skuId", _COMPACT, _STATE_OF, _COMPACTED),
     Topic("results", "the key of the change", _DELETE, _HISTORY, _STATE),
-    Topic("audit", "tenant/user or tenant/group", _DELETE, _HISTORY, _STATE),
+    Topic("audit", "tenant/user, tenant/group or tenant/skuId", _DELETE, _HISTORY, _STATE),
     Topic("dead-letters", "the original key", _DELETE, _HISTORY, _STATE),
 )
 

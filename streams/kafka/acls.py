@@ -55,6 +55,14 @@ ROLES: dict[str, tuple[Grant, ...]] = {
         *_topics(CONSUMED, DESCRIBE),
         Grant(GROUP, "{app}", (DESCRIBE,)),
     ),
+    "console": (
+        *_topics(INPUT_NAMES, READ, WRITE, DESCRIBE),
+        *_topics(OUTPUT_NAMES, READ, DESCRIBE),
+        *_topics(("audit",), WRITE),
+        *_topics(INTERNAL_NAMES, DESCRIBE),
+        Grant(GROUP, "{app}", (DESCRIBE,)),
+        Grant(TRANSACTION, "{app}-console-", (WRITE, DESCRIBE), prefixed=True),
+    ),
     "receiver": (
         *_topics(INPUT_NAMES, WRITE, DESCRIBE),
         *_topics((RECEIVED.name,), READ, WRITE, DESCRIBE, CREATE),
@@ -71,7 +79,8 @@ ROLES: dict[str, tuple[Grant, ...]] = {
 MEANING = {
     "worker": "`seatflow worker`",
     "feed": "`seatflow feed`, and whatever else sends events",
-    "reader": "`seatflow status`, `seatflow read` of outputs, KEDA; with `feed` the console",
+    "reader": "`seatflow status`, `seatflow read` of outputs, KEDA",
+    "console": "`seatflow console`",
     "receiver": "`seatflow receive`",
     "bridge": "`seatflow feed debezium --topic`, here of a topic `hr.public.person`",
     "topics": "`seatflow topics create`",

@@ -29,6 +29,10 @@ GAP = "gap"
 INPUT_EXPIRED = "input_expired"
 DEAD_LETTER = "dead_letter"
 OFFSETS_NOT_NOTED = "offsets_not_noted"
+CONSOLE_COMMAND = "console_command"
+CONSOLE_COMMAND_FAILED = "console_command_failed"
+CONSOLE_PROBLEM = "console_problem"
+CONSOLE_REBUILT = "console_rebuilt"
 
 
 class Event(NamedTuple):
@@ -125,6 +129,30 @@ EVENTS = (
         "debug",
         "the offsets for lag tools will be noted later",
         {"error": "the exception"},
+    ),
+    Event(
+        CONSOLE_COMMAND,
+        "info",
+        "the console sent a command, with its audit record",
+        {"id": "of the command", "activity": "as in the audit log"},
+    ),
+    Event(
+        CONSOLE_COMMAND_FAILED,
+        "warning",
+        "the broker did not accept or did not confirm a command of the console",
+        {"id": "of the command", "activity": "as in the audit log", "why": "the exception"},
+    ),
+    Event(
+        CONSOLE_PROBLEM,
+        "warning",
+        "the console cannot follow the topics; it tries again",
+        {"problem": "a sentence"},
+    ),
+    Event(
+        CONSOLE_REBUILT,
+        "warning",
+        "the console's read model is rebuilt from the topics",
+        {"why": "a sentence"},
     ),
 )
 

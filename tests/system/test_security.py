@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ import pytest
 from streams.kafka.acls import MEANING, ROLES
 from streams.runtime.errors import CONFIGURATION, TEMPORARY
 from streams.runtime.settings import client_options, load_settings
+from tests.streams.console.browser import console_process
 from tests.support.kafka import Kafka, create_topics, produce
 from tests.support.secure_broker import PASSWORD, PREFIX, Authority, SecureBroker, secure_broker
 from tests.support.system import Events, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLE_USERS = ("topics", "worker", "feed", "reader", "receiver", "bridge")
+ROLE_USERS = ("topics", "worker", "feed", "reader", "receiver", "bridge", "console")
 SOURCE = "hr.public.person"
 LACKING = {
     "lacks1": ("internal.configuration", "Write"),
@@ -280,6 +282,21 @@ def test_every_client_is_made_with_the_options_of_the_settings() -> None:
                 assert set(spread) & allowed, f"{path}:{node.lineno}"
                 found += 1
     assert found >= 6
+
+
+def test_the_console_does_its_work_with_its_rights_alone(secured: Secured, tmp_path: Path) -> None:
+    """It reads what it shows, and sends a command with its audit record in one transaction."""
+    with console_process(secured.env("console"), tmp_path) as (url, _):
+        tenant = f"{url}/v1/tenants/audited"
+        sent = httpx2.put(f"{tenant}/users/ann", json={"displayName": "Ann"}, timeout=30)
+        assert sent.status_code in (200, 202), sent.text
+        for _ in range(100):
+            audit = httpx2.get(f"{tenant}/audit", timeout=30)
+            if audit.status_code == 200 and audit.json()["value"]:
+                break
+            time.sleep(0.1)
+        (record,) = audit.json()["value"]
+        assert (record["activity"], record["result"]) == ("Request user update", "success")
 
 
 def test_no_role_may_do_everything() -> None:

@@ -8,10 +8,19 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import JSONResponse
 
+from streams.console.api.dependencies import (
+    NO_GROUP,
+    NO_USER,
+    RESPONSES,
+    CurrentService,
+    Operator,
+    found_or_404,
+)
 from streams.console.api.models import AssignLicense, GroupBody, PathId, SubscriptionBody, UserBody
-from streams.console.api.queries import GONE_USER, RESPONSES, Operator, Svc, found_or_404
-from streams.console.commands import dispatcher
-from streams.console.commands.dispatcher import Command, NotAvailableError, Operation, RefusedError
+from streams.console.commands import definitions
+from streams.console.commands.definitions import Command, InvalidCommandError
+from streams.console.commands.dispatcher import Operation
+from streams.console.commands.producer import NotAcceptedError, UnconfirmedError
 from streams.console.read_model import queries
 from streams.console.security.auth import Principal
 from streams.console.security.middleware import error_body
@@ -19,16 +28,19 @@ from streams.console.service import Service
 
 RESULT = "@seatflow.operation"
 LATER: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Sent, and not answered yet, or deferred: `Location` says where to ask."}
+    202: {"description": "Sent, but still pending or deferred; `Location` leads to its progress."}
 }
 router = APIRouter(prefix="/v1", responses={**RESPONSES, **LATER})
 
 
 async def execute(
-    svc: Service, who: Principal, tenant: str, command: Command, show: Callable[[], Any]
+    service: Service, principal: Principal, tenant: str, command: Command, show: Callable[[], Any]
 ) -> Response:
-    """Runs a command; the answer is the processor's, or 202 with where to ask for it."""
-    operation = await send(svc, who, tenant, command)
+    """Runs a command; the response is the workers' answer, or 202 with a link to its progress.
+
+    ``show`` returns the object to answer with after the change; None for 204.
+    """
+    operation = await send(service, principal, tenant, command)
     if operation.status == "rejected":
         return rejection(operation)
     body = operation.to_json()
@@ -39,17 +51,21 @@ async def execute(
     return JSONResponse({RESULT: body}, 202, {"location": url, "retry-after": "1"})
 
 
-async def send(svc: Service, who: Principal, tenant: str, command: Command) -> Operation:
+async def send(service: Service, principal: Principal, tenant: str, command: Command) -> Operation:
+    """Sends a command and waits for its outcome. Raises: HTTPException 400, 503."""
     try:
-        return await svc.commands.run(who, tenant, command)
-    except RefusedError as refused:
-        raise HTTPException(400, f"{refused}.") from None
-    except NotAvailableError as error:
-        raise HTTPException(503, str(error)) from None
+        return await service.dispatcher.run(principal, tenant, command)
+    except InvalidCommandError as invalid:
+        raise HTTPException(400, f"{invalid}.") from None
+    except NotAcceptedError as error:
+        raise HTTPException(503, f"The broker did not accept the command: {error}") from None
+    except UnconfirmedError as error:
+        message = f"The broker did not confirm the command; the audit shows if it was sent: {error}"
+        raise HTTPException(503, message) from None
 
 
 def rejection(operation: Operation) -> Response:
-    """The rule's own words in Graph's form."""
+    """Returns a rejected operation as an error in Graph's form, in the rule's own words."""
     found = operation.result or {}
     code, message = found.get("error") or "Rejected", found.get("message") or "It was rejected."
     details = [{"code": code, "target": found.get("skuId"), "message": message}]
@@ -61,12 +77,12 @@ def rejection(operation: Operation) -> Response:
 Show = Callable[[], Any]
 
 
-def _user(svc: Service, tenant: str, user: str) -> Show:
-    return lambda: queries.user(svc.store.read_connection(), tenant, user)
+def _user(service: Service, tenant: str, user: str) -> Show:
+    return lambda: queries.user(service.store.read_connection(), tenant, user)
 
 
-def _group_shown(svc: Service, tenant: str, group: str) -> Show:
-    return lambda: queries.group(svc.store.read_connection(), tenant, group)
+def _group_shown(service: Service, tenant: str, group: str) -> Show:
+    return lambda: queries.group(service.store.read_connection(), tenant, group)
 
 
 def _nothing() -> None:
@@ -79,77 +95,94 @@ def _listed(body: AssignLicense) -> tuple[list[dict[str, Any]], list[str]]:
 
 @router.post("/tenants/{tenant}/users/{user}/assignLicense", summary="Change direct licences")
 async def assign_user(
-    tenant: PathId, user: PathId, body: AssignLicense, svc: Svc, who: Operator
+    tenant: PathId, user: PathId, body: AssignLicense, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.assign_user(tenant, user, *_listed(body))
-    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
+    """Changes a user's direct licences, all or none."""
+    command = definitions.assign_user(user, *_listed(body))
+    return await execute(service, principal, tenant, command, _user(service, tenant, user))
 
 
 @router.post(
     "/tenants/{tenant}/users/{user}/reprocessLicenseAssignment",
-    summary="Try again what is in error",
+    summary="Retry licences in error",
 )
-async def reprocess_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
-    command = dispatcher.reprocess_user(tenant, user)
-    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
+async def reprocess_user(
+    tenant: PathId, user: PathId, service: CurrentService, principal: Operator
+) -> Response:
+    """Retries a user's licences that are in error."""
+    command = definitions.reprocess_user(user)
+    return await execute(service, principal, tenant, command, _user(service, tenant, user))
 
 
 @router.post("/tenants/{tenant}/groups/{group}/assignLicense", summary="Change a group's licences")
 async def assign_group(
-    tenant: PathId, group: PathId, body: AssignLicense, svc: Svc, who: Operator
+    tenant: PathId, group: PathId, body: AssignLicense, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.assign_group(tenant, group, *_listed(body))
-    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
+    """Changes a group's licences."""
+    command = definitions.assign_group(group, *_listed(body))
+    return await execute(service, principal, tenant, command, _group_shown(service, tenant, group))
 
 
 @router.post("/tenants/{tenant}/groups/{group}/reprocess", summary="Re-evaluate all members")
-async def reprocess_group(tenant: PathId, group: PathId, svc: Svc, who: Operator) -> Response:
-    command = dispatcher.reprocess_group(tenant, group)
-    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
+async def reprocess_group(
+    tenant: PathId, group: PathId, service: CurrentService, principal: Operator
+) -> Response:
+    """Re-evaluates all members of a group."""
+    command = definitions.reprocess_group(group)
+    return await execute(service, principal, tenant, command, _group_shown(service, tenant, group))
 
 
 @router.put("/tenants/{tenant}/subscriptions/{skuId}", summary="Set the units bought")
 async def put_subscription(
-    tenant: PathId, skuId: PathId, body: SubscriptionBody, svc: Svc, who: Operator  # noqa: N803
-) -> Response:  # fmt: skip
-    command = dispatcher.put_subscription(tenant, skuId, body.prepaidUnits.model_dump())
+    tenant: PathId,
+    skuId: PathId,  # noqa: N803
+    body: SubscriptionBody,
+    service: CurrentService,
+    principal: Operator,
+) -> Response:
+    """Sets the units bought of a product."""
+    command = definitions.put_subscription(skuId, body.prepaidUnits.model_dump())
 
     def show() -> Any:
-        return queries.sku(svc.store.read_connection(), tenant, skuId)
+        return queries.sku(service.store.read_connection(), tenant, skuId)
 
-    return await execute(svc, who, tenant, command, show)
+    return await execute(service, principal, tenant, command, show)
 
 
 @router.put("/tenants/{tenant}/users/{user}", summary="Create or change a user (a patch)")
 async def put_user(
-    tenant: PathId, user: PathId, body: UserBody, svc: Svc, who: Operator
+    tenant: PathId, user: PathId, body: UserBody, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.put_user(tenant, user, body.model_dump(exclude_unset=True))
-    return await execute(svc, who, tenant, command, _user(svc, tenant, user))
+    """Creates or patches a user: absent members stay, null clears."""
+    command = definitions.put_user(user, body.model_dump(exclude_unset=True))
+    return await execute(service, principal, tenant, command, _user(service, tenant, user))
 
 
 @router.delete("/tenants/{tenant}/users/{user}", summary="Delete a user", status_code=204)
-async def delete_user(tenant: PathId, user: PathId, svc: Svc, who: Operator) -> Response:
-    found_or_404(queries.user(svc.store.read_connection(), tenant, user), GONE_USER, user, tenant)
-    return await execute(svc, who, tenant, dispatcher.delete_user(tenant, user), _nothing)
+async def delete_user(
+    tenant: PathId, user: PathId, service: CurrentService, principal: Operator
+) -> Response:
+    """Deletes a user; its seats become free."""
+    found_or_404(queries.user(service.store.read_connection(), tenant, user), NO_USER, user, tenant)
+    return await execute(service, principal, tenant, definitions.delete_user(user), _nothing)
 
 
 @router.put("/tenants/{tenant}/groups/{group}", summary="Create or change a group (a patch)")
 async def put_group(
-    tenant: PathId, group: PathId, body: GroupBody, svc: Svc, who: Operator
+    tenant: PathId, group: PathId, body: GroupBody, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.put_group(tenant, group, body.model_dump(exclude_unset=True))
-    return await execute(svc, who, tenant, command, _group_shown(svc, tenant, group))
+    """Creates or patches a group."""
+    command = definitions.put_group(group, body.model_dump(exclude_unset=True))
+    return await execute(service, principal, tenant, command, _group_shown(service, tenant, group))
 
 
 @router.delete("/tenants/{tenant}/groups/{group}", summary="Delete a group", status_code=204)
 async def delete_group(
-    tenant: PathId, group: PathId, svc: Svc, who: Operator, force: bool = False
+    tenant: PathId, group: PathId, service: CurrentService, principal: Operator, force: bool = False
 ) -> Response:
     """A group that has licences is not deleted, unless `force` removes them first."""
-    found = queries.group(svc.store.read_connection(), tenant, group)
-    if found is None or found["deleted"]:
-        raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
+    found = queries.group(service.store.read_connection(), tenant, group)
+    found = found_or_404(None if found and found["deleted"] else found, NO_GROUP, group, tenant)
     skus = [licence["skuId"] for licence in found["assignedLicenses"]]
     if skus and not force:
         message = (
@@ -158,25 +191,27 @@ async def delete_group(
         )
         raise HTTPException(409, message)
     if skus:
-        removed = await send(svc, who, tenant, dispatcher.assign_group(tenant, group, [], skus))
+        removed = await send(service, principal, tenant, definitions.assign_group(group, [], skus))
         if removed.status == "rejected":
             return rejection(removed)
-    return await execute(svc, who, tenant, dispatcher.delete_group(tenant, group), _nothing)
+    return await execute(service, principal, tenant, definitions.delete_group(group), _nothing)
 
 
 @router.put("/tenants/{tenant}/groups/{group}/members/{user}", summary="Add a member",
             status_code=204)  # fmt: skip
 async def put_member(
-    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
+    tenant: PathId, group: PathId, user: PathId, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.put_member(tenant, group, user)
-    return await execute(svc, who, tenant, command, _nothing)
+    """Adds a direct member to a group."""
+    command = definitions.put_member(group, user)
+    return await execute(service, principal, tenant, command, _nothing)
 
 
 @router.delete("/tenants/{tenant}/groups/{group}/members/{user}", summary="Remove a member",
                status_code=204)  # fmt: skip
 async def delete_member(
-    tenant: PathId, group: PathId, user: PathId, svc: Svc, who: Operator
+    tenant: PathId, group: PathId, user: PathId, service: CurrentService, principal: Operator
 ) -> Response:
-    command = dispatcher.delete_member(tenant, group, user)
-    return await execute(svc, who, tenant, command, _nothing)
+    """Removes a direct member from a group."""
+    command = definitions.delete_member(group, user)
+    return await execute(service, principal, tenant, command, _nothing)

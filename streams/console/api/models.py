@@ -1,29 +1,24 @@
-"""Bodies of the API, for OpenAPI; the contract's own decoder is what checks them."""
+"""Bodies of the API. Ids are the contract's; the workers' decoder validates the resulting event."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from streams.console.whatif.process import MOST_EVENTS
+from streams.contract import schemas
 
-ID = r"^[A-Za-z0-9_.:@-]{1,128}$"
+ID: str = schemas.ID["pattern"]
 Id = Annotated[str, Field(pattern=ID)]
 PathId = Annotated[str, Path(pattern=ID)]
 MOST_ITEMS = 1_000
 
-Top = Annotated[int, Query(alias="$top", ge=1, le=999, description="rows of a page")]
-SkipToken = Annotated[
-    str | None, Query(alias="$skiptoken", max_length=2_000, description="from @odata.nextLink")
-]
-OrderBy = Annotated[
-    str | None, Query(alias="$orderby", max_length=60, description="name, then asc or desc")
-]
-
 
 class AssignedLicense(BaseModel):
+    """A product and the plans of it that are off."""
+
     skuId: Id  # noqa: N815
     disabledPlans: list[Id] = Field([], max_length=MOST_ITEMS)  # noqa: N815
 
@@ -39,7 +34,7 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class UserBody(BaseModel):
-    """A patch: what is not given stays, null clears it."""
+    """A patch of a user: absent members stay, null clears them."""
 
     userPrincipalName: Text | None = None  # noqa: N815
     displayName: Text | None = None  # noqa: N815
@@ -49,10 +44,14 @@ class UserBody(BaseModel):
 
 
 class GroupBody(BaseModel):
+    """A patch of a group."""
+
     displayName: Text | None = None  # noqa: N815
 
 
 class PrepaidUnits(BaseModel):
+    """Units bought, by their status."""
+
     enabled: int = Field(0, ge=0, le=1 << 53)
     warning: int = Field(0, ge=0, le=1 << 53)
     suspended: int = Field(0, ge=0, le=1 << 53)
@@ -60,6 +59,8 @@ class PrepaidUnits(BaseModel):
 
 
 class SubscriptionBody(BaseModel):
+    """A tenant's subscription of a product."""
+
     prepaidUnits: PrepaidUnits  # noqa: N815
 
 
@@ -70,6 +71,8 @@ class WhatIfBody(BaseModel):
 
 
 class ErrorText(BaseModel):
+    """Graph's code and message of an error, with its details."""
+
     code: str
     message: str
     details: list[Any] = []

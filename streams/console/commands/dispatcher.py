@@ -1,310 +1,161 @@
-"""What an operator wants done: checked by the workers' own decoder, audited, produced, awaited.
+"""Sends commands and answers with their outcome.
 
-The audit record goes first: nothing is done that nobody can be asked about. What the processor
-answers by ``results`` is waited for there; of the other events it is known that they are applied
-when the workers' group has committed their offset.
+1. The event and its audit record are committed in one transaction: no command without its audit
+   record, and no audit record of a command that Kafka did not accept.
+2. The outcome comes from the workers. For a command with a result, the projector completes a future
+   when it has stored the result. For the others, it is known once the workers' consumer group has
+   committed the event's offset.
+3. The read model is awaited: until it has passed the ends that the output topics had when the
+   outcome was known, so that the answer contains what the command changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from aiokafka import AIOKafkaProducer, TopicPartition, errors
+from aiokafka import TopicPartition
 
+from streams.console.commands.definitions import Command, encode_audit, encode_event, utc_now
 from streams.console.commands.processing_status import ProcessingStatus
+from streams.console.commands.producer import CommandProducer, NotAcceptedError, UnconfirmedError
 from streams.console.read_model import tenants
 from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
 from streams.console.security.auth import Principal
-from streams.contract.decoder import DECODERS, Rejected
+from streams.runtime import log_events
 from streams.runtime.errors import WorkerError, log
-from streams.runtime.settings import Settings, client_options
+from streams.runtime.settings import Settings
 
-WAIT = 10.0
-REMEMBERED = 10_000
-WITH_RESULT = ("licenses.changed", "user.reprocess", "group.reprocess")
-
-
-class RefusedError(Exception):
-    """A command that the contract does not allow; the message says what is wrong."""
-
-
-class NotAvailableError(Exception):
-    """The broker did not take it, or does not answer: nothing was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One event to be. ``activity`` and ``target`` are for the audit."""
-
-    topic: str
-    key: str
-    activity: str
-    target: tuple[str, str]
-    body: dict[str, Any]
-    changes: list[dict[str, Any]] = field(default_factory=list)
+OUTCOME_TIMEOUT_SECONDS = 10.0
+"""How long a request waits for the outcome and the read model together."""
+RETAINED_OPERATIONS = 10_000
+"""Commands without a result are known for as long as they are among the last so many."""
+RESULT_MEMBERS = ("error", "skuId", "message", "details")
 
 
 @dataclass(slots=True)
 class Operation:
-    """A command that was sent. ``status``: pending, applied, rejected or deferred."""
+    """A command that was sent.
+
+    ``status``: pending, applied, rejected or deferred.
+    ``result``: the record of the topic ``results``, if there is one.
+    ``partition``, ``offset``: of the event; None for a change that another producer sent.
+    """
 
     id: str
     tenant: str
     status: str = "pending"
     result: dict[str, Any] | None = None
-    place: TopicPartition | None = None
+    partition: TopicPartition | None = None
     offset: int = -1
-    with_result: bool = True
+    has_result: bool = True
+
+    def complete(self, result: dict[str, Any]) -> None:
+        """Takes the status of a result."""
+        self.result, self.status = result, result["status"]
 
     def to_json(self) -> dict[str, Any]:
-        found = {"id": self.id, "status": self.status}
-        if self.result:
-            names = ("error", "skuId", "message", "details")
-            found |= {name: self.result[name] for name in names if name in self.result}
-        return found
+        """Returns the operation as the API shows it."""
+        result = self.result or {}
+        shown = {name: result[name] for name in RESULT_MEMBERS if name in result}
+        return {"id": self.id, "status": self.status, **shown}
 
 
 class CommandDispatcher:
-    """One producer for all; started when the first command comes."""
+    """Sends commands, awaits their outcome, and remembers the last ones."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
         projector: ReadModelProjector,
-        processor: ProcessingStatus,
+        processing: ProcessingStatus,
     ) -> None:
-        self.settings, self.store = settings, store
-        self.projector, self.processor = projector, processor
-        self.sent: dict[str, Operation] = {}
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self.store, self.projector, self.processing = store, projector, processing
+        self.producer = CommandProducer(settings)
+        self._operations: dict[str, Operation] = {}
 
     async def run(
-        self, who: Principal, tenant: str, command: Command, wait: float = WAIT
+        self,
+        principal: Principal,
+        tenant: str,
+        command: Command,
+        timeout: float = OUTCOME_TIMEOUT_SECONDS,
     ) -> Operation:
-        """Sends the command and waits for what comes of it.
+        """Sends the command and waits up to ``timeout`` seconds for its outcome.
 
-        Raises RefusedError, NotAvailableError.
+        Raises: InvalidCommandError, NotAcceptedError, UnconfirmedError.
         """
-        id = f"console-{uuid.uuid4().hex}"
-        value = self._checked(tenant, command, id)
-        await self._audit(who, tenant, command, id)
-        place, offset = await self._send(command.topic, command.key, value)
-        operation = Operation(id, tenant, place=place, offset=offset)
-        operation.with_result = command.body["type"] in WITH_RESULT
-        while len(self.sent) >= REMEMBERED:
-            self.sent.pop(next(iter(self.sent)))
-        self.sent[id] = operation
-        log.info("console_command", id=id, activity=command.activity)
-        await self._await(operation, wait)
+        id, time = f"console-{uuid.uuid4().hex}", utc_now()
+        event = encode_event(command, tenant, id, time)
+        audit = encode_audit(command, tenant, id, time, principal.name)
+        with self.projector.results.expected(id) as result:
+            try:
+                partition, offset = await self.producer.send([event, audit])
+            except (NotAcceptedError, UnconfirmedError) as error:
+                log.warning(
+                    log_events.CONSOLE_COMMAND_FAILED,
+                    id=id,
+                    activity=command.activity,
+                    why=f"{type(error).__name__}: {error}",
+                )
+                raise
+            log.info(log_events.CONSOLE_COMMAND, id=id, activity=command.activity)
+            operation = Operation(
+                id, tenant, partition=partition, offset=offset, has_result=command.has_result
+            )
+            self._retain(operation)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._await_outcome(operation, result)
+            except TimeoutError:
+                pass  # the status says how far it came
         return operation
 
-    def _checked(self, tenant: str, command: Command, id: str) -> bytes:
-        event = {"type": command.body["type"], "id": id, "time": _now()}
-        if command.topic != "catalog":
-            event["tenant"] = tenant
-        value = orjson.dumps({**event, **command.body})
-        decoded = DECODERS[command.topic](command.key.encode(), value, None)
-        if isinstance(decoded, Rejected):
-            raise RefusedError(decoded.reason)
-        return value
+    def _retain(self, operation: Operation) -> None:
+        while len(self._operations) >= RETAINED_OPERATIONS:
+            self._operations.pop(next(iter(self._operations)))
+        self._operations[operation.id] = operation
 
-    async def _audit(self, who: Principal, tenant: str, command: Command, id: str) -> None:
-        kind, target = command.target
-        record = {
-            "time": _now(),
-            "tenant": tenant,
-            "activity": command.activity,
-            "category": "Console",
-            "target": {"type": kind, "id": target},
-            "initiatedBy": who.name,
-            "result": "success",
-            "resultReason": "Sent to the processor.",
-            "modifiedProperties": command.changes,
-            "causedBy": id,
-        }
-        await self._send("audit", f"{tenant}/{target}", orjson.dumps(record))
-
-    async def _send(self, topic: str, key: str, value: bytes) -> tuple[TopicPartition, int]:
+    async def _await_outcome(
+        self, operation: Operation, result: asyncio.Future[dict[str, Any]]
+    ) -> None:
+        assert operation.partition is not None
         try:
-            producer = await self._started()
-            sent = await producer.send_and_wait(
-                self.settings.topic_prefix + topic, value, key.encode()
-            )
-        except (errors.KafkaError, OSError) as error:
-            raise NotAvailableError(f"The broker did not take the command: {error}") from None
-        return TopicPartition(sent.topic, sent.partition), sent.offset
-
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **client_options(self.settings),
-                    enable_idempotence=True,
-                    request_timeout_ms=8_000,
-                    max_request_size=4 << 20,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer
-
-    # -- answers
-    async def _await(self, operation: Operation, within: float) -> None:
-        deadline = time.monotonic() + within
-        if not operation.with_result:
-            assert operation.place is not None
-            try:
-                applied = await self.processor.applied(operation.place, operation.offset, within)
-            except WorkerError:
-                applied = False
-            if applied:
+            if operation.has_result:
+                operation.complete(await result)
+            else:
+                await self.processing.wait_applied(operation.partition, operation.offset)
                 operation.status = "applied"
-        while operation.with_result and operation.status == "pending":
-            self._look(operation)
-            left = deadline - time.monotonic()
-            if operation.status != "pending" or left <= 0:
-                break
-            await self.projector.wait_updated(min(left, 0.25))
-        if operation.status != "pending":
-            await self._shown(deadline)
-
-    async def _shown(self, deadline: float) -> None:
-        """Until the read model tells what the operation did, too."""
-        limit = min(deadline, time.monotonic() + 1.0)
-        for _ in range(2):
-            await self.projector.wait_updated(min(0.3, max(0.0, limit - time.monotonic())))
-        while self.projector.lag().records and time.monotonic() < limit:
-            await self.projector.wait_updated(0.1)
-
-    def _look(self, operation: Operation) -> None:
-        found = tenants.results(self.store.read_connection(), operation.tenant, operation.id)
-        if found:
-            operation.result = found[-1]
-            operation.status = found[-1]["status"]
+            await self.projector.wait_passed({operation.partition: operation.offset + 1})
+            await self.projector.wait_passed(await self.projector.output_ends())
+        except WorkerError:
+            pass  # the broker does not answer: as after a timeout
 
     async def operation(self, tenant: str, id: str) -> Operation | None:
-        """How a command is going: one of this console's, or any change that has a result."""
-        operation = self.sent.get(id) or Operation(id, tenant)
+        """Returns a command of this console, or any change that has a result; None if unknown."""
+        operation = self._operations.get(id) or Operation(id, tenant)
         if operation.tenant != tenant:
             return None
-        self._look(operation)
-        if operation.result is not None:
-            return operation
-        if operation.place is None:
+        results = tenants.results(self.store.read_connection(), tenant, id)
+        if results:
+            operation.complete(results[-1])
+        elif operation.partition is None:
             return None
-        if operation.status == "pending" and not operation.with_result:
-            await self._await(operation, 0.0)
+        elif operation.status == "pending" and not operation.has_result:
+            await self._look_up(operation, operation.partition)
         return operation
 
+    async def _look_up(self, operation: Operation, partition: TopicPartition) -> None:
+        try:
+            if await self.processing.is_applied(partition, operation.offset):
+                operation.status = "applied"
+        except WorkerError:
+            pass  # still pending, as far as is known
+
     async def close(self) -> None:
-        if self._producer is not None:
-            await self._producer.stop()
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
-
-
-# --- the commands --------------------------------------------------------------------------------
-
-
-def _of_user(tenant: str, user: str, activity: str, type: str, **members: Any) -> Command:
-    body = {"type": type, "user": user, **members}
-    return Command("user-changes", f"{tenant}/{user}", activity, ("User", user), body)
-
-
-def _of_group(tenant: str, group: str, activity: str, type: str, **members: Any) -> Command:
-    body = {"type": type, "group": group, **members}
-    return Command("group-changes", f"{tenant}/{group}", activity, ("Group", group), body)
-
-
-def _licences(command: Command, add: list[dict[str, Any]], remove: list[str]) -> Command:
-    command.changes.append({"name": "addLicenses", "oldValue": None, "newValue": add})
-    command.changes.append({"name": "removeLicenses", "oldValue": None, "newValue": remove})
-    return command
-
-
-def assign_user(tenant: str, user: str, add: list[dict[str, Any]], remove: list[str]) -> Command:
-    command = _of_user(
-        tenant, user, "Request user license change", "licenses.changed",
-        addLicenses=add, removeLicenses=remove,
-    )  # fmt: skip
-    return _licences(command, add, remove)
-
-
-def assign_group(tenant: str, group: str, add: list[dict[str, Any]], remove: list[str]) -> Command:
-    command = _of_group(
-        tenant, group, "Request group license change", "licenses.changed",
-        addLicenses=add, removeLicenses=remove,
-    )  # fmt: skip
-    return _licences(command, add, remove)
-
-
-def reprocess_user(tenant: str, user: str) -> Command:
-    return _of_user(tenant, user, "Request user license recalculation", "user.reprocess")
-
-
-def reprocess_group(tenant: str, group: str) -> Command:
-    return _of_group(tenant, group, "Request group license recalculation", "group.reprocess")
-
-
-def put_user(tenant: str, user: str, members: dict[str, Any]) -> Command:
-    command = _of_user(tenant, user, "Request user update", "user.upserted", **members)
-    command.changes.extend(
-        {"name": name, "oldValue": None, "newValue": value} for name, value in members.items()
-    )
-    return command
-
-
-def delete_user(tenant: str, user: str) -> Command:
-    return _of_user(tenant, user, "Request user deletion", "user.deleted")
-
-
-def put_group(tenant: str, group: str, members: dict[str, Any]) -> Command:
-    command = _of_group(tenant, group, "Request group update", "group.upserted", **members)
-    command.changes.extend(
-        {"name": name, "oldValue": None, "newValue": value} for name, value in members.items()
-    )
-    return command
-
-
-def delete_group(tenant: str, group: str) -> Command:
-    return _of_group(tenant, group, "Request group deletion", "group.deleted")
-
-
-def put_member(tenant: str, group: str, user: str) -> Command:
-    command = _of_user(tenant, user, "Request group membership", "membership.added", group=group)
-    command.changes.append({"name": "group", "oldValue": None, "newValue": group})
-    return command
-
-
-def delete_member(tenant: str, group: str, user: str) -> Command:
-    command = _of_user(
-        tenant, user, "Request end of group membership", "membership.removed", group=group
-    )
-    command.changes.append({"name": "group", "oldValue": group, "newValue": None})
-    return command
-
-
-def put_subscription(tenant: str, sku: str, units: dict[str, int]) -> Command:
-    body = {"type": "subscription.updated", "skuId": sku, "prepaidUnits": units}
-    return Command(
-        "subscriptions",
-        f"{tenant}/{sku}",
-        "Request subscription change",
-        ("Subscription", sku),
-        body,
-        [{"name": "prepaidUnits", "oldValue": None, "newValue": units}],
-    )
+        """Ends the producer."""
+        await self.producer.close()

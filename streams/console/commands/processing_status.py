@@ -1,4 +1,4 @@
-"""What the workers have done: their lag, and whether they have applied a record that was sent."""
+"""The workers' progress: their lag, and whether they have applied a record that was sent."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from streams.kafka.topic_reader import admin_client, connected
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import Settings
 
-LOOK_EVERY = 1.0
+REFRESH_SECONDS = 1.0
+COMMIT_POLL_SECONDS = 0.1
+"""Kafka notifies nobody of an offset commit, so a commit can only be polled for."""
 
 
 @dataclass(slots=True)
 class ProcessingStatus:
-    """Looked at once a second. ``workers`` is None until they are known."""
+    """The lag and the members of the workers' group, refreshed once a second.
+
+    ``workers`` is None until they are known. ``settled_at``: when there was no lag the last time.
+    """
 
     settings: Settings
     lag: dict[str, int] = field(default_factory=dict)
     workers: list[Member] | None = None
     problem: str | None = None
-    since: float = 0.0
-    """When there was no lag the last time."""
+    settled_at: float = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Refreshes until cancelled."""
         while True:
             try:
                 async with LagReader(self.settings) as reader:
@@ -38,35 +42,41 @@ class ProcessingStatus:
                         self.workers = await _workers(reader.admin, self.settings.app_id)
                         self.problem = None
                         if not any(self.lag.values()):
-                            self.since = time.time()
-                        await asyncio.sleep(LOOK_EVERY)
+                            self.settled_at = time.time()
+                        await asyncio.sleep(REFRESH_SECONDS)
             except WorkerError as error:
                 self.problem = str(error)
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(REFRESH_SECONDS)
 
     @property
     def records(self) -> int:
+        """The records that the workers have not applied yet."""
         return sum(self.lag.values())
 
     @property
     def seconds(self) -> float:
         """How long there has been lag without a pause."""
-        return time.time() - self.since if self.records and self.since else 0.0
+        return time.time() - self.settled_at if self.records and self.settled_at else 0.0
 
-    async def applied(self, place: TopicPartition, offset: int, within: float) -> bool:
-        """Whether the workers have applied a record, waiting for it."""
-        deadline = time.monotonic() + within
+    async def wait_applied(self, partition: TopicPartition, offset: int) -> None:
+        """Returns when the workers have applied the record. The caller sets the timeout.
+
+        Raises: WorkerError, if the broker does not answer.
+        """
         async with connected(admin_client(self.settings), self.settings) as admin:
             while True:
-                if await self._committed(admin, place) > offset:
-                    return True
-                if time.monotonic() > deadline:
-                    return False
-                await asyncio.sleep(0.1)
+                if await self._committed(admin, partition) > offset:
+                    return
+                await asyncio.sleep(COMMIT_POLL_SECONDS)
 
-    async def _committed(self, admin: Any, place: TopicPartition) -> int:
+    async def is_applied(self, partition: TopicPartition, offset: int) -> bool:
+        """Returns True if the workers have applied the record. Raises: WorkerError."""
+        async with connected(admin_client(self.settings), self.settings) as admin:
+            return await self._committed(admin, partition) > offset
+
+    async def _committed(self, admin: Any, partition: TopicPartition) -> int:
         try:
-            found = await admin.list_consumer_group_offsets(self.settings.app_id, None, [place])
+            found = await admin.list_consumer_group_offsets(self.settings.app_id, None, [partition])
         except NOT_YET:
             return -1
-        return int(found[place].offset) if place in found else -1
+        return int(found[partition].offset) if partition in found else -1

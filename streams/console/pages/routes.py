@@ -14,18 +14,17 @@ from starlette.datastructures import UploadFile
 
 from streams.console.api import commands
 from streams.console.api import errors as api_errors
+from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
 from streams.console.api.models import PathId
-from streams.console.commands import dispatcher
-from streams.console.commands.dispatcher import Command
+from streams.console.commands import definitions
+from streams.console.commands.definitions import Command
 from streams.console.pages import formatting
 from streams.console.pages.server_sent_events import EventStreamLimiter, fragments
 from streams.console.pages.session import (
-    COOKIE,
     ROWS,
     BrowserSession,
     CurrentSession,
     LoginNeededError,
-    Svc,
     Tenant,
     set_cookie,
     table,
@@ -90,7 +89,7 @@ def events(
         current.can_read(tenant)
     if streams.full:
         raise HTTPException(503, "Too many pages are open at once: close some.")
-    cookie = current.request.cookies.get(COOKIE)
+    cookie = current.request.cookies.get(SESSION_COOKIE)
 
     def render() -> str:
         if tenant is None:
@@ -276,7 +275,7 @@ async def reprocess_group(
     tenant: Tenant, group: PathId, current: CurrentSession, csrf: Csrf
 ) -> Response:
     back = f"/t/{tenant}/groups/{group}"
-    return await _execute(current, tenant, csrf, dispatcher.reprocess_group(tenant, group), back)
+    return await _execute(current, tenant, csrf, definitions.reprocess_group(group), back)
 
 
 @router.post("/t/{tenant}/users/{user}/reprocess")
@@ -284,14 +283,14 @@ async def reprocess_user(
     tenant: Tenant, user: PathId, current: CurrentSession, csrf: Csrf
 ) -> Response:
     back = f"/t/{tenant}/users/{user}"
-    return await _execute(current, tenant, csrf, dispatcher.reprocess_user(tenant, user), back)
+    return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)
 
 
 async def _outcome(current: BrowserSession, tenant: str, op: str | None) -> dict[str, Any] | None:
     """What came of the command that led to this page."""
     if not op:
         return None
-    operation = await current.service.commands.operation(tenant, op[:128])
+    operation = await current.service.dispatcher.operation(tenant, op[:128])
     return operation.to_json() if operation else None
 
 
@@ -299,14 +298,18 @@ async def _outcome(current: BrowserSession, tenant: str, op: str | None) -> dict
 
 
 @router.get("/login")
-def login(request: Request, service: Svc) -> Response:
-    if service.authenticator.open or service.authenticator.session(request.cookies.get(COOKIE)):
+def login(request: Request, service: CurrentService) -> Response:
+    if service.authenticator.open or service.authenticator.session(
+        request.cookies.get(SESSION_COOKIE)
+    ):
         return RedirectResponse("/", 303)
     return HTMLResponse(formatting.TEMPLATES.get_template("login.html").render(failed=False))
 
 
 @router.post("/login")
-def log_in(request: Request, service: Svc, token: Annotated[str, Form(max_length=500)]) -> Response:
+def log_in(
+    request: Request, service: CurrentService, token: Annotated[str, Form(max_length=500)]
+) -> Response:
     cookie = None if service.authenticator.open else service.authenticator.log_in(token.strip())
     if cookie is None:
         return HTMLResponse(
@@ -320,14 +323,14 @@ def log_in(request: Request, service: Svc, token: Annotated[str, Form(max_length
 @router.post("/logout")
 def log_out(current: CurrentSession, csrf: Csrf) -> Response:
     check_csrf(current, csrf)
-    current.service.authenticator.log_out(current.request.cookies.get(COOKIE))
+    current.service.authenticator.log_out(current.request.cookies.get(SESSION_COOKIE))
     response = RedirectResponse("/", 303)
-    response.delete_cookie(COOKIE, path="/")
+    response.delete_cookie(SESSION_COOKIE, path="/")
     return response
 
 
 @router.get("/health")
-def health(service: Svc) -> Response:
+def health(service: CurrentService) -> Response:
     found = service.health()
     return JSONResponse(found, 503 if found["status"] == "broken" else 200)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
-from streams.console.api import queries as api_queries
+from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
 from streams.console.api.models import PathId
 from streams.console.pages import formatting
 from streams.console.read_model import queries, tenants
@@ -17,8 +17,6 @@ from streams.console.security.auth import Principal, Session
 from streams.console.service import Service
 
 ROWS = 50
-COOKIE = "seatflow"
-Svc = Annotated[Service, Depends(api_queries.service)]
 
 
 class LoginNeededError(Exception):
@@ -73,12 +71,14 @@ class BrowserSession:
 
 def set_cookie(request: Request, response: Response, cookie: str) -> None:
     secure = request.app.state.tls or request.url.scheme == "https"
-    response.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure, path="/")
+    response.set_cookie(
+        SESSION_COOKIE, cookie, httponly=True, samesite="lax", secure=secure, path="/"
+    )
 
 
-def current_session(request: Request, service: Svc) -> BrowserSession:
+def current_session(request: Request, service: CurrentService) -> BrowserSession:
     """Without tokens anybody gets a session, for its forms; with them, LoginNeededError."""
-    cookie, fresh = request.cookies.get(COOKIE), False
+    cookie, fresh = request.cookies.get(SESSION_COOKIE), False
     if service.authenticator.session(cookie) is None:
         cookie, fresh = service.authenticator.log_in() if service.authenticator.open else None, True
     if cookie is None:

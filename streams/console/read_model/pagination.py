@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import csv
+import io
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -19,6 +22,7 @@ Row = sqlite3.Row
 GraphObject = dict[str, Any]
 MOST = 999
 CSV_PAGE = 2_000
+FORMULA_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class BadRequestError(ValueError):
@@ -191,22 +195,25 @@ def every(
 
 
 def csv_lines(listing: Listing, rows: Iterator[GraphObject]) -> Iterator[str]:
-    """RFC 4180, with a header. A cell that a spreadsheet would calculate is quoted with '."""
-    yield ",".join(listing.columns) + "\r\n"
-    for row in rows:
-        yield ",".join(_cell(row.get(column)) for column in listing.columns) + "\r\n"
+    """Yields the list as RFC 4180 lines, with a header.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    line = io.StringIO()
+    writer = csv.writer(line)
+    for cells in chain(
+        [listing.columns], ([_cell(row.get(c)) for c in listing.columns] for row in rows)
+    ):
+        writer.writerow(cells)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, (bool, int)):
+        return orjson.dumps(value).decode()
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        text = "'" + text
-    if any(c in text for c in ',"\r\n'):
-        text = '"' + text.replace('"', '""') + '"'
-    return text
+    return "'" + text if text[:1] in FORMULA_CHARACTERS else text

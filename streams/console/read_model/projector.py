@@ -10,17 +10,21 @@ import asyncio
 import gc
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import TopicPartition, errors
 
 from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter
+from streams.console.read_model.pending_results import PendingResults
 from streams.console.read_model.store import Store, transaction
+from streams.contract import topics
 from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
-from streams.runtime.errors import WorkerError, log
+from streams.runtime import log_events
+from streams.runtime.errors import TEMPORARY, WorkerError, log
 from streams.runtime.settings import Settings
 
 RETRY_AFTER = 1.0
@@ -28,6 +32,8 @@ WAIT_MS = 200
 PRUNE_INTERVAL_SECONDS = 86_400.0
 MOST_RECORDS = 40_000
 REMEMBERED_SECONDS = 130
+OUTPUT_NAMES = frozenset(topics.OUTPUT_NAMES)
+Batches = dict[TopicPartition, list[Any]]
 COUNTED = ("user-licenses", "user-changes", "group-changes")
 
 
@@ -53,16 +59,27 @@ class Progress:
 
 
 class ReadModelProjector:
-    """``changed`` is set and replaced whenever new records are in the store."""
+    """Projects the topics into the store.
+
+    ``results``: futures of the commands whose results are expected.
+    ``updated``: notified whenever the read model has passed further records.
+    """
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
         self.progress = Progress()
-        self.changed = asyncio.Event()
-        self._applier = ProjectionWriter(store.writer)
-        self._writer = ThreadPoolExecutor(1, "console-writer")
+        self.results = PendingResults()
+        self.updated = asyncio.Condition()
+        self._projection = ProjectionWriter(store.writer)
+        self._executor = ThreadPoolExecutor(1, "console-writer")
         self._short = {settings.topic_prefix + topic: topic for topic in FOLLOWED}
-        self._behind: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        """Last stable offsets."""
+        self._positions: dict[TopicPartition, int] = {}
+        """Offsets up to which the store has everything."""
+        self._fetched: dict[TopicPartition, int] = {}
+        """Offsets up to which was fetched; the last batch may still be on its way to the store."""
+        self._end_reader: Any = None
         self._pruned_at = 0.0
         self._seen_at: dict[TopicPartition, float] = {}
 
@@ -75,77 +92,98 @@ class ReadModelProjector:
             try:
                 await self._follow()
             except WorkerError as error:
-                told = str(error)
+                problem = str(error)
             except OSError as error:
-                told = f"the read model cannot be written: {error}"
-            if told != self.progress.problem:
-                log.warning("console_problem", problem=told)
-            self.progress.problem = told
-            self._notify()
+                problem = f"the read model cannot be written: {error}"
+            if problem != self.progress.problem:
+                log.warning(log_events.CONSOLE_PROBLEM, problem=problem)
+            self.progress.problem = problem
+            await self._notify()
             await asyncio.sleep(RETRY_AFTER)
 
     async def _follow(self) -> None:
         settings = self.settings
         async with connected(admin_client(settings), settings) as admin:
-            places = await topic_partitions(admin, settings, FOLLOWED)
+            partitions = await topic_partitions(admin, settings, FOLLOWED)
             cluster = str((await admin.describe_cluster()).get("cluster_id"))
-        async with connected(consumer(settings), settings) as client:
-            client.assign(places)
-            await self._seek(client, places, cluster)
+        async with (
+            connected(consumer(settings), settings) as client,
+            connected(consumer(settings, "read_uncommitted"), settings) as end_reader,
+        ):
+            client.assign(partitions)
+            await self._seek(client, partitions, cluster)
             self.progress.problem = None
-            await self._read(client, places)
+            self._end_reader = end_reader
+            try:
+                await self._read(client, partitions)
+            finally:
+                self._end_reader = None
 
-    async def _seek(self, client: Any, places: list[TopicPartition], cluster: str) -> None:
-        """To where each topic was read; to the start of all if these are other topics."""
+    async def _seek(self, client: Any, partitions: list[TopicPartition], cluster: str) -> None:
+        """Seeks to the stored offsets; to the start of all topics if these are other topics."""
         self.store.bind_cluster(cluster)
         offsets = self.store.offsets()
-        ends = await client.end_offsets(places)
-        known = {p: offsets.get((self._short[p.topic], p.partition), 0) for p in places}
-        if any(known[place] > ends[place] for place in places):
-            log.warning("console_rebuilt", why="the topics are shorter than what was read of them")
+        self._ends = dict(await client.end_offsets(partitions))
+        known = {p: offsets.get((self._short[p.topic], p.partition), 0) for p in partitions}
+        if any(known[partition] > self._ends[partition] for partition in partitions):
+            why = "the topics are shorter than what was read of them"
+            log.warning(log_events.CONSOLE_REBUILT, why=why)
             self.store.clear()
             known = {}
         with transaction(self.store.writer):
             self.store.prune(time.time())
         self._pruned_at = time.time()
-        self._applier = ProjectionWriter(self.store.writer)
-        begins = await client.beginning_offsets(places)
-        self._behind = {}
-        for place in places:
-            start = max(known.get(place, 0), begins[place])
-            client.seek(place, start)
-            self._behind[place] = max(0, ends[place] - start)
+        self._projection = ProjectionWriter(self.store.writer)
+        begins = await client.beginning_offsets(partitions)
+        self._fetched = {p: max(known.get(p, 0), begins[p]) for p in partitions}
+        for partition, offset in self._fetched.items():
+            client.seek(partition, offset)
+        await self._passed(self._fetched, {})
 
-    async def _read(self, client: Any, places: list[TopicPartition]) -> None:
+    async def _read(self, client: Any, partitions: list[TopicPartition]) -> None:
         loop = asyncio.get_running_loop()
-        writing: asyncio.Future[None] | None = None
+        writing: tuple[asyncio.Future[None], dict[TopicPartition, int], Batches] | None = None
         try:
             while True:
                 batches = await client.getmany(timeout_ms=WAIT_MS, max_records=MOST_RECORDS)
                 if writing is not None:
-                    await writing
-                    self._notify()
+                    await writing[0]
+                    await self._passed(*writing[1:])
                     writing = None
-                await self._look(client, places)
+                await self._refresh_offsets(client, partitions)
                 if batches:
-                    writing = loop.run_in_executor(self._writer, self._write, batches)
+                    future = loop.run_in_executor(self._executor, self._write, batches)
+                    writing = future, self._fetched, batches
                     self._count(batches)
-                if writing is not None and not self._lagging():
-                    await writing
-                    self._notify()
+                if writing is None:
+                    await self._passed(self._fetched, {})
+                elif not self._lagging():
+                    await writing[0]
+                    await self._passed(*writing[1:])
                     writing = None
                 self.progress.caught_up |= not self._lagging()
         finally:
             if writing is not None:
-                await asyncio.wait([writing])
+                await asyncio.wait([writing[0]])
 
-    async def _look(self, client: Any, places: list[TopicPartition]) -> None:
-        """How far the topics have gone, as the last answers to fetches told."""
-        for place in places:
-            end = client.last_stable_offset(place)
+    async def _refresh_offsets(self, client: Any, partitions: list[TopicPartition]) -> None:
+        """Takes the ends that the last fetches problem, and the offsets up to which was fetched."""
+        for partition in partitions:
+            end = client.last_stable_offset(partition)
             if end is not None:
-                self._behind[place] = max(0, end - await client.position(place))
+                self._ends[partition] = end
+        self._fetched = {p: await client.position(p) for p in partitions}
         self.progress.asked_at = time.time()
+
+    async def _passed(self, positions: dict[TopicPartition, int], batches: Batches) -> None:
+        """The store has everything up to these positions, the batches among it."""
+        moved = positions != self._positions
+        self._positions = positions
+        for partition, records in batches.items():
+            if self._short[partition.topic] == "results":
+                self.results.complete(record.value for record in records)
+        if moved:
+            await self._notify()
 
     def _write(self, batches: dict[TopicPartition, list[Any]]) -> None:
         """Rows and offsets in one transaction; runs in the writer's thread."""
@@ -159,9 +197,9 @@ class ReadModelProjector:
             if time.time() - self._pruned_at > PRUNE_INTERVAL_SECONDS:
                 self._pruned_at = time.time()
                 self.store.prune(self._pruned_at)
-                self._applier = ProjectionWriter(db)
+                self._projection = ProjectionWriter(db)
             for topic, records in by_topic.items():
-                apply(self._applier, topic, records)
+                apply(self._projection, topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)
 
     def _count(self, batches: dict[TopicPartition, list[Any]]) -> None:
@@ -176,29 +214,49 @@ class ReadModelProjector:
                     del rates[second]
 
     def _lagging(self) -> bool:
-        return any(self._behind.values())
+        return any(end > self._fetched.get(p, 0) for p, end in self._ends.items())
 
-    def _notify(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+    async def _notify(self) -> None:
+        async with self.updated:
+            self.updated.notify_all()
 
-    async def wait_updated(self, within: float) -> bool:
-        """Waits for new records in the store; False if none came in time."""
+    async def output_ends(self) -> dict[TopicPartition, int]:
+        """Returns the present ends of the output topics, records of open transactions included.
+
+        Raises: WorkerError, if the projector is not connected.
+        """
+        reader = self._end_reader
+        if reader is None:
+            raise WorkerError(self.progress.problem or "not connected", TEMPORARY)
+        partitions = [p for p in self._positions if self._short[p.topic] in OUTPUT_NAMES]
         try:
-            await asyncio.wait_for(self.changed.wait(), within)
-        except TimeoutError:
-            return False
-        return True
+            ends: dict[TopicPartition, int] = await reader.end_offsets(partitions)
+        except (errors.KafkaError, TimeoutError) as error:
+            raise WorkerError(f"the broker did not answer: {error!r}", TEMPORARY) from None
+        return ends
+
+    async def wait_passed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Returns when the read model has passed these offsets. The caller sets the timeout."""
+
+        def passed() -> bool:
+            return all(self._positions.get(p, 0) >= offset for p, offset in offsets.items())
+
+        async with self.updated:
+            await self.updated.wait_for(passed)
 
     def lag(self) -> Lag:
-        """Of the read model. A partition that lags is as old as the last record read from it."""
+        """Returns how far the read model is behind the topics.
+
+        A partition that lags is as old as the last record read from it.
+        """
         progress, now = self.progress, time.time()
+        behind = {p: end - self._positions.get(p, 0) for p, end in self._ends.items()}
+        behind = {p: records for p, records in behind.items() if records > 0}
         if progress.problem:
             since = progress.asked_at or progress.started
-            return Lag(sum(self._behind.values()), now - since, progress.problem)
-        behind = [place for place, records in self._behind.items() if records]
+            return Lag(sum(behind.values()), now - since, progress.problem)
         seconds = max((now - self._seen_at.get(p, progress.started) for p in behind), default=0.0)
-        return Lag(sum(self._behind.values()), seconds)
+        return Lag(sum(behind.values()), seconds)
 
     def close(self) -> None:
-        self._writer.shutdown()
+        self._executor.shutdown()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,12 @@ import orjson
 from aiokafka import TopicPartition
 
 from engine.simulation.in_memory_cluster import Cluster, Output
+from streams.console.commands.definitions import EncodedRecord
 from streams.console.commands.dispatcher import CommandDispatcher
+from streams.console.commands.producer import CommandProducer
 from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter, Rec
+from streams.console.read_model.pending_results import PendingResults
 from streams.console.read_model.projector import Lag, Progress
 from streams.console.read_model.store import Store, transaction
 from streams.console.security.auth import Authenticator
@@ -70,40 +72,54 @@ class World:
 
 
 class StillProjector:
-    """There is never anything to wait for."""
+    """The read model has always passed everything."""
 
     def __init__(self) -> None:
         self.progress = Progress(caught_up=True, problem=None)
+        self.results = PendingResults()
 
-    async def wait_updated(self, within: float) -> bool:
-        await asyncio.sleep(0)
-        return False
+    async def output_ends(self) -> dict[TopicPartition, int]:
+        return {}
+
+    async def wait_passed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        return
 
     def lag(self) -> Lag:
         return Lag()
 
 
 class StillProcessing:
+    """The workers have always applied everything."""
+
     records, seconds, problem = 0, 0.0, None
     workers: tuple[str, ...] = ("one",)
 
-    async def applied(self, place: TopicPartition, offset: int, within: float) -> bool:
+    async def wait_applied(self, partition: TopicPartition, offset: int) -> None:
+        return
+
+    async def is_applied(self, partition: TopicPartition, offset: int) -> bool:
         return True
 
 
-class LocalDispatcher(CommandDispatcher):
-    """Sends to the world instead of a broker."""
+class LocalProducer(CommandProducer):
+    """Sends to the world instead of a broker. ``sent``: every record, in order."""
 
-    def __init__(self, settings: Settings, world: World, projector: Any, processor: Any) -> None:
-        super().__init__(settings, world.store, projector, processor)
-        self.world = world
+    def __init__(self, settings: Settings, world: World, results: PendingResults) -> None:
+        super().__init__(settings)
+        self.world, self.results = world, results
+        self.sent: list[EncodedRecord] = []
 
-    async def _send(self, topic: str, key: str, value: bytes) -> tuple[TopicPartition, int]:
-        if topic == "audit":
-            self.world.tell(topic, key, value)
-        else:
-            self.world.publish([(topic, key, value)])
-        return TopicPartition(topic, 0), 0
+    async def send(self, records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
+        before = self.world.said
+        for record in records:
+            self.sent.append(record)
+            if record.topic == "audit":
+                self.world.tell(record.topic, record.key, record.value)
+            else:
+                self.world.publish([(record.topic, record.key, record.value)])
+        new = self.world.cluster.outputs[before:]
+        self.results.complete(orjson.dumps(o.value) for o in new if o.topic == "results")
+        return TopicPartition(records[0].topic, 0), 0
 
 
 def local_service(
@@ -114,10 +130,15 @@ def local_service(
     store = Store(path / "console.sqlite3", settings.topic_prefix)
     world = World(store)
     projector: Any = StillProjector()
-    processor: Any = StillProcessing()
-    commands = LocalDispatcher(settings, world, projector, processor)
+    processing: Any = StillProcessing()
+    dispatcher = CommandDispatcher(settings, store, projector, processing)
+    dispatcher.producer = LocalProducer(settings, world, projector.results)
     authenticator = Authenticator(tokens_file)
-    return settings, Service(settings, store, projector, processor, commands, authenticator), world
+    return (
+        settings,
+        Service(settings, store, projector, processing, dispatcher, authenticator),
+        world,
+    )
 
 
 def demo(world: World, until: str | None = None) -> None:

@@ -19,8 +19,8 @@ EVENTS = {event.name: event for event in log_events.EVENTS}
 
 
 def calls() -> Iterator[tuple[str, str, set[str], str]]:
-    """Event, level, fields and place of every line that a worker logs."""
-    for path in sorted((ROOT / "streams").glob("[kmrw]*/*.py")):
+    """Event, level, fields and place of every line that is logged, in all folders of streams."""
+    for path in sorted((ROOT / "streams").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue

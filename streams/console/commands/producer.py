@@ -1,0 +1,98 @@
+"""The console's transactional producer: an event and its audit record, both or neither."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
+
+from streams.console.commands.definitions import EncodedRecord
+from streams.kafka.closing import closed
+from streams.runtime.settings import Settings, client_options
+
+SEND_TIMEOUT_SECONDS = 10.0
+"""For one transaction, the producer's start included."""
+TRANSACTION_TIMEOUT_MS = 10_000
+"""After a crash within a transaction, consumers wait this long for the broker to abort it."""
+
+
+class NotAcceptedError(Exception):
+    """Raised if the broker did not take the records: nothing was written."""
+
+
+class UnconfirmedError(Exception):
+    """Raised if the commit was not confirmed: either all records were written or none."""
+
+
+class CommandProducer:
+    """Writes the records of one command in one transaction, one command at a time.
+
+    The transactional id is this process's own, so consoles do not fence each other. A producer
+    that failed is dropped; the next one has the same id, which ends what the former left open.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._transactional_id = f"{settings.app_id}-console-{uuid.uuid4().hex}"
+        self._producer: AIOKafkaProducer | None = None
+        self._turn = asyncio.Lock()
+
+    async def send(self, records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
+        """Commits the records; returns the partition and offset of the first.
+
+        Raises: NotAcceptedError, UnconfirmedError.
+        """
+        committing = False
+        async with self._turn:
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    producer = await self._started()
+                    await producer.begin_transaction()
+                    first = await self._write(producer, records)
+                    committing = True
+                    await producer.commit_transaction()
+                    return first
+            except (errors.KafkaError, OSError) as error:  # TimeoutError is an OSError
+                await self._drop()
+                reason = str(error) or type(error).__name__
+                if committing:
+                    raise UnconfirmedError(reason) from None
+                raise NotAcceptedError(reason) from None
+            except asyncio.CancelledError:
+                await self._drop()
+                raise
+
+    async def _write(
+        self, producer: AIOKafkaProducer, records: Sequence[EncodedRecord]
+    ) -> tuple[TopicPartition, int]:
+        prefix = self._settings.topic_prefix
+        pending = [
+            await producer.send(prefix + record.topic, record.value, record.key.encode())
+            for record in records
+        ]
+        sent = (await asyncio.gather(*pending))[0]
+        return TopicPartition(sent.topic, sent.partition), sent.offset
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(
+                **client_options(self._settings),
+                transactional_id=self._transactional_id,
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                request_timeout_ms=8_000,
+                max_request_size=4 << 20,
+                linger_ms=0,
+            )
+            await self._producer.start()
+        return self._producer
+
+    async def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await closed(producer.stop())
+
+    async def close(self) -> None:
+        """Ends the producer, if there is one."""
+        await self._drop()
