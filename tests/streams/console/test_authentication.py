@@ -115,7 +115,7 @@ def test_a_command_is_audited_by_its_token(guarded: Console) -> None:
     assert [r["activity"] for r in rows.json()["value"]] == ["Request group license recalculation"]
 
 
-def test_a_token_that_is_taken_out_ends(guarded: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_taken_out_ends(guarded: Console) -> None:
     """Its sessions too, without a restart; a broken file lets nobody in."""
     authenticator = guarded.service.authenticator
     assert authenticator.file is not None

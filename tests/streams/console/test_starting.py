@@ -78,7 +78,7 @@ def test_the_address_is_told_once_it_can_be_reached(tmp_path: Path) -> None:
         run_console(settings, reach)
 
 
-def test_the_command_refuses_to_start(tmp_path: Path) -> None:
+def test_the_command_refuses_to_start() -> None:
     """With one line and the exit code of a wrong configuration."""
     done = subprocess.run(
         [sys.executable, "-m", "streams", "console", "--host", "0.0.0.0"],
