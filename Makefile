@@ -9,7 +9,7 @@ ONCE ?=
 # SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit compile compiled-tests kafka-tests test demo bench sim lab fmt lock docs clean
+.PHONY: help setup check lint unit compile compiled-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,7 +50,7 @@ unit:
 	SEATFLOW_PURE=1 $(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 
 compile: setup ## the hot path by mypyc (half a minute; without a C compiler it stays plain)
-	@$(PY) -c 'from streams import compiled; compiled.main()'
+	@$(PY) -c 'from streams.runtime import compiled; compiled.main()'
 
 compiled-tests: compile
 	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
@@ -82,6 +82,13 @@ lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: a qu
 fmt: setup ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
+
+wheel: setup ## dist/: a wheel with the hot path compiled for this Python, and a pure one
+	@rm -rf build/lib* build/bdist* dist; \
+	for pure in '' 1; do \
+	  SEATFLOW_PURE_BUILD=$$pure $(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --wheel-dir dist . || exit; rm -rf build/lib* build/bdist*; \
+	done; ls -l dist
 
 # `uv` is only needed here, so it lives in a directory of its own.
 lock: setup ## renew the lock files (exact versions and hashes) from pyproject.toml

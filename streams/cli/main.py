@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
@@ -41,6 +42,32 @@ app.command("settings")(list_settings)
 app.command()(console)
 app.command()(demo)
 app.command()(bench)
+
+
+def _print_version(wanted: bool) -> None:
+    """Prints the version and which build of the hot path runs, then ends the command."""
+    if wanted:
+        from importlib.metadata import version
+
+        from streams import COMPILED
+
+        print(f"seatflow {version('seatflow')}, {'compiled' if COMPILED else 'plain Python'}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version, and whether its hot path is compiled.",
+        ),
+    ] = False,
+) -> None:
+    """Takes the options that stand before the command."""
 
 
 def main() -> None:

@@ -69,14 +69,21 @@ def topics_create(
     partitions: Partitions = None,
     topic_prefix: Prefix = None,
     replication: Replication = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Create missing topics and check the existing ones; safe to repeat."""
     from streams.kafka.topic_admin import create_topics
     from streams.runtime.errors import CONFIGURATION
 
     settings = settings_of(
-        brokers=brokers, partitions=partitions, topic_prefix=topic_prefix, replication=replication
+        brokers=brokers,
+        partitions=partitions,
+        topic_prefix=topic_prefix,
+        replication=replication,
+        log_format=log_format,
     )
+    if settings.log_format == "json":
+        raise typer.Exit(_create_topics_and_log(settings))
     note_if_unreachable(settings)
     report = asyncio.run(create_topics(settings))
     print(
@@ -87,6 +94,29 @@ def topics_create(
         print(f"seatflow: {problem}", file=sys.stderr)
     if report.problems:
         raise typer.Exit(CONFIGURATION)
+
+
+def _create_topics_and_log(settings: Settings) -> int:
+    """Creates the topics and reports as JSON log lines, for containers; returns the exit code."""
+    import structlog
+
+    from streams.kafka.topic_admin import create_topics
+    from streams.runtime import log_events
+    from streams.runtime.errors import CONFIGURATION, OK
+
+    log_events.configure(settings.log_level, settings.log_format)
+    log = structlog.get_logger(__name__)
+    report = asyncio.run(create_topics(settings))
+    log.info(
+        log_events.TOPICS_CHECKED,
+        made=len(report.made),
+        found=len(report.found),
+        brokers=settings.brokers,
+        partitions=settings.partitions,
+    )
+    for problem in report.problems:
+        log.error(log_events.TOPIC_WRONG, why=problem)
+    return CONFIGURATION if report.problems else OK
 
 
 def worker(

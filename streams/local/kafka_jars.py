@@ -1,6 +1,6 @@
 """Apache Kafka's jars: finds Java, and fetches the jars with Maven.
 
-deploy/kafka/pom.xml lists the jars; they are kept in the user's cache.
+kafka_files/pom.xml lists the jars; they are kept in the user's cache.
 """
 
 import fcntl
@@ -16,9 +16,7 @@ from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
 MIN_JAVA_VERSION = 17
-KAFKA_FILES = Path(__file__).resolve().parents[2] / "deploy" / "kafka"
-if not KAFKA_FILES.exists():  # installed from a wheel
-    KAFKA_FILES = Path(sys.prefix) / "share" / "seatflow" / "kafka"
+KAFKA_FILES = Path(__file__).resolve().parent / "kafka_files"
 
 Say = Callable[[str], None]
 
@@ -78,11 +76,6 @@ def ensure_jars(progress: Say = say) -> Path:
     not at all. Raises: BrokerError.
     """
     pom = KAFKA_FILES / "pom.xml"
-    if not pom.exists():
-        raise BrokerError(
-            f"{pom} is missing: `seatflow broker` runs from a checkout of the project;"
-            " elsewhere, use any Apache Kafka, or `docker compose up`."
-        )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seatflow"
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:8]
     jars = cache / f"kafka-{KAFKA_VERSION}-{digest}"

@@ -1,10 +1,11 @@
-"""The hot path compiled: the same modules by mypyc, used where they are built and up to date.
+"""Chooses between the plain and the compiled modules of the hot path; builds the compiled ones.
 
-    make compile        builds them; needs a C compiler, and takes half a minute
+    make compile        builds them for a checkout; needs a C compiler, and takes half a minute
 
-A few are there compiled only, by Cython: ``*.pyx``, short cuts that the plain modules do without.
-Compiled and plain modules behave alike, and the tests run over both. A build of other sources than
-these, or with ``SEATFLOW_PURE`` set, is left aside: the modules are then the plain ones.
+A wheel has its compiled modules beside the plain ones (setup.py). A checkout has them in
+``build/compiled``, and takes them only if they were built from these very sources. With
+``SEATFLOW_PURE`` set, the plain modules are used in either. Both behave alike, and the tests run
+over both. ``*.pyx`` modules, by Cython, exist compiled only: the plain modules do without them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "compiled"
+SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 STAMP = "sources"
 # What an event passes through on its way, and what that leans on.
 HOT = {
@@ -48,71 +51,90 @@ SHORT_CUTS = [
 ]
 
 
-def sources() -> list[Path]:
+def module_paths() -> dict[str, str]:
+    """Returns the source of each hot module by the module's name, relative to the root."""
     hot = [f"{package}/{name}.py" for package, names in HOT.items() for name in names]
-    return [ROOT / name for name in hot + SHORT_CUTS]
+    return {path.rpartition(".")[0].replace("/", "."): path for path in hot + SHORT_CUTS}
+
+
+def sources() -> list[Path]:
+    """Returns the sources of all hot modules."""
+    return [ROOT / path for path in module_paths().values()]
 
 
 def fingerprint() -> str:
-    """Of the sources and of this Python."""
-    found = hashlib.blake2b(f"{sys.version} {sorted(HOT.items())}".encode(), digest_size=16)
+    """Returns a digest of the sources and of this Python's binary interface."""
+    found = hashlib.blake2b(f"{SUFFIX} {sorted(HOT.items())}".encode(), digest_size=16)
     for path in sources():
         found.update(path.read_bytes())
     return found.hexdigest()
 
 
 def up_to_date() -> bool:
+    """Returns whether the checkout's compiled modules were built from these sources."""
     stamp = BUILD / STAMP
     return stamp.is_file() and stamp.read_text() == fingerprint()
 
 
-class _CompiledFinder(importlib.abc.MetaPathFinder):
-    """Finds the compiled form of a module before the plain one."""
+def shipped() -> bool:
+    """Returns whether the compiled modules lie beside the plain ones, as in a compiled wheel."""
+    first = sources()[0]
+    return first.with_name(first.stem + SUFFIX).is_file()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds each of the given modules in the given file, before Python looks anywhere else."""
 
     def __init__(self, modules: dict[str, Path]) -> None:
         self._modules = modules
 
     def find_spec(self, fullname: str, *_: Any) -> Any:
-        """The spec of the shared object that holds ``fullname``, or None."""
+        """Returns the module's spec; None for other modules. A source of Cython is not found."""
         file = self._modules.get(fullname)
-        return importlib.util.spec_from_file_location(fullname, file) if file else None
+        if file is None:
+            return None
+        if file.suffix == ".pyx":
+            raise ModuleNotFoundError(f"{fullname} exists compiled only", name=fullname)
+        return importlib.util.spec_from_file_location(fullname, file)
 
 
 def use() -> bool:
-    """Puts the compiled modules before the plain ones, if they are up to date."""
-    if os.environ.get("SEATFLOW_PURE") or not up_to_date():
+    """Makes imports find the modules that are wanted; returns whether those are compiled."""
+    pure = bool(os.environ.get("SEATFLOW_PURE"))
+    if shipped():
+        if pure:
+            plain = {name: ROOT / path for name, path in module_paths().items()}
+            sys.meta_path.insert(0, _Finder(plain))
+        return not pure
+    if pure or not up_to_date():
         return False
     modules = {}
     for file in BUILD.rglob("*.so"):
         parts = file.relative_to(BUILD).parts
         modules[".".join([*parts[:-1], parts[-1].partition(".")[0]])] = file
-    sys.meta_path.insert(0, _CompiledFinder(modules))
+    sys.meta_path.insert(0, _Finder(modules))
     return True
 
 
 def build() -> None:
-    """Compiles copies of the modules, so that nobody ever sees half a build."""
-    work = BUILD.with_suffix(".new")
-    shutil.rmtree(work, ignore_errors=True)
+    """Builds the checkout's compiled modules by setup.py. They appear whole or not at all."""
+    stamp = fingerprint()
+    new = BUILD.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(BUILD, ignore_errors=True)
-    for package in HOT:
-        shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("*.pyc"))
-    shutil.copy(ROOT / "pyproject.toml", work)
-    hot = [str(path.relative_to(ROOT)) for path in sources() if path.suffix == ".py"]
-    for command in (["mypyc", *hot], ["Cython.Build.Cythonize", "--inplace", *SHORT_CUTS]):
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=work, capture_output=True, text=True
-        )
-        if done.returncode:
-            why = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise SystemExit(f"not compiled, so the plain modules are used: {' '.join(why)}")
-    for path in work.rglob("*.so"):
-        relative = path.relative_to(work)
-        if relative.parts[0] != "build":
-            (BUILD / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, BUILD / relative)
-    shutil.rmtree(work)
-    (BUILD / STAMP).write_text(fingerprint())
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", str(new)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode or not new.is_dir():
+        why = _errors(done.stdout + done.stderr)
+        raise SystemExit(f"not compiled, so the plain modules are used:\n{why}")
+    (new / STAMP).write_text(stamp)
+    new.rename(BUILD)
+
+
+def _errors(output: str) -> str:
+    """Returns the compilers' errors, or the end of what they wrote if none is marked as such."""
+    lines = output.strip().splitlines()
+    return "\n".join([line for line in lines if "error:" in line][:10] or lines[-5:])
 
 
 def main() -> None:

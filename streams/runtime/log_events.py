@@ -33,6 +33,8 @@ CONSOLE_COMMAND = "console_command"
 CONSOLE_COMMAND_FAILED = "console_command_failed"
 CONSOLE_PROBLEM = "console_problem"
 CONSOLE_REBUILT = "console_rebuilt"
+TOPICS_CHECKED = "topics_checked"
+TOPIC_WRONG = "topic_wrong"
 
 
 class Event(NamedTuple):
@@ -154,6 +156,18 @@ EVENTS = (
         "the console's read model is rebuilt from the topics",
         {"why": "a sentence"},
     ),
+    Event(
+        TOPICS_CHECKED,
+        "info",
+        "`seatflow topics create` has made the topics that were missing",
+        {
+            "made": "how many",
+            "found": "how many were there already",
+            "brokers": "SEATFLOW_BROKERS",
+            "partitions": "SEATFLOW_PARTITIONS",
+        },
+    ),
+    Event(TOPIC_WRONG, "error", "a topic is not as it must be", {"why": "a sentence"}),
 )
 
 # The libraries tell of every rebalance at INFO, and aiokafka of a retry that will succeed at ERROR.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+import streams
 from streams.catalog import product
 from streams.cli import main
 from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY
@@ -58,6 +61,10 @@ def line(ended: Ended) -> str:
 
 
 # --- without Kafka -------------------------------------------------------------------------------
+def test_the_version_says_which_build_runs(seatflow: Run) -> None:
+    build = "compiled" if streams.COMPILED else "plain Python"
+    ended = seatflow("--version")
+    assert (ended.code, ended.out) == (0, f"seatflow {version('seatflow')}, {build}\n")
 
 
 def test_help_names_every_command_and_is_quick(seatflow: Run) -> None:
@@ -203,6 +210,22 @@ def test_topics_are_made_once_and_checked(seatflow: Run, where: list[str]) -> No
     other = seatflow("topics", "create", *where, "--partitions", "3")
     assert other.code == CONFIGURATION
     assert "has 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
+
+
+def test_a_container_gets_the_report_on_its_topics_as_json(
+    seatflow: Run, where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEATFLOW_LOG_FORMAT", "json")
+    before = logging.getLogger().handlers[:]
+    try:
+        assert seatflow("topics", "create", *where, "--partitions", "2").code == 0
+        ended = seatflow("topics", "create", *where, "--partitions", "3")
+    finally:
+        logging.getLogger().handlers[:] = before
+    lines = [json.loads(text) for text in ended.err.splitlines()]
+    assert (ended.code, ended.out) == (78, "")
+    assert (lines[0]["event"], lines[0]["found"]) == ("topics_checked", 19)
+    assert {one["event"] for one in lines[1:]} == {"topic_wrong"}
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "--wait"], ["read", "errors"]])

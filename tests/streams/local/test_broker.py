@@ -18,6 +18,8 @@ from streams.local.broker import Broker, BrokerError, kafka_answers, run_in_fore
 from streams.local.kafka_jars import KAFKA_FILES, KAFKA_VERSION, ensure_jars
 from tests.support.kafka import Kafka, create_topics, latest, produce, read_topic
 
+ROOT = Path(__file__).resolve().parents[3]
+
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java on this machine")
 
 
@@ -233,5 +235,5 @@ def test_the_address_must_be_one(
 def test_the_version_is_the_one_of_the_pom_and_of_compose() -> None:
     pom = xml.etree.ElementTree.parse(KAFKA_FILES / "pom.xml")
     assert pom.findtext(".//{*}kafka.version") == KAFKA_VERSION
-    compose = (KAFKA_FILES.parent.parent / "docker-compose.yml").read_text()
+    compose = (ROOT / "docker-compose.yml").read_text()
     assert set(re.findall(r"apache/kafka:(\S+)", compose)) == {KAFKA_VERSION}
