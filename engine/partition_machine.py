@@ -158,8 +158,8 @@ class PartitionMachine:
         """What the metrics count, since this partition was opened here."""
         users = self.users
         return {
-            "evaluations": users.decider.evaluations,
-            "memo_hits": users.decider.hits,
+            "evaluations": users.evaluator.evaluations,
+            "memo_hits": users.evaluator.hits,
             "published": users.applier.published,
             "ignored_memberships": users.ignored,
             "duplicates": users.duplicates

@@ -1,153 +1,222 @@
-"""What is published of a user: state, error records, audit. Shared text is made once."""
+"""Records about one user: ``user-licenses``, ``errors`` and the audit of changed licences.
+
+Text that users with one outcome share is made once, in a :class:`DocumentTemplate`. Where
+``engine.native.records`` is compiled it writes the same bytes, faster.
+"""
 
 from __future__ import annotations
 
 import json
 from json.encoder import encode_basestring
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from engine.domain.effects import Effects
-from engine.domain.messages import COUNT
 from engine.domain.model import timestamp
-from engine.native import short_cut
-from engine.rules.outcome import ACTIVE, NOTHING, Outcome, Reason, State
+from engine.domain.vocabulary import ACTIVE, COUNT
+from engine.native import load_extension
+from engine.rules.outcome import EMPTY_OUTCOME, AssignmentState, ErrorReason, Outcome
 from engine.state.tenant_state import User
 
 quoted: Final = encode_basestring
-_writer: Final = short_cut("engine.native.records")
-Shown = tuple[str, str, tuple[str, ...], str, Reason]
-"""A published state of a user, by which two publications are compared: skuId, group, disabled
-plans, state, reason."""
+_native: Final = load_extension("engine.native.records")
+
+
+class PublishedState(NamedTuple):
+    """One published state of a user, by which two publications are compared.
+
+    ``group`` is empty for a direct licence.
+    """
+
+    sku: str
+    group: str
+    disabled: tuple[str, ...]
+    state: str
+    reason: ErrorReason
+
+
+class StateTemplate(NamedTuple):
+    """The JSON of one ``licenseAssignmentState`` around the group's id and the time."""
+
+    path_index: int
+    before_group: str
+    before_since: str
 
 
 def text(value: object) -> str:
+    """Returns compact JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-class Form:
-    """The parts of a published state that users with one outcome share."""
+class DocumentTemplate:
+    """The parts of a ``user-licenses`` record that users with one outcome share.
+
+    ``assigned``: ``assignedLicenses`` as JSON. ``ordered``: the order by path index is the
+    published order, which is by skuId and group id; not so if a product comes by two groups.
+    """
 
     __slots__ = ("assigned", "ordered", "states")
 
     def __init__(self, outcome: Outcome) -> None:
         self.assigned = _assigned(outcome)
-        self.states = [_state_form(state) for state in outcome.states]
-        skus = [s.sku for s in outcome.states if s.slot]
+        self.states = [_state_template(state) for state in outcome.states]
+        skus = [s.sku for s in outcome.states if s.path_index]
         self.ordered = len(skus) == len(set(skus))
-        """Slots in skuId order are in published order, unless a product comes by two groups."""
+
+
+class UserLicensesFields(NamedTuple):
+    """Everything that a ``user-licenses`` record is written from.
+
+    ``since``: the time of each state, in the order of ``states``; None if all are ``now``.
+    """
+
+    tenant: str
+    user: str
+    location: str | None
+    mail: str | None
+    addresses: tuple[str, ...]
+    assigned: str
+    states: list[StateTemplate]
+    paths: tuple[str, ...]
+    since: list[str] | None
+    revision: int
+    now: str
+    cause: str
+    ordered: bool
+
+
+class ChangeAuditFields(NamedTuple):
+    """Everything that a ``Change user license`` audit record is written from.
+
+    ``before``, ``after``: ``assignedLicenses`` as JSON.
+    """
+
+    tenant: str
+    user: str
+    before: str
+    after: str
+    reason: str
+    failed: bool
+    now: str
+    cause: str
 
 
 def _assigned(outcome: Outcome) -> str:
     """``assignedLicenses``: one per product held, with R1's effective disabled plans."""
     effective: dict[str, set[str]] = {}
     for e in outcome.entries:
-        off = set(e.plans.disabled)
+        disabled = set(e.plans.disabled)
         known = effective.get(e.plans.sku)
-        effective[e.plans.sku] = off if known is None else known & off
+        effective[e.plans.sku] = disabled if known is None else known & disabled
     return text(
-        [{"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(effective.items())]
+        [
+            {"skuId": sku, "disabledPlans": sorted(disabled)}
+            for sku, disabled in sorted(effective.items())
+        ]
     )
 
 
-def _state_form(state: State) -> tuple[int, str, str]:
-    """The slot, the text before its group, and the text between group and since."""
-    before = f'{{"skuId":{text(state.sku)},"assignedByGroup":'
-    between = (
+def _state_template(state: AssignmentState) -> StateTemplate:
+    before_group = f'{{"skuId":{text(state.sku)},"assignedByGroup":'
+    before_since = (
         f',"disabledPlans":{text(state.disabled)},"state":"{state.state}",'
         f'"error":"{state.reason.error}",'
     )
     if state.reason.message:
-        between += f'"message":{text(state.reason.message)},'
-    return state.slot, before, between + '"since":"'
+        before_since += f'"message":{text(state.reason.message)},'
+    return StateTemplate(state.path_index, before_group, before_since + '"since":"')
 
 
-def form(outcome: Outcome) -> Form:
-    if outcome.cache is None:
-        outcome.cache = Form(outcome)
-    found: Form = outcome.cache  # type: ignore[assignment]
-    return found
+def template_of(outcome: Outcome) -> DocumentTemplate:
+    """Returns the template of the outcome, made on first use."""
+    cache = outcome.cache
+    if cache.document_template is None:
+        cache.document_template = DocumentTemplate(outcome)
+    template: DocumentTemplate = cache.document_template  # type: ignore[assignment]
+    return template
 
 
-def shown(outcome: Outcome, paths: tuple[str, ...]) -> list[Shown]:
-    """The published states as comparable values, in published order (skuId, then group)."""
+def published_states(outcome: Outcome, paths: tuple[str, ...]) -> list[PublishedState]:
+    """Returns the states in published order, by skuId and group."""
     found = [
-        (s.sku, paths[s.slot - 1] if s.slot else "", s.disabled, s.state, s.reason)
+        PublishedState(
+            s.sku, paths[s.path_index - 1] if s.path_index else "", s.disabled, s.state, s.reason
+        )
         for s in outcome.states
     ]
     found.sort(key=lambda s: s[:2])
     return found
 
 
-def sinces(user: User, outcome: Outcome, paths: tuple[str, ...], at: int) -> int | tuple[int, ...]:
-    """Since when each state of the new outcome holds: a state that goes on keeps its since."""
-    if user.outcome is NOTHING or not user.outcome.states:
-        return at
+def states_since(
+    user: User, outcome: Outcome, paths: tuple[str, ...], timestamp_ms: int
+) -> int | tuple[int, ...]:
+    """Returns since when each state of a new outcome holds, in milliseconds.
+
+    A state that the user has already keeps its time; the others get ``timestamp_ms``. One number
+    stands for all if they are equal.
+    """
+    if user.outcome is EMPTY_OUTCOME or not user.outcome.states:
+        return timestamp_ms
     old = {
-        (s.sku, user.path(s.slot), s.state, s.reason.error): user.since_of(i)
+        (s.sku, user.path(s.path_index), s.state, s.reason.error): user.since_of(i)
         for i, s in enumerate(user.outcome.states)
     }
-    new = tuple(
-        old.get((s.sku, paths[s.slot - 1] if s.slot else "", s.state, s.reason.error), at)
-        for s in outcome.states
-    )
-    return new[0] if len(set(new)) == 1 else new or at
+    new = []
+    for s in outcome.states:
+        group = paths[s.path_index - 1] if s.path_index else ""
+        new.append(old.get((s.sku, group, s.state, s.reason.error), timestamp_ms))
+    return new[0] if len(set(new)) == 1 else tuple(new) or timestamp_ms
 
 
-def user_state(user: User, at: int, cause: str) -> bytes:
-    """A record of ``user-licenses`` (contract, section 3)."""
-    f, now = form(user.outcome), timestamp(at)
-    sinces = None
-    if user.sinces != at:
-        sinces = [timestamp(user.since_of(i)) for i in range(len(f.states))]
+def user_licenses(user: User, timestamp_ms: int, cause: str) -> bytes:
+    """Returns a record of ``user-licenses`` (contract, section 3)."""
+    template, now = template_of(user.outcome), timestamp(timestamp_ms)
+    since = None
+    if user.sinces != timestamp_ms:
+        since = [timestamp(user.since_of(i)) for i in range(len(template.states))]
     location, mail, addresses = user.attributes()
-    facts = (
-        user.tenant.id, user.id, location, mail, addresses, f.assigned, f.states, user.paths,
-        sinces, user.revision, now, cause, f.ordered,
+    fields = UserLicensesFields(
+        user.tenant.id, user.id, location, mail, addresses, template.assigned, template.states,
+        user.paths, since, user.revision, now, cause, template.ordered,
     )  # fmt: skip
-    written: bytes | None = _writer.user_state(*facts) if _writer is not None else None
-    return _user_state(*facts) if written is None else written
+    written: bytes | None = _native.user_licenses(fields) if _native is not None else None
+    return write_user_licenses(fields) if written is None else written
 
 
-def _user_state(
-    tenant: str,
-    user: str,
-    location: str | None,
-    mail: str | None,
-    addresses: tuple[str, ...],
-    assigned: str,
-    states: list[tuple[int, str, str]],
-    paths: tuple[str, ...],
-    sinces: list[str] | None,
-    revision: int,
-    now: str,
-    cause: str,
-    ordered: bool,
-) -> bytes:
-    """``sinces``: of the states, None if all are ``now``."""
+def write_user_licenses(fields: UserLicensesFields) -> bytes:
+    """Writes a ``user-licenses`` record in plain Python."""
+    f, paths = fields, fields.paths
     rows: list[str] = []
-    for i, (slot, before, between) in enumerate(states):
-        group = f'"{paths[slot - 1]}"' if slot else "null"
-        rows.append(f'{before}{group}{between}{now if sinces is None else sinces[i]}"}}')
-    if not ordered:
-        # Of one product the text before the group is the same: by product, then by group.
-        order = [(before, paths[slot - 1] if slot else "") for slot, before, _ in states]
+    for i, (path_index, before_group, before_since) in enumerate(f.states):
+        group = f'"{paths[path_index - 1]}"' if path_index else "null"
+        since = f.now if f.since is None else f.since[i]
+        rows.append(f'{before_group}{group}{before_since}{since}"}}')
+    if not f.ordered:
+        # States of one product have equal text before the group: sort by product, then by group.
+        order = [
+            (s.before_group, paths[s.path_index - 1] if s.path_index else "") for s in f.states
+        ]
         rows = [rows[i] for i in sorted(range(len(rows)), key=order.__getitem__)]
     return (
-        f'{{"tenant":"{tenant}","user":"{user}",'
-        f'"usageLocation":{quoted(location) if location is not None else "null"},'
-        f'"mail":{quoted(mail) if mail is not None else "null"},'
-        f'"proxyAddresses":[{",".join([quoted(address) for address in addresses])}],'
-        f'"assignedLicenses":{assigned},"licenseAssignmentStates":[{",".join(rows)}],'
-        f'"revision":{revision},"updatedAt":"{now}","causedBy":{quoted(cause)}}}'
+        f'{{"tenant":"{f.tenant}","user":"{f.user}",'
+        f'"usageLocation":{quoted(f.location) if f.location is not None else "null"},'
+        f'"mail":{quoted(f.mail) if f.mail is not None else "null"},'
+        f'"proxyAddresses":[{",".join([quoted(address) for address in f.addresses])}],'
+        f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
+        f'"revision":{f.revision},"updatedAt":"{f.now}","causedBy":{quoted(f.cause)}}}'
     ).encode()
 
 
-def errors(
-    effects: Effects, user: User, old: list[Shown], new: list[Shown], cause: str
-) -> list[Shown]:
-    """Opens, changes and closes the user's error records; returns those that are new."""
-    before = {s[:2]: s for s in old if s[3] != ACTIVE}
-    after = {s[:2]: s for s in new if s[3] != ACTIVE}
+def publish_errors(
+    effects: Effects,
+    user: User,
+    old: list[PublishedState],
+    new: list[PublishedState],
+    cause: str,
+) -> list[PublishedState]:
+    """Emits new and changed error records and tombstones of ended ones; returns the former."""
+    before = {s[:2]: s for s in old if s.state != ACTIVE}
+    after = {s[:2]: s for s in new if s.state != ACTIVE}
     opened = []
     for key, state in after.items():
         if before.get(key) != state:
@@ -164,8 +233,8 @@ def _error_key(user: User, key: tuple[str, str]) -> str:
     return f"{user.tenant.id}/{user.id}/{group or 'direct'}/{sku}"
 
 
-def _error(user: User, state: Shown, cause: str) -> dict[str, Any]:
-    sku, group, _, kind, reason = state
+def _error(user: User, published: PublishedState, cause: str) -> dict[str, Any]:
+    sku, group, _, state, reason = published
     details = dict(reason.details)
     if reason.error == COUNT:
         lease = user.tenant.lease(sku)
@@ -175,7 +244,7 @@ def _error(user: User, state: Shown, cause: str) -> dict[str, Any]:
         "user": user.id,
         "group": group or "direct",
         "skuId": sku,
-        "state": kind,
+        "state": state,
         "error": reason.error,
         "message": reason.message,
         "details": details,
@@ -186,36 +255,42 @@ def _error(user: User, state: Shown, cause: str) -> dict[str, Any]:
 
 
 def _since(user: User, sku: str, group: str) -> int:
-    states = enumerate(user.outcome.states)
-    return next(user.since_of(i) for i, s in states if (s.sku, user.path(s.slot)) == (sku, group))
+    for i, s in enumerate(user.outcome.states):
+        if s.sku == sku and user.path(s.path_index) == group:
+            return user.since_of(i)
+    raise AssertionError(f"{user.id} has no state of {sku} through {group or 'direct'}")
 
 
 def change_audit(
-    user: User, old: Outcome, opened: list[Shown], at: int, cause: str
+    user: User, old: Outcome, opened: list[PublishedState], timestamp_ms: int, cause: str
 ) -> bytes | None:
-    """``Change user license``, if the user's licences changed or something could not be done.
+    """Returns the audit record ``Change user license``; None if there is nothing to report.
 
-    The same as :func:`engine.documents.audit.audit` makes, from text that users share.
+    It is due if the user's licences changed or an error is new (``opened``). The form is that of
+    :func:`engine.documents.audit.audit`, written from text that users share.
     """
-    before, after = form(old).assigned, form(user.outcome).assigned
+    before, after = template_of(old).assigned, template_of(user.outcome).assigned
     if before == after and not opened:
         return None
-    why = "; ".join(sorted({f"{s[4].error}: {s[4].message}" for s in opened})) if opened else ""
-    facts = (user.tenant.id, user.id, before, after, why, bool(opened), timestamp(at), cause)
-    written: bytes | None = _writer.change_audit(*facts) if _writer is not None else None
-    return _change_audit(*facts) if written is None else written
+    reason = ""
+    if opened:
+        reason = "; ".join(sorted({f"{s.reason.error}: {s.reason.message}" for s in opened}))
+    fields = ChangeAuditFields(
+        user.tenant.id, user.id, before, after, reason, bool(opened), timestamp(timestamp_ms), cause
+    )
+    written: bytes | None = _native.change_audit(fields) if _native is not None else None
+    return write_change_audit(fields) if written is None else written
 
 
-def _change_audit(
-    tenant: str, user: str, before: str, after: str, why: str, failed: bool, now: str, cause: str
-) -> bytes:
-    changed = ""
-    if before != after:
-        changed = f'{{"name":"AssignedLicense","oldValue":{before},"newValue":{after}}}'
+def write_change_audit(fields: ChangeAuditFields) -> bytes:
+    """Writes a ``Change user license`` record in plain Python."""
+    f, changed = fields, ""
+    if f.before != f.after:
+        changed = f'{{"name":"AssignedLicense","oldValue":{f.before},"newValue":{f.after}}}'
     return (
-        f'{{"time":"{now}","tenant":"{tenant}","activity":"Change user license",'
-        f'"category":"UserManagement","target":{{"type":"User","id":"{user}"}},'
-        f'"initiatedBy":"Seatflow","result":"{"failure" if failed else "success"}",'
-        f'"resultReason":{quoted(why)},"modifiedProperties":[{changed}],'
-        f'"causedBy":{quoted(cause)}}}'
+        f'{{"time":"{f.now}","tenant":"{f.tenant}","activity":"Change user license",'
+        f'"category":"UserManagement","target":{{"type":"User","id":"{f.user}"}},'
+        f'"initiatedBy":"Seatflow","result":"{"failure" if f.failed else "success"}",'
+        f'"resultReason":{quoted(f.reason)},"modifiedProperties":[{changed}],'
+        f'"causedBy":{quoted(f.cause)}}}'
     ).encode()

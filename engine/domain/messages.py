@@ -1,33 +1,25 @@
-"""One English sentence per error, for an administrator. Details carry ids, sentences names."""
+"""The English sentences of errors, for administrators. Details carry ids, sentences names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from engine.domain.model import Product
 
 Details = tuple[tuple[str, object], ...]
 """Named facts of an error, hashable: lists are tuples. The contract lists the names per error."""
 
-LOCATION: Final = "ProhibitedInUsageLocationViolation"
-CONFLICT: Final = "MutuallyExclusiveViolation"
-DEPENDENCY: Final = "DependencyViolation"
-UNIQUENESS: Final = "UniquenessViolation"
-COUNT: Final = "CountViolation"
-OTHER: Final = "Other"
-NONE: Final = "None"
-
 Products = Mapping[str, Product]
 
 
 def product_name(products: Products, sku: str) -> str:
+    """Returns the product's part number, or its id if it is not defined."""
     product = products.get(sku)
     return product.part_number if product else sku
 
 
 def plan_name(products: Products, plan: str, sku: str | None = None) -> str:
-    """The plan's name, looked up in its product first; plans in ``requires`` may be anywhere."""
+    """Returns the plan's name, from product ``sku`` if it has the plan, else from any product."""
     home = products.get(sku) if sku is not None else None
     for product in (home, *products.values()) if home else products.values():
         if plan in product.plans:
@@ -36,6 +28,7 @@ def plan_name(products: Products, plan: str, sku: str | None = None) -> str:
 
 
 def location(products: Products, sku: str, plans: Sequence[str], where: str | None) -> str:
+    """R7.1: ``plans`` are prohibited in ``where``, or there is no location (None)."""
     if where is None:
         return (
             f"{product_name(products, sku)} needs a usage location: set one on the user or a "
@@ -46,6 +39,7 @@ def location(products: Products, sku: str, plans: Sequence[str], where: str | No
 
 
 def conflict(products: Products, sku: str, conflicts: Sequence[tuple[str, str, str]]) -> str:
+    """R7.2: ``conflicts`` are (plan, other plan, skuId of the other plan)."""
     pairs = ", ".join(
         f"{plan_name(products, mine, sku)} with {plan_name(products, other, other_sku)} "
         f"of {product_name(products, other_sku)}"
@@ -58,6 +52,7 @@ def conflict(products: Products, sku: str, conflicts: Sequence[tuple[str, str, s
 
 
 def missing(products: Products, sku: str, lacks: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """R7.3: ``lacks`` are (plan, plans of which it requires one)."""
     parts = "; ".join(
         f"{plan_name(products, plan, sku)} requires "
         + " or ".join(plan_name(products, p) for p in any_of)
@@ -69,6 +64,7 @@ def missing(products: Products, sku: str, lacks: Sequence[tuple[str, Sequence[st
 def needed_by_others(
     products: Products, sku: str, lacks: Sequence[tuple[str, Sequence[str]]]
 ) -> str:
+    """R11, R12, R16: plans that stay would lose a requirement; ``lacks`` as in :func:`missing`."""
     names = ", ".join(sorted({plan_name(products, plan) for plan, _ in lacks}))
     return (
         f"{product_name(products, sku)} cannot be removed or changed: {names}, which stays, "
@@ -77,6 +73,7 @@ def needed_by_others(
 
 
 def duplicate(products: Products, sku: str, address: str, owner: str) -> str:
+    """R7.4: the proxy address belongs to an earlier user."""
     return (
         f"{product_name(products, sku)} has a mail plan, but the proxy address {address} belongs "
         f"to the user {owner}. Remove it from one of the two users."
@@ -84,10 +81,12 @@ def duplicate(products: Products, sku: str, address: str, owner: str) -> str:
 
 
 def count(products: Products, sku: str) -> str:
+    """R7.5: no seat is free."""
     return f"No seat of {product_name(products, sku)} is free: buy more or take some back."
 
 
 def other(products: Products, sku: str, blocked_by: Sequence[str]) -> str:
+    """R6: products of the same group that could not be assigned."""
     names = ", ".join(product_name(products, s) for s in blocked_by)
     return (
         f"{product_name(products, sku)} was not assigned because other licences of the same group "

@@ -1,7 +1,7 @@
-"""The facts of the rules, section 1, that are shared: products, tenants, groups, plan sets.
+"""The facts of the rules, section 1, that users share: products, tenants, groups, plan sets.
 
-Ids are strings. Everything here is frozen once made; a change makes a new object, so that identity
-can stand for equality in the memo of evaluations (architecture, section 3).
+Ids are strings. Objects are immutable; a change makes a new object, so the memo of evaluations can
+compare by identity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 DIRECT: Final = ""
-"""The path of a direct licence; sorts before every group id, as null does when published."""
+"""The path of a direct licence. It sorts before every group id, as null does when published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Product:
         self._sets: dict[frozenset[str], PlanSet] = {}
 
     def same_as(self, other: Product) -> bool:
+        """Returns True if both define the same product; the ids are not compared."""
         return (
             self.part_number == other.part_number
             and self.name == other.name
@@ -54,7 +55,7 @@ class Product:
         )
 
     def enabling(self, plans: frozenset[str]) -> PlanSet:
-        """The plan set of this definition that enables ``plans``, as far as it still has them."""
+        """Returns the plan set that enables ``plans``; those not in the definition are left out."""
         enabled = plans & self.user_plans
         found = self._sets.get(enabled)
         if found is None:
@@ -62,15 +63,16 @@ class Product:
         return found
 
     def without(self, disabled: Iterable[str]) -> PlanSet:
-        """The plan set of R3: the user plans minus the disabled ones."""
+        """Returns the plan set of R3: the user plans minus the disabled ones."""
         return self.enabling(self.user_plans.difference(disabled))
 
 
 class PlanSet:
-    """The plans that one entry enables, of one definition of a product, and what rules ask of them.
+    """The plans that one entry enables, with the facts that the checks of R7 need of them.
 
-    Interned by its product: two entries with the same plans share one object. ``key`` names the
-    content (product, enabled, disabled) and is the same in every process.
+    Interned by its product: two entries with the same plans share one object. ``key`` is a hash of
+    the content (product, enabled, disabled), the same in every process. ``product`` is None for a
+    set restored from a row that the present definition would not make (R12).
     """
 
     __slots__ = (
@@ -110,32 +112,36 @@ class PlanSet:
 class Entry(NamedTuple):
     """One licence through one path (section 1).
 
-    ``slot`` stands for the path: 0 is direct, 1… are the user's groups in the order of R8, then
-    groups that only hold what could not be removed. Users who differ in group ids alone can so
-    share one outcome. ``turn`` counts admissions: what was admitted together has the same turn.
-    ``off`` is the wish of a direct entry, its disabled plans; None for a group's entry.
+    ``path_index`` stands for the path: 0 is direct, 1 … are the user's groups in the order of R8,
+    then groups that only hold entries which could not be removed. Users who differ in group ids
+    alone can so share one outcome. ``admission_order`` counts admissions: what was admitted
+    together has the same number. ``disabled_plans``: what a direct entry asks to be disabled; None
+    for a group's entry.
     """
 
-    slot: int
-    turn: int
+    path_index: int
+    admission_order: int
     plans: PlanSet
-    off: tuple[str, ...] | None = None
+    disabled_plans: tuple[str, ...] | None = None
 
 
-class Offer:
-    """What a group licenses: (skuId, plan set) in skuId order. Equal offers are one object."""
+class GroupLicenses:
+    """The plan sets that a group licenses, in skuId order. Equal ones are one object."""
 
-    __slots__ = ("licenses", "skus", "wanted")
+    __slots__ = ("by_sku", "licenses", "skus")
 
     def __init__(self, licenses: tuple[PlanSet, ...]) -> None:
         self.licenses = licenses
-        self.wanted = {plans.sku: plans for plans in licenses}
-        self.skus = tuple(self.wanted)
+        self.by_sku = {plans.sku: plans for plans in licenses}
+        self.skus = tuple(self.by_sku)
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant's settings (section 1)."""
+    """A tenant's settings (section 1).
+
+    ``automatic``: seatRetry (R9). ``convert``: onGroupDeletion (R13).
+    """
 
     location: str | None = None
     automatic: bool = True
@@ -144,33 +150,37 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group as the user machines know it: one version of its licences."""
+    """One version of a group's licences, as the user machines know it.
+
+    ``licenses``: skuId to disabled plans. ``license_set``: the same as plan sets; None if it
+    licenses nothing.
+    """
 
     version: int
     licenses: Mapping[str, tuple[str, ...]]
     deleted: bool
-    offer: Offer | None
+    license_set: GroupLicenses | None
 
 
 DEFAULT_TENANT: Final = Tenant()
 
 
-class _Latest:
-    """The last timestamp, in one piece for whoever reads in several threads: they recur."""
+class _LastValueCache:
+    """The last timestamp and its text. One tuple, so that threads never see half of it."""
 
     def __init__(self) -> None:
-        self.made: tuple[int, str] = (-1, "")
+        self.value: tuple[int, str] = (-1, "")
 
 
-_latest: Final = _Latest()
+_last: Final = _LastValueCache()
 
 
-def timestamp(at: int) -> str:
-    """Milliseconds since 1970 as RFC 3339 with milliseconds, UTC."""
-    known, text = _latest.made
-    if known != at:
-        text = _to_the_second(at // 1000) + MILLISECONDS[at % 1000]
-        _latest.made = (at, text)
+def timestamp(timestamp_ms: int) -> str:
+    """Formats milliseconds since 1970 as RFC 3339 in UTC, with milliseconds."""
+    known, text = _last.value
+    if known != timestamp_ms:
+        text = _to_the_second(timestamp_ms // 1000) + MILLISECONDS[timestamp_ms % 1000]
+        _last.value = (timestamp_ms, text)
     return text
 
 

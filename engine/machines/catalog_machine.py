@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.domain.deduplication import remember
+from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, CODES, Delivered, ProductDefined, TenantUpdated
 from engine.state.configuration import Configuration
@@ -44,7 +44,9 @@ class CatalogueMachine:
             assert isinstance(event, ProductDefined)
             if event.sku not in self.seen and not self.configuration.mine(event.sku, offset):
                 continue
-            seen = remember(self.seen.get(event.sku, b""), CODES[ProductDefined], event.id, source)
+            seen = check_and_add(
+                self.seen.get(event.sku, b""), CODES[ProductDefined], event.id, source
+            )
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -60,7 +62,7 @@ class CatalogueMachine:
             if not known and not self.configuration.mine(event.tenant, offset):
                 continue
             location, automatic, convert, seen = self.tenants.get(event.tenant, NEW_TENANT)
-            remembered = remember(seen, CODES[TenantUpdated], event.id, source)
+            remembered = check_and_add(seen, CODES[TenantUpdated], event.id, source)
             if remembered is None:
                 self.duplicates += 1
                 continue

@@ -11,8 +11,7 @@ from typing import Any
 
 from engine.documents.audit import audit, listed
 from engine.documents.results import result
-from engine.domain import messages
-from engine.domain.deduplication import remember
+from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import (
     ABSENT,
@@ -23,10 +22,13 @@ from engine.domain.events import (
     GroupReprocess,
     GroupUpserted,
 )
-from engine.domain.messages import DEPENDENCY
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
-from engine.rules.direct_change import Rejection, disabled_plans_exist
+from engine.rules.direct_change import (
+    Rejection,
+    check_disabled_plans,
+    check_group_prerequisites,
+)
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import (
     GROUP_STATES,
@@ -157,7 +159,7 @@ class GroupMachine:
             if key not in self.groups and not self.configuration.mine(key, offset):
                 continue
             state = self._of(tenant, group)
-            seen = remember(state.seen, CODES[type(event)], event.id, source)
+            seen = check_and_add(state.seen, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -215,9 +217,9 @@ class GroupMachine:
     ) -> None:
         wanted = {sku: off for sku, off in state.licenses.items() if sku not in remove}
         wanted |= {sku: list(off) for sku, off in add}
-        rejection = disabled_plans_exist(self.configuration.products, add) or self._prerequisites(
-            wanted
-        )
+        products = self.configuration.products
+        rejection = check_disabled_plans(products, add)
+        rejection = rejection or check_group_prerequisites(products, wanted)
         if rejection:
             self._result(state, id, "rejected", rejection)
             self._audit(state, "Set group license", at, id, rejection)
@@ -229,24 +231,6 @@ class GroupMachine:
         self._audit(state, "Start applying group based license to users", at, id)
         state.promised.append([state.version + 1, "finish", id])
         self._send(state, at, id)
-
-    def _prerequisites(self, wanted: dict[str, list[str]]) -> Rejection | None:
-        """R20: the group's own licences must meet what they require."""
-        products = self.configuration.products
-        sets = [products[sku].without(off) for sku, off in sorted(wanted.items())]
-        enabled = set().union(*(plans.enabled for plans in sets))
-        for plans in sets:
-            lacks = tuple(
-                (plan, tuple(sorted(any_of)))
-                for plan, any_of in plans.requires
-                if enabled.isdisjoint(any_of)
-            )
-            if lacks:
-                message = messages.missing(products, plans.sku, lacks) + (
-                    " Add it to the same group."
-                )
-                return Rejection(DEPENDENCY, plans.sku, (("missing", lacks),), message)
-        return None
 
     def product_defined(self) -> None:
         """R21: what was deferred is carried out when every product it names is defined."""

@@ -10,8 +10,8 @@ from engine.domain.model import PlanSet
 from engine.domain.state_counter import StateCounter
 from engine.machines.fan_out import FanOut
 from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
-from engine.machines.user_evaluator import Decision
-from engine.rules.outcome import NOTHING, Outcome
+from engine.machines.user_evaluator import EvaluationResult
+from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.tenant_state import GroupMembership, TenantState, User
@@ -42,7 +42,7 @@ class OutcomeApplier:
     def apply(
         self,
         user: User,
-        decision: Decision,
+        decision: EvaluationResult,
         at: int,
         cause: str,
         got: Reserved,
@@ -51,7 +51,7 @@ class OutcomeApplier:
         """Makes the decision the user's outcome. ``got``: the seats reserved for it."""
         old, old_paths = user.outcome, user.paths
         new = decision.outcome
-        paths = decision.paths[: new.slots - 1]
+        paths = decision.paths[: new.path_count - 1]
         seating.at, seating.cause = at, cause
         if new.mail != old.mail:
             user.keep_shown()
@@ -63,7 +63,7 @@ class OutcomeApplier:
                 self._publish(user, old, old_paths, at, cause)
             return
         seating.leave_lines(user)
-        since = user_documents.sinces(user, new, paths, at)
+        since = user_documents.states_since(user, new, paths, at)
         user.outcome, user.paths, user.sinces = new, paths, since
         self.count_errors(old, new)
         self._seats(user, old, got, seating)
@@ -104,10 +104,13 @@ class OutcomeApplier:
             return
         same_attributes = before is None or before == user.attributes()
         new = user.outcome
-        was: list[user_documents.Shown] = []
-        now: list[user_documents.Shown] = []
+        was: list[user_documents.PublishedState] = []
+        now: list[user_documents.PublishedState] = []
         if old.states or new.problems:
-            was, now = user_documents.shown(old, old_paths), user_documents.shown(new, user.paths)
+            was, now = (
+                user_documents.published_states(old, old_paths),
+                user_documents.published_states(new, user.paths),
+            )
             same = was == now
         else:
             same = not new.states
@@ -116,10 +119,10 @@ class OutcomeApplier:
         user.revision = abs(user.revision) + 1
         self.published += 1
         key = f"{user.tenant.id}/{user.id}"
-        self.effects.emit("user-licenses", key, user_documents.user_state(user, at, cause))
+        self.effects.emit("user-licenses", key, user_documents.user_licenses(user, at, cause))
         opened = []
         if old.problems or new.problems:
-            opened = user_documents.errors(self.effects, user, was, now, cause)
+            opened = user_documents.publish_errors(self.effects, user, was, now, cause)
         record = user_documents.change_audit(user, old, opened, at, cause)
         if record is not None:
             self.effects.emit("audit", key, record)
@@ -131,14 +134,14 @@ class OutcomeApplier:
         if user.known:
             self.count_members(user, -1, at)
         groups, user.groups, user.since = user.groups, (), b""
-        user.outcome, user.paths, user.sinces = NOTHING, (), 0
-        self.count_errors(old, NOTHING)
+        user.outcome, user.paths, user.sinces = EMPTY_OUTCOME, (), 0
+        self.count_errors(old, EMPTY_OUTCOME)
         self._seats(user, old, NOTHING_RESERVED, seating)
         for group in dict.fromkeys((*old_paths, *groups)):
             self._leave(user, group)
         self._count(user, old, old_paths, at)
-        was = user_documents.shown(old, old_paths)
-        user_documents.errors(self.effects, user, was, [], cause)
+        was = user_documents.published_states(old, old_paths)
+        user_documents.publish_errors(self.effects, user, was, [], cause)
         if user.revision > 0 and user.known:
             self.effects.emit("user-licenses", f"{tenant.id}/{user.id}", None)
             user.revision = -user.revision
@@ -204,13 +207,13 @@ class OutcomeApplier:
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
         """What the groups count of the user; those that count the same as before are left alone."""
-        tenant, by_slot = user.tenant, user.outcome.by_slot
+        tenant, by_slot = user.tenant, user.outcome.group_stats
         if not old_paths:
             for slot, group in enumerate(user.paths):
                 if by_slot[slot] != NO_FIGURES:
                     self.changed(tenant, group, at).count(by_slot[slot], 1)
             return
-        before = dict(zip(old_paths, old.by_slot, strict=True))
+        before = dict(zip(old_paths, old.group_stats, strict=True))
         for slot, group in enumerate(user.paths):
             figures = by_slot[slot]
             was = before.pop(group, NO_FIGURES)
@@ -263,7 +266,7 @@ class OutcomeApplier:
     def keep(self, user: User) -> None:
         if self.quiet:
             return
-        if not user.outcome.kept:
+        if not user.outcome.cache.plans_written:
             self._keep_plans(user.outcome)
         self.effects.rows[USERS, f"{user.tenant.id}/{user.id}"] = user.row()
 
@@ -274,4 +277,4 @@ class OutcomeApplier:
                 row = PlanSetRow(e.plans.sku, sorted(e.plans.enabled), list(e.plans.disabled))
                 self.effects.rows[PLAN_SETS, e.plans.key] = encode_plan_set(row)
         # What all partitions share has no entries, so that it never tells of another one's rows.
-        outcome.kept = True
+        outcome.cache.plans_written = True

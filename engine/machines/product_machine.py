@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.domain.deduplication import remember
+from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import CODES, Delivered, SubscriptionUpdated
 from engine.domain.model import timestamp
@@ -361,7 +361,7 @@ class ProductMachine:
             if key not in self.seats and not self.configuration.mine(key, offset):
                 continue
             seats = self._of(event.tenant, event.sku)
-            seen = remember(seats.seen, CODES[SubscriptionUpdated], event.id, source)
+            seen = check_and_add(seats.seen, CODES[SubscriptionUpdated], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue

@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from engine.domain.effects import Effects
-from engine.domain.messages import COUNT
-from engine.machines.user_evaluator import Decider, Decision
+from engine.domain.vocabulary import COUNT
+from engine.machines.user_evaluator import EvaluationResult, UserEvaluator
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, Place
@@ -17,23 +17,23 @@ from engine.state.tenant_state import SeatRequest, TenantState, User
 Reserved = AbstractSet[str]
 """Products of which a unit was kept for the user while it was in flight."""
 NOTHING_RESERVED: Final[frozenset[str]] = frozenset()
-Conclude = Callable[[User, Decision, int, str, Reserved], None]
+Conclude = Callable[[User, EvaluationResult, int, str, Reserved], None]
 
 
 class SeatAllocator:
-    """Brings the seats for what :class:`Decider` decided, then lets ``conclude`` apply it."""
+    """Brings the seats for what :class:`UserEvaluator` decided, then lets ``conclude`` apply it."""
 
     def __init__(
         self,
         configuration: Configuration,
         effects: Effects,
-        decider: Decider,
+        evaluator: UserEvaluator,
         conclude: Conclude,
         changed: dict[User, None],
     ) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.decider = decider
+        self.evaluator = evaluator
         self.conclude = conclude
         self.changed = changed  # users whose rows are to be written
         self.flying: dict[User, None] = {}
@@ -53,10 +53,10 @@ class SeatAllocator:
         return True
 
     def begin(
-        self, user: User, decision: Decision, at: int, cause: str, denied: frozenset[str]
+        self, user: User, decision: EvaluationResult, at: int, cause: str, denied: frozenset[str]
     ) -> None:
         """Takes the seats at once if all are at hand, else puts the user in flight."""
-        if self.plenty(user, decision.wanted, 0):
+        if self.plenty(user, decision.required_seats, 0):
             self.conclude(user, decision, at, cause, NOTHING_RESERVED)
             return
         since = min((s for _, s in self.places(user)), default=at)
@@ -66,7 +66,7 @@ class SeatAllocator:
         self.flying[user] = None
         self.go_on(user, decision)
 
-    def go_on(self, user: User, decided: Decision | None = None) -> None:
+    def go_on(self, user: User, decided: EvaluationResult | None = None) -> None:
         """The next seat in skuId order, until all are had or denied.
 
         ``decided``: what follows with what is denied by now, from a caller who knows.
@@ -75,14 +75,14 @@ class SeatAllocator:
         assert attempt is not None
         attempt.asking = ""
         self.changed[user] = None
-        decision = decided or self.decider.decide(user, attempt.denied)
+        decision = decided or self.evaluator.evaluate(user, attempt.denied)
         while sku := _missing(decision, attempt):
             lease = self.touch(user.tenant, sku)
             if lease.take():
                 attempt.got.add(sku)
             elif user.tenant.settings.automatic and lease.closed(attempt.since, user.id):
                 attempt.denied |= {sku}
-                decision = self.decider.decide(user, attempt.denied)
+                decision = self.evaluator.evaluate(user, attempt.denied)
             else:
                 attempt.asking = sku
                 attempt.asked = lease.ask(attempt.since, user.id)
@@ -284,9 +284,9 @@ class SeatAllocator:
             lease.asking.sort()
 
 
-def _missing(decision: Decision, attempt: SeatRequest) -> str | None:
+def _missing(decision: EvaluationResult, attempt: SeatRequest) -> str | None:
     """The first product, in skuId order, whose seat is neither had nor denied yet."""
-    for sku in decision.wanted:
+    for sku in decision.required_seats:
         if sku not in attempt.got and sku not in attempt.denied:
             return sku
     return None

@@ -1,51 +1,53 @@
-"""What follows for one user, seats aside: facts become a signature, the signature an outcome."""
+"""Evaluates one user, seats aside: facts become an input of the rules, the input an outcome."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.domain.model import Entry, Offer
+from engine.domain.model import Entry, GroupLicenses
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
 from engine.rules.evaluation import evaluate
-from engine.rules.outcome import NOTHING, Outcome, Situation
+from engine.rules.outcome import EMPTY_OUTCOME, EvaluationInput, Outcome
 from engine.state.configuration import Configuration
 from engine.state.tenant_state import User
 
 Facts = tuple[Any, ...]
-"""The members of a :class:`Situation`, which is made only where they are new."""
-MEMO: Final = 100_000
-NO_SLOTS: Final[frozenset[int]] = frozenset()
-ANYWHERE: Final = "anywhere that no plan prohibits"
-NOBODY: Final[frozenset[str]] = frozenset()
+"""The members of an :class:`EvaluationInput`, which is made only for facts not in the memo."""
+MEMO_MAX_ENTRIES: Final = 100_000
+NO_PATHS: Final[frozenset[int]] = frozenset()
+UNRESTRICTED: Final = "anywhere that no plan prohibits"
+"""Stands for every location that no plan prohibits, so that these users share outcomes."""
+NO_DENIALS: Final[frozenset[str]] = frozenset()
 
 
-class Decision:
-    """An outcome with the group ids of its slots.
+class EvaluationResult:
+    """An outcome with the group ids of its paths, path 1 first.
 
-    ``wanted``: products, in skuId order, whose seats must be had or known to be denied before it
-    can be applied. ``rejection``: of the direct change under way, None if it goes through.
+    ``required_seats``: products, in skuId order, whose seats must be reserved or denied before
+    the outcome can be applied. ``rejection``: of the direct change under way, None if it can be
+    made.
     """
 
-    __slots__ = ("outcome", "paths", "rejection", "wanted")
+    __slots__ = ("outcome", "paths", "rejection", "required_seats")
 
     def __init__(
         self,
         outcome: Outcome,
         paths: tuple[str, ...],
-        wanted: tuple[str, ...],
+        required_seats: tuple[str, ...],
         rejection: Rejection | None = None,
     ) -> None:
         self.outcome = outcome
         self.paths = paths
-        self.wanted = wanted
+        self.required_seats = required_seats
         self.rejection = rejection
 
 
-NOTHING_ASKED: Final = Decision(NOTHING, (), ())
+EMPTY_RESULT: Final = EvaluationResult(EMPTY_OUTCOME, (), ())
 
 
-class Decider:
-    """Evaluates users, sharing outcomes by signature (architecture, section 3)."""
+class UserEvaluator:
+    """Evaluates users. Users with equal facts share one outcome, by a memo."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -53,52 +55,53 @@ class Decider:
         self.evaluations = 0
         self.hits = 0
 
-    def forget(self) -> None:
-        """A product has changed: everything may follow differently."""
+    def clear_memo(self) -> None:
+        """Forgets all outcomes, since a product has changed."""
         self.memo.clear()
 
-    def decide(self, user: User, denied: frozenset[str] = NOBODY) -> Decision:
+    def evaluate(self, user: User, denied: frozenset[str] = NO_DENIALS) -> EvaluationResult:
+        """Evaluates the user's present facts; ``denied``: products without a seat to be had."""
         facts, paths = self._facts(user, denied)
         change = user.more.change if user.more is not None else None
         if not paths and not change and not user.outcome.entries:
-            return NOTHING_ASKED
+            return EMPTY_RESULT
         if change is None or change[1] is None:  # a reprocess changes nothing itself
-            outcome = self._evaluate(facts)
-            wanted = outcome.need
-            if outcome.probe:
-                wanted = tuple(sorted({*wanted, *outcome.probe}))
-            return Decision(outcome, paths, wanted)
+            outcome = self._outcome(facts)
+            required = outcome.seats_needed
+            if outcome.seats_to_probe:
+                required = tuple(sorted({*required, *outcome.seats_to_probe}))
+            return EvaluationResult(outcome, paths, required)
         return self._with_change(user, facts, paths, change)
 
     def _with_change(
         self, user: User, known: Facts, paths: tuple[str, ...], change: list[Any]
-    ) -> Decision:
-        """R16: the direct change first, then the re-evaluation of R9 on what it leaves."""
-        facts = Situation(*known)
+    ) -> EvaluationResult:
+        """R16: the direct change first, then the re-evaluation of R9 on the entries it leaves."""
+        facts = EvaluationInput(*known)
         _, add, remove, _ = change
         wish = DirectChange(
-            tuple((sku, tuple(off)) for sku, off in add),
+            tuple((sku, tuple(disabled)) for sku, disabled in add),
             tuple(remove),
         )
-        made = change_direct(self.configuration.products, facts, user.location, wish)
+        changed = change_direct(self.configuration.products, facts, user.location, wish)
         rejection: Rejection | None = None
-        need: tuple[str, ...] = ()
-        if isinstance(made, Rejection):
-            rejection = made
+        needed: tuple[str, ...] = ()
+        if isinstance(changed, Rejection):
+            rejection = changed
         else:
-            entries, need = made
-            facts = facts._replace(entries=entries, held=facts.held.union(need))
-        outcome = self._evaluate(facts)
-        wanted = tuple(sorted({*need, *outcome.need, *outcome.probe}))
-        return Decision(outcome, paths, wanted, rejection)
+            entries, needed = changed
+            facts = facts._replace(entries=entries, held=facts.held.union(needed))
+        outcome = self._outcome(facts)
+        required = tuple(sorted({*needed, *outcome.seats_needed, *outcome.seats_to_probe}))
+        return EvaluationResult(outcome, paths, required, rejection)
 
-    def _evaluate(self, facts: Facts) -> Outcome:
+    def _outcome(self, facts: Facts) -> Outcome:
         self.evaluations += 1
         outcome = self.memo.get(facts)
         if outcome is None:
-            if len(self.memo) >= MEMO:
+            if len(self.memo) >= MEMO_MAX_ENTRIES:
                 self.memo.clear()
-            outcome = evaluate(self.configuration.products, Situation(*facts))
+            outcome = evaluate(self.configuration.products, EvaluationInput(*facts))
             self.memo[facts] = outcome
         else:
             self.hits += 1
@@ -106,55 +109,57 @@ class Decider:
 
     def _facts(self, user: User, denied: frozenset[str]) -> tuple[Facts, tuple[str, ...]]:
         tenant = user.tenant
-        offers: list[Offer] = []
+        group_licenses: list[GroupLicenses] = []
         paths: list[str] = []
         for id in user.groups:
             group = tenant.groups.get(id)
-            if group is not None and group.offer is not None:
-                offers.append(group.offer)
+            if group is not None and group.license_set is not None:
+                group_licenses.append(group.license_set)
                 paths.append(id)
         old = user.outcome
-        entries, converts = old.entries, NO_SLOTS
+        entries, converted = old.entries, NO_PATHS
         if entries:
-            entries, converts = self._placed(user, paths)
+            entries, converted = self._renumbered(user, paths)
         # Not by length: a group that the user left may stand in for one without licences.
-        slots = tuple(paths)
-        if slots == user.groups:
-            slots = user.groups  # one tuple for both, and for all who have it
+        path_ids = tuple(paths)
+        if path_ids == user.groups:
+            path_ids = user.groups  # one tuple for both, and for all users who have it
         facts = (
             entries,
-            tuple(offers),
-            converts,
-            self._where(user.location or tenant.settings.location),
+            tuple(group_licenses),
+            converted,
+            self._location(user.location or tenant.settings.location),
             user.duplicate if user.more is not None else None,
             denied,
             old.held,
         )
-        return facts, slots
+        return facts, path_ids
 
-    def _where(self, location: str | None) -> str | None:
-        """Locations that nothing prohibits are all the same: one signature for all of them."""
+    def _location(self, location: str | None) -> str | None:
         if location is None or location in self.configuration.prohibited:
             return location
-        return ANYWHERE
+        return UNRESTRICTED
 
-    def _placed(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
-        """The user's entries with the slots of now; what no group asks for comes at the end."""
+    def _renumbered(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
+        """Returns the user's entries with the present path indexes, and R13's converted paths.
+
+        Groups that no longer ask for anything are appended to ``paths``.
+        """
         tenant = user.tenant
         old = user.outcome.entries
-        slots: dict[int, int] = {0: 0}
-        converts = set()
+        indexes: dict[int, int] = {0: 0}
+        converted = set()
         for e in old:
-            if e.slot in slots:
+            if e.path_index in indexes:
                 continue
-            id = user.paths[e.slot - 1]
+            id = user.paths[e.path_index - 1]
             if id not in paths:
                 paths.append(id)
                 group = tenant.groups.get(id)
                 if group is not None and group.deleted and tenant.settings.convert:
-                    converts.add(len(paths))
-            slots[e.slot] = paths.index(id) + 1
-        if all(now == before for before, now in slots.items()):
-            return old, frozenset(converts) if converts else NO_SLOTS
-        placed = tuple(e._replace(slot=slots[e.slot]) for e in old)
-        return placed, frozenset(converts)
+                    converted.add(len(paths))
+            indexes[e.path_index] = paths.index(id) + 1
+        if all(now == before for before, now in indexes.items()):
+            return old, frozenset(converted) if converted else NO_PATHS
+        entries = tuple(e._replace(path_index=indexes[e.path_index]) for e in old)
+        return entries, frozenset(converted)

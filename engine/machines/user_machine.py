@@ -12,14 +12,14 @@ from typing import Any, Final
 from engine.documents.audit import audit
 from engine.documents.results import result
 from engine.domain import events as ev
-from engine.domain.deduplication import remember
+from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines.address_claims import AddressClaims
 from engine.machines.fan_out import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
-from engine.machines.user_evaluator import NOBODY, Decider, Decision
+from engine.machines.user_evaluator import NO_DENIALS, EvaluationResult, UserEvaluator
 from engine.machines.user_restore import UserRestore
 from engine.rules.direct_change import Rejection
 from engine.state.configuration import Configuration
@@ -36,7 +36,7 @@ from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_
 Due = tuple[int, str, bool]
 """An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
 
-Hungry = tuple[int, str, str, User, Due, Decision]
+Hungry = tuple[int, str, str, User, Due, EvaluationResult]
 """A user who wants seats, in R8's order: since, user id, tenant; what is due; what is decided."""
 
 CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
@@ -48,12 +48,12 @@ class UserMachine:
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.decider = Decider(configuration)
+        self.evaluator = UserEvaluator(configuration)
         self.applier = OutcomeApplier(configuration, effects)
         self.restore = UserRestore(configuration, self.applier)
         self.touched: dict[User, None] = {}
         self.seating = SeatAllocator(
-            configuration, effects, self.decider, self._conclude, self.touched
+            configuration, effects, self.evaluator, self._conclude, self.touched
         )
         self.claims = AddressClaims(configuration, effects)
         self.fanout = FanOut(configuration, effects, self._again, self._walked)
@@ -75,7 +75,7 @@ class UserMachine:
                 if not self.configuration.mine(f"{tenant.id}/{id}", offset):
                     continue
                 user = tenant.users[id] = User(tenant, id)
-            seen = remember(user.seen, CODES[type(event)], event.id, source)
+            seen = check_and_add(user.seen, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
@@ -162,7 +162,7 @@ class UserMachine:
         if not self.configuration.define(row):
             return
         self.effects.rows[PRODUCTS, sku] = row
-        self.decider.forget()
+        self.evaluator.clear_memo()
         if not new:
             self.fanout.begin(PRODUCT, "", sku, 0, 0, at, cause)
         for user in list(self.applier.deferring):
@@ -217,7 +217,7 @@ class UserMachine:
         groups, asked = user.tenant.groups, 0
         for id in user.groups:
             group = groups.get(id)
-            if group is not None and group.offer is not None:
+            if group is not None and group.license_set is not None:
                 asked += 1
         return asked > 1 or user.since[-MOMENT:] > when
 
@@ -372,17 +372,17 @@ class UserMachine:
     def _evaluate(self, user: User, due: Due, rivals: int) -> None:
         """``rivals``: how many more of this batch may want seats."""
         at, cause, _ = due
-        decision = self.decider.decide(
-            user, self._denied(user, due) if user.outcome.waiting else NOBODY
+        decision = self.evaluator.evaluate(
+            user, self._denied(user, due) if user.outcome.waiting else NO_DENIALS
         )
-        wanted = decision.wanted
+        wanted = decision.required_seats
         if not wanted or self.seating.plenty(user, wanted, rivals + len(self.hungry)):
             self._conclude(user, decision, at, cause, NOTHING_RESERVED)
         else:
             since = min((s for _, s in self.seating.places(user)), default=at)
             self.hungry.append((since, user.id, user.tenant.id, user, due, decision))
 
-    def _seat(self, user: User, due: Due, decision: Decision) -> None:
+    def _seat(self, user: User, due: Due, decision: EvaluationResult) -> None:
         if user.attempt is None:
             at, cause, _ = due
             self.touched[user] = None
@@ -393,10 +393,12 @@ class UserMachine:
         """R9: with manual retry, what was denied stays so until an event of the user or a group."""
         waiting = user.outcome.waiting
         if not waiting or due[2] or user.tenant.settings.automatic:
-            return NOBODY
+            return NO_DENIALS
         return frozenset(waiting)
 
-    def _conclude(self, user: User, decision: Decision, at: int, cause: str, got: Reserved) -> None:
+    def _conclude(
+        self, user: User, decision: EvaluationResult, at: int, cause: str, got: Reserved
+    ) -> None:
         """Applies a decision whose seats are had, and lets what waited for it go on."""
         self.touched[user] = None
         self.due.pop(user, None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.domain.model import Entry, Offer, PlanSet
+from engine.domain.model import Entry, GroupLicenses, PlanSet
 from engine.machines.outcome_applier import OutcomeApplier
-from engine.rules.outcome import NOTHING, Outcome
+from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
 from engine.state.tenant_state import PendingWork, User
@@ -83,7 +83,7 @@ class UserRestore:
 
     def _outcome(self, user: User, entries: str, problems: list[Any]) -> Outcome:
         if not entries and not problems:
-            return NOTHING
+            return EMPTY_OUTCOME
         asked = self._asked(user)
         content = (entries, tuples(problems) if problems else NOTHING_MORE, asked)
         outcome = self._outcomes.get(content)
@@ -96,15 +96,20 @@ class UserRestore:
         return outcome
 
     def _entry(self, row: EntryRow) -> Entry:
-        return Entry(row.slot, row.turn, self._plan_set(row.plan_set_key), row.disabled_plans)
+        return Entry(
+            row.path_index,
+            row.admission_order,
+            self._plan_set(row.plan_set_key),
+            row.disabled_plans,
+        )
 
     @staticmethod
-    def _asked(user: User) -> tuple[Offer | None, ...]:
+    def _asked(user: User) -> tuple[GroupLicenses | None, ...]:
         groups, asked = user.tenant.groups, []
         for path in user.paths:
             group = groups.get(path)
             there = group is not None and (user.paths is user.groups or path in user.groups)
-            asked.append(group.offer if group is not None and there else None)
+            asked.append(group.license_set if group is not None and there else None)
         return tuple(asked)
 
     def _plan_set(self, key: str) -> PlanSet:
@@ -124,7 +129,7 @@ class UserRestore:
     def _count(self, user: User) -> None:
         """Indexes and counters that follow from the users."""
         applier, tenant, groups = self.applier, user.tenant, user.groups
-        figures = user.outcome.by_slot
+        figures = user.outcome.group_stats
         for slot, group in enumerate(groups):
             membership = applier.changed(tenant, group, 0)
             membership.users.append(user)
@@ -140,6 +145,6 @@ class UserRestore:
                 if group not in groups and group not in user.paths[:slot]:
                     membership.enter(user)
         if user.outcome.errors:
-            applier.count_errors(NOTHING, user.outcome)
+            applier.count_errors(EMPTY_OUTCOME, user.outcome)
         if user.more is not None and user.more.deferred:
             applier.deferring[user] = None

@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""What is written for every change of a user, in C: its row, and the records of engine/documents/user_documents.py.
+"""Writes what every change of a user writes, in C: its row and its records.
 
-Records are byte for byte what the plain functions make of the same parts.
+Records are byte for byte those of the plain functions in engine/documents/user_documents.py; rows
+are the JSON of what engine/state/user_row_codecs.py encodes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -15,8 +16,8 @@ cdef extern from "Python.h":
     bytes PyUnicode_AsUTF8String(object)
 
 cdef enum:
-    LONGEST_ESCAPE = 6
-    MOST_STATES = 256
+    MAX_ESCAPE_BYTES = 6
+    MAX_STATES = 256
 
 cdef char ESCAPES[256]  # by byte: 0 as it is, u by number, or the letter after the backslash
 
@@ -32,50 +33,50 @@ cdef void _fill_escapes():
 
 _fill_escapes()
 
-# One buffer for all. While it is filled nothing lets another thread in: no Python code is called, and
-# nothing is made that the garbage collector counts.
+# One buffer for all calls. No other thread can get in while it is filled: no Python code runs, and
+# no object is created that the garbage collector tracks.
 cdef char* buffer = NULL
-cdef Py_ssize_t room = 0, used = 0
+cdef Py_ssize_t capacity = 0, used = 0
 
 
-cdef int need(Py_ssize_t more) except -1:
-    global buffer, room
+cdef int reserve(Py_ssize_t more) except -1:
+    global buffer, capacity
     cdef Py_ssize_t wanted
     cdef char* larger
-    if used + more > room:
+    if used + more > capacity:
         wanted = 2 * (used + more)
         larger = <char*>PyMem_Realloc(buffer, wanted)
         if larger == NULL:
             raise MemoryError
-        buffer, room = larger, wanted
+        buffer, capacity = larger, wanted
     return 0
 
 
-cdef int put(const char* at, Py_ssize_t size) except -1:
+cdef int write_bytes(const char* at, Py_ssize_t size) except -1:
     global used
-    need(size)
+    reserve(size)
     memcpy(buffer + used, at, size)
     used += size
     return 0
 
 
-cdef inline int say(const char* text) except -1:
-    return put(text, strlen(text))
+cdef inline int write_literal(const char* text) except -1:
+    return write_bytes(text, strlen(text))
 
 
-cdef int copy(str text) except -1:
+cdef int write_text(str text) except -1:
     if PyUnicode_IS_ASCII(text):
-        return put(PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+        return write_bytes(PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
     encoded = PyUnicode_AsUTF8String(text)
-    return put(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+    return write_bytes(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
 
 
-cdef int put_quoted(const char* at, Py_ssize_t size) except -1:
+cdef int write_escaped(const char* at, Py_ssize_t size) except -1:
     global used
     cdef Py_ssize_t i
     cdef unsigned char c
     cdef char* to
-    need(2 + size * LONGEST_ESCAPE)
+    reserve(2 + size * MAX_ESCAPE_BYTES)
     to = buffer + used
     to[0] = b'"'
     to += 1
@@ -98,23 +99,23 @@ cdef int put_quoted(const char* at, Py_ssize_t size) except -1:
     return 0
 
 
-cdef int quote(object text) except -1:
-    """A string in quotes, or null."""
+cdef int write_quoted(object text) except -1:
+    """Writes a JSON string, or null."""
     if text is None:
-        return say(b"null")
+        return write_literal(b"null")
     if PyUnicode_IS_ASCII(text):
-        return put_quoted(PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+        return write_escaped(PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
     encoded = PyUnicode_AsUTF8String(text)
-    return put_quoted(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+    return write_escaped(PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
 
 
 cdef str group_of(list states, tuple paths, Py_ssize_t i):
-    cdef Py_ssize_t slot = (<tuple>states[i])[0]
-    return paths[slot - 1] if slot else ""
+    cdef Py_ssize_t path_index = (<tuple>states[i])[0]
+    return paths[path_index - 1] if path_index else ""
 
 
-cdef int put_in_order(Py_ssize_t* order, list states, tuple paths, bint ordered) except -1:
-    """States of one product, which come together, by their groups."""
+cdef int sort_states(Py_ssize_t* order, list states, tuple paths, bint ordered) except -1:
+    """Sorts the states of one product, which are adjacent, by their groups."""
     cdef Py_ssize_t i, at
     for i in range(len(states)):
         at = i
@@ -131,65 +132,67 @@ cdef int put_in_order(Py_ssize_t* order, list states, tuple paths, bint ordered)
     return 0
 
 
-def user_state(
-    str tenant, str user, location, mail, tuple addresses, str assigned, list states, tuple paths,
-    list sinces, Py_ssize_t revision, str now, str cause, bint ordered,
-):
-    """``states`` as :class:`engine.documents.user_documents.Form` has them; ``sinces``: theirs, None if all are now.
-
-    None if there are more states than are written here.
-    """
+def user_licenses(fields):
+    """Writes a UserLicensesFields; returns None if it has more states than fit here."""
+    cdef str tenant, user, assigned, now, cause
+    cdef tuple addresses, paths
+    cdef list states, sinces
+    cdef Py_ssize_t revision
+    cdef bint ordered
+    (
+        tenant, user, location, mail, addresses, assigned, states, paths, sinces, revision, now,
+        cause, ordered,
+    ) = <tuple>fields
     global used
-    cdef Py_ssize_t order[MOST_STATES]
-    cdef Py_ssize_t i, n, slot
-    if len(states) > MOST_STATES:
+    cdef Py_ssize_t order[MAX_STATES]
+    cdef Py_ssize_t i, n, path_index
+    if len(states) > MAX_STATES:
         return None
-    put_in_order(order, states, paths, ordered)
+    sort_states(order, states, paths, ordered)
     used = 0
-    say(b'{"tenant":"')
-    copy(tenant)
-    say(b'","user":"')
-    copy(user)
-    say(b'","usageLocation":')
-    quote(location)
-    say(b',"mail":')
-    quote(mail)
-    say(b',"proxyAddresses":')
-    quote_all(addresses)
-    say(b',"assignedLicenses":')
-    copy(assigned)
-    say(b',"licenseAssignmentStates":[')
+    write_literal(b'{"tenant":"')
+    write_text(tenant)
+    write_literal(b'","user":"')
+    write_text(user)
+    write_literal(b'","usageLocation":')
+    write_quoted(location)
+    write_literal(b',"mail":')
+    write_quoted(mail)
+    write_literal(b',"proxyAddresses":')
+    write_quoted_list(addresses)
+    write_literal(b',"assignedLicenses":')
+    write_text(assigned)
+    write_literal(b',"licenseAssignmentStates":[')
     for n in range(len(states)):
         i = order[n]
         if n:
-            say(b",")
-        number, before, between = <tuple>states[i]
-        slot = number
-        copy(before)
-        if slot:
-            say(b'"')
-            copy(paths[slot - 1])
-            say(b'"')
+            write_literal(b",")
+        path_index, before, between = <tuple>states[i]
+        write_text(before)
+        if path_index:
+            write_literal(b'"')
+            write_text(paths[path_index - 1])
+            write_literal(b'"')
         else:
-            say(b"null")
-        copy(between)
-        copy(now if sinces is None else sinces[i])
-        say(b'"}')
-    say(b'],"revision":')
-    copy(str(revision))
-    say(b',"updatedAt":"')
-    copy(now)
-    say(b'","causedBy":')
-    quote(cause)
-    say(b"}")
+            write_literal(b"null")
+        write_text(between)
+        write_text(now if sinces is None else sinces[i])
+        write_literal(b'"}')
+    write_literal(b'],"revision":')
+    write_text(str(revision))
+    write_literal(b',"updatedAt":"')
+    write_text(now)
+    write_literal(b'","causedBy":')
+    write_quoted(cause)
+    write_literal(b"}")
     return PyBytes_FromStringAndSize(buffer, used)
 
 
-cdef int put_hex(bytes value) except -1:
+cdef int write_hex(bytes value) except -1:
     global used
     cdef Py_ssize_t i
     cdef unsigned char c
-    need(2 * PyBytes_GET_SIZE(value))
+    reserve(2 * PyBytes_GET_SIZE(value))
     for i in range(PyBytes_GET_SIZE(value)):
         c = <unsigned char>PyBytes_AS_STRING(value)[i]
         buffer[used] = b"0123456789abcdef"[c >> 4]
@@ -198,14 +201,14 @@ cdef int put_hex(bytes value) except -1:
     return 0
 
 
-cdef int quote_all(tuple texts) except -1:
+cdef int write_quoted_list(tuple texts) except -1:
     cdef Py_ssize_t i
-    say(b"[")
+    write_literal(b"[")
     for i in range(len(texts)):
         if i:
-            say(b",")
-        quote(texts[i])
-    return say(b"]")
+            write_literal(b",")
+        write_quoted(texts[i])
+    return write_literal(b"]")
 
 
 def user_row(
@@ -220,60 +223,61 @@ def user_row(
     else:
         since_when = str(sinces)
     used = 0
-    say(b"[true," if known else b"[false,")
-    quote(location)
-    say(b",")
-    quote(upn)
-    say(b",")
-    quote(mail)
-    say(b",")
-    quote_all(addresses)
-    say(b",")
-    say(b"true") if given is True else quote(given)
-    say(b",")
-    quote_all(groups)
-    say(b',"')
-    put_hex(since)
-    say(b'",')
-    say(b"true") if paths is True else quote_all(paths)
-    say(b",")
-    quote(entries)
-    say(b",")
-    copy(problems)
-    say(b",")
-    copy(since_when)
-    say(b",")
-    copy(str(revision))
-    say(b',"')
-    put_hex(seen)
-    say(b'",null]')
+    write_literal(b"[true," if known else b"[false,")
+    write_quoted(location)
+    write_literal(b",")
+    write_quoted(upn)
+    write_literal(b",")
+    write_quoted(mail)
+    write_literal(b",")
+    write_quoted_list(addresses)
+    write_literal(b",")
+    write_literal(b"true") if given is True else write_quoted(given)
+    write_literal(b",")
+    write_quoted_list(groups)
+    write_literal(b',"')
+    write_hex(since)
+    write_literal(b'",')
+    write_literal(b"true") if paths is True else write_quoted_list(paths)
+    write_literal(b",")
+    write_quoted(entries)
+    write_literal(b",")
+    write_text(problems)
+    write_literal(b",")
+    write_text(since_when)
+    write_literal(b",")
+    write_text(str(revision))
+    write_literal(b',"')
+    write_hex(seen)
+    write_literal(b'",null]')
     return PyBytes_FromStringAndSize(buffer, used)
 
 
-def change_audit(
-    str tenant, str user, str before, str after, str why, bint failed, str now, str cause
-):
-    """``before`` and ``after``: assigned licences; ``why``: what could not be done."""
+def change_audit(fields):
+    """Writes a ChangeAuditFields."""
+    cdef str tenant, user, before, after, why, now, cause
+    cdef bint failed
+    tenant, user, before, after, why, failed, now, cause = <tuple>fields
     global used
     used = 0
-    say(b'{"time":"')
-    copy(now)
-    say(b'","tenant":"')
-    copy(tenant)
-    say(b'","activity":"Change user license","category":"UserManagement","target":{"type":"User","id":"')
-    copy(user)
-    say(b'"},"initiatedBy":"Seatflow","result":"')
-    say(b"failure" if failed else b"success")
-    say(b'","resultReason":')
-    quote(why)
-    say(b',"modifiedProperties":[')
+    write_literal(b'{"time":"')
+    write_text(now)
+    write_literal(b'","tenant":"')
+    write_text(tenant)
+    write_literal(b'","activity":"Change user license","category":"UserManagement","target":{"type":"User","id":"')
+    write_text(user)
+    write_literal(b'"},"initiatedBy":"Seatflow","result":"')
+    write_literal(b"failure" if failed else b"success")
+    write_literal(b'","resultReason":')
+    write_quoted(why)
+    write_literal(b',"modifiedProperties":[')
     if before != after:
-        say(b'{"name":"AssignedLicense","oldValue":')
-        copy(before)
-        say(b',"newValue":')
-        copy(after)
-        say(b"}")
-    say(b'],"causedBy":')
-    quote(cause)
-    say(b"}")
+        write_literal(b'{"name":"AssignedLicense","oldValue":')
+        write_text(before)
+        write_literal(b',"newValue":')
+        write_text(after)
+        write_literal(b"}")
+    write_literal(b'],"causedBy":')
+    write_quoted(cause)
+    write_literal(b"}")
     return PyBytes_FromStringAndSize(buffer, used)

@@ -1,56 +1,90 @@
-"""The checks of R7.1 to R7.4, and R11's check for lost requirements, against a set of entries."""
+"""The checks of R7.1 to R7.4, and of R11, R12 and R16 for lost requirements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from engine.domain import messages
-from engine.domain.messages import (
-    CONFLICT,
-    DEPENDENCY,
-    LOCATION,
-    UNIQUENESS,
-    Products,
-)
+from engine.domain.messages import Products
 from engine.domain.model import Entry, PlanSet
-from engine.rules.outcome import Reason, Situation
+from engine.domain.vocabulary import CONFLICT, DEPENDENCY, LOCATION, UNIQUENESS
+from engine.rules.outcome import ErrorReason, EvaluationInput
+from engine.rules.trace import CheckResult
 
 
-class Shelf:
-    """The entries at one moment, and the checks R7.1–R7.4 against them."""
+def enabled_plans(sets: Iterable[PlanSet]) -> set[str]:
+    """Returns the union of the plans that the sets enable (R1)."""
+    return set().union(*[plans.enabled for plans in sets])
 
-    def __init__(self, products: Products, facts: Situation) -> None:
+
+def missing_requirements(
+    plans: PlanSet, new: frozenset[str], end: set[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns (plan, any-of list) for each requirement of ``new`` that ``end`` does not meet.
+
+    Used for a user (R7.3, R14) and for a group's own licences (R20).
+    """
+    return tuple(
+        (p, tuple(sorted(any_of)))
+        for p, any_of in plans.requires
+        if p in new and end.isdisjoint(any_of)
+    )
+
+
+class EligibilityChecks:
+    """The entries of one user at one moment, and the checks against them.
+
+    Each check returns the reason why it fails, or None if it passes.
+    """
+
+    def __init__(self, products: Products, facts: EvaluationInput) -> None:
         self.products = products
         self.facts = facts
         self.entries = list(facts.entries)
 
     def enabled(self, without: Entry | None = None, plus: Iterable[PlanSet] = ()) -> set[str]:
-        """R1: the union of all enabled plans."""
-        sets = [e.plans.enabled for e in self.entries if e is not without]
-        return set().union(*sets, *(plans.enabled for plans in plus))
+        """Returns the plans that the user has (R1), optionally without an entry or with others."""
+        sets = [e.plans for e in self.entries if e is not without]
+        return enabled_plans([*sets, *plus])
 
     def check(
         self, plans: PlanSet, new: frozenset[str], end: set[str], others: Iterable[PlanSet]
-    ) -> Reason | None:
-        """R7.1–R7.4 for the plans ``new`` of a product; ``others``: plan sets of the end state."""
+    ) -> ErrorReason | None:
+        """Returns the first of R7.1–R7.4 that fails for the plans ``new`` of a product.
+
+        ``end``: the plans enabled in the end state. ``others``: its plan sets.
+        """
         return (
-            self.location(plans, new)
-            or self.conflict(plans, new, others)
-            or self.dependency(plans, new, end)
-            or self.uniqueness(plans, new)
+            self.check_location(plans, new)
+            or self.check_conflict(plans, new, others)
+            or self.check_dependency(plans, new, end)
+            or self.check_uniqueness(plans, new)
         )
 
-    def location(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
-        where = self.facts.location
-        bad = tuple(p for p, places in plans.prohibited if p in new and where in places)
-        if where is not None and not bad:
-            return None
-        message = messages.location(self.products, plans.sku, bad, where)
-        return Reason(LOCATION, (("location", where),), message)
+    def check_each(
+        self, plans: PlanSet, new: frozenset[str], end: set[str], others: Iterable[PlanSet]
+    ) -> tuple[CheckResult, ...]:
+        """Returns the results of all four checks; :meth:`check` stops at the first failure."""
+        return (
+            CheckResult("R7.1", self.check_location(plans, new)),
+            CheckResult("R7.2", self.check_conflict(plans, new, others)),
+            CheckResult("R7.3", self.check_dependency(plans, new, end)),
+            CheckResult("R7.4", self.check_uniqueness(plans, new)),
+        )
 
-    def conflict(
+    def check_location(self, plans: PlanSet, new: frozenset[str]) -> ErrorReason | None:
+        """R7.1: there is a location, and no plan of ``new`` is prohibited in it."""
+        where = self.facts.location
+        prohibited = tuple(p for p, places in plans.prohibited if p in new and where in places)
+        if where is not None and not prohibited:
+            return None
+        message = messages.location(self.products, plans.sku, prohibited, where)
+        return ErrorReason(LOCATION, (("location", where),), message)
+
+    def check_conflict(
         self, plans: PlanSet, new: frozenset[str], others: Iterable[PlanSet]
-    ) -> Reason | None:
+    ) -> ErrorReason | None:
+        """R7.2: no plan of ``new`` shares an exclusive set with another plan of another product."""
         mine = [(p, sets) for p, sets in plans.exclusive if p in new]
         found = {
             (p, q, other.sku)
@@ -64,42 +98,44 @@ class Shelf:
             return None
         pairs = tuple(sorted(found))
         message = messages.conflict(self.products, plans.sku, pairs)
-        return Reason(CONFLICT, (("conflicts", pairs),), message)
+        return ErrorReason(CONFLICT, (("conflicts", pairs),), message)
 
-    def dependency(self, plans: PlanSet, new: frozenset[str], end: set[str]) -> Reason | None:
-        lacks = tuple(
-            (p, tuple(sorted(any_of)))
-            for p, any_of in plans.requires
-            if p in new and end.isdisjoint(any_of)
-        )
-        if not lacks:
+    def check_dependency(
+        self, plans: PlanSet, new: frozenset[str], end: set[str]
+    ) -> ErrorReason | None:
+        """R7.3: every requirement of ``new`` is met by a plan enabled in the end state."""
+        missing = missing_requirements(plans, new, end)
+        if not missing:
             return None
-        message = messages.missing(self.products, plans.sku, lacks)
-        return Reason(DEPENDENCY, (("missing", lacks),), message)
+        message = messages.missing(self.products, plans.sku, missing)
+        return ErrorReason(DEPENDENCY, (("missing", missing),), message)
 
-    def uniqueness(self, plans: PlanSet, new: frozenset[str]) -> Reason | None:
+    def check_uniqueness(self, plans: PlanSet, new: frozenset[str]) -> ErrorReason | None:
+        """R7.4: no mail plan is among ``new`` while the user shares a proxy address."""
         if self.facts.duplicate is None or plans.mail.isdisjoint(new):
             return None
-        return self._shared_address(plans.sku)
+        return self.shared_address(plans.sku)
 
-    def _shared_address(self, sku: str) -> Reason:
+    def shared_address(self, sku: str) -> ErrorReason:
+        """Returns the reason that names the shared proxy address and its earlier owner (R18)."""
         assert self.facts.duplicate is not None
         address, owner = self.facts.duplicate
         details = (("address", address), ("owner", owner))
-        return Reason(UNIQUENESS, details, messages.duplicate(self.products, sku, address, owner))
+        message = messages.duplicate(self.products, sku, address, owner)
+        return ErrorReason(UNIQUENESS, details, message)
 
-    def lost(
+    def lost_requirements(
         self, sku: str, before: set[str], after: set[str], staying: Iterable[PlanSet]
-    ) -> Reason | None:
-        """R11, R12, R16: a plan that stays enabled would lose a requirement that it has now."""
-        lacks = {
+    ) -> ErrorReason | None:
+        """R11, R12, R16: no plan that stays enabled loses a requirement that is met now."""
+        lost = {
             (p, tuple(sorted(any_of)))
             for plans in staying
             for p, any_of in plans.requires
             if p in before and not before.isdisjoint(any_of) and after.isdisjoint(any_of)
         }
-        if not lacks:
+        if not lost:
             return None
-        found = tuple(sorted(lacks))
+        found = tuple(sorted(lost))
         message = messages.needed_by_others(self.products, sku, found)
-        return Reason(DEPENDENCY, (("missing", found),), message)
+        return ErrorReason(DEPENDENCY, (("missing", found),), message)

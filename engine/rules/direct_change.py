@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.domain import messages
-from engine.domain.messages import COUNT, Details, Products
+from engine.domain.messages import Details, Products
 from engine.domain.model import Entry, PlanSet
-from engine.rules.checks import Shelf
-from engine.rules.outcome import Situation
+from engine.domain.vocabulary import COUNT, DEPENDENCY
+from engine.rules.checks import EligibilityChecks, enabled_plans, missing_requirements
+from engine.rules.outcome import EvaluationInput
 
 
 class Rejection(NamedTuple):
-    """A direct change or a group's licence change that cannot be made, and why."""
+    """The reason why a direct change or a group's licence change cannot be made."""
 
     error: str
     sku: str | None
@@ -21,30 +22,31 @@ class Rejection(NamedTuple):
 
 
 class DirectChange(NamedTuple):
-    """R16: products to add with their disabled plans, one each, and products to remove."""
+    """R16: products to add, each once with its disabled plans, and products to remove."""
 
     add: tuple[tuple[str, tuple[str, ...]], ...]
     remove: tuple[str, ...]
 
 
 def change_direct(
-    products: Products, facts: Situation, own_location: str | None, change: DirectChange
+    products: Products, facts: EvaluationInput, own_location: str | None, change: DirectChange
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]] | Rejection:
-    """R16 for a known user and defined products: the new entries and the seats that they need.
+    """Applies R16 to a known user, for defined products.
 
-    ``facts.asked`` is not used: the end state of the direct change alone is checked.
+    Returns the new entries and the products that need a seat, or the rejection. The groups of
+    ``facts`` are not considered: only the end state of the direct change is checked.
     """
     return (
-        disabled_plans_exist(products, change.add)
-        or _removable(products, facts.entries, change)
-        or _end_state(products, facts, own_location, change)
+        check_disabled_plans(products, change.add)
+        or _check_removable(products, facts.entries, change)
+        or _apply(products, facts, own_location, change)
     )
 
 
-def disabled_plans_exist(
+def check_disabled_plans(
     products: Products, add: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Rejection | None:
-    """InvalidDisabledPlan of R16 and R20."""
+    """InvalidDisabledPlan of R16 and R20: each disabled plan is a plan of its product."""
     for sku, disabled in sorted(add):
         for plan in disabled:
             if plan not in products[sku].plans:
@@ -53,10 +55,24 @@ def disabled_plans_exist(
     return None
 
 
-def _removable(
+def check_group_prerequisites(
+    products: Products, licenses: dict[str, list[str]]
+) -> Rejection | None:
+    """R20: the licences of a group (skuId to disabled plans) meet what their plans require."""
+    sets = [products[sku].without(disabled) for sku, disabled in sorted(licenses.items())]
+    enabled = enabled_plans(sets)
+    for plans in sets:
+        missing = missing_requirements(plans, plans.enabled, enabled)
+        if missing:
+            message = messages.missing(products, plans.sku, missing) + " Add it to the same group."
+            return Rejection(DEPENDENCY, plans.sku, (("missing", missing),), message)
+    return None
+
+
+def _check_removable(
     products: Products, entries: tuple[Entry, ...], change: DirectChange
 ) -> Rejection | None:
-    direct = {e.plans.sku for e in entries if e.slot == 0}
+    direct = {e.plans.sku for e in entries if e.path_index == 0}
     held = {e.plans.sku for e in entries}
     for sku in sorted(set(change.remove) - direct):
         name = messages.product_name(products, sku)
@@ -67,52 +83,54 @@ def _removable(
     return None
 
 
-def _end_state(
-    products: Products, facts: Situation, own_location: str | None, change: DirectChange
+def _apply(
+    products: Products, facts: EvaluationInput, own_location: str | None, change: DirectChange
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]] | Rejection:
-    shelf = Shelf(products, facts)
+    checks = EligibilityChecks(products, facts)
     if change.add and own_location is None:
         message = "A direct licence needs a usage location of the user's own."
         return Rejection("InvalidUsageLocation", min(change.add)[0], (), message)
-    before = shelf.enabled()
-    added = {sku: products[sku].without(off) for sku, off in change.add}
-    wishes = dict(change.add)
+    before = checks.enabled()
+    added = {sku: products[sku].without(disabled) for sku, disabled in change.add}
+    disabled_plans = dict(change.add)
     entries = [
         e
         for e in facts.entries
-        if e.slot or (e.plans.sku not in change.remove) or e.plans.sku in added
+        if e.path_index or (e.plans.sku not in change.remove) or e.plans.sku in added
     ]
     entries = [
-        e._replace(plans=added[e.plans.sku], off=wishes[e.plans.sku])
-        if e.slot == 0 and e.plans.sku in added
+        e._replace(plans=added[e.plans.sku], disabled_plans=disabled_plans[e.plans.sku])
+        if e.path_index == 0 and e.plans.sku in added
         else e
         for e in entries
     ]
-    present = {e.plans.sku for e in entries if e.slot == 0}
-    turn = 1 + max((e.turn for e in entries), default=-1)
+    present = {e.plans.sku for e in entries if e.path_index == 0}
+    admission = 1 + max((e.admission_order for e in entries), default=-1)
     entries += [
-        Entry(0, turn, added[sku], wishes[sku]) for sku in sorted(added) if sku not in present
+        Entry(0, admission, added[sku], disabled_plans[sku])
+        for sku in sorted(added)
+        if sku not in present
     ]
-    shelf.entries = entries
-    return _checked(shelf, before, added, change)
+    checks.entries = entries
+    return _check_end_state(checks, before, added, change)
 
 
-def _checked(
-    shelf: Shelf, before: set[str], added: dict[str, PlanSet], change: DirectChange
+def _check_end_state(
+    checks: EligibilityChecks, before: set[str], added: dict[str, PlanSet], change: DirectChange
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]] | Rejection:
-    end = shelf.enabled()
-    sets = [e.plans for e in shelf.entries]
+    end = checks.enabled()
+    sets = [e.plans for e in checks.entries]
     for sku in sorted(added):
-        reason = shelf.check(added[sku], added[sku].enabled, end, sets)
+        reason = checks.check(added[sku], added[sku].enabled, end, sets)
         if reason:
             return Rejection(reason.error, sku, reason.details, reason.message)
-    named = min((*change.remove, *added))
-    reason = shelf.lost(named, before, end, sets)
+    first = min((*change.remove, *added))
+    reason = checks.lost_requirements(first, before, end, sets)
     if reason:
-        return Rejection(reason.error, named, reason.details, reason.message)
-    held = shelf.facts.held
-    need = tuple(sku for sku in sorted(added) if sku not in held)
-    for sku in need:
-        if sku in shelf.facts.denied:
-            return Rejection(COUNT, sku, (), messages.count(shelf.products, sku))
-    return tuple(shelf.entries), need
+        return Rejection(reason.error, first, reason.details, reason.message)
+    held = checks.facts.held
+    seats_needed = tuple(sku for sku in sorted(added) if sku not in held)
+    for sku in seats_needed:
+        if sku in checks.facts.denied:
+            return Rejection(COUNT, sku, (), messages.count(checks.products, sku))
+    return tuple(checks.entries), seats_needed

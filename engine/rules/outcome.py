@@ -1,144 +1,170 @@
-"""The input and the result of one evaluation of a user's licences.
+"""The input and the outcome of one evaluation of a user's licences.
 
-Neither says who the user is: paths are slots (see :class:`engine.domain.model.Entry`), so users
-whose facts are alike share one input, and with it one outcome.
+Neither says who the user is: paths are numbers (see :class:`engine.domain.model.Entry`), so users
+with equal facts share one input, and with it one outcome.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from engine.domain.messages import (
+from engine.domain.messages import Details
+from engine.domain.model import Entry, GroupLicenses
+from engine.domain.vocabulary import (
+    ACTIVE,
     CONFLICT,
     COUNT,
     DEPENDENCY,
+    ERROR,
     LOCATION,
     NONE,
     OTHER,
     UNIQUENESS,
-    Details,
 )
-from engine.domain.model import Entry, Offer
 
-ACTIVE: Final = "Active"
-ACTIVE_WITH_ERROR: Final = "ActiveWithError"
-ERROR: Final = "Error"
-ORDER: Final = {LOCATION: 1, CONFLICT: 2, DEPENDENCY: 3, UNIQUENESS: 4, COUNT: 5}
+CHECK_ORDER: Final = {LOCATION: 1, CONFLICT: 2, DEPENDENCY: 3, UNIQUENESS: 4, COUNT: 5}
 """R7: of several errors the one that is checked first is published."""
+GroupStats = tuple[bool, tuple[str, ...]]
+"""What one user adds to a group's status: whether licensed by it, and the errors from it."""
 
 
-class Reason(NamedTuple):
-    """Why something is not as asked: error code, details (contract, section 3), sentence."""
+class EvaluationInput(NamedTuple):
+    """The facts of one evaluation, and the key by which outcomes are shared.
+
+    ``group_licenses``: of the user's groups in the order of R8; the first one is path 1.
+    ``converted_paths``: paths whose group is deleted under the policy ``convert`` (R13).
+    ``location``: the effective one; locations that no plan prohibits are all the same.
+    ``duplicate``: a shared address and its earlier owner (R18).
+    ``denied``: products of which no seat can be had.
+    ``held``: products whose seat the user has when the evaluation begins.
+    """
+
+    entries: tuple[Entry, ...]
+    group_licenses: tuple[GroupLicenses, ...]
+    converted_paths: frozenset[int]
+    location: str | None
+    duplicate: tuple[str, str] | None
+    denied: frozenset[str]
+    held: frozenset[str]
+
+
+class ErrorReason(NamedTuple):
+    """An error code with its details (contract, section 3) and its sentence."""
 
     error: str
     details: Details
     message: str
 
 
-class Problem(NamedTuple):
-    """A state that is not Active: of an entry (ActiveWithError) or of a missing product (Error)."""
+class AssignmentProblem(NamedTuple):
+    """A state that is not Active: of an entry (ActiveWithError) or a missing product (Error)."""
 
     sku: str
-    slot: int
+    path_index: int
     state: str
     disabled: tuple[str, ...]
-    reason: Reason
+    reason: ErrorReason
+
+
+class AssignmentState(NamedTuple):
+    """One ``licenseAssignmentState`` without the group's id and the time."""
+
+    sku: str
+    path_index: int
+    disabled: tuple[str, ...]
+    state: str
+    reason: ErrorReason
+
+
+class OutcomeCache:
+    """Values that other layers derive from an outcome once, for all users who share it.
+
+    They live here since a lookup in side tables would cost more than making some of them.
+
+    - ``document_template``: the :class:`engine.documents.user_documents.DocumentTemplate`.
+    - ``row``: the part of the user's row that follows from the outcome (``engine.state``).
+    - ``plans_written``: the plan sets of the entries have rows in this partition's changelog.
+    """
+
+    __slots__ = ("document_template", "plans_written", "row")
+
+    def __init__(self) -> None:
+        self.document_template: object = None
+        self.plans_written = False
+        self.row: tuple[str, list[object], str] | None = None
 
 
 class Outcome:
-    """What one evaluation decided, shared by all users with the same signature.
+    """The entries and problems that follow from an input, shared by all users who have it.
 
-    ``need``: products that take a seat the user did not hold; ``probe``: products of a group that
-    failed for want of another seat, whose own availability decides between CountViolation and
-    Other (R6). Both in skuId order. ``kept``: the plan sets of its entries are rows. The rest is
-    derived once, for publishing and counting.
+    ``seats_needed``: products that take a seat which the user did not hold. ``seats_to_probe``:
+    products of a group that failed for want of another seat; their own availability decides
+    between CountViolation and Other (R6). Both are in skuId order. The rest is derived once:
+
+    - ``held``: products with an entry; ``waiting``: products that lack a seat; ``skus``: all.
+    - ``mail``: whether a mail plan is enabled (R19).
+    - ``states``: what is published, by skuId and path. ``errors``: the kinds of error in it.
+    - ``path_count``: number of paths, the direct one included.
+    - ``group_stats``: what each path counts in its group's status, for path 1 first.
     """
 
     __slots__ = (
-        "by_slot", "cache", "entries", "errors", "held", "kept", "mail", "need", "probe",
-        "problems", "row", "skus", "slots", "states", "waiting",
+        "cache", "entries", "errors", "group_stats", "held", "mail", "path_count", "problems",
+        "seats_needed", "seats_to_probe", "skus", "states", "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         entries: tuple[Entry, ...],
-        problems: tuple[Problem, ...],
-        asked: tuple[Offer | None, ...],
-        need: tuple[str, ...] = (),
-        probe: tuple[str, ...] = (),
+        problems: tuple[AssignmentProblem, ...],
+        group_licenses: tuple[GroupLicenses | None, ...],
+        seats_needed: tuple[str, ...] = (),
+        seats_to_probe: tuple[str, ...] = (),
     ) -> None:
         self.entries = entries
         self.problems = problems
-        self.need = need
-        self.probe = probe
+        self.seats_needed = seats_needed
+        self.seats_to_probe = seats_to_probe
         self.held = frozenset(e.plans.sku for e in entries)
         self.waiting = tuple(sorted({p.sku for p in problems if p.reason.error == COUNT}))
         self.mail = any(e.plans.mail for e in entries)
         self.skus = self.held.union(p.sku for p in problems)
         self.states = self._states()
         self.errors = tuple(sorted({s.reason.error for s in self.states if s.state != ACTIVE}))
-        self.slots = 1 + max(len(asked), *(s.slot for s in self.states), 0)
-        self.by_slot = tuple(self._numbers(slot, asked) for slot in range(1, self.slots))
-        self.cache: object = None
-        self.kept = False
-        self.row: tuple[str, list[object], str] | None = None
+        self.path_count = 1 + max(len(group_licenses), *(s.path_index for s in self.states), 0)
+        self.group_stats = tuple(
+            self._stats(path, group_licenses) for path in range(1, self.path_count)
+        )
+        self.cache = OutcomeCache()
 
-    def _states(self) -> tuple[State, ...]:
-        found = {(p.sku, p.slot): p for p in self.problems}
+    def _states(self) -> tuple[AssignmentState, ...]:
+        found = {(p.sku, p.path_index): p for p in self.problems}
         states = [
-            State(p.sku, p.slot, p.disabled, p.state, p.reason)
+            AssignmentState(p.sku, p.path_index, p.disabled, p.state, p.reason)
             for p in self.problems
             if p.state == ERROR
         ]
         for e in self.entries:
-            p = found.get((e.plans.sku, e.slot))
-            state, reason = (p.state, p.reason) if p else (ACTIVE, FINE)
-            states.append(State(e.plans.sku, e.slot, e.plans.disabled, state, reason))
-        return tuple(sorted(states, key=lambda s: (s.sku, s.slot)))
+            p = found.get((e.plans.sku, e.path_index))
+            state, reason = (p.state, p.reason) if p else (ACTIVE, NO_ERROR)
+            states.append(
+                AssignmentState(e.plans.sku, e.path_index, e.plans.disabled, state, reason)
+            )
+        return tuple(sorted(states, key=lambda s: (s.sku, s.path_index)))
 
-    def _numbers(self, slot: int, asked: tuple[Offer | None, ...]) -> tuple[bool, tuple[str, ...]]:
-        """What a group's status counts of this user: licensed by it, and the errors from it.
-
-        Other counts only where it is the user's only error from the group (contract, section 3).
-        """
-        mine = [s for s in self.states if s.slot == slot]
+    def _stats(
+        self, path_index: int, group_licenses: tuple[GroupLicenses | None, ...]
+    ) -> GroupStats:
+        """Other counts only where it is the user's only error from the group (contract, 3)."""
+        mine = [s for s in self.states if s.path_index == path_index]
         errors = {s.reason.error for s in mine if s.state != ACTIVE}
         if len(errors) > 1:
             errors.discard(OTHER)
-        offer = asked[slot - 1] if slot <= len(asked) else None
+        wanted = group_licenses[path_index - 1] if path_index <= len(group_licenses) else None
         active = {s.sku for s in mine if s.state == ACTIVE}
-        licensed = offer is not None and bool(offer.skus) and active.issuperset(offer.skus)
+        licensed = wanted is not None and bool(wanted.skus) and active.issuperset(wanted.skus)
         return licensed, tuple(sorted(errors))
 
 
-class State(NamedTuple):
-    """One ``licenseAssignmentState`` without what differs between users alike."""
-
-    sku: str
-    slot: int
-    disabled: tuple[str, ...]
-    state: str
-    reason: Reason
-
-
-FINE: Final = Reason(NONE, (), "")
-NOTHING: Final = Outcome((), (), ())
-
-
-class Situation(NamedTuple):
-    """The facts of one evaluation: the signature by which outcomes are shared.
-
-    ``asked``: offers of the user's groups in the order of R8, slot 1 first. ``converts``: slots
-    whose group is deleted under the policy ``convert`` (R13). ``location``: effective,
-    one for all that no plan prohibits.
-    ``duplicate``: an address and its earlier owner (R18). ``denied``: products of which no seat
-    can be had. ``held``: products whose seat the user has when the evaluation begins.
-    """
-
-    entries: tuple[Entry, ...]
-    asked: tuple[Offer, ...]
-    converts: frozenset[int]
-    location: str | None
-    duplicate: tuple[str, str] | None
-    denied: frozenset[str]
-    held: frozenset[str]
+NO_ERROR: Final = ErrorReason(NONE, (), "")
+EMPTY_OUTCOME: Final = Outcome((), (), ())

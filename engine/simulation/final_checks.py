@@ -8,8 +8,8 @@ from typing import Any
 
 from engine.documents import user_documents
 from engine.domain import events as ev
-from engine.domain.messages import COUNT, OTHER
 from engine.domain.partitioner import partition_of
+from engine.domain.vocabulary import COUNT, OTHER
 from engine.machines.address_machine import normal
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, figures, require
@@ -58,7 +58,7 @@ def _published(s: Simulation, key: str, user: User) -> None:
     if not user.known:
         require(value is None, "unknown users are not published", key, value)
         return
-    now = json.loads(user_documents.user_state(user, 0, ""))
+    now = json.loads(user_documents.user_licenses(user, 0, ""))
     if value is None:
         require(not now["licenseAssignmentStates"], "published", key, "is not published", now)
         return

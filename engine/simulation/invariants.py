@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from engine.domain.messages import OTHER
 from engine.domain.partitioner import partition_of
+from engine.domain.vocabulary import OTHER
 from engine.machines.product_machine import SeatBudget
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Output

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from engine.domain import events as ev
-from engine.domain.messages import COUNT, OTHER
+from engine.domain.vocabulary import COUNT, OTHER
 from engine.simulation.final_checks import judge
 from engine.simulation.invariants import Violation, require
 from engine.simulation.scheduler import Setting, Simulation

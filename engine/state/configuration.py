@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.domain.model import DEFAULT_TENANT, Group, Offer, PlanSet, Product, Tenant
+from engine.domain.model import DEFAULT_TENANT, Group, GroupLicenses, PlanSet, Product, Tenant
 from engine.domain.partitioner import partition_of
 from engine.state.row_codecs import (
     PRODUCTS,
@@ -32,7 +32,7 @@ class Configuration:
         self.products: dict[str, Product] = {}
         self.tenants: dict[str, TenantState] = {}
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
-        self._offers: dict[tuple[PlanSet, ...], Offer] = {}
+        self._offers: dict[tuple[PlanSet, ...], GroupLicenses] = {}
         self.misplaced: list[int] = []
         self.bulk = BULK
 
@@ -89,7 +89,7 @@ class Configuration:
         sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
         offer = self._offers.get(sets) if sets else None
         if sets and offer is None:
-            offer = self._offers[sets] = Offer(sets)
+            offer = self._offers[sets] = GroupLicenses(sets)
         return Group(version, licenses, deleted, offer)
 
     def load(self, table: str, key: str, row: Any) -> None:

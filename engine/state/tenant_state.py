@@ -6,7 +6,7 @@ from struct import Struct
 from typing import Any, Final
 
 from engine.domain.model import DEFAULT_TENANT, Group, Tenant
-from engine.rules.outcome import NOTHING, Outcome
+from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.row_codecs import Row
 from engine.state.seat_lease import Lease
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow, encode_user
@@ -165,7 +165,7 @@ class User:
         self.given: str | None = None
         self.groups: tuple[str, ...] = ()
         self.since = b""
-        self.outcome: Outcome = NOTHING
+        self.outcome: Outcome = EMPTY_OUTCOME
         self.paths: tuple[str, ...] = ()
         self.sinces: int | tuple[int, ...] = 0
         self.revision = 0
@@ -318,7 +318,7 @@ class GroupMembership:
             self.users = list({user: None for user in self.users if user.belongs(self.group)})
 
     def count(self, figures: tuple[bool, tuple[str, ...]], sign: int) -> None:
-        """Adds or takes away what an outcome says of the group (:attr:`Outcome.by_slot`)."""
+        """Adds or takes away what an outcome says of the group (:attr:`Outcome.group_stats`)."""
         licensed, errors = figures
         self.licensed += sign * licensed
         if errors:

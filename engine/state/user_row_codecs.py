@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, CODES
-from engine.native import short_cut
-from engine.rules.outcome import Outcome, Problem, Reason
+from engine.native import load_extension
+from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.state.row_codecs import Row
 
-_writer: Final = short_cut("engine.native.records")
+_writer: Final = load_extension("engine.native.records")
 
 
 class SeatRequestRow(NamedTuple):
@@ -56,8 +56,8 @@ class UserRow(NamedTuple):
 
     On disk ``assigned_primary_address`` is true if it is the user principal name, and ``paths`` is
     true if they are the groups. ``entries``: see :class:`EntryRow`; ``problems``: each as [skuId,
-    slot, state, disabled plans, [error, details, message]]; ``state_since_ms``: one number if it is
-    the same for all states. ``member_since`` are the order keys of the memberships (R8).
+    path index, state, disabled plans, [error, details, message]]; ``state_since_ms``: one number if
+    it is the same for all states. ``member_since`` are the order keys of the memberships (R8).
     """
 
     known: bool
@@ -78,13 +78,14 @@ class UserRow(NamedTuple):
 
 
 class EntryRow(NamedTuple):
-    """One entry in the text ``entries``, as ``slot/turn/plans[/disabled plans]``, comma separated.
+    """One entry in the text ``entries``, comma separated.
 
+    Its form is ``path index/admission order/plan set[/disabled plans]``.
     ``disabled_plans``, of a direct entry, are separated by spaces.
     """
 
-    slot: int
-    turn: int
+    path_index: int
+    admission_order: int
     plan_set_key: str
     disabled_plans: tuple[str, ...] | None
 
@@ -106,9 +107,9 @@ def encode_user(
     pending: PendingWorkRow | None,
 ) -> Row:
     """Returns a row of ``users``; the arguments are the fields of :class:`UserRow`."""
-    if outcome.row is None:
-        outcome.row = _encode_outcome(outcome)
-    entries, problems, problems_text = outcome.row
+    if outcome.cache.row is None:
+        outcome.cache.row = _encode_outcome(outcome)
+    entries, problems, problems_text = outcome.cache.row
     primary: Any = assigned_primary_address
     if primary is not None and primary == user_principal_name:
         primary = True
@@ -182,10 +183,16 @@ def _encode_outcome(outcome: Outcome) -> tuple[str, list[Any], str]:
     """Returns what users with one outcome share: entries, problems, and the problems as JSON."""
     entries = []
     for e in outcome.entries:
-        off = "" if e.off is None else f"/{' '.join(e.off)}"
-        entries.append(f"{e.slot}/{e.turn}/{e.plans.key}{off}")
+        off = "" if e.disabled_plans is None else f"/{' '.join(e.disabled_plans)}"
+        entries.append(f"{e.path_index}/{e.admission_order}/{e.plans.key}{off}")
     problems = [
-        (p.sku, p.slot, p.state, p.disabled, (p.reason.error, p.reason.details, p.reason.message))
+        (
+            p.sku,
+            p.path_index,
+            p.state,
+            p.disabled,
+            (p.reason.error, p.reason.details, p.reason.message),
+        )
         for p in outcome.problems
     ]
     return ",".join(entries), problems, json.dumps(problems, ensure_ascii=False)
@@ -197,14 +204,18 @@ def decode_entries(entries: str) -> list[EntryRow]:
 
 
 def _decode_entry(text: str) -> EntryRow:
-    slot, turn, key, *off = text.split("/")
-    return EntryRow(int(slot), int(turn), key, tuple(off[0].split()) if off else None)
+    path_index, admission_order, key, *off = text.split("/")
+    return EntryRow(
+        int(path_index), int(admission_order), key, tuple(off[0].split()) if off else None
+    )
 
 
-def decode_problem(row: list[Any]) -> Problem:
+def decode_problem(row: list[Any]) -> AssignmentProblem:
     """Returns one of a row's problems."""
-    sku, slot, state, disabled, (error, details, message) = row
-    return Problem(sku, slot, state, tuple(disabled), Reason(error, tuples(details), message))
+    sku, path_index, state, disabled, (error, details, message) = row
+    return AssignmentProblem(
+        sku, path_index, state, tuple(disabled), ErrorReason(error, tuples(details), message)
+    )
 
 
 def tuples(value: Any) -> Any:

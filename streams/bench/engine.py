@@ -48,12 +48,12 @@ async def run(stand: Stand) -> Result:
     stages = sorted(((s / events * 1e6, name) for name, s in loop.seconds.items()), reverse=True)
     stand.show.step("evaluations", None)
     everyone = list(loop.machine.configuration.tenant(TENANT).users.values())
-    decider = loop.machine.users.decider
-    warm = _rate(decider.decide, everyone)
+    evaluator = loop.machine.users.evaluator
+    warm = _rate(evaluator.evaluate, everyone)
 
     def cold(user: Any) -> None:
-        decider.forget()
-        decider.decide(user)
+        evaluator.clear_memo()
+        evaluator.evaluate(user)
 
     cold_rate = _rate(cold, everyone[: len(everyone) // 10])
     spent = sum(loop.seconds.values())

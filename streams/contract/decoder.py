@@ -15,7 +15,7 @@ from orjson import loads
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, InputEvent
-from engine.native import short_cut
+from engine.native import load_extension
 from streams.contract.cloudevents import Headers as Headers
 from streams.contract.cloudevents import check_attributes, unwrap
 from streams.contract.event_readers import READERS, Reader, new
@@ -32,7 +32,7 @@ NULL = "the value is null: an input topic carries events, not tombstones"
 Decoded = tuple[InputEvent, str] | Rejected
 """The event and its CloudEvents source ("" for a plain event), or the reason for none."""
 
-_scanner: Final = short_cut("streams.contract.scanner")
+_scanner: Final = load_extension("streams.contract.scanner")
 
 
 def _parse(value: bytes | None) -> Body:

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from engine.domain import events
-from engine.domain.messages import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
+from engine.domain.vocabulary import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"

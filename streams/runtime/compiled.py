@@ -30,11 +30,12 @@ HOT = {
     "engine": [
         "documents/audit", "documents/results", "documents/user_documents", "domain/deduplication",
         "domain/effects", "domain/events", "domain/messages", "domain/model", "domain/partitioner",
+        "domain/vocabulary",
         "machines/address_claims", "machines/address_machine", "machines/fan_out",
         "machines/group_machine",
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
         "machines/user_evaluator", "machines/user_machine", "machines/user_restore",
-        "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome",
+        "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
         "state/configuration", "state/formats", "state/row_codecs",
         "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
     ],

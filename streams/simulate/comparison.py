@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.rules.outcome import ACTIVE, ERROR, NOTHING, Outcome
+from engine.domain.vocabulary import ACTIVE, ERROR
+from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.tenant_state import User
 from streams.ingest.items import FeedProblem
 from streams.simulate.in_memory import Simulation
@@ -164,7 +165,7 @@ class _Users:
             for plan in product.plans.values()
         }
         self._failures: dict[str, Failure] = {}
-        self._plans: dict[Outcome, frozenset[str]] = {NOTHING: frozenset()}
+        self._plans: dict[Outcome, frozenset[str]] = {EMPTY_OUTCOME: frozenset()}
 
     def look(self) -> None:
         found, users = self._findings, self._before.users
@@ -176,7 +177,7 @@ class _Users:
         for user in known(self._simulation):
             place = (user.tenant.id, user.id)
             remaining.discard(place)
-            old, _ = users.get(place, (NOTHING, ()))
+            old, _ = users.get(place, (EMPTY_OUTCOME, ()))
             outcome = user.outcome
             found.users += 1
             found.licensed += bool(outcome.held)
@@ -187,7 +188,7 @@ class _Users:
             for error in outcome.errors:
                 self._failed(user, error, old)
         for place in remaining:
-            self._lost(place, users[place][0], NOTHING)
+            self._lost(place, users[place][0], EMPTY_OUTCOME)
         found.failures = sorted(self._failures.values(), key=lambda f: (-f.users, f.error))
 
     def _enabled(self, outcome: Outcome) -> frozenset[str]:
@@ -220,7 +221,7 @@ class _Users:
                     {
                         "tenant": user.tenant.id,
                         "user": user.id,
-                        "group": user.path(states[0].slot) or "direct",
+                        "group": user.path(states[0].path_index) or "direct",
                         "skuId": states[0].sku,
                         "message": states[0].reason.message,
                     }

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from engine.rules.outcome import ACTIVE, Outcome
+from engine.domain.vocabulary import ACTIVE
+from engine.rules.outcome import Outcome
 from engine.state.tenant_state import TenantState, User
 from streams.ingest.items import FeedError
 from streams.ingest.jsonl import Event, event_of, events_from_jsonl
@@ -156,7 +157,7 @@ class _Planner:
 
 
 def _direct(user: User) -> frozenset[str]:
-    return frozenset(e.plans.sku for e in user.outcome.entries if e.slot == 0)
+    return frozenset(e.plans.sku for e in user.outcome.entries if e.path_index == 0)
 
 
 def _by_groups(user: User) -> frozenset[str]:
@@ -164,18 +165,18 @@ def _by_groups(user: User) -> frozenset[str]:
     return frozenset(
         s.sku
         for s in user.outcome.states
-        if s.slot and s.state == ACTIVE and user.path(s.slot) in user.groups
+        if s.path_index and s.state == ACTIVE and user.path(s.path_index) in user.groups
     )
 
 
 def _enabled(outcome: Outcome, without_direct: frozenset[str]) -> frozenset[str]:
-    kept = (e for e in outcome.entries if e.slot or e.plans.sku not in without_direct)
+    kept = (e for e in outcome.entries if e.path_index or e.plans.sku not in without_direct)
     return frozenset().union(*(e.plans.enabled for e in kept))
 
 
 def _reason(user: User, held: frozenset[str]) -> str:
     for state in user.outcome.states:
-        if state.slot and state.sku in held and state.state != ACTIVE:
+        if state.path_index and state.sku in held and state.state != ACTIVE:
             return f"{state.reason.error}: {state.reason.message}"
     return "no group gives it"
 

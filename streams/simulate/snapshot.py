@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from engine.documents.user_documents import Shown, shown
+from engine.documents.user_documents import PublishedState, published_states
 from engine.domain.model import Product
 from engine.partition_machine import PartitionMachine
 from engine.state.row_codecs import encode_product
@@ -69,10 +69,12 @@ class Snapshot:
         )
         return [*has, *waiting]
 
-    def states(self) -> dict[str, list[Shown]]:
+    def states(self) -> dict[str, list[PublishedState]]:
         """User -> what is published of it, to compare."""
         return {
-            user.id: shown(user.outcome, user.paths) for user in self.users() if user.outcome.states
+            user.id: published_states(user.outcome, user.paths)
+            for user in self.users()
+            if user.outcome.states
         }
 
     def events(self) -> Iterator[Event]:
@@ -169,9 +171,9 @@ class Snapshot:
 
     def _direct(self, user: User) -> Iterator[Event]:
         added = [
-            {"skuId": e.plans.sku, "disabledPlans": list(e.off or e.plans.disabled)}
+            {"skuId": e.plans.sku, "disabledPlans": list(e.disabled_plans or e.plans.disabled)}
             for e in user.outcome.entries
-            if e.slot == 0
+            if e.path_index == 0
         ]
         yield self._licenses(added, [], user=user.id)
 
@@ -180,8 +182,8 @@ def _paths(user: User) -> list[str]:
     """The user's groups, "" for what is direct: those with entries in the order of admission."""
     turns: dict[str, int] = {}
     for entry in user.outcome.entries:
-        path = user.path(entry.slot)
-        turns[path] = min(entry.turn, turns.get(path, entry.turn))
+        path = user.path(entry.path_index)
+        turns[path] = min(entry.admission_order, turns.get(path, entry.admission_order))
     admitted = sorted(turns, key=lambda path: (turns[path], path))
     return [*admitted, *(group for group in user.groups if group not in turns)]
 
@@ -214,7 +216,11 @@ def differences(snapshot: Snapshot) -> list[str]:
     simulation.run(_read(snapshot.lines(), event_of))
     tenant: TenantState = simulation.machine.configuration.tenant(snapshot.tenant)
     wanted = snapshot.states()
-    found = {u.id: shown(u.outcome, u.paths) for u in tenant.users.values() if u.outcome.states}
+    found = {
+        u.id: published_states(u.outcome, u.paths)
+        for u in tenant.users.values()
+        if u.outcome.states
+    }
     return sorted(id for id in wanted.keys() | found.keys() if wanted.get(id) != found.get(id))
 
 

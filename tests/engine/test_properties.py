@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain import events as ev
-from engine.domain.messages import OTHER
 from engine.domain.model import Entry, ServicePlan
+from engine.domain.vocabulary import ERROR, OTHER
 from engine.machines.product_machine import SeatBudget
-from engine.rules.outcome import ERROR, Outcome
+from engine.rules.outcome import Outcome
 from engine.simulation.in_memory_cluster import Cluster
 from engine.simulation.workload import START
 from engine.state.seat_lease import Lease
@@ -31,7 +31,7 @@ Told = list[tuple[str, str, str, str, tuple[str, ...]]]
 
 def ours(walk: Walk, outcome: Outcome) -> Told:
     return sorted(
-        (s.sku, walk.path(s.slot) or "", s.state, s.reason.error, tuple(sorted(s.disabled)))
+        (s.sku, walk.path(s.path_index) or "", s.state, s.reason.error, tuple(sorted(s.disabled)))
         for s in outcome.states
     )
 
@@ -80,10 +80,10 @@ def test_r1_r2_what_a_user_has_is_the_union_of_the_entries(seed: int) -> None:
 def test_r5_what_is_asked_for_is_never_taken_away(seed: int) -> None:
     walk = Walk(Random(seed))
     for _ in range(20):
-        had = {(e.plans.sku, walk.path(e.slot)) for e in walk.user.outcome.entries}
+        had = {(e.plans.sku, walk.path(e.path_index)) for e in walk.user.outcome.entries}
         walk.change_a_fact()
         _, now, _ = walk.step()
-        have = {(e.plans.sku, walk.path(e.slot)) for e in now.entries}
+        have = {(e.plans.sku, walk.path(e.path_index)) for e in now.entries}
         for sku, path in had - have:
             if path is None:
                 continue
@@ -96,15 +96,15 @@ def test_r5_what_is_asked_for_is_never_taken_away(seed: int) -> None:
 def test_r6_a_group_is_admitted_whole_or_not_at_all(seed: int) -> None:
     walk = Walk(Random(seed))
     for _ in range(20):
-        had = {(e.plans.sku, walk.path(e.slot)) for e in walk.user.outcome.entries}
+        had = {(e.plans.sku, walk.path(e.path_index)) for e in walk.user.outcome.entries}
         walk.change_a_fact()
         _, now, _ = walk.step()
-        new = {(e.plans.sku, walk.path(e.slot)) for e in now.entries} - had
+        new = {(e.plans.sku, walk.path(e.path_index)) for e in now.entries} - had
         refused = [p for p in now.problems if p.state == ERROR]
         for problem in refused:
-            group = walk.path(problem.slot)
+            group = walk.path(problem.path_index)
             assert not any(path == group for _, path in new)
-            reasons = {p.reason.error for p in refused if p.slot == problem.slot}
+            reasons = {p.reason.error for p in refused if p.path_index == problem.path_index}
             assert reasons != {OTHER}
 
 
@@ -119,7 +119,7 @@ def test_a_second_evaluation_changes_nothing(seed: int) -> None:
         walk.denied -= before.held - first.held  # a seat that was given back can be had
         _, second, _ = walk.step()
         assert ours(walk, first) == ours(walk, second)
-        assert not second.need
+        assert not second.seats_needed
 
 
 # ---- R24: repetition

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.domain import events as ev
 from engine.domain.model import ServicePlan, Tenant
-from engine.machines.user_evaluator import Decider
+from engine.machines.user_evaluator import UserEvaluator
 from engine.rules.outcome import Outcome
 from engine.simulation.simulated_broker import Broker
 from engine.simulation.workload import Input, Tenants
@@ -151,7 +151,7 @@ class Walk:
         self.random = random
         self.configuration = Configuration(0, 1, lambda key: 0)
         self.tenant = self.configuration.tenant("t")
-        self.decider = Decider(self.configuration)
+        self.evaluator = UserEvaluator(self.configuration)
         self.user = User(self.tenant, "u")
         self.user.known = True
         self.products: dict[str, spec.Product] = {}
@@ -177,7 +177,7 @@ class Walk:
             for p in plans
         ]  # fmt: skip
         self.configuration.define([sku, sku.upper(), sku, members])
-        self.decider.forget()
+        self.evaluator.clear_memo()
 
     def plan(self, id: str) -> ServicePlan:
         r = self.random
@@ -223,9 +223,9 @@ class Walk:
     def step(self) -> tuple[Outcome, Outcome, spec.Evaluation]:
         """The outcome before, the outcome now, and the oracle's."""
         before = self.user.outcome
-        decision = self.decider.decide(self.user, self.denied)
+        decision = self.evaluator.evaluate(self.user, self.denied)
         now = decision.outcome
-        self.user.outcome, self.user.paths = now, decision.paths[: now.slots - 1]
+        self.user.outcome, self.user.paths = now, decision.paths[: now.path_count - 1]
         evaluation = spec.evaluate(self.facts())
         self.entries = evaluation.entries
         return before, now, evaluation

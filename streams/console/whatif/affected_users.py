@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from engine.domain import events
-from engine.domain.messages import COUNT
+from engine.domain.vocabulary import COUNT
 from engine.machines.address_machine import normal
 from streams.console.whatif.reconstruction import Connection
 from streams.contract.decoder import DECODERS, Rejected

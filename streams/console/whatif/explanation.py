@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from engine.domain import messages as words
 from engine.domain.model import PlanSet, Product, Tenant
-from engine.rules.checks import Shelf
+from engine.rules.checks import EligibilityChecks
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
-from engine.rules.outcome import Reason
+from engine.rules.outcome import ErrorReason
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction
@@ -34,15 +34,15 @@ class Finding(NamedTuple):
 
 
 def checks(
-    shelf: Shelf, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
-) -> list[tuple[str, Reason | None]]:
+    shelf: EligibilityChecks, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
+) -> list[tuple[str, ErrorReason | None]]:
     """The checks R7.1–R7.4 one by one, where the rules stop at the first that fails."""
     new, others = plans.enabled, list(others)
     return [
-        ("R7.1", shelf.location(plans, new)),
-        ("R7.2", shelf.conflict(plans, new, others)),
-        ("R7.3", shelf.dependency(plans, new, end)),
-        ("R7.4", shelf.uniqueness(plans, new)),
+        ("R7.1", shelf.check_location(plans, new)),
+        ("R7.2", shelf.check_conflict(plans, new, others)),
+        ("R7.3", shelf.check_dependency(plans, new, end)),
+        ("R7.4", shelf.check_uniqueness(plans, new)),
     ]
 
 
@@ -72,7 +72,7 @@ class _Explanation:
         self.db, self.tenant, self.found, self.known = db, tenant, found, known
         self.settings: Tenant = reconstruction.settings(db, tenant)
         self.facts = found.situation(self.settings)
-        self.shelf = Shelf(known, self.facts)
+        self.shelf = EligibilityChecks(known, self.facts)
         groups = {*found.paths, *(group for group, _ in found.groups)}
         self.names = queries.group_names(db, tenant, groups)
         self.seats = {row["skuId"]: row for row in self._seats()}
@@ -212,7 +212,7 @@ class _Explanation:
     def _other_plans(self, state: dict[str, Any]) -> bool:
         """Whether the path asks for other plans than the user has through it."""
         known = self.found.licences.get(state["assignedByGroup"] or "")
-        wish = known.offer.wanted.get(state["skuId"]) if known and known.offer else None
+        wish = known.offer.by_sku.get(state["skuId"]) if known and known.offer else None
         return wish is not None and list(wish.disabled) != state["disabledPlans"]
 
     def _deleted(self, state: dict[str, Any]) -> bool:
@@ -223,14 +223,14 @@ class _Explanation:
         """The attempt of R6, on the end state with all that is missing of the group."""
         group, sku = state["assignedByGroup"], state["skuId"]
         offer = self.found.licences[group].offer if group in self.found.licences else None
-        if offer is None or sku not in offer.wanted:
+        if offer is None or sku not in offer.by_sku:
             return [Finding("R7", False, _sentence(state))]
-        have = {(e.slot, e.plans.sku) for e in self.found.entries}
+        have = {(e.path_index, e.plans.sku) for e in self.found.entries}
         slot = self.found.slot(group)
         missing = [plans for plans in offer.licenses if (slot, plans.sku) not in have]
         end = self.shelf.enabled(plus=missing)
         others = [*(e.plans for e in self.found.entries), *missing]
-        plans = offer.wanted[sku]
+        plans = offer.by_sku[sku]
         found = checks(self.shelf, plans, end, others)
         said = [self._checked(rule, reason) for rule, reason in found]
         if all(one.ok for one in said):
@@ -245,7 +245,7 @@ class _Explanation:
             said.append(Finding("R9", False, f"{text} about the user or the group happens."))
         return said
 
-    def _checked(self, rule: str, reason: Reason | None) -> Finding:
+    def _checked(self, rule: str, reason: ErrorReason | None) -> Finding:
         if reason is not None:
             return Finding(rule, False, reason.message)
         return Finding(rule, True, PASSED[rule].format(where=self._where()))

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from engine.domain.events import ProductDefined
-from engine.domain.model import Entry, Offer, Product, Tenant
+from engine.domain.model import Entry, GroupLicenses, Product, Tenant
 from engine.machines.address_machine import normal
-from engine.rules.outcome import Situation
+from engine.rules.outcome import EvaluationInput
 from streams.console.read_model import queries, tenants
 from streams.contract.decoder import DECODERS
 
@@ -60,7 +60,7 @@ class Licences(NamedTuple):
 
     wanted: dict[str, tuple[str, ...]]
     deleted: bool
-    offer: Offer | None
+    offer: GroupLicenses | None
 
 
 def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licences:
@@ -68,7 +68,7 @@ def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licence
     listed = group["assignedLicenses"] if group else []
     wanted = {x["skuId"]: tuple(x["disabledPlans"]) for x in listed}
     sets = tuple(known[sku].without(wanted[sku]) for sku in sorted(wanted) if sku in known)
-    return Licences(wanted, bool(group and group["deleted"]), Offer(sets) if sets else None)
+    return Licences(wanted, bool(group and group["deleted"]), GroupLicenses(sets) if sets else None)
 
 
 @dataclass(slots=True)
@@ -91,14 +91,14 @@ class ReconstructedUser:
         return 0 if group is None else self.paths.index(group) + 1
 
     @property
-    def offers(self) -> tuple[Offer, ...]:
+    def offers(self) -> tuple[GroupLicenses, ...]:
         found = [self.licences[group].offer for group in self.asked]
         return tuple(offer for offer in found if offer is not None)
 
-    def situation(self, tenant: Tenant, denied: Iterable[str] = ()) -> Situation:
+    def situation(self, tenant: Tenant, denied: Iterable[str] = ()) -> EvaluationInput:
         """The facts of an evaluation now."""
         gone = [g for g in self.paths if g in self.licences and self.licences[g].deleted]
-        return Situation(
+        return EvaluationInput(
             self.entries,
             self.offers,
             frozenset(self.slot(g) for g in gone) if tenant.convert else frozenset(),

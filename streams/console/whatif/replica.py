@@ -12,7 +12,7 @@ from engine.domain.effects import as_json
 from engine.machines.address_machine import normal
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import PartitionLease, SeatBudget
-from engine.rules.outcome import Outcome, Problem, Reason
+from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state import row_codecs
 from engine.state.row_codecs import (
@@ -127,7 +127,7 @@ class TenantReplica:
             (s["skuId"], found.slot(s["assignedByGroup"])): milliseconds(s["since"])
             for s in shown["licenseAssignmentStates"]
         }
-        user.sinces = tuple(since.get((s.sku, s.slot), 0) for s in user.outcome.states)
+        user.sinces = tuple(since.get((s.sku, s.path_index), 0) for s in user.outcome.states)
         if ("User", user.id) in self.deferred:
             user.extra().deferred = self.deferred["User", user.id]
         if found.duplicates:
@@ -138,14 +138,14 @@ class TenantReplica:
                 self.claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
         self.machine.users.applier.keep(user)
 
-    def _problems(self, found: ReconstructedUser) -> tuple[Problem, ...]:
+    def _problems(self, found: ReconstructedUser) -> tuple[AssignmentProblem, ...]:
         problems = []
         for s in found.user["licenseAssignmentStates"]:
             if s["state"] != "Active" and s["skuId"] in self.known:
-                reason = Reason(s["error"], (), s.get("message", ""))
+                reason = ErrorReason(s["error"], (), s.get("message", ""))
                 slot, off = found.slot(s["assignedByGroup"]), tuple(s["disabledPlans"])
-                problems.append(Problem(s["skuId"], slot, s["state"], off, reason))
-        return tuple(sorted(problems, key=lambda p: (p.sku, p.slot)))
+                problems.append(AssignmentProblem(s["skuId"], slot, s["state"], off, reason))
+        return tuple(sorted(problems, key=lambda p: (p.sku, p.path_index)))
 
     def _seats(self) -> dict[str, int]:
         """Units are what the copied users hold, and what is free."""
@@ -195,7 +195,7 @@ class TenantReplica:
         users = self.cluster.machines[0].configuration.tenant(self.tenant).users
         return {
             id: {
-                (s.sku, user.path(s.slot)): (s.state, s.reason.error, s.reason.message)
+                (s.sku, user.path(s.path_index)): (s.state, s.reason.error, s.reason.message)
                 for s in user.outcome.states
             }
             for id, user in users.items()

@@ -7,65 +7,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain import deduplication
-from engine.domain.deduplication import REMEMBERED, WIDTH, mark_of, remember
+from engine.domain.deduplication import FINGERPRINT_BYTES, WINDOW_EVENTS, check_and_add, fingerprint
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 def after(*ids: str, seen: bytes = b"") -> bytes:
     for id in ids:
-        remembered = remember(seen, "UserDeleted", id, "")
+        remembered = check_and_add(seen, "UserDeleted", id, "")
         assert remembered is not None, id
         seen = remembered
     return seen
 
 
 def test_an_event_is_known_until_64_more_have_come() -> None:
-    seen = after("first", *(f"e{n}" for n in range(REMEMBERED - 1)))
-    assert remember(seen, "UserDeleted", "first", "") is None
+    seen = after("first", *(f"e{n}" for n in range(WINDOW_EVENTS - 1)))
+    assert check_and_add(seen, "UserDeleted", "first", "") is None
     seen = after("one more", seen=seen)
-    assert len(seen) == REMEMBERED * WIDTH
-    assert remember(seen, "UserDeleted", "first", "") is not None
-    assert remember(seen, "UserDeleted", "e0", "") is None
+    assert len(seen) == WINDOW_EVENTS * FINGERPRINT_BYTES
+    assert check_and_add(seen, "UserDeleted", "first", "") is not None
+    assert check_and_add(seen, "UserDeleted", "e0", "") is None
 
 
 def test_type_id_and_source_tell_events_apart() -> None:
     seen = after("e1")
-    assert remember(seen, "UserDeleted", "e1", "") is None
-    assert remember(seen, "UserUpserted", "e1", "") is not None
-    assert remember(seen, "UserDeleted", "e2", "") is not None
-    assert remember(seen, "UserDeleted", "e1", "hr") is not None
+    assert check_and_add(seen, "UserDeleted", "e1", "") is None
+    assert check_and_add(seen, "UserUpserted", "e1", "") is not None
+    assert check_and_add(seen, "UserDeleted", "e2", "") is not None
+    assert check_and_add(seen, "UserDeleted", "e1", "hr") is not None
 
 
 def test_marks_are_the_same_everywhere() -> None:
     """They are in changelogs: with others, repetitions would be taken for new events."""
-    assert mark_of("MembershipAdded", "e-1", "").hex() == "9e5ec0d11e927ab6"
-    assert mark_of("MembershipAdded", "e-1", "hr").hex() == "7fffc279d314edce"
+    assert fingerprint("MembershipAdded", "e-1", "").hex() == "9e5ec0d11e927ab6"
+    assert fingerprint("MembershipAdded", "e-1", "hr").hex() == "7fffc279d314edce"
 
 
 def test_what_is_across_two_marks_is_none() -> None:
-    mark = mark_of("UserDeleted", "e1", "")
-    seen = b"\0" * 4 + mark + b"\0" * 4
-    assert remember(seen, "UserDeleted", "e1", "") == seen + mark
+    new = fingerprint("UserDeleted", "e1", "")
+    seen = b"\0" * 4 + new + b"\0" * 4
+    assert check_and_add(seen, "UserDeleted", "e1", "") == seen + new
 
 
 def test_ids_that_follow_each_other_do_not_collide() -> None:
     ids = [f"{prefix}{n}" for prefix in ("m-", "m-0", "2026-11-24T08:00:") for n in range(20_000)]
-    assert len({mark_of("MembershipAdded", id, "") for id in ids}) == len(ids)
+    assert len({fingerprint("MembershipAdded", id, "") for id in ids}) == len(ids)
 
 
-@pytest.mark.skipif(deduplication._marks is None, reason="the short cut is there compiled only")
+@pytest.mark.skipif(deduplication._native is None, reason="the short cut is there compiled only")
 @given(text, text | st.text("ä€", min_size=200, max_size=300), text, st.integers(0, 70))
 def test_the_short_cut_does_the_same(kind: str, event: str, source: str, known: int) -> None:
-    seen = b"".join(mark_of("k", str(n), "") for n in range(known))
-    for before in (seen, seen + mark_of(kind, event, source)):
-        short = deduplication._marks.remember(before, kind, event, source)
+    seen = b"".join(fingerprint("k", str(n), "") for n in range(known))
+    for before in (seen, seen + fingerprint(kind, event, source)):
+        short = deduplication._native.check_and_add(before, kind, event, source)
         if short is not NotImplemented:
             assert short == plainly(before, kind, event, source)
-        assert remember(before, kind, event, source) == plainly(before, kind, event, source)
+        assert check_and_add(before, kind, event, source) == plainly(before, kind, event, source)
 
 
 def plainly(seen: bytes, kind: str, event: str, source: str) -> bytes | None:
-    mark = mark_of(kind, event, source)
-    marks = [seen[at : at + WIDTH] for at in range(0, len(seen), WIDTH)]
-    return None if mark in marks else b"".join([*marks[-REMEMBERED + 1 :], mark])
+    new = fingerprint(kind, event, source)
+    marks = [seen[at : at + FINGERPRINT_BYTES] for at in range(0, len(seen), FINGERPRINT_BYTES)]
+    return None if new in marks else b"".join([*marks[-WINDOW_EVENTS + 1 :], new])

@@ -182,13 +182,13 @@ def test_locations_that_nothing_prohibits_share_one_decision() -> None:
     tenant.seats("base", 50)
     tenant.license("g", "base")
     tenant.settle()
-    decider = tenant.cluster.machines[0].users.decider
+    evaluator = tenant.cluster.machines[0].users.evaluator
     made = []
     for user, location in (("a", "US"), ("b", "DE"), ("c", "FR")):
         tenant.upsert(user, usage_location=location)
         tenant.join(user, "g")
         tenant.settle()
-        made.append(decider.evaluations - decider.hits)
+        made.append(evaluator.evaluations - evaluator.hits)
         assert tenant.states(user) == {"base/g": "Active/None"}
     assert made[1:] == [made[0], made[0]]
     plans = (ServicePlan("base-plan", "BASE", prohibited_locations=("CN", "DE")),)

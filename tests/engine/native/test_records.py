@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.documents import user_documents
+from engine.documents.user_documents import ChangeAuditFields, StateTemplate, UserLicensesFields
 from engine.state.tenant_state import PendingWork, TenantState, User
 
 pytestmark = pytest.mark.skipif(
-    user_documents._writer is None, reason="the short cut is there compiled only: make compile"
+    user_documents._native is None, reason="the short cut is there compiled only: make compile"
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
@@ -32,7 +33,8 @@ def states(draw: st.DrawFn) -> tuple[Any, ...]:
     paths = tuple(draw(st.lists(id, max_size=3, unique=True)))
     slots = draw(st.lists(st.tuples(id, st.integers(0, len(paths))), max_size=5, unique=True))
     forms = [
-        (s, f'{{"skuId":"{sku}","assignedByGroup":', ',"sinceß":"') for sku, s in sorted(slots)
+        StateTemplate(s, f'{{"skuId":"{sku}","assignedByGroup":', ',"sinceß":"')
+        for sku, s in sorted(slots)
     ]
     every = st.lists(moment, min_size=len(forms), max_size=len(forms))
     return forms, paths, draw(st.none() | every)
@@ -47,8 +49,8 @@ def states(draw: st.DrawFn) -> tuple[Any, ...]:
 )
 def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -> None:
     every = (*facts, ASSIGNED, *states, revision, now, cause, False)
-    plain = user_documents._user_state(*every)
-    assert user_documents._writer.user_state(*every) == plain
+    plain = user_documents.write_user_licenses(UserLicensesFields(*every))
+    assert user_documents._native.user_licenses(UserLicensesFields(*every)) == plain
     read = orjson.loads(plain)
     assert (read["usageLocation"], read["mail"]) == facts[2:4]
     assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[4], cause)
@@ -59,8 +61,8 @@ def test_an_audit(
     tenant: str, user: str, after: str, why: str, failed: bool, now: str, cause: str
 ) -> None:
     every = (tenant, user, "[]", after, why, failed, now, cause)
-    plain = user_documents._change_audit(*every)
-    assert user_documents._writer.change_audit(*every) == plain
+    plain = user_documents.write_change_audit(ChangeAuditFields(*every))
+    assert user_documents._native.change_audit(ChangeAuditFields(*every)) == plain
     read = orjson.loads(plain)
     assert (read["resultReason"], read["causedBy"]) == (why, cause)
 
@@ -82,23 +84,29 @@ def test_long_ones_and_short_ones_in_turns() -> None:
             "ü" * size,
             True,
         )
-        assert user_documents._writer.user_state(*every) == user_documents._user_state(*every)
+        assert user_documents._native.user_licenses(
+            UserLicensesFields(*every)
+        ) == user_documents.write_user_licenses(UserLicensesFields(*every))
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
     every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
     with pytest.raises(UnicodeEncodeError):
-        user_documents._user_state(*every)
+        user_documents.write_user_licenses(UserLicensesFields(*every))
     with pytest.raises(UnicodeEncodeError):
-        user_documents._writer.user_state(*every)
+        user_documents._native.user_licenses(UserLicensesFields(*every))
     good = (*every[:3], "fine", *every[4:])
-    assert user_documents._writer.user_state(*good) == user_documents._user_state(*good)
+    assert user_documents._native.user_licenses(
+        UserLicensesFields(*good)
+    ) == user_documents.write_user_licenses(UserLicensesFields(*good))
 
 
 def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
-    many = [(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)]
+    many = [
+        StateTemplate(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)
+    ]
     every = ("t", "u", None, None, (), "[]", many, (), None, 1, "now", "cause", True)
-    assert user_documents._writer.user_state(*every) is None
+    assert user_documents._native.user_licenses(UserLicensesFields(*every)) is None
 
 
 @given(

@@ -12,7 +12,7 @@ from engine.machines.address_claims import AddressClaims
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.machines.seat_allocation import SeatAllocator
-from engine.rules.evaluation import _Run
+from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import failure, setting
 from engine.simulation.simulated_broker import Broker, Transaction
@@ -103,30 +103,30 @@ def an_error_is_never_closed(patch: Patch) -> None:
 
 def every_repetition_is_new(patch: Patch) -> None:
     for module in (user_machine, group_machine, product_machine):
-        patch.setattr(module, "remember", lambda seen, *event: seen)
+        patch.setattr(module, "check_and_add", lambda seen, *event: seen)
 
 
 def removed_at_once(patch: Patch) -> None:
     """R5: what is no longer sound is taken away."""
-    real = _Run.outcome
+    real = Evaluation.outcome
 
-    def outcome(self: _Run) -> Any:
+    def outcome(self: Evaluation) -> Any:
         union = self.enabled()
-        self.entries = [e for e in self.entries if not self._trouble(e, union)]
+        self.entries = [e for e in self.entries if not self._entry_error(e, union)]
         return real(self)
 
-    patch.setattr(_Run, "outcome", outcome)
+    patch.setattr(Evaluation, "outcome", outcome)
 
 
 def a_part_of_a_group_is_admitted(patch: Patch) -> None:
     """R6: what fails is refused, the rest goes through."""
-    real = _Run._attempt
+    real = Evaluation._attempt
 
-    def attempt(self: _Run, slot: int, missing: list[Any]) -> bool:
+    def attempt(self: Evaluation, slot: int, missing: list[Any]) -> bool:
         done = [real(self, slot, [plans]) for plans in missing]
         return any(done)
 
-    patch.setattr(_Run, "_attempt", attempt)
+    patch.setattr(Evaluation, "_attempt", attempt)
 
 
 def verdicts_are_not_kept(patch: Patch) -> None:

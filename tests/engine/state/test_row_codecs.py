@@ -15,7 +15,7 @@ from engine.domain import events as ev
 from engine.domain.effects import as_json
 from engine.domain.events import CODES
 from engine.domain.model import Entry, Product, ServicePlan, Tenant
-from engine.rules.outcome import Outcome, Problem, Reason
+from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.state import row_codecs as codecs
 from engine.state import user_row_codecs as user_codecs
 from engine.state.row_codecs import (
@@ -219,12 +219,14 @@ outcomes = st.builds(
     ).map(tuple),
     st.lists(
         st.builds(
-            Problem,
+            AssignmentProblem,
             id,
             st.integers(0, 2),
             st.sampled_from(["Error", "ActiveWithError"]),
             ids.map(tuple),
-            st.builds(Reason, id, st.just(()) | st.just((("missing", (("p", ("q",)),)),)), text),
+            st.builds(
+                ErrorReason, id, st.just(()) | st.just((("missing", (("p", ("q",)),)),)), text
+            ),
         ),
         max_size=2,
     ).map(tuple),
@@ -246,7 +248,10 @@ def test_a_user_is_read_back(
 ) -> None:
     fields = (*first, addresses, primary, *groups, outcome, *last, pending)
     found = user_codecs.decode_user(json_of(user_codecs.encode_user(*fields)))
-    entries = [user_codecs.EntryRow(e.slot, e.turn, e.plans.key, e.off) for e in outcome.entries]
+    entries = [
+        user_codecs.EntryRow(e.path_index, e.admission_order, e.plans.key, e.disabled_plans)
+        for e in outcome.entries
+    ]
     assert user_codecs.decode_entries(found.entries) == entries
     assert tuple(map(user_codecs.decode_problem, found.problems)) == outcome.problems
     since, revision, seen = last

@@ -50,7 +50,7 @@ def test_with_seats_at_hand_a_user_is_evaluated_and_written_once(
     loop = Loop(users)
     loop.onboard(users)
     once = 1.02 * users  # some have events in two batches
-    assert users <= loop.machine.users.decider.evaluations < once
+    assert users <= loop.machine.users.evaluator.evaluations < once
     for name in ("row users", "user-licenses", "audit"):
         assert users <= loop.records[name] < once, name
 

@@ -28,7 +28,8 @@ def really(world: World) -> States:
     for machine in world.cluster.machines:
         for id, user in machine.configuration.tenant("contoso").users.items():
             found[id] = {
-                (s.sku, user.path(s.slot)): (s.state, s.reason.error) for s in user.outcome.states
+                (s.sku, user.path(s.path_index)): (s.state, s.reason.error)
+                for s in user.outcome.states
             }
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.documents.user_documents import shown
+from engine.documents.user_documents import published_states
 from engine.simulation.in_memory_cluster import Cluster
 from engine.state.tenant_state import User
 from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
@@ -62,7 +62,7 @@ def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
 
     def states(users: Iterable[User]) -> dict[str, Any]:
         return {
-            user.id: shown(user.outcome, user.paths)
+            user.id: published_states(user.outcome, user.paths)
             for user in users
             if user.known and scarce not in user.outcome.skus
         }
