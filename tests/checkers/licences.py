@@ -14,7 +14,15 @@ from tests.checkers.history import (
     tenant_of,
 )
 from tests.checkers.intent import AskedUser, Intent, intent_of
-from tests.spec.licensing import CONFLICT, COUNT, Entry, Facts, Product, evaluate, user_plans
+from tests.spec.licensing import (
+    CONFLICT,
+    COUNT,
+    Entry,
+    EvaluationInput,
+    Product,
+    evaluate,
+    user_plans,
+)
 
 NOBODY: Json = {"licenseAssignmentStates": [], "assignedLicenses": []}
 
@@ -178,7 +186,7 @@ def summary(user: Json) -> Summary:
 def possible_outcomes(intent: Intent, key: str, asked: AskedUser, user: Json) -> list[Summary]:
     tenant = tenant_of(key)
     shares = any(intent.claims[tenant, address] > 1 for address in asked.addresses)
-    facts = Facts(
+    facts = EvaluationInput(
         products=intent.products,
         groups=intent.groups_of.get(tenant, {}),
         memberships=tuple(sorted(asked.memberships, key=lambda g: (asked.memberships[g], g))),
@@ -216,8 +224,8 @@ def published_entries(
             s["skuId"],
             s["assignedByGroup"],
             user_plans(products[s["skuId"]]) - set(s["disabledPlans"]),
-            admitted=0,
-            disabled=intents.get(s["skuId"], frozenset(s["disabledPlans"])),
+            admission_order=0,
+            disabled_plans=intents.get(s["skuId"], frozenset(s["disabledPlans"])),
         )
         for s in states(user)
         if is_entry(s)

@@ -36,7 +36,7 @@ def ours(walk: Walk, outcome: Outcome) -> Told:
     )
 
 
-def theirs(evaluation: spec.Evaluation) -> Told:
+def theirs(evaluation: spec.Outcome) -> Told:
     return sorted(
         (s.sku, s.path or "", s.state, s.error, tuple(sorted(s.disabled)))
         for s in evaluation.states

@@ -9,11 +9,11 @@ from tests.spec.licensing import (
     COUNT,
     DEPENDENCY,
     Entry,
-    Facts,
+    EvaluationInput,
     Product,
+    check,
     lacks_seat,
     lost_requirements,
-    r7_failures,
     user_plans,
 )
 
@@ -28,7 +28,7 @@ Licenses = Mapping[str, frozenset[str]]  # skuId -> disabled plans
 
 
 @dataclass(frozen=True)
-class Rejected:
+class Rejection:
     error: str
     sku: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
@@ -39,24 +39,24 @@ def undefined_products(products: Mapping[str, Product], named: set[str]) -> list
     return sorted(named - set(products))
 
 
-def invalid_disabled_plan(products: Mapping[str, Product], added: Licenses) -> Rejected | None:
+def check_disabled_plans(products: Mapping[str, Product], added: Licenses) -> Rejection | None:
     for sku in sorted(added):
         strange = sorted(added[sku] - set(products[sku]))
         if strange:
-            return Rejected(INVALID_DISABLED_PLAN, sku, {"plans": strange})
+            return Rejection(INVALID_DISABLED_PLAN, sku, {"plans": strange})
     return None
 
 
-def evaluate_direct(
-    facts: Facts, added: Licenses, removed: frozenset[str]
-) -> tuple[Entry, ...] | Rejected:
+def change_direct(
+    facts: EvaluationInput, added: Licenses, removed: frozenset[str]
+) -> tuple[Entry, ...] | Rejection:
     """R16 for a known user and defined products: the new entries, or the first reason why not."""
     if not added and not removed:
-        return Rejected(NO_CHANGE)
+        return Rejection(NO_CHANGE)
     end = direct_end_state(facts, added, removed)
     return (
-        invalid_disabled_plan(facts.products, added)
-        or invalid_removal(facts, removed)
+        check_disabled_plans(facts.products, added)
+        or check_removable(facts, removed)
         or own_location_missing(facts, added)
         or invalid_addition(facts, added, end)
         or stranded_plan(facts, end)
@@ -65,9 +65,11 @@ def evaluate_direct(
     )
 
 
-def direct_end_state(facts: Facts, added: Licenses, removed: frozenset[str]) -> tuple[Entry, ...]:
+def direct_end_state(
+    facts: EvaluationInput, added: Licenses, removed: frozenset[str]
+) -> tuple[Entry, ...]:
     """What the user would have. A replaced entry keeps its place, a new one comes last."""
-    number = 1 + max((e.admitted for e in facts.entries), default=0)
+    number = 1 + max((e.admission_order for e in facts.entries), default=0)
     end = [e for e in facts.entries if e.path is not None or e.sku not in removed]
     for sku in sorted(added):
         enabled = user_plans(facts.products[sku]) - added[sku]
@@ -75,54 +77,56 @@ def direct_end_state(facts: Facts, added: Licenses, removed: frozenset[str]) -> 
         if old is None:
             end.append(Entry(sku, None, enabled, number, added[sku]))
         else:
-            new = replace(old, enabled=enabled, disabled=added[sku])
+            new = replace(old, enabled=enabled, disabled_plans=added[sku])
             end[end.index(old)] = new
     return tuple(end)
 
 
-def invalid_removal(facts: Facts, removed: frozenset[str]) -> Rejected | None:
+def check_removable(facts: EvaluationInput, removed: frozenset[str]) -> Rejection | None:
     for sku in sorted(removed):
         paths = [e.path for e in facts.entries if e.sku == sku]
         if None not in paths:
-            return Rejected(INHERITED_LICENSE if paths else NOT_ASSIGNED, sku)
+            return Rejection(INHERITED_LICENSE if paths else NOT_ASSIGNED, sku)
     return None
 
 
-def own_location_missing(facts: Facts, added: Licenses) -> Rejected | None:
+def own_location_missing(facts: EvaluationInput, added: Licenses) -> Rejection | None:
     """A removal needs no location."""
     if added and facts.location is None:
-        return Rejected(INVALID_USAGE_LOCATION, min(added))
+        return Rejection(INVALID_USAGE_LOCATION, min(added))
     return None
 
 
-def invalid_addition(facts: Facts, added: Licenses, end: tuple[Entry, ...]) -> Rejected | None:
+def invalid_addition(
+    facts: EvaluationInput, added: Licenses, end: tuple[Entry, ...]
+) -> Rejection | None:
     for sku in sorted(added):
         plans = user_plans(facts.products[sku]) - added[sku]
-        for error, details in r7_failures(facts, sku, plans, end):
-            return Rejected(error, sku, details)
+        for error, details in check(facts, sku, plans, end):
+            return Rejection(error, sku, details)
     return None
 
 
-def stranded_plan(facts: Facts, end: tuple[Entry, ...]) -> Rejected | None:
+def stranded_plan(facts: EvaluationInput, end: tuple[Entry, ...]) -> Rejection | None:
     lost = lost_requirements(facts, facts.entries, end)
     if not lost:
         return None
     sku = lost[0][0]
-    return Rejected(DEPENDENCY, sku, {"missing": [what for of, what in lost if of == sku]})
+    return Rejection(DEPENDENCY, sku, {"missing": [what for of, what in lost if of == sku]})
 
 
-def seat_missing(facts: Facts, added: Licenses) -> Rejected | None:
+def seat_missing(facts: EvaluationInput, added: Licenses) -> Rejection | None:
     for sku in sorted(added):
         if lacks_seat(facts, facts.entries, sku):
-            return Rejected(COUNT, sku)
+            return Rejection(COUNT, sku)
     return None
 
 
-def evaluate_group_change(
+def change_group(
     products: Mapping[str, Product], present: Licenses, added: Licenses, removed: frozenset[str]
-) -> dict[str, frozenset[str]] | Rejected:
+) -> dict[str, frozenset[str]] | Rejection:
     """R20 for defined products: the group's new licences, or the reason why not."""
-    rejected = invalid_disabled_plan(products, added)
+    rejected = check_disabled_plans(products, added)
     if rejected:
         return rejected
     result = {sku: off for sku, off in present.items() if sku not in removed} | dict(added)
@@ -136,5 +140,5 @@ def evaluate_group_change(
             if not any_of & enabled
         ]
         if missing:
-            return Rejected(DEPENDENCY, sku, {"missing": missing})
+            return Rejection(DEPENDENCY, sku, {"missing": missing})
     return result

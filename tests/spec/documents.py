@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tests.spec.events import named_products
-from tests.spec.licensing import COUNT, OTHER, UNIQUENESS, State, held, union, user_plans
+from tests.spec.licensing import (
+    COUNT,
+    OTHER,
+    UNIQUENESS,
+    AssignmentState,
+    enabled_plans,
+    held,
+    user_plans,
+)
 from tests.spec.mail import all_addresses, mail_address
 
 if TYPE_CHECKING:
@@ -98,13 +106,13 @@ def user_document(world: World, tenant: Tenant, name: str) -> Json:
         "assignedLicenses": [
             {"skuId": sku, "disabledPlans": sorted(user_plans(world.products[sku]) - plans)}
             for sku in sorted(held(user.entries))
-            for plans in [union(e for e in user.entries if e.sku == sku)]
+            for plans in [enabled_plans(e for e in user.entries if e.sku == sku)]
         ],
         "licenseAssignmentStates": states,
     }
 
 
-def state_document(user: User, state: State) -> Json:
+def state_document(user: User, state: AssignmentState) -> Json:
     document = {
         "skuId": state.sku,
         "assignedByGroup": state.path,
@@ -118,7 +126,7 @@ def state_document(user: User, state: State) -> Json:
     return document
 
 
-def error_document(tenant: Tenant, name: str, state: State) -> Json:
+def error_document(tenant: Tenant, name: str, state: AssignmentState) -> Json:
     user = tenant.users[name]
     details = dict(state.details)
     if state.error == COUNT:

@@ -45,19 +45,19 @@ class Group:
 class Entry:
     """One licence through one path: a group, or None for direct.
 
-    Entries admitted together share one `admitted` number. `disabled` is what a direct entry asks
-    to be off; a group's entry asks its group.
+    Entries admitted together share one `admission_order`. `disabled_plans` is what a direct entry
+    asks to be disabled; a group's entry asks its group.
     """
 
     sku: str
     path: str | None
     enabled: frozenset[str]
-    admitted: int
-    disabled: frozenset[str] = NO_PLANS
+    admission_order: int
+    disabled_plans: frozenset[str] = NO_PLANS
 
 
 @dataclass(frozen=True)
-class Facts:
+class EvaluationInput:
     """All that one evaluation of one user depends on."""
 
     products: Mapping[str, Product]
@@ -77,7 +77,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class State:
+class AssignmentState:
     """One published licenseAssignmentState."""
 
     sku: str
@@ -89,9 +89,9 @@ class State:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Outcome:
     entries: tuple[Entry, ...]
-    states: tuple[State, ...]  # sorted by skuId, then path with direct first
+    states: tuple[AssignmentState, ...]  # sorted by skuId, then path with direct first
     seats_taken: frozenset[str]  # products held now that were not held at the beginning
     seats_freed: frozenset[str]
 
@@ -108,7 +108,7 @@ def held(entries: Iterable[Entry]) -> frozenset[str]:
     return frozenset(e.sku for e in entries)
 
 
-def union(entries: Iterable[Entry]) -> frozenset[str]:
+def enabled_plans(entries: Iterable[Entry]) -> frozenset[str]:
     """R1: the plans that the user has."""
     return frozenset(plan for e in entries for plan in e.enabled)
 
@@ -118,12 +118,12 @@ def pairs(entries: Iterable[Entry]) -> list[tuple[str, str]]:
     return sorted({(e.sku, plan) for e in entries for plan in e.enabled})
 
 
-def licenses_of(facts: Facts, group: str) -> Mapping[str, frozenset[str]]:
+def licenses_of(facts: EvaluationInput, group: str) -> Mapping[str, frozenset[str]]:
     known = facts.groups.get(group)
     return {} if known is None or known.deleted else known.licenses
 
 
-def asked_for(facts: Facts, entry: Entry) -> bool:
+def asked_for(facts: EvaluationInput, entry: Entry) -> bool:
     """A direct entry asks for itself."""
     if entry.path is None:
         return True
@@ -131,10 +131,14 @@ def asked_for(facts: Facts, entry: Entry) -> bool:
 
 
 def lost_requirements(
-    facts: Facts, before: tuple[Entry, ...], after: tuple[Entry, ...]
+    facts: EvaluationInput, before: tuple[Entry, ...], after: tuple[Entry, ...]
 ) -> list[tuple[str, list[object]]]:
     """(skuId, [plan, [any of]]) of plans that stay enabled and lose a requirement they have."""
-    had, have, stay = union(before), union(after), set(pairs(before)) & set(pairs(after))
+    had, have, stay = (
+        enabled_plans(before),
+        enabled_plans(after),
+        set(pairs(before)) & set(pairs(after)),
+    )
     return [
         (sku, [plan, sorted(any_of)])
         for sku, plan in sorted(stay)
@@ -146,14 +150,14 @@ def lost_requirements(
 # ---- R7, checks 1 to 4
 
 
-def location_failures(facts: Facts, sku: str, plans: frozenset[str]) -> list[Failure]:
+def check_location(facts: EvaluationInput, sku: str, plans: frozenset[str]) -> list[Failure]:
     where = facts.effective_location
     prohibited = any(where in facts.products[sku][plan].prohibited for plan in plans)
     return [(LOCATION, {"location": where})] if where is None or prohibited else []
 
 
-def conflict_failures(
-    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+def check_conflict(
+    facts: EvaluationInput, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
 ) -> list[Failure]:
     conflicts = [
         [plan, other_plan, other_sku]
@@ -166,32 +170,32 @@ def conflict_failures(
     return [(CONFLICT, {"conflicts": conflicts})] if conflicts else []
 
 
-def dependency_failures(
-    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+def check_dependency(
+    facts: EvaluationInput, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
 ) -> list[Failure]:
     missing = [
         [plan, sorted(any_of)]
         for plan in sorted(plans)
         for any_of in facts.products[sku][plan].requires
-        if not any_of & union(end)
+        if not any_of & enabled_plans(end)
     ]
     return [(DEPENDENCY, {"missing": missing})] if missing else []
 
 
-def uniqueness_failures(facts: Facts, sku: str, plans: frozenset[str]) -> list[Failure]:
+def check_uniqueness(facts: EvaluationInput, sku: str, plans: frozenset[str]) -> list[Failure]:
     mail = any(facts.products[sku][plan].mail for plan in plans)
     return [(UNIQUENESS, {})] if facts.duplicate and mail else []
 
 
-def r7_failures(
-    facts: Facts, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+def check(
+    facts: EvaluationInput, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
 ) -> list[Failure]:
     """What forbids these plans of the product in the end state, in R7's order."""
     return [
-        *location_failures(facts, sku, plans),
-        *conflict_failures(facts, sku, plans, end),
-        *dependency_failures(facts, sku, plans, end),
-        *uniqueness_failures(facts, sku, plans),
+        *check_location(facts, sku, plans),
+        *check_conflict(facts, sku, plans, end),
+        *check_dependency(facts, sku, plans, end),
+        *check_uniqueness(facts, sku, plans),
     ]
 
 
@@ -199,23 +203,23 @@ def r7_failures(
 
 
 def held_by_dependency(
-    facts: Facts, entries: tuple[Entry, ...], entry: Entry
+    facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry
 ) -> list[tuple[str, list[object]]]:
     return lost_requirements(facts, entries, tuple(e for e in entries if e != entry))
 
 
-def held_by_uniqueness(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> bool:
-    others = union(e for e in entries if e != entry)
+def held_by_uniqueness(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry) -> bool:
+    others = enabled_plans(e for e in entries if e != entry)
     ends = [p for p in entry.enabled - others if facts.products[entry.sku][p].mail]
     return facts.duplicate and bool(ends)
 
 
-def remove(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def remove(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """R11: what nothing asks for goes, one by one, the latest admitted first, then by skuId."""
     while True:
         before = entries
         candidates = [e for e in entries if not asked_for(facts, e)]
-        for entry in sorted(candidates, key=lambda e: (-e.admitted, e.sku, e.path or "")):
+        for entry in sorted(candidates, key=lambda e: (-e.admission_order, e.sku, e.path or "")):
             kept = held_by_dependency(facts, entries, entry)
             if not kept and not held_by_uniqueness(facts, entries, entry):
                 entries = tuple(e for e in entries if e != entry)
@@ -223,7 +227,7 @@ def remove(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
             return entries
 
 
-def convert(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def convert(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """R13: what a dependency holds back from a deleted group becomes direct."""
     if facts.on_group_deletion != "convert":
         return entries
@@ -232,47 +236,49 @@ def convert(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         if group is None or not group.deleted or asked_for(facts, entry):
             continue
         if held_by_dependency(facts, entries, entry):
-            entries = made_direct(facts, entries, entry)
+            entries = make_direct(facts, entries, entry)
     return entries
 
 
-def made_direct(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
+def make_direct(
+    facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry
+) -> tuple[Entry, ...]:
     direct = next((e for e in entries if e.sku == entry.sku and e.path is None), None)
     if direct is None:
         off = user_plans(facts.products[entry.sku]) - entry.enabled
-        new = replace(entry, path=None, disabled=off)
+        new = replace(entry, path=None, disabled_plans=off)
         return tuple(new if e == entry else e for e in entries)
     enabled = direct.enabled | entry.enabled
-    new = replace(direct, enabled=enabled, disabled=direct.disabled - enabled)
+    new = replace(direct, enabled=enabled, disabled_plans=direct.disabled_plans - enabled)
     return tuple(new if e == direct else e for e in entries if e != entry)
 
 
 # ---- R12: changed plans
 
 
-def desired_plans(facts: Facts, entry: Entry) -> frozenset[str]:
-    off = entry.disabled if entry.path is None else licenses_of(facts, entry.path)[entry.sku]
+def requested_plans(facts: EvaluationInput, entry: Entry) -> frozenset[str]:
+    off = entry.disabled_plans if entry.path is None else licenses_of(facts, entry.path)[entry.sku]
     return user_plans(facts.products[entry.sku]) - off
 
 
-def change_failures(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
+def check_change(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
     """Why the entry cannot have the plans that its path asks for, in R7's order."""
-    desired = desired_plans(facts, entry)
-    new = desired - entry.enabled
-    end = tuple(replace(e, enabled=desired) if e == entry else e for e in entries)
-    failures = r7_failures(facts, entry.sku, new, end) if new else []
+    requested = requested_plans(facts, entry)
+    new = requested - entry.enabled
+    end = tuple(replace(e, enabled=requested) if e == entry else e for e in entries)
+    failures = check(facts, entry.sku, new, end) if new else []
     lost = [what for _, what in lost_requirements(facts, entries, end)]
     if lost:
         failures.append((DEPENDENCY, {"missing": lost}))
     return in_r7_order(failures)
 
 
-def change(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def change_plans(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     while True:
         before = entries
         for entry in before:
-            if asked_for(facts, entry) and not change_failures(facts, entries, entry):
-                new = replace(entry, enabled=desired_plans(facts, entry))
+            if asked_for(facts, entry) and not check_change(facts, entries, entry):
+                new = replace(entry, enabled=requested_plans(facts, entry))
                 entries = tuple(new if e == entry else e for e in entries)
         if entries == before:
             return entries
@@ -282,17 +288,17 @@ def change(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def attempt(
-    facts: Facts, entries: tuple[Entry, ...], group: str
+    facts: EvaluationInput, entries: tuple[Entry, ...], group: str
 ) -> tuple[tuple[Entry, ...], dict[str, Failure]]:
     """The entries with all missing products of the group; and why not, if there is a reason."""
     licenses = licenses_of(facts, group)
     missing = sorted(set(licenses) - {e.sku for e in entries if e.path == group})
-    number = 1 + max((e.admitted for e in entries), default=0)
+    number = 1 + max((e.admission_order for e in entries), default=0)
     wanted = {sku: user_plans(facts.products[sku]) - licenses[sku] for sku in missing}
     end = entries + tuple(Entry(sku, group, wanted[sku], number) for sku in missing)
     errors: dict[str, Failure] = {}
     for sku in missing:
-        failures = r7_failures(facts, sku, wanted[sku], end)
+        failures = check(facts, sku, wanted[sku], end)
         if failures:
             errors[sku] = failures[0]
     if not errors:
@@ -303,12 +309,12 @@ def attempt(
     return end, errors
 
 
-def lacks_seat(facts: Facts, entries: tuple[Entry, ...], sku: str) -> bool:
+def lacks_seat(facts: EvaluationInput, entries: tuple[Entry, ...], sku: str) -> bool:
     at_first = held(facts.entries) if facts.held is None else facts.held
     return sku in facts.denied and sku not in held(entries) and sku not in at_first
 
 
-def admit(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def admit(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """R8: the groups in order, pass after pass, until none admits anything more."""
     while True:
         before = entries
@@ -323,53 +329,55 @@ def admit(facts: Facts, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 # ---- the whole
 
 
-def evaluate(facts: Facts) -> Evaluation:
+def evaluate(facts: EvaluationInput) -> Outcome:
     entries = tuple(
         replace(e, enabled=e.enabled & user_plans(facts.products[e.sku])) for e in facts.entries
     )
     while True:
         before = entries
         entries = convert(facts, remove(facts, entries))
-        entries = change(facts, entries)
+        entries = change_plans(facts, entries)
         entries = admit(facts, entries)
         if entries == before:
             break
     at_first = held(facts.entries) if facts.held is None else facts.held
-    return Evaluation(
+    return Outcome(
         entries, describe(facts, entries), held(entries) - at_first, at_first - held(entries)
     )
 
 
-def describe(facts: Facts, entries: tuple[Entry, ...]) -> tuple[State, ...]:
+def describe(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[AssignmentState, ...]:
     """Section 7 of the rules: the states published for these entries."""
     states = [entry_state(facts, entries, e) for e in entries]
     for group in facts.memberships:
         _, errors = attempt(facts, entries, group)
         for sku, (error, details) in errors.items():
             off = licenses_of(facts, group)[sku] & user_plans(facts.products[sku])
-            states.append(State(sku, group, "Error", error, off, details))
+            states.append(AssignmentState(sku, group, "Error", error, off, details))
     return tuple(sorted(states, key=lambda s: (s.sku, s.path is not None, s.path or "")))
 
 
-def entry_state(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> State:
+def entry_state(
+    facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry
+) -> AssignmentState:
     off = user_plans(facts.products[entry.sku]) - entry.enabled
     if asked_for(facts, entry):
         failures = in_r7_order(
-            change_failures(facts, entries, entry) + drift_failures(facts, entries, entry)
+            check_change(facts, entries, entry) + check_drift(facts, entries, entry)
         )
     else:
         lost = [what for _, what in held_by_dependency(facts, entries, entry)]
         failures = [(DEPENDENCY, {"missing": lost})] if lost else [(UNIQUENESS, {})]
     if not failures:
-        return State(entry.sku, entry.path, "Active", "None", off)
+        return AssignmentState(entry.sku, entry.path, "Active", "None", off)
     error, details = failures[0]
-    return State(entry.sku, entry.path, "ActiveWithError", error, off, details)
+    return AssignmentState(entry.sku, entry.path, "ActiveWithError", error, off, details)
 
 
-def drift_failures(facts: Facts, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
+def check_drift(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
     """R14: a plan became prohibited where the user is, or lost what it requires."""
     where = facts.effective_location
-    failures = dependency_failures(facts, entry.sku, entry.enabled, entries)
+    failures = check_dependency(facts, entry.sku, entry.enabled, entries)
     if any(where in facts.products[entry.sku][plan].prohibited for plan in entry.enabled):
         failures.append((LOCATION, {"location": where}))
     return failures

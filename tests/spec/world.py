@@ -14,13 +14,22 @@ from typing import Any
 from tests.spec import documents
 from tests.spec.changes import (
     USER_NOT_FOUND,
-    Rejected,
-    evaluate_direct,
-    evaluate_group_change,
+    Rejection,
+    change_direct,
+    change_group,
     undefined_products,
 )
 from tests.spec.events import added_licenses, named_products, read_product, removed_licenses
-from tests.spec.licensing import COUNT, Entry, Facts, Group, Product, State, evaluate, held
+from tests.spec.licensing import (
+    COUNT,
+    AssignmentState,
+    Entry,
+    EvaluationInput,
+    Group,
+    Product,
+    evaluate,
+    held,
+)
 from tests.spec.mail import give_address, plain_address
 
 At = Any
@@ -38,7 +47,7 @@ class User:
     given: str | None = None  # R19: the address that came with the first mail plan
     memberships: dict[str, At] = field(default_factory=dict)  # group -> since when
     entries: tuple[Entry, ...] = ()
-    states: tuple[State, ...] = ()
+    states: tuple[AssignmentState, ...] = ()
     since: dict[tuple[str, str | None], tuple[str, str, At]] = field(default_factory=dict)
 
 
@@ -178,10 +187,10 @@ class World:
     def _change_group_licenses(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["group"]
         group = tenant.groups[name]
-        result = evaluate_group_change(
+        result = change_group(
             self.products, group.licenses, added_licenses(event), removed_licenses(event)
         )
-        if isinstance(result, Rejected):
+        if isinstance(result, Rejection):
             self._answer("group", event, "rejected", result)
             return
         tenant.groups[name] = Group(result, deleted=group.deleted and not result)
@@ -251,7 +260,7 @@ class World:
     def _user_changes_user_reprocess(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["user"]
         if not tenant.users.get(name, User()).known:
-            self._answer("user", event, "rejected", Rejected(USER_NOT_FOUND))
+            self._answer("user", event, "rejected", Rejection(USER_NOT_FOUND))
             return
         self._evaluate_all(tenant, [name], at)
         self._answer("user", event, "applied")
@@ -269,11 +278,11 @@ class World:
         tenant, name = self.tenant(event), event["user"]
         user = tenant.users.get(name, User())
         if not user.known:
-            self._answer("user", event, "rejected", Rejected(USER_NOT_FOUND))
+            self._answer("user", event, "rejected", Rejection(USER_NOT_FOUND))
             return
         facts = self._facts(tenant, name)
-        result = evaluate_direct(facts, added_licenses(event), removed_licenses(event))
-        if isinstance(result, Rejected):
+        result = change_direct(facts, added_licenses(event), removed_licenses(event))
+        if isinstance(result, Rejection):
             self._answer("user", event, "rejected", self._with_numbers(tenant, result))
             return
         before, user.entries = held(user.entries), result
@@ -281,12 +290,12 @@ class World:
         self._evaluate(tenant, name, at, seats_before=before)
         self._serve_waiting(tenant, at)
 
-    def _with_numbers(self, tenant: Tenant, rejected: Rejected) -> Rejected:
+    def _with_numbers(self, tenant: Tenant, rejected: Rejection) -> Rejection:
         sku = rejected.sku
         if rejected.error != COUNT or sku is None:
             return rejected
         numbers = {"purchased": tenant.purchased(sku), "consumed": len(tenant.holders(sku))}
-        return Rejected(COUNT, sku, numbers)
+        return Rejection(COUNT, sku, numbers)
 
     # ---- evaluation and the waiting line
 
@@ -297,12 +306,12 @@ class World:
         *,
         retry: bool = True,
         seats_before: frozenset[str] | None = None,
-    ) -> Facts:
+    ) -> EvaluationInput:
         user = tenant.users[name]
         denied = {sku for sku in self.products if tenant.available(sku) <= 0}
         if tenant.seat_retry == "manual" and not retry:
             denied |= {sku for sku, line in tenant.waiting.items() if name in line}
-        return Facts(
+        return EvaluationInput(
             products=self.products,
             groups=tenant.groups,
             memberships=tuple(sorted(user.memberships, key=lambda g: (user.memberships[g], g))),
@@ -362,7 +371,7 @@ class World:
             assert name not in line, "a free unit was refused"
 
     def _answer(
-        self, kind: str, event: Json, status: str, rejected: Rejected | None = None
+        self, kind: str, event: Json, status: str, rejected: Rejection | None = None
     ) -> None:
         result = {"causedBy": event["id"], "tenant": event["tenant"], kind: event[kind]}
         result["status"] = status

@@ -220,7 +220,7 @@ class Walk:
         else:
             self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
 
-    def step(self) -> tuple[Outcome, Outcome, spec.Evaluation]:
+    def step(self) -> tuple[Outcome, Outcome, spec.Outcome]:
         """The outcome before, the outcome now, and the oracle's."""
         before = self.user.outcome
         decision = self.evaluator.evaluate(self.user, self.denied)
@@ -230,8 +230,8 @@ class Walk:
         self.entries = evaluation.entries
         return before, now, evaluation
 
-    def facts(self) -> spec.Facts:
-        return spec.Facts(
+    def facts(self) -> spec.EvaluationInput:
+        return spec.EvaluationInput(
             products=self.products,
             groups=self.groups,
             memberships=self.user.groups,
