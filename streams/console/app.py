@@ -1,4 +1,4 @@
-"""The console's process: the parts, put together; and how it is started."""
+"""The console's process: its parts put together, and its start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from streams.console.api import commands, errors, queries
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.processing_status import ProcessingStatus
-from streams.console.pages import routes
+from streams.console.pages import failures, login, routes
 from streams.console.pages.session import LoginNeededError
 from streams.console.read_model.pagination import BadRequestError
 from streams.console.read_model.projector import ReadModelProjector
@@ -33,14 +33,14 @@ from streams.runtime.settings import Settings
 DATABASE = "console.sqlite3"
 HERE = Path(__file__).parent
 ABOUT = (
-    "What Seatflow knows of tenants, users, groups, products and errors, in the shapes of Microsoft"
-    " Graph; and what an operator can ask of it. A command answers with what the processor made of"
-    " it: its result, the error of a rule, or 202 with where to ask again."
+    "Tenants, users, groups, products and errors in the shapes of Microsoft Graph, and commands for"
+    " operators. A command returns its outcome: the object after the change, the error of a rule,"
+    " or 202 with the URL of its progress."
 )
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
-    """The application; ``service`` is given by tests that bring their own store."""
+    """Returns the application; tests pass a ``service`` with their own store."""
     check(settings)
 
     @contextlib.asynccontextmanager
@@ -64,11 +64,12 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.include_router(queries.router)
     app.include_router(commands.router)
     app.include_router(routes.router)
+    app.include_router(login.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[type[Exception], Any] = {
-        HTTPException: routes.on_http_error,
-        LoginNeededError: routes.on_login_needed,
-        BadRequestError: routes.on_bad_request,
+        HTTPException: failures.on_http_error,
+        LoginNeededError: failures.on_login_needed,
+        BadRequestError: failures.on_bad_request,
         RequestValidationError: errors.on_invalid,
     }
     for kind, handler in handlers.items():
@@ -78,6 +79,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 
 
 def make_service(settings: Settings) -> Service:
+    """Returns the parts of a console with these settings; nothing runs yet."""
     store = Store(settings.data_dir / DATABASE, settings.topic_prefix)
     projector, processing = ReadModelProjector(settings, store), ProcessingStatus(settings)
     dispatcher = CommandDispatcher(settings, store, projector, processing)
@@ -88,7 +90,7 @@ def make_service(settings: Settings) -> Service:
 
 @contextlib.asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Follows the topics and the workers; stops in the end."""
+    """Runs the projector and the processing status; stops them at the end."""
     tasks = [
         asyncio.create_task(service.projector.run()),
         asyncio.create_task(service.processing.run()),
@@ -105,6 +107,7 @@ async def running(service: Service) -> AsyncIterator[None]:
 
 
 def is_loopback(host: str) -> bool:
+    """Returns True for an address that only this machine can reach."""
     if host == "localhost":
         return True
     try:
@@ -114,27 +117,30 @@ def is_loopback(host: str) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Refuses to listen where others can come without saying who they are."""
+    """Refuses to listen beyond loopback without tokens, or without TLS.
+
+    Raises: WorkerError, with the settings to change.
+    """
     if is_loopback(settings.http_host):
         return
     if settings.http_tokens_file is None:
         raise WorkerError(
-            f"the console would listen at {settings.http_host} for everybody: name a token file"
+            f"the console would be open to everybody at {settings.http_host}: name a token file"
             " with SEATFLOW_HTTP_TOKENS_FILE (`seatflow console --new-token NAME` makes a token),"
             " or listen at 127.0.0.1",
             CONFIGURATION,
         )
     if settings.http_cert_file is None and not settings.http_behind_proxy:
         raise WorkerError(
-            f"tokens would go to {settings.http_host} unencrypted: name a certificate with"
-            " SEATFLOW_HTTP_CERT_FILE and SEATFLOW_HTTP_KEY_FILE, or say with"
-            " SEATFLOW_HTTP_BEHIND_PROXY=true that HTTPS ends before the console",
+            f"tokens would be sent to {settings.http_host} unencrypted: name a certificate with"
+            " SEATFLOW_HTTP_CERT_FILE and SEATFLOW_HTTP_KEY_FILE, or set"
+            " SEATFLOW_HTTP_BEHIND_PROXY=true if a proxy terminates HTTPS",
             CONFIGURATION,
         )
 
 
 def _names(settings: Settings) -> frozenset[str] | None:
-    """By which names browsers may come. With tokens, and no names given, by any."""
+    """Returns the host names by which the console is reached; None: any (tokens are needed)."""
     given = [name.strip().lower() for name in settings.http_names.split(",") if name.strip()]
     if given or is_loopback(settings.http_host):
         return frozenset([*given, *LOOPBACK, settings.http_host])
@@ -142,7 +148,7 @@ def _names(settings: Settings) -> frozenset[str] | None:
 
 
 def run_console(settings: Settings, announce: Callable[[str], None] = print) -> int:
-    """Serves until SIGTERM or Ctrl-C; ``told`` gets the address."""
+    """Serves until SIGTERM or Ctrl-C. ``announce`` gets the address once it can be reached."""
     app = create_app(settings)
     sockets = [_listen(settings)]
     port = sockets[0].getsockname()[1]
@@ -172,7 +178,7 @@ def _listen(settings: Settings) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((settings.http_host, settings.http_port))
-        found.listen()  # whoever reads the address may connect at once, before uvicorn accepts
+        found.listen()  # clients may connect before uvicorn accepts
     except OSError as error:
         raise WorkerError(
             f"the console cannot listen at {settings.http_host}:{settings.http_port}"

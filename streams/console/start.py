@@ -1,4 +1,4 @@
-"""`seatflow console`: says what is missing, then serves."""
+"""`seatflow console`: reports a missing extra, then serves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from streams.runtime.settings import Settings
 
 
 def start(settings: Settings) -> int:
-    """Serves until it is stopped; the exit code. Raises WorkerError where it cannot begin."""
+    """Serves until stopped; returns the exit code.
+
+    Raises: WorkerError, if it cannot start.
+    """
     log_events.configure(settings.log_level, settings.log_format)
     try:
         from streams.console.app import run_console

@@ -1,4 +1,4 @@
-"""What went wrong, in Graph's form: ``{"error": {"code", "message", "details"}}``."""
+"""Error responses in Graph's form: ``{"error": {"code", "message", "details"}}``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ CODES = {
 
 
 def http_error(status: int, message: str, headers: Any = None) -> Response:
+    """Returns an error response; 401 asks for a bearer token."""
     given = dict(headers or {})
     if status == 401:
         given["www-authenticate"] = "Bearer"
@@ -31,15 +32,17 @@ def http_error(status: int, message: str, headers: Any = None) -> Response:
 
 
 async def on_http_error(_request: Request, error: Any) -> Response:
+    """Answers an HTTPException."""
     return http_error(error.status_code, str(error.detail), error.headers)
 
 
 async def on_bad_request(_request: Request, error: BadRequestError) -> Response:
+    """Answers a parameter that cannot be used: 400."""
     return http_error(400, f"{error}.")
 
 
 async def on_invalid(_request: Request, error: Any) -> Response:
-    """FastAPI's own findings, in Graph's form."""
+    """Answers FastAPI's own validation errors: 400, with each of them in the details."""
     details = [
         {"code": e["type"], "target": ".".join(map(str, e["loc"])), "message": e["msg"]}
         for e in error.errors()

@@ -13,7 +13,7 @@ Text = Annotated[str | None, Field(None, max_length=200)]
 
 
 class ListParameters(BaseModel):
-    """What every list takes: the page, the order and the format."""
+    """The parameters of every list: page, order and format."""
 
     top: int = Field(100, alias="$top", ge=1, le=999, description="Rows of a page.")
     skiptoken: str | None = Field(

@@ -67,7 +67,7 @@ def _list_response(
 
 
 def _list(listing: Listing, summary: str) -> dict[str, Any]:
-    """What the OpenAPI description says of a list."""
+    """Returns the OpenAPI description of a list."""
     return {
         "summary": summary,
         "description": f"Sorted by `$orderby`: {', '.join(listing.sorts)}.",
@@ -181,7 +181,7 @@ def explain_user(
     service: CurrentService,
     sku: Annotated[str | None, Query(alias="skuId", max_length=128)] = None,
 ) -> dict[str, Any]:
-    """Why a user has or lacks each licence, rule by rule."""
+    """Explains, rule by rule, why a user has or lacks each licence."""
     found = explanation.explain(service.store.read_connection(), tenant, user, sku)
     return found_or_404(found, NO_USER, user, tenant)
 

@@ -55,7 +55,7 @@ class ProcessingStatus:
 
     @property
     def seconds(self) -> float:
-        """How long there has been lag without a pause."""
+        """The seconds for which there has been lag without a pause."""
         return time.time() - self.settled_at if self.records and self.settled_at else 0.0
 
     async def wait_applied(self, partition: TopicPartition, offset: int) -> None:

@@ -1,4 +1,4 @@
-"""How things are shown on pages: names, numbers, times, and small drawings."""
+"""Formatting of names, numbers and times on pages, and small drawings."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ HERE = Path(__file__).parents[1]
 ERRORS = {
     "CountViolation": (
         "Not enough seats",
-        "Buy seats or take some back. Who has waited longest gets them first: at once, or with the"
-        " policy “manual” after a reprocess.",
+        "Buy seats or free some. The longest-waiting users get them first: immediately or, with"
+        " the policy “manual”, after a reprocess.",
     ),
     "MutuallyExclusiveViolation": (
         "Conflicting plans",
-        "Decide which of the two products the user is to have: switch one of the plans off on the"
-        " group, or take the other licence away. It is then tried again by itself.",
+        "Decide which of the two products the user should have: disable one of the plans on the"
+        " group, or remove the other licence. The assignment is then retried automatically.",
     ),
     "DependencyViolation": (
         "Missing dependency",
-        "Add the plan that is required to the same group, or switch off the plan that requires it.",
+        "Add the required plan to the same group, or disable the plan that requires it.",
     ),
     "ProhibitedInUsageLocationViolation": (
         "Usage location",
-        "Set a usage location on the user or a default on the tenant, or switch off the plans that"
-        " are not available there.",
+        "Set a usage location on the user or a default on the tenant, or disable the plans that are"
+        " not available there.",
     ),
     "UniquenessViolation": (
         "Duplicate address",
@@ -41,8 +41,8 @@ ERRORS = {
     ),
     "Other": (
         "Blocked by another product",
-        "The products of a group are assigned together or not at all: repair the errors of the"
-        " others, which the message names.",
+        "The products of a group are assigned together or not at all: resolve the errors of the"
+        " products that the message names.",
     ),
 }
 STATES = {
@@ -62,19 +62,22 @@ STATES = {
 
 
 def number(value: float) -> str:
+    """Formats a whole number, with a thousands separator."""
     return f"{value:,.0f}".replace("-", "−")
 
 
 def rate(value: float) -> str:
+    """Formats a rate: one decimal below ten."""
     return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"
 
 
 def count(value: int, noun: str, nouns: str | None = None) -> str:
+    """Formats a number with its noun: "1 user", "2 users"."""
     return f"{value:,} {noun if value == 1 else nouns or noun + 's'}"
 
 
 def when(value: str | int | None) -> Markup:
-    """A time of a record, in UTC; its day only where it is not today's."""
+    """Formats a record's time in UTC; with its date unless that is today."""
     if value is None:
         return Markup("–")
     if isinstance(value, int):
@@ -90,27 +93,32 @@ def when(value: str | int | None) -> Markup:
 
 
 def seconds(value: float) -> str:
+    """Formats a number of seconds."""
     return f"{value:.1f} s" if value < 10 else f"{value:,.0f} s"
 
 
 def error_name(code: str) -> str:
+    """Returns the name of an error code on pages."""
     return ERRORS[code][0] if code in ERRORS else code
 
 
 def error_advice(code: str) -> str:
+    """Returns the remedy for an error code; empty for an unknown one."""
     return ERRORS[code][1] if code in ERRORS else ""
 
 
 def state_kind(state: str) -> str:
+    """Returns the CSS class of a state: ok, warn, bad or busy."""
     return STATES.get(state, ("", state))[0]
 
 
 def state_name(state: str) -> str:
+    """Returns the name of a state on pages."""
     return STATES.get(state, ("", state))[1]
 
 
 def bar(used: int, units: int) -> Markup:
-    """Seats used of those bought; what is used beyond them is drawn apart."""
+    """Draws the seats used of those bought; use beyond them has its own colour."""
     whole = max(units, used, 1)
     inside, over = min(used, max(units, 0)), max(0, used - max(units, 0))
     kind = "over" if over else "full" if used >= units else "high" if used * 10 >= units * 9 else ""
@@ -124,7 +132,7 @@ def bar(used: int, units: int) -> Markup:
 
 
 def spark(values: Sequence[int], label: str, width: int = 240, height: int = 44) -> Markup:
-    """A line of figures, left to right in time."""
+    """Draws a line of figures, left to right in time."""
     top = max([*values, 1])
     step = width / max(1, len(values) - 1)
     points = [
@@ -138,7 +146,7 @@ def spark(values: Sequence[int], label: str, width: int = 240, height: int = 44)
 
 
 def licence_changes(record: dict[str, Any], names: dict[str, tuple[str, str]]) -> list[str]:
-    """What an audit record says was changed, a line each."""
+    """Returns the changes of an audit record, one line each."""
     lines = []
     for changed in record.get("modifiedProperties") or []:
         name, old, new = changed.get("name"), changed.get("oldValue"), changed.get("newValue")
@@ -173,7 +181,7 @@ def _plain(value: Any) -> str:
 
 
 def skus_of(records: Iterable[dict[str, Any]]) -> set[str]:
-    """The products that audit records name."""
+    """Returns the products that audit records name."""
     found = set()
     for record in records:
         for changed in record.get("modifiedProperties") or []:
@@ -204,7 +212,7 @@ def _environment() -> Environment:
 
 
 def stamp() -> str:
-    """Of the style and the script, so that a new version is fetched at once."""
+    """Returns a digest of the static files: in their URLs, so that browsers fetch a new version."""
     digest = hashlib.blake2b(digest_size=6)
     for path in sorted((HERE / "static").iterdir()):
         digest.update(path.read_bytes())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 
 from streams.console.api import commands
-from streams.console.api import errors as api_errors
 from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
 from streams.console.api.models import PathId
 from streams.console.commands import definitions
@@ -23,10 +20,9 @@ from streams.console.pages.server_sent_events import EventStreamLimiter, fragmen
 from streams.console.pages.session import (
     ROWS,
     BrowserSession,
+    Csrf,
     CurrentSession,
-    LoginNeededError,
     Tenant,
-    set_cookie,
     table,
 )
 from streams.console.read_model import queries, tenants
@@ -44,7 +40,8 @@ streams = EventStreamLimiter()
 
 @router.get("/")
 def start(current: CurrentSession) -> Response:
-    known = [t for t in tenants.tenants(current.db) if current.who.can_read(t)]
+    """The list of tenants, or the overview of the only one."""
+    known = [t for t in tenants.tenants(current.db) if current.principal.can_read(t)]
     if len(known) == 1:
         return current.keep(RedirectResponse(f"/t/{quote(known[0])}", 303))
     return current.page("tenants.html", **_all_tenants(current, known))
@@ -62,7 +59,9 @@ def _overview(current: BrowserSession, tenant: str) -> dict[str, Any]:
     busiest = page(db, queries.SKUS, (tenant,), {}, 12, None, "consumedUnits desc").rows
     wanting = {"hasMembersWithLicenseErrors": "true"}
     groups = page(db, queries.GROUPS, (tenant,), wanting, 8, None, "membersWithErrors desc").rows
-    letters = page(db, queries.DEAD_LETTERS, (), {}, 3).rows if current.who.tenants is None else []
+    letters = (
+        page(db, queries.DEAD_LETTERS, (), {}, 3).rows if current.principal.tenants is None else []
+    )
     return {
         "about": tenants.tenant(db, tenant),
         "figures": tenants.figures(db, tenant),
@@ -76,6 +75,7 @@ def _overview(current: BrowserSession, tenant: str) -> dict[str, Any]:
 
 @router.get("/t/{tenant}")
 def overview(tenant: Tenant, current: CurrentSession) -> Response:
+    """A tenant's overview."""
     live = f"/events?tenant={quote(tenant)}"
     return current.page("overview.html", tenant, **_overview(current, tenant), live=live)
 
@@ -84,16 +84,16 @@ def overview(tenant: Tenant, current: CurrentSession) -> Response:
 def events(
     current: CurrentSession, tenant: Annotated[str | None, Query(max_length=128)] = None
 ) -> Response:
-    """What the overview shows, as it changes."""
+    """The overview as server-sent events."""
     if tenant is not None:
-        current.can_read(tenant)
+        current.require_tenant(tenant)
     if streams.full:
-        raise HTTPException(503, "Too many pages are open at once: close some.")
+        raise HTTPException(503, "Too many live pages are open; close some.")
     cookie = current.request.cookies.get(SESSION_COOKIE)
 
     def render() -> str:
         if tenant is None:
-            known = [t for t in tenants.tenants(current.db) if current.who.can_read(t)]
+            known = [t for t in tenants.tenants(current.db) if current.principal.can_read(t)]
             return current.render("live_tenants.html", None, **_all_tenants(current, known))
         return current.render("live_overview.html", tenant, **_overview(current, tenant))
 
@@ -111,6 +111,7 @@ def events(
 
 @router.get("/t/{tenant}/products")
 def products(tenant: Tenant, current: CurrentSession) -> Response:
+    """A tenant's products."""
     now = datetime.now(UTC)
     shown = table(current, queries.SKUS, (tenant,), order="displayName")
     for row in shown["rows"]:
@@ -121,6 +122,7 @@ def products(tenant: Tenant, current: CurrentSession) -> Response:
 
 @router.get("/t/{tenant}/products/{sku}")
 def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
+    """A product: its seats, forecast, holders and plans."""
     found = queries.sku(current.db, tenant, sku)
     if found is None:
         raise HTTPException(404, f"There is no product {sku!r} in {tenant!r}.")
@@ -137,6 +139,7 @@ def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
 
 @router.get("/t/{tenant}/groups")
 def groups(tenant: Tenant, current: CurrentSession) -> Response:
+    """A tenant's groups."""
     preset = {} if "deleted" in current.request.query_params else {"deleted": "false"}
     shown = table(current, queries.GROUPS, (tenant,), preset, "displayName")
     names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
@@ -149,6 +152,7 @@ def groups(tenant: Tenant, current: CurrentSession) -> Response:
 async def group(
     tenant: Tenant, group: PathId, current: CurrentSession, op: str | None = None
 ) -> Response:
+    """A group: its progress, licences, members in error and history."""
     found = queries.group(current.db, tenant, group)
     if found is None:
         raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
@@ -169,6 +173,7 @@ async def group(
 
 @router.get("/t/{tenant}/users")
 def users(tenant: Tenant, current: CurrentSession) -> Response:
+    """A tenant's users."""
     shown = table(current, queries.USERS, (tenant,))
     names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
     return current.page(
@@ -180,6 +185,7 @@ def users(tenant: Tenant, current: CurrentSession) -> Response:
 async def user(
     tenant: Tenant, user: PathId, current: CurrentSession, op: str | None = None
 ) -> Response:
+    """A user: licences with their explanations, and history."""
     found = queries.user(current.db, tenant, user)
     why = explanation.explain(current.db, tenant, user)
     if found is None or why is None:
@@ -201,6 +207,7 @@ async def user(
 
 @router.get("/t/{tenant}/errors")
 def errors(tenant: Tenant, current: CurrentSession) -> Response:
+    """Open errors, by cause and one by one."""
     return current.page(
         "errors.html",
         tenant,
@@ -212,6 +219,7 @@ def errors(tenant: Tenant, current: CurrentSession) -> Response:
 
 @router.get("/t/{tenant}/audit")
 def audit(tenant: Tenant, current: CurrentSession) -> Response:
+    """The activity log."""
     shown = table(current, queries.AUDIT, (tenant,))
     return current.page(
         "audit.html",
@@ -227,13 +235,15 @@ def audit(tenant: Tenant, current: CurrentSession) -> Response:
 
 @router.get("/t/{tenant}/whatif")
 def ask_what_if(tenant: Tenant, current: CurrentSession) -> Response:
+    """The form for what-if events."""
     return current.page("whatif.html", tenant, text="", answer=None, problem=None)
 
 
 @router.post("/t/{tenant}/whatif")
 async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
+    """The outcome of what-if events, pasted or uploaded."""
     form = await current.request.form(max_files=1, max_fields=3, max_part_size=4 << 20)
-    check_csrf(current, str(form.get("csrf", "")))
+    current.check_csrf(str(form.get("csrf", "")))
     text = str(form.get("events", ""))
     upload = form.get("file")
     if isinstance(upload, UploadFile) and upload.filename:
@@ -251,29 +261,22 @@ async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
 # --- commands ------------------------------------------------------------------------------------
 
 
-def check_csrf(current: BrowserSession, given: str) -> None:
-    if not hmac.compare_digest(given.encode(), current.session.csrf.encode()):
-        raise HTTPException(403, "The form is too old or not from this page: load it again.")
-
-
 async def _execute(
     current: BrowserSession, tenant: str, csrf: str, command: Command, back: str
 ) -> Response:
-    check_csrf(current, csrf)
-    if not current.who.can_operate(tenant):
-        message = f"{current.who.name} is a reader: this needs the role operator."
+    current.check_csrf(csrf)
+    if not current.principal.can_operate(tenant):
+        message = f"{current.principal.name} is a reader: this needs the role operator."
         raise HTTPException(403, message)
-    operation = await commands.send(current.service, current.who, tenant, command)
+    operation = await commands.send(current.service, current.principal, tenant, command)
     return current.keep(RedirectResponse(f"{back}?op={operation.id}", 303))
-
-
-Csrf = Annotated[str, Form(max_length=200)]
 
 
 @router.post("/t/{tenant}/groups/{group}/reprocess")
 async def reprocess_group(
     tenant: Tenant, group: PathId, current: CurrentSession, csrf: Csrf
 ) -> Response:
+    """Reprocesses a group, and leads back to it."""
     back = f"/t/{tenant}/groups/{group}"
     return await _execute(current, tenant, csrf, definitions.reprocess_group(group), back)
 
@@ -282,66 +285,38 @@ async def reprocess_group(
 async def reprocess_user(
     tenant: Tenant, user: PathId, current: CurrentSession, csrf: Csrf
 ) -> Response:
+    """Reprocesses a user, and leads back to it."""
     back = f"/t/{tenant}/users/{user}"
     return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)
 
 
 async def _outcome(current: BrowserSession, tenant: str, op: str | None) -> dict[str, Any] | None:
-    """What came of the command that led to this page."""
+    """Returns the outcome of the command that led to this page."""
     if not op:
         return None
     operation = await current.service.dispatcher.operation(tenant, op[:128])
     return operation.to_json() if operation else None
 
 
-# --- the rest ------------------------------------------------------------------------------------
-
-
-@router.get("/login")
-def login(request: Request, service: CurrentService) -> Response:
-    if service.authenticator.open or service.authenticator.session(
-        request.cookies.get(SESSION_COOKIE)
-    ):
-        return RedirectResponse("/", 303)
-    return HTMLResponse(formatting.TEMPLATES.get_template("login.html").render(failed=False))
-
-
-@router.post("/login")
-def log_in(
-    request: Request, service: CurrentService, token: Annotated[str, Form(max_length=500)]
-) -> Response:
-    cookie = None if service.authenticator.open else service.authenticator.log_in(token.strip())
-    if cookie is None:
-        return HTMLResponse(
-            formatting.TEMPLATES.get_template("login.html").render(failed=True), 401
-        )
-    response = RedirectResponse("/", 303)
-    set_cookie(request, response, cookie)
-    return response
-
-
-@router.post("/logout")
-def log_out(current: CurrentSession, csrf: Csrf) -> Response:
-    check_csrf(current, csrf)
-    current.service.authenticator.log_out(current.request.cookies.get(SESSION_COOKIE))
-    response = RedirectResponse("/", 303)
-    response.delete_cookie(SESSION_COOKIE, path="/")
-    return response
+# --- health and API -------------------------------------------------------------------------------
 
 
 @router.get("/health")
 def health(service: CurrentService) -> Response:
+    """The console's health; 503 while it is broken."""
     found = service.health()
     return JSONResponse(found, 503 if found["status"] == "broken" else 200)
 
 
 @router.get("/openapi.json")
 def openapi(request: Request) -> Response:
+    """The OpenAPI description."""
     return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs")
 def docs(current: CurrentSession) -> Response:
+    """The HTTP API for people."""
     spec = current.request.app.openapi()
     found = [
         {
@@ -358,40 +333,9 @@ def docs(current: CurrentSession) -> Response:
 
 
 def _body(spec: dict[str, Any], about: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of an operation's body."""
+    """Returns the schema of an operation's body."""
     if "requestBody" not in about:
         return None
     name = about["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     found: dict[str, Any] = spec["components"]["schemas"][name.rpartition("/")[2]]
     return found
-
-
-# --- failures ------------------------------------------------------------------------------------
-
-Handler = Callable[[Request, Any], Awaitable[Response]]
-
-
-def _wants_html(request: Request) -> bool:
-    path = request.url.path
-    return not path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
-
-
-async def on_http_error(request: Request, error: Any) -> Response:
-    if not _wants_html(request):
-        return await api_errors.on_http_error(request, error)
-    return _failed(error.status_code, str(error.detail))
-
-
-async def on_bad_request(request: Request, error: BadRequestError) -> Response:
-    if not _wants_html(request):
-        return await api_errors.on_bad_request(request, error)
-    return _failed(400, f"{error}.")
-
-
-def _failed(status: int, message: str) -> Response:
-    template = formatting.TEMPLATES.get_template("failed.html")
-    return HTMLResponse(template.render(status=status, message=message, back="/"), status)
-
-
-async def on_login_needed(_request: Request, _error: LoginNeededError) -> Response:
-    return RedirectResponse("/login", 303)

@@ -1,4 +1,4 @@
-"""The overview as it changes: server-sent events, a fragment of HTML each."""
+"""The live overview: server-sent events, each a fragment of HTML."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ MOST_STREAMS = 50
 
 
 class EventStreamLimiter:
-    """How many are open: each costs a few queries a second."""
+    """Counts the open event streams; each costs a few queries a second."""
 
     def __init__(self) -> None:
         self.open = 0
 
     @property
     def full(self) -> bool:
+        """True if no further stream may be opened."""
         return self.open >= MOST_STREAMS
 
 
@@ -29,7 +30,7 @@ async def fragments(
     render: Callable[[], str],
     allowed: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    """The fragment now, and whenever it is another; a comment in between keeps the line open."""
+    """Yields the fragment now and when it has changed; comments keep the connection."""
     streams.open += 1
     shown = ""
     try:

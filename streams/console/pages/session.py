@@ -1,11 +1,17 @@
-"""A browser that looks at pages: who it is, what every page shows, and lists as tables."""
+"""A browser's session: its principal, the pages it gets, and lists as tables.
+
+Sessions are the console's own, not Starlette's SessionMiddleware: that one keeps the session in a
+signed cookie, which cannot be revoked. Here, logging out and removing a token both end a session on
+the server, and the CSRF token stays there.
+"""
 
 from __future__ import annotations
 
+import hmac
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
 from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
@@ -20,42 +26,51 @@ ROWS = 50
 
 
 class LoginNeededError(Exception):
-    """The page is for somebody who has said who they are."""
+    """Raised for a page that needs a login."""
 
 
 class BrowserSession:
-    """A browser: its session, who it is, and the page that it gets."""
+    """The session of the browser that sent a request, and the pages for it."""
 
     def __init__(self, request: Request, service: Service, cookie: str, fresh: bool) -> None:
         found = service.authenticator.session(cookie)
         assert found is not None
         self.session: Session = found[0]
-        self.who: Principal = found[1]
+        self.principal: Principal = found[1]
         self.request, self.service = request, service
         self.cookie = cookie if fresh else None
 
     @property
     def db(self) -> queries.Connection:
+        """The calling thread's connection to the read model."""
         return self.service.store.read_connection()
 
-    def can_read(self, tenant: str) -> None:
+    def check_csrf(self, given: str) -> None:
+        """Raises HTTPException 403 unless a form carries this session's CSRF token."""
+        if not hmac.compare_digest(given.encode(), self.session.csrf.encode()):
+            message = "The form has expired or was not sent from this page; reload it."
+            raise HTTPException(403, message)
+
+    def require_tenant(self, tenant: str) -> None:
         """Raises HTTPException if there is no such tenant for this current_session."""
-        if not self.who.can_read(tenant) or not tenants.is_tenant(self.db, tenant):
+        if not self.principal.can_read(tenant) or not tenants.is_tenant(self.db, tenant):
             raise HTTPException(404, f"There is no tenant {tenant!r}.")
 
     def page(
         self, template: str, tenant: str | None = None, status: int = 200, **more: Any
     ) -> Response:
+        """Returns a page as the response."""
         html = self.render(template, tenant, **more)
         return self.keep(HTMLResponse(html, status))
 
     def render(self, template: str, tenant: str | None = None, **more: Any) -> str:
-        known = [t for t in tenants.tenants(self.db) if self.who.can_read(t)]
+        """Returns the HTML of a template, with what every page shows."""
+        known = [t for t in tenants.tenants(self.db) if self.principal.can_read(t)]
         return formatting.TEMPLATES.get_template(template).render(
             tenant=tenant,
             tenants=known,
-            who=self.who,
-            operator=tenant is not None and self.who.can_operate(tenant),
+            principal=self.principal,
+            operator=tenant is not None and self.principal.can_operate(tenant),
             csrf=self.session.csrf,
             open_access=self.service.authenticator.open,
             health=self.service.health(),
@@ -64,12 +79,14 @@ class BrowserSession:
         )
 
     def keep(self, response: Response) -> Response:
+        """Adds the cookie of a new session to the response."""
         if self.cookie is not None:
             set_cookie(self.request, response, self.cookie)
         return response
 
 
 def set_cookie(request: Request, response: Response, cookie: str) -> None:
+    """Sets the session cookie: HttpOnly, SameSite=Lax, and Secure under HTTPS."""
     secure = request.app.state.tls or request.url.scheme == "https"
     response.set_cookie(
         SESSION_COOKIE, cookie, httponly=True, samesite="lax", secure=secure, path="/"
@@ -77,7 +94,10 @@ def set_cookie(request: Request, response: Response, cookie: str) -> None:
 
 
 def current_session(request: Request, service: CurrentService) -> BrowserSession:
-    """Without tokens anybody gets a session, for its forms; with them, LoginNeededError."""
+    """Returns the session of a request; a new one where no token is needed.
+
+    Raises: LoginNeededError.
+    """
     cookie, fresh = request.cookies.get(SESSION_COOKIE), False
     if service.authenticator.session(cookie) is None:
         cookie, fresh = service.authenticator.log_in() if service.authenticator.open else None, True
@@ -90,18 +110,19 @@ CurrentSession = Annotated[BrowserSession, Depends(current_session)]
 
 
 def _tenant(tenant: PathId, current: CurrentSession) -> str:
-    current.can_read(tenant)
+    current.require_tenant(tenant)
     return tenant
 
 
 Tenant = Annotated[str, Depends(_tenant)]
+Csrf = Annotated[str, Form(max_length=200)]
 
 
 # --- lists ---------------------------------------------------------------------------------------
 
 
 class FormValues(dict[str, str]):
-    """The filters that are set; of another it says that it is empty."""
+    """The filters that are set; any other one reads as empty."""
 
     def __missing__(self, _name: str) -> str:
         return ""
@@ -114,7 +135,7 @@ def table(
     preset: dict[str, str] | None = None,
     order: str | None = None,
 ) -> dict[str, Any]:
-    """A page of a list by the request's own parameters, and the links around it."""
+    """Returns a page of a list by the request's own parameters, and the links around it."""
     asked = current.request.query_params
     given = FormValues(
         (n, asked[n].strip()[:200]) for n in listing.filters if asked.get(n, "").strip()
@@ -145,6 +166,6 @@ def table(
 
 
 def _csv(base: str, kept: dict[str, str]) -> str:
-    """The same list as a file, from the API."""
+    """Returns the link to the same list as a CSV file, from the API."""
     path = base.replace("/t/", "/v1/tenants/", 1).replace("/products", "/subscribedSkus", 1)
     return f"{path}?{urlencode({**kept, 'format': 'csv'}, safe='$')}"

@@ -1,4 +1,4 @@
-"""When a product runs out of seats, from the trend of the figures that were seen."""
+"""The forecast of the day on which a product runs out of seats, from the trend of its use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MINUTES_A_DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Point:
+    """The seats in use and the units bought, as of a minute."""
+
     minute: int
     consumed: int
     units: int
@@ -21,7 +23,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``days`` until no seat is free; None if that is not to be expected. ``text`` says why."""
+    """``days`` until no seat is free; None if that is not to be expected. ``text``: in words."""
 
     text: str
     days: float | None = None
@@ -29,6 +31,7 @@ class Forecast:
 
 
 def history(db: sqlite3.Connection, tenant: str, sku: str, now: datetime) -> tuple[Point, ...]:
+    """Returns the figures of the last 30 days, oldest first."""
     since = int((now - timedelta(days=DAYS)).timestamp() // 60)
     rows = db.execute(
         "SELECT minute, consumed, units FROM seat_history WHERE tenant = ? AND sku = ?"
@@ -39,7 +42,7 @@ def history(db: sqlite3.Connection, tenant: str, sku: str, now: datetime) -> tup
 
 
 def forecast(points: tuple[Point, ...], available: int, now: datetime | None = None) -> Forecast:
-    """By least squares over the figures, each weighed by how long it stood."""
+    """Fits a line to the figures by least squares, each weighted by how long it stood."""
     now = now or datetime.now(UTC)
     if available <= 0:
         text = (
@@ -65,7 +68,7 @@ def forecast(points: tuple[Point, ...], available: int, now: datetime | None = N
 
 
 def _pace(points: tuple[Point, ...], end: int) -> float:
-    """Seats a day: the slope of the line that fits the steps of consumption."""
+    """Returns seats per day: the slope of the line that fits the steps of consumption."""
     steps = zip(points, (*points[1:], Point(end, 0, 0)), strict=True)
     weighed = [((a.minute + b.minute) / 2, a.consumed, b.minute - a.minute) for a, b in steps]
     total = sum(w for *_, w in weighed)

@@ -1,4 +1,4 @@
-"""Rows of the store in the shapes of Microsoft Graph."""
+"""Mapping of rows to the shapes of Microsoft Graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_SHAPE: tuple[None, list[Any], list[Any]] = (None, [], [])
 
 
 def user_to_graph(row: Row) -> GraphObject:
-    """A user in Graph's form. What was published wins over what the directory sent."""
+    """Returns a user. Published values take precedence over those of the directory."""
     _, assigned, states = orjson.loads(row["body"]) if row["body"] else NO_SHAPE
     location, mail = row["location"], row["mail"]
     addresses = orjson.loads(row["addresses"] or "[]")
@@ -42,6 +42,7 @@ def user_to_graph(row: Row) -> GraphObject:
 
 
 def group_to_graph(row: Row) -> GraphObject:
+    """Returns a group, with its progress and its error counts."""
     body = orjson.loads(row["body"])
     return {
         "id": body["group"],
@@ -60,6 +61,7 @@ def group_to_graph(row: Row) -> GraphObject:
 
 
 def error_to_graph(row: Row) -> GraphObject:
+    """Returns an open error."""
     body = orjson.loads(row["body"])
     group = body["group"]
     return {
@@ -79,6 +81,7 @@ def error_to_graph(row: Row) -> GraphObject:
 
 
 def sku_to_graph(row: Row) -> GraphObject:
+    """Returns a subscribed SKU, with its seats and plans."""
     seats = orjson.loads(row["seats"]) if row["seats"] else None
     product = orjson.loads(row["product"]) if row["product"] else None
     units = seats["prepaidUnits"] if seats else orjson.loads(row["units"])
@@ -110,5 +113,6 @@ def sku_to_graph(row: Row) -> GraphObject:
 
 
 def audit_to_graph(row: Row) -> GraphObject:
+    """Returns an audit record, with its id in this read model."""
     body = orjson.loads(row["body"])
     return {"id": str(row["id"]), **body}

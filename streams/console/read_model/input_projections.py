@@ -1,6 +1,6 @@
-"""Input records become rows: what outputs do not tell, names and memberships above all.
+"""Projections of input records: names, memberships and all else that outputs do not carry.
 
-What a record means is decided by the workers' own decoder: what they refuse is not shown either.
+The workers' own decoder reads the records: one that they reject is not shown either.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _UNKNOW = (
 
 
 class Claims:
-    """A batch of claims of proxy addresses: of each user, what it has now and since when."""
+    """The claims of proxy addresses in a batch: user -> address -> time and offset of the claim."""
 
     def __init__(self) -> None:
         self.now: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
         self.left: set[tuple[str, str, str]] = set()
 
     def change(self, key: tuple[str, str], addresses: Any, at: int, offset: int) -> None:
-        """What stays keeps its since-when; what is left in between loses it."""
+        """Sets a user's addresses. A claim keeps its time unless it is given up in between."""
         known, wanted = self.now.get(key, {}), {normal(a) for a in addresses or ()}
         self.left.update((key[0], address, key[1]) for address in known.keys() - wanted)
         self.now[key] = {address: known.get(address, (at, offset)) for address in wanted}
 
     def write(self, to: ProjectionWriter) -> None:
-        """Before the users' rows, which tell what they had."""
+        """Writes the claims. Before the users' rows, which still have the former addresses."""
         sql = "SELECT addresses FROM users WHERE tenant = ? AND user = ?"
         for key, wanted in self.now.items():
             row = to.db.execute(sql, key).fetchone()
@@ -75,7 +75,7 @@ class Claims:
 
 
 class _Facts:
-    """A batch of user changes, folded: what is left to write of each user."""
+    """The user changes of a batch, folded to one write for each row."""
 
     def __init__(self) -> None:
         self.people: dict[tuple[str, str], list[Any]] = {}
@@ -85,6 +85,7 @@ class _Facts:
         self.claims = Claims()
 
     def upsert(self, event: ev.UserUpserted, name: Any, at: int, offset: int) -> None:
+        """Patches a user."""
         given = (name, event[3], event[4], event[5], event[6])
         key = (event.tenant, event.user)
         if event.proxy_addresses is not ABSENT:
@@ -98,12 +99,14 @@ class _Facts:
                 known[i] = value
 
     def delete(self, key: tuple[str, str]) -> None:
+        """Deletes a user, its memberships and claims."""
         self.people.pop(key, None)
         self.members.pop(key, None)
         self.gone[key] = None
         self.claims.change(key, (), 0, 0)
 
     def join(self, event: ev.MembershipAdded, at: int, offset: int) -> None:
+        """Adds a membership; one that exists keeps its time (R8)."""
         groups = self.members.setdefault((event.tenant, event.user), {})
         known = groups.get(event.group)
         if known is None:
@@ -112,10 +115,12 @@ class _Facts:
             groups[event.group] = (True, at, offset)
 
     def leave(self, event: ev.MembershipRemoved) -> None:
+        """Removes a membership."""
         groups = self.members.setdefault((event.tenant, event.user), {})
         groups[event.group] = (True, -1, 0)
 
     def write(self, to: ProjectionWriter) -> None:
+        """Writes the rows."""
         to.many(_CHANGE, self.changes)
         self.claims.write(to)
         to.many(_UNKNOW, self.gone)
@@ -191,7 +196,7 @@ def _group_changes(to: ProjectionWriter, records: Records) -> None:
 
 
 def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str, Any]]]:
-    """The engine's event, the record and its body, of the records that the workers accept."""
+    """Yields the engine's event, the record and its body, for records that the workers accept."""
     for record in records:
         decoded = DECODERS[topic](record.key, record.value, record.headers)
         if not isinstance(decoded, Rejected):
@@ -233,7 +238,7 @@ _UNITS = ("enabled", "warning", "suspended", "lockedOut")
 
 
 def _tenants(to: ProjectionWriter, records: Records) -> None:
-    """A patch: what a record does not give stays."""
+    """Patches tenants' settings: absent members stay."""
     for event, _, body in _accepted("tenants", records):
         sql = "SELECT name, body FROM tenants WHERE tenant=?"
         row = to.db.execute(sql, (event.tenant,)).fetchone() or (None, "{}")

@@ -1,47 +1,38 @@
-"""Records become rows: one function per topic, a batch at a time, prepared statements only.
+"""Projections of output records: one function per topic, a batch at a time.
 
-Of a compacted topic the last record of a key in the batch counts. What a record of an input topic
-means is decided by the workers' own decoder, so what they refuse is not shown either.
+Of a compacted topic, only the last record of a key in the batch is written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
 MINUTE = 60_000
 
 
-class Rec(NamedTuple):
-    """What is needed of a Kafka record; aiokafka's own records fit as well."""
-
-    key: bytes | None
-    value: bytes | None
-    timestamp: int
-    offset: int
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-
 Records = Iterable[Any]
+"""Kafka records, as aiokafka has them: key, value, timestamp, offset and headers are used."""
 Projection = Callable[["ProjectionWriter", Records], None]
 
 
 def text_of(value: Any) -> str:
+    """Returns a value as JSON text."""
     return orjson.dumps(value).decode()
 
 
 def _key(record: Any, parts: int) -> tuple[str, ...] | None:
-    """The parts of a key, or None if it is nothing that this system writes."""
+    """Returns the parts of a key, or None if it is no key of this topic."""
     found = tuple((record.key or b"").decode(errors="replace").split("/"))
     return found if len(found) == parts else None
 
 
 def _latest(records: Records, parts: int) -> dict[tuple[str, ...], Any]:
-    """Key -> decoded value of its last record, None for a tombstone."""
+    """Returns key -> decoded value of its last record; None is a tombstone."""
     raw = {key: record.value for record in records if (key := _key(record, parts))}
     return {key: None if value is None else orjson.loads(value) for key, value in raw.items()}
 
@@ -49,7 +40,7 @@ def _latest(records: Records, parts: int) -> dict[tuple[str, ...], Any]:
 class ProjectionWriter:
     """Writes batches on one connection, inside the caller's transaction.
 
-    Every shape there is stands in ``shapes``, by the digest of its content.
+    ``shapes``: digest of the content -> id of every stored shape.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -61,7 +52,7 @@ class ProjectionWriter:
         self._paths: list[tuple[Any, ...]] = []
 
     def shape(self, tenant: str, assigned: Any, states: Any) -> int:
-        """The id of the shape of these licences; a new one is stored by :meth:`keep_shapes`."""
+        """Returns the id of the shape of these licences; a new one is stored by ``keep_shapes``."""
         body = orjson.dumps((tenant, assigned, states))
         digest = hashlib.blake2b(body, digest_size=16).digest()
         found = self.shapes.get(digest)
@@ -75,6 +66,7 @@ class ProjectionWriter:
         return found
 
     def keep_shapes(self) -> None:
+        """Stores the new shapes."""
         self.many("INSERT INTO shapes VALUES(?, ?, ?, ?)", self._made)
         self.many("INSERT INTO paths VALUES(?, ?, ?, ?, ?, ?)", sorted(self._paths))
         self._made, self._paths = [], []
@@ -116,7 +108,7 @@ def _user_licenses(to: ProjectionWriter, records: Records) -> None:
 def search_text(
     user: str, name: str | None, upn: str | None, mail: str | None, addresses: Iterable[str] | None
 ) -> str:
-    """What a search looks in, in lower case."""
+    """Returns the text that a search looks in, in lower case."""
     known = dict.fromkeys([user, name, upn, mail, *(addresses or ())])
     return "\n".join(text for text in known if text).lower()
 

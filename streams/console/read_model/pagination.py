@@ -1,4 +1,4 @@
-"""Lists of the read model: filters, sorting and pages by cursor, the same for API, pages and CSV.
+"""Lists of the read model: filters, order and pages by cursor; the same for API, pages and CSV.
 
 A page begins after the last row of the one before, by the sorted value and the row's key (never by
 counting), so rows that come and go meanwhile neither repeat nor hide others.
@@ -26,26 +26,27 @@ FORMULA_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class BadRequestError(ValueError):
-    """A parameter that cannot be used; the message says which and what is allowed."""
+    """Raised for a parameter that cannot be used. The message says which and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A parameter: its condition, with one ? per use of the value, and how text becomes one."""
+    """A filter: its SQL condition, with a ? for each use of the value, and the value's parser."""
 
     where: str
     value: Callable[[str], Any] = str
 
     @property
     def uses(self) -> int:
+        """The number of uses of the value."""
         return self.where.count("?")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """``query`` ends in a WHERE that takes the fixed arguments; ``key`` makes a row unique.
+    """A list. ``query`` ends in a WHERE that takes the fixed arguments; ``key`` makes a row unique.
 
-    ``sorts``: name that callers use -> SQL that is never NULL. The first one is the default.
+    ``sorts``: name in ``$orderby`` -> SQL that is never NULL. The first one is the default.
     """
 
     query: str
@@ -59,18 +60,21 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """Rows, and the cursor of the next page; None after the last one."""
+
     rows: list[GraphObject]
     next: str | None
 
 
 def yes_or_no(text: str) -> bool:
+    """Returns a boolean parameter. Raises: BadRequestError."""
     if text not in ("true", "false"):
         raise BadRequestError(f"{text!r} is neither true nor false")
     return text == "true"
 
 
 def contains(text: str) -> str:
-    """The LIKE pattern of what contains the text; its case does not count."""
+    """Returns the LIKE pattern for text that contains this one, in any case. Raises: ValueError."""
     if "\0" in text:
         raise ValueError("it must not contain the character NUL")
     for special in ("\\", "%", "_"):
@@ -87,7 +91,7 @@ def page(
     cursor: str | None = None,
     order: str | None = None,
 ) -> Page:
-    """``top`` rows after the cursor. Raises BadRequestError."""
+    """Returns ``top`` rows after the cursor. Raises: BadRequestError."""
     if not 1 <= top <= MOST:
         raise BadRequestError(f"$top is {top}; it must be from 1 to {MOST}")
     return _page(db, listing, fixed, given, top, cursor, order)
@@ -141,6 +145,7 @@ def _order(listing: Listing, order: str | None) -> tuple[str, bool]:
 
 
 def conditions(listing: Listing, given: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """Returns the filters as SQL and its arguments. Raises: BadRequestError."""
     where, arguments = "", []
     for name, text in given.items():
         found = listing.filters[name]
@@ -156,6 +161,7 @@ def conditions(listing: Listing, given: Mapping[str, str]) -> tuple[str, list[An
 def count(
     db: sqlite3.Connection, listing: Listing, fixed: tuple[Any, ...], given: Mapping[str, str]
 ) -> int:
+    """Returns the number of rows of a list."""
     where, arguments = conditions(listing, given)
     tables = listing.query[listing.query.index(" FROM ") :]
     row = db.execute(f"SELECT count(*){tables}{where}", (*fixed, *arguments)).fetchone()
@@ -184,7 +190,7 @@ def every(
     given: Mapping[str, str],
     order: str | None = None,
 ) -> Iterator[GraphObject]:
-    """All rows, page by page; each page may be read in another thread."""
+    """Yields all rows, page by page; each page may be read in another thread."""
     cursor: str | None = None
     while True:
         found = _page(reading(), listing, fixed, given, CSV_PAGE, cursor, order)

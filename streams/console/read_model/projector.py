@@ -1,7 +1,7 @@
-"""Follows the topics into the store: committed records only, in no group, from where it stopped.
+"""The projector: reads the topics into the store, committed records only, in no group.
 
-Fetching and writing overlap: while a thread writes one batch, the next is fetched. When the broker
-goes away the console goes on with what it knows, says so, and tries again.
+Fetching and writing overlap: while a thread writes one batch, the next is fetched. While the broker
+is away, the console serves what it has, reports the problem, and tries again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COUNTED = ("user-licenses", "user-changes", "group-changes")
 
 @dataclass(slots=True)
 class Lag:
-    """How far the read model is behind the topics. ``seconds``: age of what it shows."""
+    """The read model's distance from the topics. ``seconds``: age of what it shows."""
 
     records: int = 0
     seconds: float = 0.0
@@ -48,7 +48,7 @@ class Lag:
 
 @dataclass(slots=True)
 class Progress:
-    """What the projector tells of itself. ``applied``: records since the start."""
+    """The projector's progress. ``applied``: records since the start."""
 
     started: float = field(default_factory=time.time)
     applied: int = 0
@@ -84,7 +84,7 @@ class ReadModelProjector:
         self._seen_at: dict[TopicPartition, float] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Projects until cancelled."""
         # Millions of small objects come and go and refer to nothing: current for cycles that often
         # costs a fifth of the time.
         gc.set_threshold(100_000, 20, 50)
@@ -259,4 +259,5 @@ class ReadModelProjector:
         return Lag(sum(behind.values()), seconds)
 
     def close(self) -> None:
+        """Ends the writing thread."""
         self._executor.shutdown()

@@ -1,4 +1,4 @@
-"""What is read of the store: Graph-shaped objects, lists, and figures for the pages."""
+"""Queries of the read model: objects in Graph's shapes, lists, and figures for pages."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ USERS = Listing(
 
 
 def user(db: Connection, tenant: str, id: str) -> GraphObject | None:
+    """Returns a user; None if there is none."""
     sql = f"SELECT {_USER} WHERE u.tenant = ? AND u.user = ?"
     row = db.execute(sql, (tenant, id)).fetchone()
     return user_to_graph(row) if row else None
@@ -148,6 +149,7 @@ MEMBERS_IN_ERROR = Listing(
 
 
 def group(db: Connection, tenant: str, id: str) -> GraphObject | None:
+    """Returns a group; None if there is none."""
     sql = "SELECT grp, body FROM groups WHERE tenant = ? AND grp = ?"
     row = db.execute(sql, (tenant, id)).fetchone()
     return group_to_graph(row) if row else None
@@ -256,6 +258,7 @@ SKUS = Listing(
 
 
 def sku(db: Connection, tenant: str, id: str) -> GraphObject | None:
+    """Returns a product; None if there is none."""
     row = db.execute(f"SELECT {SKUS.query} AND k.sku = ?", (tenant, id)).fetchone()
     return sku_to_graph(row) if row else None
 

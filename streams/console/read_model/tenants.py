@@ -1,4 +1,4 @@
-"""Tenants and the numbers of their overviews; the processor's answers."""
+"""Tenants, the figures of their overviews, and the results of changes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ UNION SELECT tenant FROM seats UNION SELECT tenant FROM groups ORDER BY 1
 
 
 def tenants(db: Connection) -> list[str]:
-    """Every tenant that anything is known of."""
+    """Returns the ids of all tenants of which anything is known."""
     return [row[0] for row in db.execute(_TENANTS)]
 
 
 def is_tenant(db: Connection, id: str) -> bool:
-    """Whether anything is known of it."""
+    """Returns True if anything is known of the tenant."""
     places = ("tenants", "seats", "groups", "users", "subscriptions", "audit")
     sql = " UNION ALL ".join(f"SELECT 1 FROM {place} WHERE tenant = ?1" for place in places)
     return bool(db.execute(f"SELECT EXISTS ({sql})", (id,)).fetchone()[0])
 
 
 def tenant(db: Connection, id: str) -> GraphObject:
+    """Returns a tenant's name and settings, the defaults included."""
     row = db.execute("SELECT name, body FROM tenants WHERE tenant = ?", (id,)).fetchone()
     settings = orjson.loads(row["body"]) if row else {}
     return {
@@ -45,7 +46,7 @@ def tenant(db: Connection, id: str) -> GraphObject:
 
 
 def figures(db: Connection, id: str) -> GraphObject:
-    """The numbers of a tenant's overview."""
+    """Returns the figures of a tenant's overview."""
 
     def one(sql: str) -> int:
         return int(db.execute(sql, (id,)).fetchone()[0])
@@ -69,6 +70,6 @@ def figures(db: Connection, id: str) -> GraphObject:
 
 
 def results(db: Connection, id: str, cause: str) -> list[GraphObject]:
-    """What the processor answered to a change, oldest first."""
+    """Returns the results of a change, oldest first."""
     sql = "SELECT body FROM results WHERE cause = ? AND tenant = ? ORDER BY rowid"
     return [orjson.loads(row[0]) for row in db.execute(sql, (cause, id))]

@@ -32,22 +32,24 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who was let in. ``tenants``: those it may see; None is every one."""
+    """Somebody who was let in. ``tenants``: those it may read; None: all."""
 
     name: str
     role: str
     tenants: frozenset[str] | None
 
     def can_read(self, tenant: str) -> bool:
+        """Returns True if the principal may read the tenant."""
         return self.tenants is None or tenant in self.tenants
 
     def can_operate(self, tenant: str) -> bool:
+        """Returns True if the principal may send commands for the tenant."""
         return self.role == "operator" and self.can_read(tenant)
 
 
 @dataclass(slots=True)
 class Session:
-    """A browser's. ``digest`` is of the token it came with; None on a console without tokens."""
+    """A browser's session. ``digest``: of its token; None on a console without tokens."""
 
     digest: bytes | None
     until: float
@@ -55,8 +57,11 @@ class Session:
 
 
 class Authenticator:
-    """Decides who a request is from. Without a token file everybody is this machine's operator:
-    then the console listens on the loopback address only."""
+    """Authenticates requests by bearer token or session.
+
+    Without a token file, everybody is this machine's operator; the console then listens on a
+    loopback address only.
+    """
 
     def __init__(self, tokens_file: Path | None) -> None:
         self.file = tokens_file
@@ -71,10 +76,14 @@ class Authenticator:
 
     @property
     def open(self) -> bool:
+        """True if no token is needed."""
         return self.file is None
 
     def bearer(self, token: str) -> Principal | None:
-        """Compares with every token in constant time, so that time tells nothing of any."""
+        """Returns the principal of a token, or None.
+
+        Compares with every known digest in constant time, so that timing reveals nothing.
+        """
         return self._by_digest(token_digest(token))
 
     def _by_digest(self, digest: bytes) -> Principal | None:
@@ -101,6 +110,7 @@ class Authenticator:
 
     # -- browsers
     def session(self, cookie: str | None) -> tuple[Session, Principal] | None:
+        """Returns the session of a cookie and its principal; None if it has ended."""
         found = self._sessions.get(cookie or "")
         if found is None:
             return None
@@ -111,7 +121,7 @@ class Authenticator:
         return found, principal
 
     def log_in(self, token: str | None = None) -> str | None:
-        """A new session's cookie; None if the token is not known."""
+        """Opens a session and returns its cookie; None if the token is unknown."""
         if token is not None and self.bearer(token) is None:
             return None
         digest = None if token is None else token_digest(token)
@@ -126,10 +136,12 @@ class Authenticator:
             del self._sessions[cookie]
 
     def log_out(self, cookie: str | None) -> None:
+        """Ends the session of a cookie."""
         self._sessions.pop(cookie or "", None)
 
     @property
     def local(self) -> Principal:
+        """The operator at this machine."""
         return self._local
 
 

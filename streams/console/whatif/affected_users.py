@@ -1,4 +1,4 @@
-"""Events as a question: read as the workers would, and the users whom they can reach."""
+"""Reads what-if events as the workers would, and finds the users whom they can reach."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OF_GROUPS = (
 
 
 class EventNotReadableError(Exception):
-    """An event that the contract does not allow."""
+    """Raised for an event that the contract does not allow."""
 
 
 class ScopeTooLargeError(Exception):
-    """The events reach more users than are copied."""
+    """Raised if the events reach more users than may be replicated."""
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -42,9 +42,9 @@ def decoded(tenant: str, given: list[Any]) -> Decoded:
     found = []
     for number, body in enumerate(given, start=1):
         if not isinstance(body, dict):
-            raise EventNotReadableError(f"event {number} is no object.")
+            raise EventNotReadableError(f"event {number} is not an object.")
         if body.get("tenant", tenant) != tenant:
-            raise EventNotReadableError(f"event {number} is of another tenant than {tenant}.")
+            raise EventNotReadableError(f"event {number} belongs to another tenant than {tenant}.")
         event = {"id": f"whatif-{number}", **body}
         event_type = _event_type(body, number)
         if "tenant" in event_type.key:
@@ -79,7 +79,7 @@ def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]
             found[row[0]] = None
             if len(found) > most:
                 raise ScopeTooLargeError(
-                    f"The events reach more than {most:,} users: ask about fewer groups at a time."
+                    f"The events reach more than {most:,} users: try fewer groups at a time."
                 )
     return list(found)
 

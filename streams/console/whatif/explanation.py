@@ -1,7 +1,7 @@
-"""Why a user has or lacks each licence, rule by rule, in sentences.
+"""Explanation, rule by rule and in sentences, why a user has or lacks each licence.
 
-What each check says is the engine's own answer on the present state; what is decided is what the
-processor published. Where the two differ, it is said why that can be.
+The sentences on the checks are the engine's own answers for the present state; the verdict is what
+the workers published. Where the two differ, a sentence says why that can be.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Finding(NamedTuple):
     text: str
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the finding as the API shows it."""
         return self._asdict()
 
 
@@ -48,8 +49,8 @@ def checks(
 
 PASSED = {
     "R7.1": "Every plan is available in {where}.",
-    "R7.2": "No plan excludes another one that the user has or is to get.",
-    "R7.3": "Whatever its plans require is there.",
+    "R7.2": "No plan conflicts with another one that the user has or would get.",
+    "R7.3": "Every plan that its plans require is enabled.",
     "R7.4": "No proxy address of the user belongs to an earlier user.",
 }
 
@@ -57,12 +58,15 @@ PASSED = {
 def explain(
     db: Connection, tenant: str, user: str, sku: str | None = None
 ) -> dict[str, Any] | None:
-    """Every product that the user has or that the tenant bought, or just ``sku``."""
+    """Explains every product that the user has or that the tenant bought, or just ``sku``.
+
+    Returns None if there is no such user.
+    """
     known = reconstruction.products(db)
     found = reconstruction.reconstruct_user(db, tenant, user, known)
     if found is None:
         return None
-    return _Explanation(db, tenant, found, known).told(sku)
+    return _Explanation(db, tenant, found, known).findings(sku)
 
 
 class _Explanation:
@@ -81,7 +85,8 @@ class _Explanation:
         rows = self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,))
         return [sku_to_graph(row) for row in rows]
 
-    def told(self, sku: str | None) -> dict[str, Any]:
+    def findings(self, sku: str | None) -> dict[str, Any]:
+        """Returns the explanation of one product, or of all."""
         states = self.found.user["licenseAssignmentStates"]
         mine = {s["skuId"] for s in states}
         wanted = [sku] if sku else [*sorted(mine, key=self._title), *self._others(mine)]
@@ -133,21 +138,23 @@ class _Explanation:
 
     def _verdict(self, sku: str, paths: list[dict[str, Any]], held: list[dict[str, Any]]) -> str:
         failed = [s for s in paths if s["state"] == "Error"]
-        sick = [s for s in held if s["state"] == "ActiveWithError"]
+        failing_paths = [s for s in held if s["state"] == "ActiveWithError"]
         if held:
-            text = f"The user has it, {_and([self._way(s) for s in held])}"
-            if sick:
-                return f"{text}; {_count(len(sick), 'path')} of it in trouble."
+            text = f"The user has it, {_and([self._path_text(s) for s in held])}"
+            if failing_paths:
+                return f"{text}; {_count(len(failing_paths), 'path')} with an error."
             if failed:
-                text += f"; also asked for {_and([self._way(s) for s in failed])}, not assigned"
+                requested = _and([self._path_text(s) for s in failed])
+                text += f"; also requested {requested}, but not assigned"
             return f"{text}."
         if failed:
-            return f"The user lacks it: asked for {_and([self._way(s) for s in failed])}, refused."
+            requested = _and([self._path_text(s) for s in failed])
+            return f"The user does not have it: requested {requested}, but not assigned."
         if sku not in self.known:
             return "The product is not defined."
-        return "The user does not have it, and nothing asks for it."
+        return "The user does not have it, and nothing requests it."
 
-    def _way(self, state: dict[str, Any]) -> str:
+    def _path_text(self, state: dict[str, Any]) -> str:
         group = state["assignedByGroup"]
         return "directly" if group is None else f"through {self._name(group)}"
 
@@ -155,19 +162,19 @@ class _Explanation:
         if len(held) < 2:
             return []
         return [
-            Finding("R1", True, f"What its {len(held)} paths enable is added up."),
-            Finding("R2", True, "It takes one seat, however many paths lead to it."),
+            Finding("R1", True, f"The plans enabled by its {len(held)} paths are combined."),
+            Finding("R2", True, "It uses one seat, however many paths lead to it."),
         ]
 
     # -- one path
     def _path(self, state: dict[str, Any]) -> dict[str, Any]:
-        said = [self._asked(state)]
+        findings = [self._request(state)]
         if state["skuId"] not in self.known:
-            said.append(Finding("R21", False, "The product is not defined any more."))
+            findings.append(Finding("R21", False, "The product is not defined any more."))
         elif state["state"] == "Error":
-            said += self._refused(state)
+            findings += self._refused(state)
         else:
-            said += self._kept(state)
+            findings += self._kept(state)
         group = state["assignedByGroup"]
         names = ("state", "error", "since", "disabledPlans")
         return {
@@ -175,10 +182,10 @@ class _Explanation:
             "displayName": self._name(group) if group else None,
             **{name: state[name] for name in names},
             "message": state.get("message"),
-            "sentences": [one.to_json() for one in said],
+            "sentences": [one.to_json() for one in findings],
         }
 
-    def _asked(self, state: dict[str, Any]) -> Finding:
+    def _request(self, state: dict[str, Any]) -> Finding:
         group, sku = state["assignedByGroup"], state["skuId"]
         if group is None:
             return Finding("R17", True, "It was assigned to the user directly.")
@@ -194,26 +201,26 @@ class _Explanation:
         off = [words.plan_name(self.known, p, product.id) for p in state["disabledPlans"]]
         on = len(product.user_plans) - len(off)
         text = f"This path enables {on} of {_count(len(product.user_plans), 'plan')}"
-        said = [Finding("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
+        findings = [Finding("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
         if state["state"] == "Active":
-            text = "It is sound, and stays for as long as something asks for it."
-            return [*said, Finding("R5", True, text)]
+            text = "It has no errors, and stays for as long as something requests it."
+            return [*findings, Finding("R5", True, text)]
         rule = "R14"
-        if self._unasked(state):
+        if self._is_unrequested(state):
             rule = "R13" if self._deleted(state) else "R11"
         elif self._other_plans(state):
             rule = "R12"
-        text = "It is kept all the same: an active licence is never revoked for an error."
-        return [*said, Finding(rule, False, _sentence(state)), Finding("R5", True, text)]
+        text = "It is kept: an active licence is never revoked because of an error."
+        return [*findings, Finding(rule, False, _sentence(state)), Finding("R5", True, text)]
 
-    def _unasked(self, state: dict[str, Any]) -> bool:
-        return self._asked(state).rule == "R11"
+    def _is_unrequested(self, state: dict[str, Any]) -> bool:
+        return self._request(state).rule == "R11"
 
     def _other_plans(self, state: dict[str, Any]) -> bool:
-        """Whether the path asks for other plans than the user has through it."""
+        """Returns True if the path requests other plans than the user has through it."""
         known = self.found.licences.get(state["assignedByGroup"] or "")
-        wish = known.offer.by_sku.get(state["skuId"]) if known and known.offer else None
-        return wish is not None and list(wish.disabled) != state["disabledPlans"]
+        requested = known.offer.by_sku.get(state["skuId"]) if known and known.offer else None
+        return requested is not None and list(requested.disabled) != state["disabledPlans"]
 
     def _deleted(self, state: dict[str, Any]) -> bool:
         known = self.found.licences.get(state["assignedByGroup"] or "")
@@ -232,18 +239,18 @@ class _Explanation:
         others = [*(e.plans for e in self.found.entries), *missing]
         plans = offer.by_sku[sku]
         found = checks(self.shelf, plans, end, others)
-        said = [self._checked(rule, reason) for rule, reason in found]
-        if all(one.ok for one in said):
-            said += self._seat(state, missing, end, others)
+        findings = [self._checked(rule, reason) for rule, reason in found]
+        if all(one.ok for one in findings):
+            findings += self._seat(state, missing, end, others)
         if len(missing) > 1 and state["error"] != "Other":
             text = f"The {len(missing)} products that {self._name(group)} still owes the user are"
-            said.append(Finding("R6", True, f"{text} assigned together or not at all."))
+            findings.append(Finding("R6", True, f"{text} assigned together or not at all."))
         if state["error"] == "Other":
-            said.append(Finding("R6", False, _sentence(state)))
-        elif all(one.ok for one in said):
-            text = f"The processor said: {_sentence(state)} It is evaluated again when something"
-            said.append(Finding("R9", False, f"{text} about the user or the group happens."))
-        return said
+            findings.append(Finding("R6", False, _sentence(state)))
+        elif all(one.ok for one in findings):
+            text = f"The published state: {_sentence(state)} It is evaluated again when something"
+            findings.append(Finding("R9", False, f"{text} about the user or the group happens."))
+        return findings
 
     def _checked(self, rule: str, reason: ErrorReason | None) -> Finding:
         if reason is not None:
@@ -273,7 +280,7 @@ class _Explanation:
         free = seats["availableUnits"] if seats else 0
         if free > 0 and state["error"] == "CountViolation":
             if self.settings.automatic:
-                text = f"{_count(free, 'seat')} free: it is about to be tried again."
+                text = f"{_count(free, 'seat')} free: it is about to be retried."
             else:
                 text = (
                     f"{_count(free, 'seat')} free, but the tenant's policy is manual: reprocess"
@@ -284,7 +291,7 @@ class _Explanation:
             return [Finding("R7.5", True, f"{_count(free, 'seat')} free.")]
         waiting = seats["waitingUsers"] if seats else 0
         line = (
-            f" {_count(waiting, 'user')} waiting; who has waited longest is next."
+            f" {_count(waiting, 'user')} waiting; the longest-waiting one is next."
             if waiting
             else ""
         )
@@ -296,13 +303,13 @@ class _Explanation:
         text = "it has no direct licence, and " + (
             f"none of its {_count(groups, 'group')} licenses it" if groups else "is in no group"
         )
-        said = [Finding("R4", False, f"Nothing asks for it: {text}.")]
+        findings = [Finding("R4", False, f"Nothing requests it: {text}.")]
         if sku not in self.known:
-            return [*said, Finding("R21", False, "It is not defined: nothing can be assigned.")]
+            return [*findings, Finding("R21", False, "It is not defined: nothing can be assigned.")]
         givers = self._givers(sku)
         if givers:
-            said.append(Finding("R4", True, f"Groups that license it: {givers}."))
-        return [*said, self._directly(sku)]
+            findings.append(Finding("R4", True, f"Groups that license it: {givers}."))
+        return [*findings, self._directly(sku)]
 
     def _givers(self, sku: str) -> str:
         sql = (
@@ -322,7 +329,7 @@ class _Explanation:
         change = DirectChange(((sku, ()),), ())
         made = change_direct(self.known, facts, self.found.user["usageLocation"], change)
         if isinstance(made, Rejection):
-            return Finding("R16", False, f"To assign it directly would be rejected: {made.message}")
+            return Finding("R16", False, f"A direct assignment would be rejected: {made.message}")
         return Finding("R16", True, "It could be assigned directly now.")
 
 

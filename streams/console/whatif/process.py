@@ -1,7 +1,7 @@
-"""What would happen: the engine itself on a copy of the present state, in a process of its own.
+"""What-if: the outcome of events on a replica of the present state, in a process of its own.
 
-Only those users are copied whom the events can reach; what all others hold is kept out of the
-units, so that seats run short exactly where they would. Nothing is written or sent.
+Only the users whom the events can reach are in the replica. The seats that all others hold are
+taken from the units, so that seats run short exactly where they would. Nothing is written or sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _one_at_a_time = asyncio.Semaphore(1)
 
 
 class WhatIfError(Exception):
-    """Why there is no outcome, and the HTTP status that says so."""
+    """Raised if there is no outcome; with the HTTP status that says so."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class WhatIfError(Exception):
 
 
 async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
-    """The outcome of the events. Raises WhatIfError."""
+    """Returns the outcome of the events. Raises: WhatIfError."""
     asked = _question({"path": str(path), "tenant": tenant, "events": events})
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
@@ -44,7 +44,7 @@ async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
         try:
             out, error = await asyncio.wait_for(process.communicate(asked), SECONDS)
         except TimeoutError:
-            message = f"No outcome within {SECONDS:.0f} s: ask about fewer events."
+            message = f"No outcome within {SECONDS:.0f} s: try fewer events."
             raise WhatIfError(422, message) from None
         finally:
             if process.returncode is None:
@@ -52,7 +52,7 @@ async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
                 await process.wait()
     if process.returncode:
         last = error.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise WhatIfError(500, f"The engine failed on the copy: {last[0]}")
+        raise WhatIfError(500, f"The simulation failed: {last[0]}")
     answer: dict[str, Any] = orjson.loads(out)
     if "refused" in answer:
         raise WhatIfError(answer["status"], answer["refused"])
@@ -65,15 +65,15 @@ def _question(asked: dict[str, Any]) -> bytes:
         text = json.dumps(asked, allow_nan=False).encode()
         orjson.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WhatIfError(400, f"The events are not JSON that a topic carries: {error}.") from None
+        raise WhatIfError(400, f"The events are not valid JSON: {error}.") from None
     return text
 
 
 def read_events(text: str) -> list[Any]:
-    """Events as JSON Lines, a JSON array, or an object with ``events``. Raises WhatIfError."""
+    """Reads events: JSON Lines, a JSON array, or an object with ``events``. Raises: WhatIfError."""
     text = text.strip()
     if not text:
-        raise WhatIfError(400, "There is no event to try: paste some, or choose a file.")
+        raise WhatIfError(400, "There are no events: paste some, or choose a file.")
     try:
         whole = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -83,7 +83,7 @@ def read_events(text: str) -> list[Any]:
         found = listed if isinstance(listed, list) else [listed]
     if len(found) > MOST_EVENTS:
         raise WhatIfError(
-            400, f"{len(found):,} events are more than the {MOST_EVENTS:,} that can be tried."
+            400, f"There are {len(found):,} events; at most {MOST_EVENTS:,} can be tried."
         )
     return found
 

@@ -1,8 +1,8 @@
-"""The present state in the engine's own terms, from what is published of it.
+"""Reconstruction of users in the engine's own terms, from what is published of them.
 
 Every (group, product) that a user is asked to have is published (R4), and so are the plans of each
-entry, so facts and entries of a user can be put together again. What is not published, and nothing
-below depends on: the order of admissions beyond their times, and events already seen.
+entry, so a user's facts and entries can be reconstructed. Not published, and of no consequence
+here: the order of admissions beyond their times, and events already seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HELD = ("Active", "ActiveWithError")
 
 @lru_cache(maxsize=4096)
 def product_of(sku: str, body: str) -> Product:
-    """The engine's product of a definition that the workers accepted."""
+    """Returns the engine's product for a definition that the workers accepted."""
     decoded = DECODERS["catalog"](sku.encode(), body.encode(), None)
     assert isinstance(decoded, tuple)
     event = decoded[0]
@@ -38,10 +38,12 @@ def product_of(sku: str, body: str) -> Product:
 
 
 def products(db: Connection) -> dict[str, Product]:
+    """Returns all products: skuId -> product."""
     return {sku: product_of(sku, body) for sku, body in db.execute("SELECT sku, body FROM catalog")}
 
 
 def settings(db: Connection, tenant: str) -> Tenant:
+    """Returns a tenant's settings."""
     known = tenants.tenant(db, tenant)
     policies = known["policies"]
     return Tenant(
@@ -52,11 +54,12 @@ def settings(db: Connection, tenant: str) -> Tenant:
 
 
 def milliseconds(time: str) -> int:
+    """Returns an RFC 3339 time in milliseconds."""
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 class Licences(NamedTuple):
-    """What a group licenses: skuId -> disabled plans. ``offer``: as far as it is defined."""
+    """A group's licences: skuId -> disabled plans. ``offer``: those whose product is defined."""
 
     wanted: dict[str, tuple[str, ...]]
     deleted: bool
@@ -64,7 +67,7 @@ class Licences(NamedTuple):
 
 
 def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licences:
-    """Of a group's published status."""
+    """Returns a group's licences, from its published status."""
     listed = group["assignedLicenses"] if group else []
     wanted = {x["skuId"]: tuple(x["disabledPlans"]) for x in listed}
     sets = tuple(known[sku].without(wanted[sku]) for sku in sorted(wanted) if sku in known)
@@ -73,10 +76,12 @@ def licences(group: dict[str, Any] | None, known: dict[str, Product]) -> Licence
 
 @dataclass(slots=True)
 class ReconstructedUser:
-    """A user as it stands. ``groups``: its memberships, in the order of R8, with since when.
+    """A user's present state.
 
-    ``asked``: those of them that license something, slot 1 first; ``paths``: group of each slot,
-    with what only keeps an entry after them. ``user``: in Graph's form.
+    ``groups``: its memberships in the order of R8, with their times.
+    ``asked``: those of them that license something, slot 1 first.
+    ``paths``: the group of each slot; behind ``asked``, those that only keep an entry.
+    ``user``: in Graph's form.
     """
 
     user: dict[str, Any]
@@ -88,10 +93,12 @@ class ReconstructedUser:
     duplicates: dict[str, str]
 
     def slot(self, group: str | None) -> int:
+        """Returns the slot of a group; 0 for direct."""
         return 0 if group is None else self.paths.index(group) + 1
 
     @property
     def offers(self) -> tuple[GroupLicenses, ...]:
+        """The licences of the groups in ``asked``."""
         found = [self.licences[group].offer for group in self.asked]
         return tuple(offer for offer in found if offer is not None)
 
@@ -112,7 +119,7 @@ class ReconstructedUser:
 def reconstruct_user(
     db: Connection, tenant: str, id: str, known: dict[str, Product]
 ) -> ReconstructedUser | None:
-    """A user, put together; None if there is no such user."""
+    """Returns a user's present state; None if there is no such user."""
     user = queries.user(db, tenant, id)
     if user is None:
         return None
@@ -144,7 +151,7 @@ def _status(db: Connection, tenant: str, group: str) -> dict[str, Any] | None:
 def _entries(
     found: ReconstructedUser, states: list[dict[str, Any]], known: dict[str, Product]
 ) -> tuple[Entry, ...]:
-    """In the order of their times, which stand for the turns of admission."""
+    """Returns the entries in the order of their times, which stand for the order of admission."""
     held = [s for s in states if s["state"] in HELD]
     held.sort(key=lambda s: (s["since"], s["skuId"]))
     turns = {since: turn for turn, since in enumerate(sorted({s["since"] for s in held}))}
@@ -173,7 +180,7 @@ def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
 
 
 def claims(db: Connection, tenant: str, address: str) -> list[tuple[int, int, str]]:
-    """Since when, place and user of each claim of an address, the owner's first."""
+    """Returns time, offset and user of each claim of an address, the owner's first."""
     sql = (
         "SELECT since, place, user FROM addresses WHERE tenant = ? AND address = ?"
         " ORDER BY since, place, user"

@@ -1,4 +1,4 @@
-"""A copy of a tenant in the engine (one partition), and the difference that events make to it."""
+"""A replica of a tenant in the engine (one partition), and the effect of events on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.machines.address_machine import normal
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import Cluster, Output
 from engine.state import row_codecs
 from engine.state.row_codecs import (
     AddressClaimRow,
@@ -37,11 +37,11 @@ from streams.console.whatif.reconstruction import Connection, ReconstructedUser,
 SHOWN = 1_000
 
 
-# --- the copy ------------------------------------------------------------------------------------
+# --- the replica ---------------------------------------------------------------------------------
 
 
 class TenantReplica:
-    """The tenant in one partition. ``held_by_others``: units that users who are not copied hold."""
+    """The tenant in one partition. ``held_by_others``: seats of users outside the replica."""
 
     def __init__(self, db: Connection, tenant: str, users: list[str]) -> None:
         self.db, self.tenant = db, tenant
@@ -178,7 +178,8 @@ class TenantReplica:
         self.rows[row_codecs.LEASES, f"{self.tenant}/{sku}"] = lease.row()
 
     # -- asking it
-    def play(self, given: Decoded) -> None:
+    def apply(self, given: Decoded) -> None:
+        """Applies the events, each to its end."""
         at = max(int(time.time() * 1000), 0)
         for number, (topic, key, event) in enumerate(given):
             if isinstance(event, events.SubscriptionUpdated):
@@ -188,7 +189,12 @@ class TenantReplica:
             self.cluster.settle()
 
     def latest(self, topic: str) -> dict[str, Any]:
+        """Returns key -> last output of a topic."""
         return {o.key: o.value for o in self.cluster.outputs if o.topic == topic}
+
+    def outputs_since(self, mark: int) -> list[Output]:
+        """Returns the outputs after the first ``mark``."""
+        return self.cluster.outputs[mark:]
 
     def states(self) -> dict[str, dict[tuple[str, str], tuple[str, str, str]]]:
         """User -> (skuId, group) -> state, error, message."""
@@ -217,14 +223,17 @@ class TenantReplica:
 
 
 def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[str, Any]:
-    """What the events would do. Raises EventNotReadableError, ScopeTooLargeError."""
+    """Returns the outcome of the events.
+
+    Raises: EventNotReadableError, ScopeTooLargeError.
+    """
     readable = decoded(tenant, given)
     users = reached(db, tenant, readable, most)
-    copy = TenantReplica(db, tenant, users)
-    before, seats_before = copy.states(), copy.seats()
-    said = len(copy.cluster.outputs)
-    copy.play(readable)
-    failures, cleared, changes = _compare(copy, before, copy.states())
+    replica = TenantReplica(db, tenant, users)
+    before, seats_before = replica.states(), replica.seats()
+    mark = len(replica.cluster.outputs)
+    replica.apply(readable)
+    failures, cleared, changes = _compare(replica, before, replica.states())
     names = queries.group_names(db, tenant, {f["group"] for f in failures if f["group"]})
     for failure in failures:
         failure["groupDisplayName"] = names.get(failure["group"])
@@ -233,14 +242,16 @@ def outcome(db: Connection, tenant: str, given: list[Any], most: int) -> dict[st
         "usersEvaluated": len(users),
         "usersChanged": len({c["user"] for c in changes}),
         "usersFailing": len({f["user"] for f in failures}),
-        "results": [o.value for o in copy.cluster.outputs[said:] if o.topic == "results"],
+        "results": [
+            output.value for output in replica.outputs_since(mark) if output.topic == "results"
+        ],
         "failures": failures[:SHOWN],
         "failuresTotal": len(failures),
         "cleared": cleared[:SHOWN],
         "clearedTotal": len(cleared),
         "changes": changes[:SHOWN],
         "changesTotal": len(changes),
-        "seats": _seat_changes(copy, seats_before),
+        "seats": _seat_changes(replica, seats_before),
     }
 
 
@@ -248,7 +259,7 @@ States = dict[str, dict[tuple[str, str], tuple[str, str, str]]]
 
 
 def _compare(
-    copy: TenantReplica, before: States, after: States
+    replica: TenantReplica, before: States, after: States
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """Errors that would come, errors that would go, and products gained and lost."""
     failures, cleared, changes = [], [], []
@@ -258,24 +269,24 @@ def _compare(
             old, new = was.get(path), now.get(path)
             old_error, new_error = old[1] if old else "None", new[1] if new else "None"
             if new and new_error not in ("None", old_error):
-                failures.append(_row(copy, id, path) | _why(new))
+                failures.append(_row(replica, id, path) | _why(new))
             elif old and old_error != "None" and new_error == "None":
-                cleared.append(_row(copy, id, path) | {"error": old_error})
+                cleared.append(_row(replica, id, path) | {"error": old_error})
         had = {path[0] for path, state in was.items() if state[0] != "Error"}
         has = {path[0] for path, state in now.items() if state[0] != "Error"}
         for sku, change in [
             *((s, "gained") for s in sorted(has - had)),
             *((s, "lost") for s in sorted(had - has)),
         ]:
-            changes.append(_row(copy, id, (sku, "")) | {"change": change})
+            changes.append(_row(replica, id, (sku, "")) | {"change": change})
     return failures, cleared, changes
 
 
-def _row(copy: TenantReplica, id: str, path: tuple[str, str]) -> dict[str, Any]:
-    known = copy.cluster.machines[0].configuration.products.get(path[0])
+def _row(replica: TenantReplica, id: str, path: tuple[str, str]) -> dict[str, Any]:
+    known = replica.cluster.machines[0].configuration.products.get(path[0])
     return {
         "user": id,
-        "displayName": copy.names.get(id),
+        "displayName": replica.names.get(id),
         "skuId": path[0],
         "skuPartNumber": known.part_number if known else None,
         "group": path[1] or None,
@@ -287,15 +298,15 @@ def _why(state: tuple[str, str, str]) -> dict[str, str]:
 
 
 def _seat_changes(
-    copy: TenantReplica, before: dict[str, tuple[int, int, int]]
+    replica: TenantReplica, before: dict[str, tuple[int, int, int]]
 ) -> list[dict[str, Any]]:
     """Products whose figures would be others, and by how many seats each would be short."""
     found = []
-    for sku, (units, consumed, waiting) in sorted(copy.seats().items()):
+    for sku, (units, consumed, waiting) in sorted(replica.seats().items()):
         was = before.get(sku, (0, 0, 0))
         if was == (units, consumed, waiting):
             continue
-        known = copy.cluster.machines[0].configuration.products.get(sku)
+        known = replica.cluster.machines[0].configuration.products.get(sku)
         found.append(
             {
                 "skuId": sku,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import TopicPartition
@@ -14,7 +14,7 @@ from streams.console.commands.definitions import EncodedRecord
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.producer import CommandProducer
 from streams.console.read_model.input_projections import FOLLOWED, apply
-from streams.console.read_model.output_projections import ProjectionWriter, Rec
+from streams.console.read_model.output_projections import ProjectionWriter
 from streams.console.read_model.pending_results import PendingResults
 from streams.console.read_model.projector import Lag, Progress
 from streams.console.read_model.store import Store, transaction
@@ -26,6 +26,16 @@ from streams.runtime.settings import Settings, load_settings
 
 START = 1_795_500_000_000
 Event = tuple[str, str, bytes]
+
+
+class Rec(NamedTuple):
+    """A Kafka record, as far as the projections use it."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    offset: int
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class World:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.streams.console.conftest import Console
-from tests.streams.console.local import demo
+from tests.streams.console.local import Rec, demo
 from tests.support.system import Events
 
 T = "/v1/tenants/contoso"
@@ -62,7 +62,7 @@ def test_every_list_exports_all_of_itself(demo_console: Console, path: str) -> N
     if path == "/v1/deadLetters":
         letters = [("dlq.topic", b"t"), ("dlq.reason", b"not JSON")]
         from streams.console.read_model.input_projections import apply
-        from streams.console.read_model.output_projections import ProjectionWriter, Rec
+        from streams.console.read_model.output_projections import ProjectionWriter
 
         store = demo_console.service.store
         apply(ProjectionWriter(store.writer), "dead-letters", [Rec(b"k", b"x", 1, 1, letters)])
@@ -273,19 +273,19 @@ def test_every_state_of_the_demo_is_explained(demo_console: Console) -> None:
 
 
 def test_what_a_user_lacks_is_explained(small: Console) -> None:
-    """Nothing asks for it, who would give it, and what a direct assignment would come to."""
+    """Nothing requests it, who would give it, and what a direct assignment would come to."""
     told = get(small, f"{T}/users/bob/explain", skuId="e3")
     (product,) = told["products"]
     assert (product["held"], product["paths"]) == (False, [])
     text = " ".join(s["text"] for s in product["sentences"])
-    for words in ("Nothing asks for it", "Groups that license it: g", "would be rejected: No seat"):
+    for words in ("Nothing requests it", "Groups that license it: g", "would be rejected: No seat"):
         assert words in text
     small.client.put(f"{T}/groups/g/members/bob")
     (product,) = get(small, f"{T}/users/bob/explain", skuId="e3")["products"]
     said = {s["rule"]: s for s in product["paths"][0]["sentences"]}
     assert said["R7.1"]["ok"]
     assert not said["R7.5"]["ok"]
-    assert "waited longest is next" in said["R7.5"]["text"]
+    assert "longest-waiting one is next" in said["R7.5"]["text"]
 
 
 def test_manual_retry_is_explained(console: Console) -> None:

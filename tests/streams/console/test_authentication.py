@@ -152,7 +152,7 @@ def test_a_bad_token_file_is_told(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_a_new_token_works(tmp_path: Path) -> None:
-    """What `--new-token` prints goes into the file as it is, however the name looks."""
+    """The output of `--new-token` goes into the file unchanged, whatever the name."""
     token, table = new_token('Ann "the \\ boss"')
     path = tmp_path / "tokens.toml"
     path.write_text(table)

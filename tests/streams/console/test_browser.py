@@ -119,7 +119,7 @@ def test_search_and_pages(looking: Looking) -> None:
         assert page.locator("tbody a").first.inner_text() == "Emil Fontana"
     page.get_by_label("Id, name or address").fill("nobody at all")
     page.keyboard.press("Enter")
-    assert "No user is like that" in page.locator(".empty").inner_text()
+    assert "No user matches" in page.locator(".empty").inner_text()
 
 
 def test_errors_are_filtered_and_exported(looking: Looking) -> None:

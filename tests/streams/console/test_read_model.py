@@ -12,13 +12,13 @@ import pytest
 from streams.console.read_model import queries, tenants
 from streams.console.read_model.forecast import Point, forecast
 from streams.console.read_model.input_projections import FOLLOWED, apply
-from streams.console.read_model.output_projections import ProjectionWriter, Rec
+from streams.console.read_model.output_projections import ProjectionWriter
 from streams.console.read_model.pagination import BadRequestError, csv_lines, every, page
 from streams.console.read_model.store import FORMAT, Store, transaction
 from streams.contract.topics import INPUTS, OUTPUTS
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from tests.streams.console.conftest import Console
-from tests.streams.console.local import World, demo
+from tests.streams.console.local import Rec, World, demo
 from tests.support.system import Event, Events
 
 TABLES = (

@@ -63,7 +63,7 @@ def test_it_serves_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
 
 
 def test_the_address_is_told_once_it_can_be_reached(tmp_path: Path) -> None:
-    """Who reads it may connect at once."""
+    """A reader of the address can connect immediately."""
 
     class ReachedError(Exception):
         pass

@@ -69,7 +69,7 @@ def foretell(console: Console, step: Step) -> None:
     copy = TenantReplica(db, "contoso", affected_users.reached(db, "contoso", given, MOST))
     same = copied(copy)
     assert {id: before[id] for id in same} == same, "the copy is not the present state"
-    copy.play(given)
+    copy.apply(given)
     foretold, seats = copied(copy), copy.seats()
     console.world.steps([step])
     after = really(console.world)
@@ -131,7 +131,7 @@ def test_what_no_topic_carries_is_refused(console: Console, events: Any) -> None
 @pytest.mark.parametrize(
     ("event", "says"),
     [
-        ([], "no object"),
+        ([], "not an object"),
         ({"type": "user.exploded", "user": "u"}, "user.exploded"),
         ({"type": "weather"}, "it must be one of"),
         ({"type": "user.deleted", "user": "a b"}, "user is 'a b'"),
