@@ -9,12 +9,13 @@ from typing import Any
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
 from engine.domain.partitioner import partition_of
+from engine.machines import fan_out
 from engine.machines.address_machine import AddressMachine
 from engine.machines.catalog_machine import CatalogueMachine
 from engine.machines.group_machine import GroupMachine
 from engine.machines.product_machine import ProductMachine
 from engine.machines.user_machine import UserMachine
-from engine.state import formats, row_codecs
+from engine.state import formats, message_codecs, row_codecs
 from engine.state.configuration import Configuration
 from engine.state.formats import FORMAT_KEY, FORMAT_TABLE
 
@@ -45,12 +46,12 @@ class PartitionMachine:
             "catalog": self.catalogue.products,
             "tenants": self.catalogue.tenant_settings,
             "subscriptions": self.products.subscriptions,
-            "internal.configuration": self._configure,
-            "internal.seat-requests": self.products.requests,
-            "internal.seat-grants": self.users.grants,
-            "internal.group-reports": self.groups.reports,
-            "internal.address-claims": self.addresses.handle,
-            "internal.address-verdicts": self.users.verdicts,
+            message_codecs.CONFIGURATION: self._configure,
+            message_codecs.SEAT_REQUESTS: self.products.requests,
+            message_codecs.SEAT_GRANTS: self.users.grants,
+            message_codecs.GROUP_REPORTS: self.groups.reports,
+            message_codecs.ADDRESS_CLAIMS: self.addresses.handle,
+            message_codecs.ADDRESS_VERDICTS: self.users.verdicts,
         }
         self._prepared = False
         self._loaders: dict[str, Callable[[str, str, Any], None]] = {
@@ -110,11 +111,11 @@ class PartitionMachine:
 
     def _configure(self, batch: Batch) -> None:
         for message, _, _, _ in batch:
-            assert isinstance(message, dict)
-            kind = self.users.configured(message)
-            if kind == "product":
+            decoded = message_codecs.decode_configuration(message)
+            self.users.configured(decoded)
+            if decoded.kind == fan_out.PRODUCT:
                 self.groups.product_defined()
-                self.products.product_defined(message["row"][0])
+                self.products.product_defined(row_codecs.product_key(decoded.row))
 
     def work(self, limit: int) -> bool:
         """A slice of pending fan-outs, at most ``limit`` users; True while there is more."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.domain.effects import Effects
 from engine.machines.address_machine import normal
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import (
+    ADDRESS_CLAIMS,
+    AddressClaimMessage,
+    AddressVerdictMessage,
+    encode_address_claim,
+)
 from engine.state.tenant_state import User
 
 
@@ -36,25 +40,25 @@ class AddressClaims:
 
     def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
         key = f"{user.tenant.id}/{address}"
-        message = {
-            "tenant": user.tenant.id,
-            "address": address,
-            "user": user.id,
-            "partition": self.configuration.number,
-            "claim": claim,
-            "since": at,
-            "offset": offset,
-            "at": at,
-            "causedBy": cause,
-        }
+        message = AddressClaimMessage(
+            tenant=user.tenant.id,
+            address=address,
+            user=user.id,
+            partition=self.configuration.number,
+            claim=claim,
+            since_ms=at,
+            offset=offset,
+            timestamp_ms=at,
+            caused_by=cause,
+        )
         self.effects.emit(
-            "internal.address-claims", key, message, self.configuration.partition_of(key)
+            ADDRESS_CLAIMS, key, encode_address_claim(message), self.configuration.partition_of(key)
         )
 
     @staticmethod
-    def verdict(user: User, message: dict[str, Any]) -> bool:
+    def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
         """Takes a verdict; True if the user is to be evaluated now."""
-        address, answers = message["address"], message["answers"]
+        address, answers = verdict.address, verdict.answers
         if not user.known or address not in map(normal, user.addresses):
             return False
         more = user.extra()
@@ -62,10 +66,10 @@ class AddressClaims:
             return False  # older than the claim under way
         more.pending.pop(address, None)
         before = dict(more.duplicates)
-        if message["owner"] == user.id:
+        if verdict.owner == user.id:
             more.duplicates.pop(address, None)
         else:
-            more.duplicates[address] = message["owner"]
+            more.duplicates[address] = verdict.owner
         if more.pending:
             return False
         return more.due is not None or before != more.duplicates

@@ -6,6 +6,13 @@ from typing import Any
 
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
+from engine.state.message_codecs import (
+    ADDRESS_VERDICTS,
+    AddressClaimMessage,
+    AddressVerdictMessage,
+    decode_address_claim,
+    encode_address_verdict,
+)
 from engine.state.row_codecs import (
     ADDRESS_CLAIMS,
     AddressClaimRow,
@@ -36,30 +43,28 @@ class AddressMachine:
 
     def handle(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
-            assert isinstance(message, dict)
-            self._claim(message) if message["claim"] else self._release(message)
+            claim = decode_address_claim(message)
+            self._claim(claim) if claim.claim else self._release(claim)
 
-    def _claim(self, message: dict[str, Any]) -> None:
-        key = f"{message['tenant']}/{message['address']}"
+    def _claim(self, claim: AddressClaimMessage) -> None:
+        key = f"{claim.tenant}/{claim.address}"
         claims = self.claims.setdefault(key, [])
         owner = claims[0].user if claims else None
-        if all(claim.user != message["user"] for claim in claims):
+        if all(known.user != claim.user for known in claims):
             claims.append(
-                AddressClaimRow(
-                    message["since"], message["offset"], message["user"], message["partition"]
-                )
+                AddressClaimRow(claim.since_ms, claim.offset, claim.user, claim.partition)
             )
             claims.sort()
-        self._keep(key, message, owner)
+        self._keep(key, claim, owner)
 
-    def _release(self, message: dict[str, Any]) -> None:
-        key = f"{message['tenant']}/{message['address']}"
+    def _release(self, claim: AddressClaimMessage) -> None:
+        key = f"{claim.tenant}/{claim.address}"
         claims = self.claims.get(key, [])
         owner = claims[0].user if claims else None
-        self.claims[key] = [claim for claim in claims if claim.user != message["user"]]
-        self._keep(key, message, owner)
+        self.claims[key] = [known for known in claims if known.user != claim.user]
+        self._keep(key, claim, owner)
 
-    def _keep(self, key: str, message: dict[str, Any], owner: str | None) -> None:
+    def _keep(self, key: str, claim: AddressClaimMessage, owner: str | None) -> None:
         """Answers the claimant; tells the others only when the owner is another than before."""
         claims = self.claims[key]
         if not claims:
@@ -69,17 +74,20 @@ class AddressMachine:
         self.effects.rows[ADDRESS_CLAIMS, key] = encode_address_claims(claims)
         now = claims[0].user
         for _, _, user, partition in claims:
-            answers = message["claim"] if user == message["user"] else 0
+            answers = claim.claim if user == claim.user else 0
             if answers or now != owner:
-                verdict = {
-                    "tenant": message["tenant"],
-                    "address": message["address"],
-                    "user": user,
-                    "owner": now,
-                    "answers": answers,
-                    "at": message["at"],
-                    "causedBy": message["causedBy"],
-                }
+                verdict = AddressVerdictMessage(
+                    tenant=claim.tenant,
+                    address=claim.address,
+                    user=user,
+                    owner=now,
+                    answers=answers,
+                    timestamp_ms=claim.timestamp_ms,
+                    caused_by=claim.caused_by,
+                )
                 self.effects.emit(
-                    "internal.address-verdicts", f"{message['tenant']}/{user}", verdict, partition
+                    ADDRESS_VERDICTS,
+                    f"{claim.tenant}/{user}",
+                    encode_address_verdict(verdict),
+                    partition,
                 )

@@ -8,6 +8,7 @@ from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, CODES, Delivered, ProductDefined, TenantUpdated
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import CONFIGURATION, ConfigurationMessage, encode_configuration
 from engine.state.row_codecs import (
     CATALOG_EVENTS,
     TENANT_SETTINGS,
@@ -53,7 +54,7 @@ class CatalogueMachine:
             self.seen[event.sku] = seen
             self.effects.rows[CATALOG_EVENTS, event.sku] = encode_fingerprints(seen)
             row = encode_product(event.sku, event.part_number, event.display_name, event.plans)
-            self._send(event.sku, {"kind": "product", "row": row, "at": at, "causedBy": event.id})
+            self._send(event.sku, ConfigurationMessage("product", "", "", row, at, event.id))
 
     def tenant_settings(self, batch: list[Delivered]) -> None:
         for event, at, offset, source in batch:
@@ -76,9 +77,12 @@ class CatalogueMachine:
             self.tenants[event.tenant] = settings
             self.effects.rows[TENANT_SETTINGS, event.tenant] = encode_tenant_settings(settings)
             row = encode_tenant(location, automatic, convert)
-            message = {"kind": "tenant", "tenant": event.tenant, "row": row, "at": at}
-            self._send(event.tenant, message | {"causedBy": event.id})
+            self._send(
+                event.tenant,
+                ConfigurationMessage("tenant", event.tenant, "", row, at, event.id),
+            )
 
-    def _send(self, key: str, message: dict[str, Any]) -> None:
+    def _send(self, key: str, message: ConfigurationMessage) -> None:
+        encoded = encode_configuration(message)
         for p in range(self.configuration.partitions):
-            self.effects.emit("internal.configuration", key, message, p)
+            self.effects.emit(CONFIGURATION, key, encoded, p)

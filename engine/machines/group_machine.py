@@ -30,6 +30,12 @@ from engine.rules.direct_change import (
     check_group_prerequisites,
 )
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import (
+    CONFIGURATION,
+    ConfigurationMessage,
+    decode_group_report,
+    encode_configuration,
+)
 from engine.state.row_codecs import (
     GROUP_STATES,
     GroupStateRow,
@@ -249,27 +255,29 @@ class GroupMachine:
     def _send(self, state: GroupState, at: int, cause: str) -> None:
         self._stamp(state, at, cause)
         state.version += 1
-        message = {
-            "kind": "group",
-            "tenant": state.tenant,
-            "group": state.group,
-            "row": encode_group(state.version, state.licenses, state.deleted),
-            "at": state.at,
-            "causedBy": cause,
-        }
+        message = encode_configuration(
+            ConfigurationMessage(
+                kind="group",
+                tenant=state.tenant,
+                group=state.group,
+                row=encode_group(state.version, state.licenses, state.deleted),
+                timestamp_ms=state.at,
+                caused_by=cause,
+            )
+        )
         for p in range(self.configuration.partitions):
-            self.effects.emit("internal.configuration", state.key, message, p)
+            self.effects.emit(CONFIGURATION, state.key, message, p)
 
     def reports(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
-            assert isinstance(message, dict)
-            state = self._of(message["tenant"], message["group"])
+            report = decode_group_report(message)
+            state = self._of(report.tenant, report.group)
             part = [
-                message[name] for name in ("version", "members", "licensed", "withErrors", "errors")
-            ]
-            if part != state.parts.get(str(message["partition"])):
-                state.parts[str(message["partition"])] = part
-                state.at = max(state.at, message["at"])
+                report.version, report.members, report.licensed, report.with_errors, report.errors,
+            ]  # fmt: skip
+            if part != state.parts.get(str(report.partition)):
+                state.parts[str(report.partition)] = part
+                state.at = max(state.at, report.timestamp_ms)
         self._settle(at_once=False)
 
     def _settle(self, at_once: bool = True) -> None:

@@ -13,6 +13,7 @@ from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllo
 from engine.machines.user_evaluator import EvaluationResult
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import GROUP_REPORTS, GroupReportMessage, encode_group_report
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.tenant_state import GroupMembership, TenantState, User
 
@@ -247,19 +248,19 @@ class OutcomeApplier:
         tenant, id = membership.tenant, membership.group
         group = self.configuration.tenant(tenant).groups.get(id)
         key = f"{tenant}/{id}"
-        message = {
-            "tenant": tenant,
-            "group": id,
-            "partition": self.configuration.number,
-            "version": fanout.version(tenant, id, group.version if group else 0),
-            "members": membership.members,
-            "licensed": membership.licensed,
-            "withErrors": membership.with_errors,
-            "errors": {e: n for e, n in sorted(membership.errors.items()) if n},
-            "at": membership.at,
-        }
+        report = GroupReportMessage(
+            tenant=tenant,
+            group=id,
+            partition=self.configuration.number,
+            version=fanout.version(tenant, id, group.version if group else 0),
+            members=membership.members,
+            licensed=membership.licensed,
+            with_errors=membership.with_errors,
+            errors={e: n for e, n in sorted(membership.errors.items()) if n},
+            timestamp_ms=membership.at,
+        )
         self.effects.emit(
-            "internal.group-reports", key, message, self.configuration.partition_of(key)
+            GROUP_REPORTS, key, encode_group_report(report), self.configuration.partition_of(key)
         )
 
     # -- rows

@@ -14,6 +14,13 @@ from engine.domain.effects import Effects
 from engine.domain.events import CODES, Delivered, SubscriptionUpdated
 from engine.domain.model import timestamp
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import (
+    SEAT_GRANTS,
+    SeatGrantMessage,
+    SeatRequestMessage,
+    decode_seat_request,
+    encode_seat_grant,
+)
 from engine.state.row_codecs import (
     SEAT_BUDGETS,
     PartitionLeaseRow,
@@ -254,41 +261,44 @@ class SeatBudget:
         if self._unmet():
             self._deny_or_recall()
 
-    def hear(self, p: int, request: dict[str, Any]) -> None:
+    def hear(self, p: int, request: SeatRequestMessage) -> None:
         part = self.parts.setdefault(p, PartitionLease())
-        part.returned = max(part.returned, request["returned"])
-        if request["seq"] <= part.seq:
+        part.returned = max(part.returned, request.returned)
+        if request.request_seq <= part.seq:
             return
-        for name in ("seq", "used", "waiting", "asked", "recall"):
-            setattr(part, name, request[name])
-        coming = part.granted - request["granted"]  # units that the partition has not heard of
-        part.want = max(0, request["want"] - coming)
-        part.low = request.get("low", False) and not coming
-        part.heads = [(since, user) for since, user in request["heads"][coming:]]
+        part.seq = request.request_seq
+        part.used = request.used
+        part.waiting = request.waiting
+        part.asked = request.asked_seq
+        part.recall = request.recall
+        coming = part.granted - request.granted  # units that the partition has not heard of
+        part.want = max(0, request.demand - coming)
+        part.low = request.needs_prefetch and not coming
+        part.heads = request.longest_waiting[coming:]
         if part.recall >= self.recall:
             self.awaited.discard(p)
 
-    def grant(self, p: int) -> dict[str, Any]:
+    def grant(self, p: int) -> SeatGrantMessage:
         """The next grant for partition ``p``; only those who must answer a recall are told it."""
         part = self.parts[p]
         part.news += 1
         part.must_tell = False
         part.scarce = self.scarce
-        return {
-            "tenant": self.tenant,
-            "skuId": self.sku,
-            "granted": part.granted,
-            "answered": part.answered,
-            "denied": part.denied,
-            "news": part.news,
-            "scarce": self.scarce,
-            "recall": self.recall if p in self.awaited else part.recall,
-            "room": max(0, self.free),
-            "purchased": self.budget,
-            "consumed": sum(x.used for x in self.parts.values()),
-            "at": self.at,
-            "causedBy": self.cause,
-        }
+        return SeatGrantMessage(
+            tenant=self.tenant,
+            sku=self.sku,
+            granted=part.granted,
+            answered_seq=part.answered,
+            denied_seq=part.denied,
+            grant_seq=part.news,
+            contended=self.scarce,
+            recall=self.recall if p in self.awaited else part.recall,
+            free_units=max(0, self.free),
+            purchased=self.budget,
+            consumed=sum(x.used for x in self.parts.values()),
+            timestamp_ms=self.at,
+            caused_by=self.cause,
+        )
 
     def row(self) -> list[Any]:
         """Returns the row of ``seats``."""
@@ -373,11 +383,11 @@ class ProductMachine:
 
     def requests(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
-            assert isinstance(message, dict)
-            seats = self._of(message["tenant"], message["skuId"])
-            seats.at = max(seats.at, message["at"])
-            seats.cause = message["causedBy"]
-            seats.hear(message["partition"], message)
+            request = decode_seat_request(message)
+            seats = self._of(request.tenant, request.sku)
+            seats.at = max(seats.at, request.timestamp_ms)
+            seats.cause = request.caused_by
+            seats.hear(request.partition, request)
         self._settle()
 
     def _settle(self) -> None:
@@ -386,7 +396,7 @@ class ProductMachine:
             seats.settle(self.partitions, self.configuration.bulk)
             for p, part in seats.parts.items():
                 if part.must_tell:
-                    self.effects.emit("internal.seat-grants", key, seats.grant(p), p)
+                    self.effects.emit(SEAT_GRANTS, key, encode_seat_grant(seats.grant(p)), p)
             self.effects.rows[SEAT_BUDGETS, key] = seats.row()
             self.unpublished.add(key)
         self.touched.clear()

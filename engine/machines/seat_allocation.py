@@ -10,6 +10,7 @@ from engine.domain.effects import Effects
 from engine.domain.vocabulary import COUNT
 from engine.machines.user_evaluator import EvaluationResult, UserEvaluator
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import SEAT_REQUESTS, SeatGrantMessage, encode_seat_request
 from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, Place
 from engine.state.tenant_state import SeatRequest, TenantState, User
@@ -134,21 +135,21 @@ class SeatAllocator:
         self.touched[lease] = None
         return lease
 
-    def grant(self, message: dict[str, Any]) -> None:
+    def grant(self, message: SeatGrantMessage) -> None:
         """A grant, denial or recall from the product machine."""
-        tenant = self.configuration.tenant(message["tenant"])
-        lease = self.touch(tenant, message["skuId"])
+        tenant = self.configuration.tenant(message.tenant)
+        lease = self.touch(tenant, message.sku)
         recall, granted = lease.recall, lease.granted
         if not lease.hear(message):
             return
-        self.at, self.cause = message["at"], message["causedBy"]
+        self.at, self.cause = message.timestamp_ms, message.caused_by
         # What a grant before this one set free is not for the next user here.
         lease.give_back(keep=lease.granted - granted)
         self._allocate(tenant, lease)
         for since, id, asked in list(lease.asking):
-            if asked <= message["denied"]:
+            if asked <= message.denied_seq:
                 self._deny(tenant, lease, since, id)
-            elif asked <= message["answered"]:
+            elif asked <= message.answered_seq:
                 lease.withdraw(since, id)  # its unit went to somebody who has waited longer
                 user = tenant.users[id]
                 assert user.attempt is not None
@@ -238,16 +239,11 @@ class SeatAllocator:
     def _request(self, lease: Lease) -> None:
         key = f"{lease.tenant}/{lease.sku}"
         low = lease.low(self.configuration.bulk)
-        message = {
-            "tenant": lease.tenant,
-            "skuId": lease.sku,
-            "partition": self.configuration.number,
-            **lease.request(self._automatic(lease), low),
-            "at": self.at,
-            "causedBy": self.cause,
-        }
+        request = lease.request(
+            self._automatic(lease), low, self.configuration.number, self.at, self.cause
+        )
         self.effects.emit(
-            "internal.seat-requests", key, message, self.configuration.partition_of(key)
+            SEAT_REQUESTS, key, encode_seat_request(request), self.configuration.partition_of(key)
         )
 
     # -- restore

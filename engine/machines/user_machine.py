@@ -23,12 +23,18 @@ from engine.machines.user_evaluator import NO_DENIALS, EvaluationResult, UserEva
 from engine.machines.user_restore import UserRestore
 from engine.rules.direct_change import Rejection
 from engine.state.configuration import Configuration
+from engine.state.message_codecs import (
+    ConfigurationMessage,
+    decode_address_verdict,
+    decode_seat_grant,
+)
 from engine.state.row_codecs import (
     GROUPS,
     PRODUCTS,
     TENANTS,
     decode_group,
     decode_tenant,
+    product_key,
 )
 from engine.state.tenant_state import MOMENT, User, moment
 from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event, tuples
@@ -88,14 +94,14 @@ class UserMachine:
                 user.extra().queue.append(encode_deferred_event(event, at, offset))
         self._finish()
 
-    def configured(self, message: dict[str, Any]) -> str:
-        """One message of ``internal.configuration``; returns its kind."""
-        kind, row, at, cause = (message[n] for n in ("kind", "row", "at", "causedBy"))
+    def configured(self, message: ConfigurationMessage) -> None:
+        """One message of ``internal.configuration``."""
+        kind, tenant_id, group, row, at, cause = message
         self.seating.at, self.seating.cause = at, cause
         if kind == GROUP:
-            self._group(message["tenant"], message["group"], row, at, cause)
+            self._group(tenant_id, group, row, at, cause)
         elif kind == TENANT:
-            tenant = self.configuration.tenant(message["tenant"])
+            tenant = self.configuration.tenant(tenant_id)
             settings = decode_tenant(row)
             if tenant.settings != settings:
                 tenant.settings = settings
@@ -106,25 +112,24 @@ class UserMachine:
         else:
             self._product(row, at, cause)
         self._finish()
-        return str(kind)
 
     def grants(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:
-            self.seating.grant(message)
+            self.seating.grant(decode_seat_grant(message))
         self._finish()
 
     def verdicts(self, batch: list[Delivered]) -> None:
         """R18: who owns the addresses that users of this partition claim."""
         for message, _, _, _ in batch:
-            assert isinstance(message, dict)
-            user = self.configuration.tenant(message["tenant"]).users.get(message["user"])
+            verdict = decode_address_verdict(message)
+            user = self.configuration.tenant(verdict.tenant).users.get(verdict.user)
             if user is None:
                 continue
             self.touched[user] = None
-            if not self.claims.verdict(user, message):
+            if not self.claims.verdict(user, verdict):
                 continue
             assert user.more is not None
-            due = user.more.due or (message["at"], message["causedBy"], False)
+            due = user.more.due or (verdict.timestamp_ms, verdict.caused_by, False)
             user.more.due = None
             self._fact_changed(user, *due)
         self._finish()
@@ -157,7 +162,7 @@ class UserMachine:
         self.applier.changed(tenant, id, at)
 
     def _product(self, row: list[Any], at: int, cause: str) -> None:
-        sku = row[0]
+        sku = product_key(row)
         new = sku not in self.configuration.products
         if not self.configuration.define(row):
             return

@@ -230,6 +230,11 @@ def decode_product(row: list[Any]) -> Product:
     return Product(product.sku, product.part_number, product.display_name, plans)
 
 
+def product_key(row: list[Any]) -> str:
+    """Returns the skuId in the row of a product."""
+    return ProductRow._make(row).sku
+
+
 def encode_tenant(location: str | None, automatic: bool, convert: bool) -> list[Any]:
     """Returns the row of a tenant's settings as every partition knows them."""
     return [location, automatic, convert]

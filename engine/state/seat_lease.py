@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import Any, Final
 
+from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.row_codecs import LeaseRow, decode_lease, encode_lease
 
 Place = tuple[int, str]
@@ -109,20 +110,20 @@ class Lease:
             found = sorted(found + self.line[:limit])[:limit]
         return found
 
-    def hear(self, grant: dict[str, Any]) -> bool:
+    def hear(self, grant: SeatGrantMessage) -> bool:
         """Merges a grant; False if it is older than one already heard."""
-        if grant["granted"] > self.granted:
-            self.latest = grant["granted"] - self.granted
-            self.granted = grant["granted"]
-        if grant["news"] <= self.news:
+        if grant.granted > self.granted:
+            self.latest = grant.granted - self.granted
+            self.granted = grant.granted
+        if grant.grant_seq <= self.news:
             return False
-        self.news = grant["news"]
-        self.scarce = grant["scarce"]
-        self.room = grant["room"]
-        self.purchased = grant["purchased"]
-        self.consumed = grant["consumed"]
-        if grant["recall"] > self.recall:
-            self.recall = grant["recall"]
+        self.news = grant.grant_seq
+        self.scarce = grant.contended
+        self.room = grant.free_units
+        self.purchased = grant.purchased
+        self.consumed = grant.consumed
+        if grant.recall > self.recall:
+            self.recall = grant.recall
             self.must_answer = True
         return True
 
@@ -152,8 +153,10 @@ class Lease:
         """What the product machine should know: compared with what it was told."""
         return (self.want(automatic), self.used, self.waiting)
 
-    def request(self, automatic: bool, low: bool = False) -> dict[str, Any]:
-        """The next request: absolute figures, so that the latest one says it all.
+    def request(
+        self, automatic: bool, low: bool = False, partition: int = 0, at: int = 0, cause: str = ""
+    ) -> SeatRequestMessage:
+        """Returns the next request: absolute figures, so that the latest one says it all.
 
         In plenty nobody needs to know who waits longest, and the ``heads`` are few.
         """
@@ -163,18 +166,23 @@ class Lease:
         if low:
             self.ahead = self.granted
         self.told = self.figures(automatic)
-        return {
-            "seq": self.seq,
-            "granted": self.granted,
-            "returned": self.returned,
-            "used": self.used,
-            "waiting": self.waiting,
-            "want": self.want(automatic),
-            "asked": self.asked if self.asking else 0,
-            "heads": self.heads(automatic, heads),
-            "recall": self.recall,
-            "low": low,
-        }
+        return SeatRequestMessage(
+            tenant=self.tenant,
+            sku=self.sku,
+            partition=partition,
+            request_seq=self.seq,
+            granted=self.granted,
+            returned=self.returned,
+            used=self.used,
+            waiting=self.waiting,
+            demand=self.want(automatic),
+            asked_seq=self.asked if self.asking else 0,
+            longest_waiting=self.heads(automatic, heads),
+            recall=self.recall,
+            needs_prefetch=low,
+            timestamp_ms=at,
+            caused_by=cause,
+        )
 
     def row(self) -> list[Any]:
         """Returns the lease's row; users' rows tell the rest."""

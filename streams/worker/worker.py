@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from engine.state.formats import NewerFormatError
 from streams.contract.decoder import DECODERS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES
 from streams.kafka.assignor import NO_CLAIM, Claim
@@ -264,6 +265,8 @@ class Worker:
             leave(errors.TEMPORARY)
         if isinstance(error, WorkerError):
             code = error.code
+        elif isinstance(error, NewerFormatError):
+            code = errors.CONFIGURATION
         elif isinstance(error, DENIALS):
             code = errors.CONFIGURATION
             why += DENIED.format(user=self.settings.sasl_username or "the worker's certificate")

@@ -4,7 +4,7 @@ through random facts beside the oracle. A seed stands for a history: it is short
 from __future__ import annotations
 
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from engine.machines.product_machine import SeatBudget
 from engine.rules.outcome import Outcome
 from engine.simulation.in_memory_cluster import Cluster
 from engine.simulation.workload import START
+from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.seat_lease import Lease
 from tests.spec import licensing as spec
 from tests.support.generators import Walk, inputs
@@ -186,7 +187,7 @@ ACTS = ("buy", "arrive", "go", "tell", "deliver", "old")
 class Sent(NamedTuple):
     to: int | None  # a partition, or None for the product machine
     sender: int
-    message: dict[str, Any]
+    message: SeatRequestMessage | SeatGrantMessage
 
 
 class Ledger:
@@ -240,10 +241,12 @@ class Ledger:
         """Any message, for the first time or again; what is never chosen is lost."""
         to, sender, message = self.sent[at]
         if to is None:
+            assert isinstance(message, SeatRequestMessage)
             self.seats.hear(sender, message)
             self._machine()
             return
         lease = self.leases[to]
+        assert isinstance(message, SeatGrantMessage)
         lease.hear(message)
         while lease.idle > 0 and lease.asking:
             since, user, _ = lease.asking[0]

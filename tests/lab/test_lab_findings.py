@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
 from engine.machines.product_machine import SeatBudget
+from engine.state.message_codecs import decode_seat_request
 from streams.kafka.faust_adapter import ConsumerThread
 from streams.worker.partition_task import Partition
 from tests.checkers import History, Record
@@ -22,8 +23,9 @@ def hear(seats: SeatBudget, seq: int, **figures: Any) -> None:
     """A request of partition 0, which has heard of all that was granted to it."""
     part = seats.parts.get(0)
     nothing = {"returned": 0, "used": 0, "waiting": 0, "want": 0, "asked": 0, "heads": []}
-    known = {"seq": seq, "recall": 0, "granted": part.granted if part else 0}
-    seats.hear(0, {**nothing, **known, **figures})
+    known = {"seq": seq, "recall": 0, "granted": part.granted if part else 0, "partition": 0}
+    names = {"tenant": "contoso", "skuId": "sku", "at": 0, "causedBy": "e"}
+    seats.hear(0, decode_seat_request({**nothing, **known, **names, **figures}))
     seats.settle(2)
 
 

@@ -16,6 +16,7 @@ from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import failure, setting
 from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User
 from streams import COMPILED
@@ -75,12 +76,12 @@ def idle_units_are_kept(patch: Patch) -> None:
 def old_news_counts(patch: Patch) -> None:
     """The latest message wins, instead of the maximum."""
 
-    def hear(self: SeatBudget, p: int, request: dict[str, Any]) -> None:
+    def hear(self: SeatBudget, p: int, request: SeatRequestMessage) -> None:
         part = self.parts.setdefault(p, PartitionLease())
-        part.returned = request["returned"]
-        for name in ("seq", "used", "waiting", "want", "asked", "recall"):
-            setattr(part, name, request[name])
-        part.heads = [(since, user) for since, user in request["heads"]]
+        part.returned = request.returned
+        part.seq, part.used, part.waiting = request.request_seq, request.used, request.waiting
+        part.want, part.asked, part.recall = request.demand, request.asked_seq, request.recall
+        part.heads = list(request.longest_waiting)
         self.awaited.discard(p)
 
     patch.setattr(SeatBudget, "hear", hear)
@@ -132,10 +133,10 @@ def a_part_of_a_group_is_admitted(patch: Patch) -> None:
 def verdicts_are_not_kept(patch: Patch) -> None:
     real = AddressClaims.verdict
 
-    def verdict(user: User, message: dict[str, Any]) -> bool:
-        done = real(user, message)
+    def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
+        done = real(user, verdict)
         if not done and user.more is not None:
-            user.more.pending[message["address"]] = message["answers"]
+            user.more.pending[verdict.address] = verdict.answers
         return done
 
     patch.setattr(AddressClaims, "verdict", staticmethod(verdict))
