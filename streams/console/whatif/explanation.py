@@ -1,19 +1,20 @@
 """Explanation, rule by rule and in sentences, why a user has or lacks each licence.
 
-The sentences on the checks are the engine's own answers for the present state; the verdict is what
-the workers published. Where the two differ, a sentence says why that can be.
+The sentences on the rules come from the trace of the engine's own evaluation of the present state;
+the verdict is what the workers published. Where the two differ, a sentence says why that can be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from engine.domain import messages as words
-from engine.domain.model import PlanSet, Product, Tenant
-from engine.rules.checks import EligibilityChecks
+from engine.domain.model import Product, Tenant
+from engine.domain.vocabulary import COUNT, OTHER
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
+from engine.rules.evaluation import trace_evaluation
 from engine.rules.outcome import ErrorReason
+from engine.rules.trace import TracedDecision
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction
@@ -34,19 +35,7 @@ class Finding(NamedTuple):
         return self._asdict()
 
 
-def checks(
-    shelf: EligibilityChecks, plans: PlanSet, end: set[str], others: Iterable[PlanSet]
-) -> list[tuple[str, ErrorReason | None]]:
-    """The checks R7.1–R7.4 one by one, where the rules stop at the first that fails."""
-    new, others = plans.enabled, list(others)
-    return [
-        ("R7.1", shelf.check_location(plans, new)),
-        ("R7.2", shelf.check_conflict(plans, new, others)),
-        ("R7.3", shelf.check_dependency(plans, new, end)),
-        ("R7.4", shelf.check_uniqueness(plans, new)),
-    ]
-
-
+SEAT_CHECK = "R7.5"
 PASSED = {
     "R7.1": "Every plan is available in {where}.",
     "R7.2": "No plan conflicts with another one that the user has or would get.",
@@ -75,8 +64,12 @@ class _Explanation:
     ) -> None:
         self.db, self.tenant, self.found, self.known = db, tenant, found, known
         self.settings: Tenant = reconstruction.settings(db, tenant)
-        self.facts = found.situation(self.settings)
-        self.shelf = EligibilityChecks(known, self.facts)
+        # What was published as lacking a seat is evaluated so: seats that became free meanwhile are
+        # for `_seat` to tell, and the trace agrees with the published state.
+        states = found.user["licenseAssignmentStates"]
+        denied = {s["skuId"] for s in states if s["error"] == COUNT}
+        self.facts = found.situation(self.settings, denied)
+        self.trace = trace_evaluation(known, self.facts)[1]
         groups = {*found.paths, *(group for group, _ in found.groups)}
         self.names = queries.group_names(db, tenant, groups)
         self.seats = {row["skuId"]: row for row in self._seats()}
@@ -205,51 +198,48 @@ class _Explanation:
         if state["state"] == "Active":
             text = "It has no errors, and stays for as long as something requests it."
             return [*findings, Finding("R5", True, text)]
-        rule = "R14"
-        if self._is_unrequested(state):
-            rule = "R13" if self._deleted(state) else "R11"
-        elif self._other_plans(state):
-            rule = "R12"
         text = "It is kept: an active licence is never revoked because of an error."
-        return [*findings, Finding(rule, False, _sentence(state)), Finding("R5", True, text)]
+        return [
+            *findings,
+            Finding(self._failed_rule(state), False, _sentence(state)),
+            Finding("R5", True, text),
+        ]
 
-    def _is_unrequested(self, state: dict[str, Any]) -> bool:
-        return self._request(state).rule == "R11"
-
-    def _other_plans(self, state: dict[str, Any]) -> bool:
-        """Returns True if the path requests other plans than the user has through it."""
-        known = self.found.licences.get(state["assignedByGroup"] or "")
-        requested = known.offer.by_sku.get(state["skuId"]) if known and known.offer else None
-        return requested is not None and list(requested.disabled) != state["disabledPlans"]
+    def _failed_rule(self, state: dict[str, Any]) -> str:
+        """Returns the rule by which an entry that the user keeps is in error."""
+        path_index = self.found.slot(state["assignedByGroup"])
+        for decision in self.trace.of(state["skuId"], path_index):
+            if decision.reason is not None and decision.reason.error == state["error"]:
+                deleted = decision.rule == "R11" and self._deleted(state)
+                return "R13" if deleted else decision.rule
+        return "R14"
 
     def _deleted(self, state: dict[str, Any]) -> bool:
         known = self.found.licences.get(state["assignedByGroup"] or "")
         return known is not None and known.deleted
 
     def _refused(self, state: dict[str, Any]) -> list[Finding]:
-        """The attempt of R6, on the end state with all that is missing of the group."""
-        group, sku = state["assignedByGroup"], state["skuId"]
-        offer = self.found.licences[group].offer if group in self.found.licences else None
-        if offer is None or sku not in offer.by_sku:
+        sku, group = state["skuId"], state["assignedByGroup"]
+        decision = self.trace.last(sku, self.found.slot(group), "R7")
+        if decision is None:  # published before the group or the user changed
             return [Finding("R7", False, _sentence(state))]
-        have = {(e.path_index, e.plans.sku) for e in self.found.entries}
-        slot = self.found.slot(group)
-        missing = [plans for plans in offer.licenses if (slot, plans.sku) not in have]
-        end = self.shelf.enabled(plus=missing)
-        others = [*(e.plans for e in self.found.entries), *missing]
-        plans = offer.by_sku[sku]
-        found = checks(self.shelf, plans, end, others)
-        findings = [self._checked(rule, reason) for rule, reason in found]
+        findings = [
+            self._checked(check.rule, check.reason)
+            for check in decision.checks
+            if check.rule in PASSED
+        ]
         if all(one.ok for one in findings):
-            findings += self._seat(state, missing, end, others)
-        if len(missing) > 1 and state["error"] != "Other":
-            text = f"The {len(missing)} products that {self._name(group)} still owes the user are"
-            findings.append(Finding("R6", True, f"{text} assigned together or not at all."))
-        if state["error"] == "Other":
+            findings += self._seat(state, decision)
+        if state["error"] == OTHER:
             findings.append(Finding("R6", False, _sentence(state)))
-        elif all(one.ok for one in findings):
+            return findings
+        if len(decision.attempted) > 1:
+            text = f"The {len(decision.attempted)} products that {self._name(group)} still owes"
+            text += " the user are assigned together or not at all."
+            findings.append(Finding("R6", True, text))
+        if all(one.ok for one in findings):
             text = f"The published state: {_sentence(state)} It is evaluated again when something"
-            findings.append(Finding("R9", False, f"{text} about the user or the group happens."))
+            findings.append(Finding("R9", False, f"{text} about the user or the group changes."))
         return findings
 
     def _checked(self, rule: str, reason: ErrorReason | None) -> Finding:
@@ -261,41 +251,41 @@ class _Explanation:
         own = self.found.user["usageLocation"]
         return f"{own}, the user's location" if own else f"{self.facts.location}, the tenant's"
 
-    def _seat(
-        self,
-        state: dict[str, Any],
-        missing: list[PlanSet],
-        end: set[str],
-        others: list[PlanSet],
-    ) -> list[Finding]:
-        """R7.5 comes only when every missing product passes the other checks."""
+    def _seat(self, state: dict[str, Any], decision: TracedDecision) -> list[Finding]:
+        """R7.5, which is checked only when every attempted product passes the other checks."""
         sku = state["skuId"]
         if sku in self.facts.held:
             return [Finding("R2", True, "The user holds a seat of it already.")]
-        for plans in missing:
-            if self.shelf.check(plans, plans.enabled, end, others) is not None:
-                text = f"No seat was asked for, since {words.product_name(self.known, plans.sku)}"
-                return [Finding("R7.5", True, f"{text} of the same group does not pass.")]
+        if not any(check.rule == SEAT_CHECK for check in decision.checks):
+            blocking = self._blocking(decision)
+            text = f"No seat was requested, because {blocking} of the same group failed its checks."
+            return [Finding(SEAT_CHECK, True, text)]
         seats = self.seats.get(sku)
         free = seats["availableUnits"] if seats else 0
-        if free > 0 and state["error"] == "CountViolation":
-            if self.settings.automatic:
-                text = f"{_count(free, 'seat')} free: it is about to be retried."
-            else:
-                text = (
-                    f"{_count(free, 'seat')} free, but the tenant's policy is manual: reprocess"
-                    " the user or the group to try again."
-                )
-            return [Finding("R9", False, text)]
+        if free > 0 and state["error"] == COUNT:
+            return [Finding("R9", False, f"{_count(free, 'seat')} free: {self._retry()}")]
         if free > 0:
-            return [Finding("R7.5", True, f"{_count(free, 'seat')} free.")]
+            return [Finding(SEAT_CHECK, True, f"{_count(free, 'seat')} free.")]
         waiting = seats["waitingUsers"] if seats else 0
         line = (
             f" {_count(waiting, 'user')} waiting; the longest-waiting one is next."
             if waiting
             else ""
         )
-        return [Finding("R7.5", False, words.count(self.known, sku) + line)]
+        return [Finding(SEAT_CHECK, False, words.count(self.known, sku) + line)]
+
+    def _retry(self) -> str:
+        if self.settings.automatic:
+            return "it is about to be retried."
+        return "but the tenant's policy is manual. Reprocess the user or the group to try again."
+
+    def _blocking(self, decision: TracedDecision) -> str:
+        """Returns the name of an attempted product that failed a check before seats."""
+        for sku in decision.attempted:
+            other = self.trace.last(sku, decision.path_index, "R7")
+            if other is not None and any(c.reason for c in other.checks if c.rule in PASSED):
+                return words.product_name(self.known, sku)
+        return "another product"
 
     # -- a product that nothing asks for
     def _lacks(self, sku: str) -> list[Finding]:

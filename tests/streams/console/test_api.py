@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+from engine.domain.vocabulary import COUNT
+from engine.rules.evaluation import trace_evaluation
+from streams.console.read_model import queries
+from streams.console.read_model.pagination import every
+from streams.console.whatif import reconstruction
 from tests.streams.console.conftest import Console
 from tests.streams.console.local import Rec, demo
 from tests.support.system import Events
@@ -270,6 +275,24 @@ def test_every_state_of_the_demo_is_explained(demo_console: Console) -> None:
                     assert set() == against
                 else:
                     assert against & rules[path["error"]], (user["id"], path)
+
+
+def test_the_trace_agrees_with_the_published_states(demo_console: Console) -> None:
+    """Evaluated on the reconstructed state, every user of the demo has the published states."""
+    db = demo_console.service.store.read_connection()
+    known, settings = reconstruction.products(db), reconstruction.settings(db, "contoso")
+    for user in every(demo_console.service.store.read_connection, queries.USERS, ("contoso",), {}):
+        found = reconstruction.reconstruct_user(db, "contoso", user["id"], known)
+        assert found is not None
+        published = {
+            (s["skuId"], found.slot(s["assignedByGroup"])): (s["state"], s["error"])
+            for s in user["licenseAssignmentStates"]
+            if s["skuId"] in known
+        }
+        denied = {s["skuId"] for s in user["licenseAssignmentStates"] if s["error"] == COUNT}
+        outcome, _ = trace_evaluation(known, found.situation(settings, denied))
+        traced = {(s.sku, s.path_index): (s.state, s.reason.error) for s in outcome.states}
+        assert traced == published, user["id"]
 
 
 def test_what_a_user_lacks_is_explained(small: Console) -> None:
