@@ -36,7 +36,7 @@ HOT = {
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
         "machines/user_evaluator", "machines/user_machine", "machines/user_restore",
         "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
-        "state/configuration", "state/formats", "state/message_codecs", "state/row_codecs",
+        "state/configuration", "state/message_codecs", "state/row_codecs",
         "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
     ],
     "streams": [

@@ -1,0 +1,106 @@
+"""Writes golden rows: changelogs of simulated histories in which every optional field occurs.
+
+Run with the release whose format is to be kept, not with a later one; see the README.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SEEDS = 120
+USER_FIELDS = (
+    "known", "location", "upn", "mail", "addresses", "primary", "groups", "since", "paths",
+    "entries", "problems", "state since", "revision", "seen", "pending",
+)  # fmt: skip
+PENDING_FIELDS = (
+    "request", "change", "deferred changes", "deferred events", "claims", "pending claims",
+    "duplicates", "attributes", "evaluation",
+)  # fmt: skip
+Changelog = dict[tuple[str, str], str]
+
+
+def simulator() -> tuple[Any, Any]:
+    """Returns setting and Simulation, which moved after the first release."""
+    for module in ("engine.simulation.runner", "engine.simulator"):
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        return found.setting, found.Simulation
+    raise SystemExit("there is no simulator: run this in a checkout of the release")
+
+
+def features(changelog: Changelog) -> Iterator[str]:
+    """Yields which tables and which kinds of field values the changelog has."""
+    for (table, _), text in changelog.items():
+        row = json.loads(text)
+        if not isinstance(row, list):
+            yield f"{table} {bool(row)}"
+            continue
+        names = USER_FIELDS if table == "users" else [str(n) for n in range(len(row))]
+        for name, value in zip(names, row, strict=table == "users"):
+            yield f"{table} {name} {type(value).__name__} {bool(value)}"
+        if table == "users" and row[-1] is not None:
+            for name, value in zip(PENDING_FIELDS, row[-1], strict=True):
+                yield f"{table} pending {name} {bool(value)}"
+            for event in row[-1][3]:
+                yield f"deferred {event[0]}"
+        if table == "users" and "/" in row[9]:
+            yield f"entry with {row[9].split(',')[0].count('/')} separators"
+
+
+def histories() -> Iterator[tuple[int, int, int, Changelog]]:
+    """Yields seed, partition, partitions and the changelog after each transaction."""
+    setting, simulation = simulator()
+    for seed in range(SEEDS):
+        found: list[tuple[int, int, int, Changelog]] = []
+        s = simulation(setting(seed))
+        broker = s.broker
+        append = broker.append
+
+        def appended(t: Any, append: Any = append, broker: Any = broker) -> Any:
+            outputs = append(t)
+            if outputs is not None:
+                changelog = dict(broker.changelogs[t.partition])
+                found.append((seed, t.partition, broker.partitions, changelog))  # noqa: B023
+            return outputs
+
+        broker.append = appended
+        s.load()
+        s.heal()
+        s.settle()
+        yield from found
+
+
+def main(folder: Path) -> None:
+    """Writes to the folder the few changelogs that have all the features together."""
+    rare: dict[str, int] = {}
+    candidates = []
+    for seed, partition, partitions, changelog in histories():
+        has = set(features(changelog))
+        if any(rare.get(feature, 0) < 4 for feature in has):
+            for feature in has:
+                rare[feature] = rare.get(feature, 0) + 1
+            candidates.append((has, seed, partition, partitions, changelog))
+    missing = set(rare)
+    number = 0
+    while missing:
+        best = max(candidates, key=lambda c: (len(c[0] & missing), -len(c[4])))
+        has, seed, partition, partitions, changelog = best
+        missing -= has
+        number += 1
+        lines = [json.dumps({"seed": seed, "partition": partition, "partitions": partitions})]
+        for (table, key), text in sorted(changelog.items()):
+            lines.append(json.dumps([table, key, json.loads(text)], ensure_ascii=False))
+        path = folder / f"changelog{number:02}.jsonl"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(path, len(lines))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
