@@ -24,6 +24,7 @@ from engine.domain.events import (
 )
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
+from engine.domain.vocabulary import GroupProcessingState
 from engine.rules.direct_change import (
     Rejection,
     check_disabled_plans,
@@ -122,10 +123,10 @@ class GroupState:
 
     def progress(self, partitions: int) -> str:
         if self.version <= self.done(partitions):
-            return "ProcessingComplete"
+            return GroupProcessingState.COMPLETE.value
         if any(part[0] >= self.version for part in self.parts.values()):
-            return "ProcessingInProgress"
-        return "QueuedForProcessing"
+            return GroupProcessingState.IN_PROGRESS.value
+        return GroupProcessingState.QUEUED.value
 
     def undefined(self, configuration: Configuration) -> list[str]:
         named = {sku for _, add, remove, _ in self.deferred for sku in (*dict(add), *remove)}

@@ -13,6 +13,7 @@ from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import CODES, Delivered, SubscriptionUpdated
 from engine.domain.model import timestamp
+from engine.domain.vocabulary import UNIT_KINDS
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import (
     SEAT_GRANTS,
@@ -420,12 +421,11 @@ class ProductMachine:
     @staticmethod
     def _published(seats: SeatBudget, content: list[Any]) -> dict[str, Any]:
         units, used, waiting, part_number = content
-        names = ("enabled", "warning", "suspended", "lockedOut")
         return {
             "tenant": seats.tenant,
             "skuId": seats.sku,
             "skuPartNumber": part_number,
-            "prepaidUnits": dict(zip(names, units, strict=True)),
+            "prepaidUnits": dict(zip(UNIT_KINDS, units, strict=True)),
             "consumedUnits": used,
             "availableUnits": budget(seats.shown) - used,
             "waitingUsers": waiting,

@@ -9,7 +9,7 @@ from typing import Any
 from engine.documents import user_documents
 from engine.domain import events as ev
 from engine.domain.partitioner import partition_of
-from engine.domain.vocabulary import COUNT, OTHER
+from engine.domain.vocabulary import COUNT, NONE, OTHER, GroupProcessingState
 from engine.machines.address_machine import normal
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, figures, require
@@ -154,12 +154,12 @@ def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: l
         active = {x["skuId"] for x in mine if x["state"] == "Active"}
         member = group in users[f"{tenant}/{user['user']}"].groups
         licensed += member and bool(skus) and skus <= active
-        wrong = {x["error"] for x in mine if x["error"] != "None"}
+        wrong = {x["error"] for x in mine if x["error"] != NONE}
         wrong = wrong - {OTHER} if len(wrong) > 1 else wrong
         errors.update(wrong)
         with_errors += bool(wrong)
     return {
-        "licenseProcessingState": "ProcessingComplete",
+        "licenseProcessingState": GroupProcessingState.COMPLETE.value,
         "members": len(members),
         "membersLicensed": licensed,
         "membersWithErrors": with_errors,

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from engine.domain.vocabulary import COUNT
 from streams.bench.environment import BenchError, Stand
 from streams.bench.onboarding import (
     GROUPS,
@@ -68,7 +69,7 @@ def judge(
     for state in states:
         held.update(each["skuId"] for each in state["assignedLicenses"])
         each_state = state["licenseAssignmentStates"]
-        refused.update({s["skuId"] for s in each_state if s["error"] == "CountViolation"})
+        refused.update({s["skuId"] for s in each_state if s["error"] == COUNT})
     for sku, bought in units.items():
         if held[sku] > bought or held[sku] != consumed[sku]:
             raise BenchError(

@@ -13,6 +13,7 @@ from typing import Any, Final
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, InputEvent
 from engine.domain.model import ServicePlan
+from engine.domain.vocabulary import UNIT_KINDS
 from streams.contract.event_types import EVENT_TYPES
 from streams.contract.field_checks import (
     MAX_UNITS,
@@ -34,7 +35,6 @@ from streams.contract.rejection import malformed, require_type
 Reader = Callable[[Body, str, bytes | None], InputEvent]
 _SubjectOf = Callable[[Body, bytes | None], tuple[str, str]]
 
-UNITS = ("enabled", "warning", "suspended", "lockedOut")
 new: Final = tuple.__new__  # creates a named tuple in half the time of its own constructor
 
 
@@ -169,7 +169,7 @@ def _subscription_updated(body: Body, event: str, key: bytes | None) -> InputEve
     tenant, sku = _subject(body, key, "skuId")
     units = require_type(dict, body.get("prepaidUnits", ABSENT), "prepaidUnits")
     counts = []
-    for member in UNITS:
+    for member in UNIT_KINDS:
         count = units.get(member, 0)
         if type(count) is not int or not 0 <= count <= MAX_UNITS:  # bool is a subclass of int
             raise malformed(

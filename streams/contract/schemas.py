@@ -10,6 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from engine.domain.vocabulary import (
+    ACTIVE_WITH_ERROR,
+    ASSIGNMENT_ERRORS,
+    GROUP_PROCESSING_STATES,
+    LICENSE_STATES,
+    NONE,
+)
+from engine.domain.vocabulary import ERROR as LICENSE_ERROR
 from streams.contract.event_types import EVENT_TYPES, EventType
 from streams.contract.field_checks import MAX_ADDRESSES, MAX_TEXT_CHARACTERS, MAX_UNITS
 
@@ -80,16 +88,9 @@ PLAN = _object(
     prohibitedLocations=_list(LOCATION, default=[]),
     mailEnabled={"type": "boolean", "default": False},
 )
-ERRORS = [
-    "CountViolation",
-    "MutuallyExclusiveViolation",
-    "DependencyViolation",
-    "ProhibitedInUsageLocationViolation",
-    "UniquenessViolation",
-    "Other",
-]
+ERRORS = list(ASSIGNMENT_ERRORS)
 ERROR = {"enum": ERRORS}
-PROBLEM = {"enum": ["Error", "ActiveWithError"]}
+PROBLEM = {"enum": [LICENSE_ERROR, ACTIVE_WITH_ERROR]}
 
 
 _MEMBERS: dict[str, Schema] = {
@@ -140,8 +141,8 @@ STATE = _object(
     skuId=ID,
     assignedByGroup=_or_null(ID) | {"description": "null: a direct licence"},
     disabledPlans=_list(ID),
-    state={"enum": ["Active", "ActiveWithError", "Error"]},
-    error={"enum": ["None", *ERRORS]},
+    state={"enum": list(LICENSE_STATES)},
+    error={"enum": [NONE, *ERRORS]},
     message=_text("one sentence for an administrator; only with an error"),
     since=TIME,
 )
@@ -201,9 +202,7 @@ RECORDS = (
             group=ID,
             displayName=TEXT,
             deleted={"type": "boolean"},
-            licenseProcessingState={
-                "enum": ["QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete"]
-            },
+            licenseProcessingState={"enum": list(GROUP_PROCESSING_STATES)},
             assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
             deferred=_list(ID),
             members=COUNT,

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.domain.vocabulary import LicenseState
 from streams.kafka.topic_reader import Followed, Follower
 
 # The meaning of each error state, for people.
 STATES = {
-    "Error": "Licences that could not be assigned",
-    "ActiveWithError": "Licences kept in spite of an error",
+    LicenseState.ERROR.value: "Licences that could not be assigned",
+    LicenseState.ACTIVE_WITH_ERROR.value: "Licences kept in spite of an error",
 }
 
 

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from engine.domain.vocabulary import GroupProcessingState
 from streams.contract.topics import CONSUMED
 from streams.kafka.topic_reader import Follower, admin_client, connected, consumer, topic_partitions
 from streams.runtime.errors import TEMPORARY, WorkerError
@@ -260,7 +261,7 @@ def _add_outputs(status: Status, seen: Follower) -> None:
     status.groups_in_progress = [
         f"{group['tenant']}/{group['group']}"
         for group in groups
-        if group["licenseProcessingState"] != "ProcessingComplete"
+        if group["licenseProcessingState"] != GroupProcessingState.COMPLETE
     ]
     status.seats = [
         seats

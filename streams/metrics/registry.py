@@ -14,7 +14,10 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from engine.domain import events
-from engine.domain.vocabulary import CONFLICT, COUNT, DEPENDENCY, LOCATION, OTHER, UNIQUENESS
+from engine.domain.vocabulary import (
+    ASSIGNMENT_ERRORS,
+    GROUP_PROCESSING_STATES,
+)
 from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
@@ -103,8 +106,6 @@ REASONS = (
     "bad_member", "no_value", "not_json", "too_large", "unknown_type", "wrong_key",
     "wrong_partition",
 )  # fmt: skip
-KINDS = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
-STATES = ("QueuedForProcessing", "ProcessingInProgress", "ProcessingComplete")
 EVENT_LABELS: dict[type, str] = {
     events.UserUpserted: "user_upserted",
     events.UserDeleted: "user_deleted",
@@ -129,16 +130,16 @@ ZEROS: dict[str, tuple[Any, ...]] = {
     "records_in": CONSUMED,
     "records_out": PRODUCED,
     "expired_records": CONSUMED,
-    "users_in_error": KINDS,
-    "groups": STATES,
+    "users_in_error": ASSIGNMENT_ERRORS,
+    "groups": GROUP_PROCESSING_STATES,
 }
 METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
 LABELS = {
     "type": "the engine's name of an input event: `user_upserted`, `user_licenses_changed` …",
     "topic": "a topic without its prefix",
     "reason": "one of " + ", ".join(f"`{r}`" for r in REASONS) + "; in full: `dlq.reason`",
-    "kind": "one of " + ", ".join(f"`{kind}`" for kind in KINDS),
-    "state": "one of " + ", ".join(f"`{state}`" for state in STATES),
+    "kind": "one of " + ", ".join(f"`{kind}`" for kind in ASSIGNMENT_ERRORS),
+    "state": "one of " + ", ".join(f"`{state}`" for state in GROUP_PROCESSING_STATES),
     "tenant": "the tenant's id, or `other`",
     "sku": "the product's skuId, or `other`",
     "part_number": "the product's skuPartNumber",

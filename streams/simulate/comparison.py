@@ -14,7 +14,6 @@ from streams.ingest.items import FeedProblem
 from streams.simulate.in_memory import Simulation
 
 EXAMPLES = 3
-SEATS = "CountViolation"
 
 
 @dataclass(slots=True)

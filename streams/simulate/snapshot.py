@@ -15,6 +15,7 @@ import orjson
 
 from engine.documents.user_documents import PublishedState, published_states
 from engine.domain.model import Product
+from engine.domain.vocabulary import UNIT_KINDS
 from engine.partition_machine import PartitionMachine
 from engine.state.row_codecs import encode_product
 from engine.state.tenant_state import TenantState, User
@@ -118,7 +119,6 @@ class Snapshot:
 
     def _subscriptions(self, enough: bool) -> Iterator[Event]:
         """``enough``: with units for all who have a seat, also where fewer are paid for (R15)."""
-        names = ("enabled", "warning", "suspended", "lockedOut")
         for machine in self._machines:
             for seats in machine.products.seats.values():
                 if seats.tenant != self.tenant or seats.units is None:
@@ -128,7 +128,7 @@ class Snapshot:
                 lacking = max(0, used - enabled - warning)
                 if enough or lacking:
                     units = (enabled + (lacking if enough else 0), warning, *rest)
-                    prepaid = dict(zip(names, units, strict=True))
+                    prepaid = dict(zip(UNIT_KINDS, units, strict=True))
                     yield self._event("subscription.updated", skuId=seats.sku, prepaidUnits=prepaid)
 
     def _groups(self) -> Iterator[Event]:

@@ -13,48 +13,55 @@ import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from engine.domain.vocabulary import (
+    AssignmentError,
+    GroupProcessingState,
+    LicenseState,
+    ResultStatus,
+)
+
 HERE = Path(__file__).parents[1]
 
 ERRORS = {
-    "CountViolation": (
+    AssignmentError.COUNT.value: (
         "Not enough seats",
         "Buy seats or free some. The longest-waiting users get them first: immediately or, with"
         " the policy “manual”, after a reprocess.",
     ),
-    "MutuallyExclusiveViolation": (
+    AssignmentError.CONFLICT.value: (
         "Conflicting plans",
         "Decide which of the two products the user should have: disable one of the plans on the"
         " group, or remove the other licence. The assignment is then retried automatically.",
     ),
-    "DependencyViolation": (
+    AssignmentError.DEPENDENCY.value: (
         "Missing dependency",
         "Add the required plan to the same group, or disable the plan that requires it.",
     ),
-    "ProhibitedInUsageLocationViolation": (
+    AssignmentError.LOCATION.value: (
         "Usage location",
         "Set a usage location on the user or a default on the tenant, or disable the plans that are"
         " not available there.",
     ),
-    "UniquenessViolation": (
+    AssignmentError.UNIQUENESS.value: (
         "Duplicate address",
         "Two users have the same proxy address: remove it from one of them.",
     ),
-    "Other": (
+    AssignmentError.OTHER.value: (
         "Blocked by another product",
         "The products of a group are assigned together or not at all: resolve the errors of the"
         " products that the message names.",
     ),
 }
 STATES = {
-    "Active": ("ok", "Active"),
-    "ActiveWithError": ("warn", "Active, with error"),
-    "Error": ("bad", "Not assigned"),
-    "ProcessingComplete": ("ok", "Complete"),
-    "ProcessingInProgress": ("busy", "In progress"),
-    "QueuedForProcessing": ("busy", "Queued"),
-    "applied": ("ok", "Applied"),
-    "rejected": ("bad", "Rejected"),
-    "deferred": ("busy", "Deferred"),
+    LicenseState.ACTIVE.value: ("ok", "Active"),
+    LicenseState.ACTIVE_WITH_ERROR.value: ("warn", "Active, with error"),
+    LicenseState.ERROR.value: ("bad", "Not assigned"),
+    GroupProcessingState.COMPLETE.value: ("ok", "Complete"),
+    GroupProcessingState.IN_PROGRESS.value: ("busy", "In progress"),
+    GroupProcessingState.QUEUED.value: ("busy", "Queued"),
+    ResultStatus.APPLIED.value: ("ok", "Applied"),
+    ResultStatus.REJECTED.value: ("bad", "Rejected"),
+    ResultStatus.DEFERRED.value: ("busy", "Deferred"),
     "pending": ("busy", "Pending"),
     "success": ("ok", "Success"),
     "failure": ("bad", "Failure"),

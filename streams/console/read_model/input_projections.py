@@ -13,6 +13,7 @@ import orjson
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT
+from engine.domain.vocabulary import UNIT_KINDS
 from engine.machines.address_machine import normal
 from streams.console.read_model.output_projections import (
     FORGET,
@@ -227,14 +228,11 @@ def _subscriptions(to: ProjectionWriter, records: Records) -> None:
             (
                 event.tenant,
                 event.sku,
-                text_of(dict(zip(_UNITS, event[3:], strict=True))),
+                text_of(dict(zip(UNIT_KINDS, event[3:], strict=True))),
             )
             for event, _, _ in _accepted("subscriptions", records)
         ],
     )
-
-
-_UNITS = ("enabled", "warning", "suspended", "lockedOut")
 
 
 def _tenants(to: ProjectionWriter, records: Records) -> None:
