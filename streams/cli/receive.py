@@ -45,7 +45,7 @@ def receive(
 
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
 
-    async def run() -> int:
+    async def serve_until_signal() -> int:
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         ready.add_done_callback(
             lambda done: (
@@ -57,4 +57,4 @@ def receive(
         )
         return await serve(settings, load_sources(sources), host, port, changes, ready)
 
-    raise typer.Exit(asyncio.run(run()))
+    raise typer.Exit(asyncio.run(serve_until_signal()))

@@ -1,4 +1,4 @@
-"""``seatflow simulate`` and ``export``: what would happen, and what there is."""
+"""The commands ``seatflow simulate``, ``export`` and ``plan``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from streams.cli.options import Brokers, Prefix, settings_of
 if TYPE_CHECKING:
     from streams.ingest import FeedProblem
     from streams.simulate import Findings, Simulation
-    from streams.simulate.migration_plan import DirectToGroup
+    from streams.simulate.migration_plan import DirectToGroupPlan
 
 SOME_ROWS_BAD = 1
 KEPT_PROBLEMS = 1_000
 
 Snapshot = Annotated[
     Path | None,
-    typer.Option("--on", metavar="FILE", help="What is there before: `seatflow export` makes it."),
+    typer.Option("--on", metavar="FILE", help="Starting state (JSON from `seatflow export`)."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON Lines, one finding each.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines, one finding each.")]
 Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write the report with charts here.")
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a report with charts to this file."),
 ]
 
 
@@ -39,19 +40,19 @@ def simulate(
     as_json: Json = False,
     html: Html = None,
 ) -> None:
-    """Dry run without Kafka: what would become of these events, on the engine itself.
+    """Simulate events on the engine, without Kafka, and report the effects.
 
-    Other formats first: [bold]seatflow feed csv … --out events.jsonl[/bold].
+    Convert other formats first: [bold]seatflow feed csv … --out events.jsonl[/bold].
     """
     findings = run(files, on)
-    tell(findings, as_json, html, f"Simulation of {', '.join(file.name for file in files)}")
+    report(findings, as_json, html, f"Simulation of {', '.join(file.name for file in files)}")
     if findings.bad_rows:
         raise typer.Exit(SOME_ROWS_BAD)
 
 
 def run(files: list[Path], on: Path | None) -> Findings:
-    """The findings of the files, one after the other, on top of a snapshot if there is one."""
-    from streams.simulate.comparison import compare, remember
+    """Returns the findings of the files, in their order, on top of a snapshot (``on``) if given."""
+    from streams.simulate.comparison import compare, take_baseline
     from streams.simulate.in_memory import Simulation
 
     simulation = Simulation()
@@ -59,7 +60,7 @@ def run(files: list[Path], on: Path | None) -> Findings:
         from streams.ingest import FeedError
 
         raise FeedError(f"{on} is not a snapshot: {problems[0]}")
-    before = remember(simulation)
+    before = take_baseline(simulation)
     began = time.perf_counter()
     problems = [problem for file in files for problem in _read(simulation, file)]
     findings = compare(before, simulation)
@@ -82,7 +83,8 @@ def _read(simulation: Simulation, file: Path) -> list[FeedProblem]:
     return simulation.run(events)
 
 
-def tell(findings: Findings, as_json: bool, html: Path | None, title: str) -> None:
+def report(findings: Findings, as_json: bool, html: Path | None, title: str) -> None:
+    """Prints the findings, and writes them as HTML if asked for. Raises: FeedError."""
     if html is not None:
         from streams.ingest import FeedError
         from streams.simulate.html_report import page
@@ -107,12 +109,12 @@ def tell(findings: Findings, as_json: bool, html: Path | None, title: str) -> No
 
 
 def export(
-    tenant: Annotated[str, typer.Option("--tenant", metavar="ID", help="Whose state.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be written.")],
+    tenant: Annotated[str, typer.Option("--tenant", metavar="ID", help="Tenant to export.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
     brokers: Brokers = None,
     topic_prefix: Prefix = None,
 ) -> None:
-    """A snapshot of a tenant as events: to simulate on, or to move it elsewhere.
+    """Export a tenant's state as events, to simulate on it or to move it.
 
     Wait for the workers first: [bold]seatflow status --wait[/bold].
     """
@@ -133,29 +135,30 @@ def export(
     print(f"{count:,} events of {len(snapshot.users()):,} users written to {file}", file=sys.stderr)
     if other:
         print(
-            f"{len(other):,} users come out otherwise, {other[0]} for one: they keep what does not"
-            " follow from what is known now (R11, R12, R14)",
+            f"{len(other):,} users would differ, e.g. {other[0]}: they keep licences that do not"
+            " follow from the present facts (R11, R12, R14)",
             file=sys.stderr,
         )
 
 
 plan_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Plan a change in which nobody loses service."
+    no_args_is_help=True, add_completion=False, help="Plan a change in which no user loses service."
 )
 
 
 @plan_app.callback()
 def plan_group() -> None:
-    """Plan a change in which nobody loses service."""
+    """Plan a change in which no user loses service."""
 
 
 @plan_app.command("direct-to-group")
 def plan_direct_to_group(
     group: Annotated[
-        str, typer.Option("--group", metavar="ID", help="The group that gives the licences.")
+        str, typer.Option("--group", metavar="ID", help="Group that assigns the licences.")
     ],
     on: Annotated[
-        Path, typer.Option("--on", metavar="FILE", help="A snapshot: `seatflow export` makes it.")
+        Path,
+        typer.Option("--on", metavar="FILE", help="Starting state (JSON from `seatflow export`)."),
     ],
     out: Annotated[
         Path,
@@ -163,16 +166,18 @@ def plan_direct_to_group(
     ],
     product: Annotated[
         str | None,
-        typer.Option("--product", metavar="SKU", help="This one; the group gets it if need be."),
+        typer.Option(
+            "--product", metavar="SKU", help="Only this product; the group gets it if it lacks it."
+        ),
     ] = None,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Release also who loses service plans.")
+        bool, typer.Option("--accept-loss", help="Also release users who lose service plans.")
     ] = False,
 ) -> None:
-    """From direct licences to a group's: who has both, who would lose plans, and the events.
+    """Move from direct licences to a group's: reports the effects and writes the events.
 
-    Feed the first file, wait, look, then feed the second. Planned again after the first, the plan
-    is the second file.
+    Feed the first file, wait, check, then feed the second. Planning again after the first file
+    gives the second.
     """
     from streams.simulate.migration_plan import direct_to_group, write
 
@@ -180,16 +185,16 @@ def plan_direct_to_group(
     first, second = (out.with_name(f"{out.name}.{part}.jsonl") for part in ("1-join", "2-release"))
     write(plan.joins, first)
     write(plan.releases, second)
-    _tell_plan(plan, first, second)
+    _report_plan(plan, first, second)
 
 
-def _tell_plan(plan: DirectToGroup, first: Path, second: Path) -> None:
+def _report_plan(plan: DirectToGroupPlan, first: Path, second: Path) -> None:
     users_direct = len(plan.both) + len(plan.only_direct)
     print(f"{users_direct:,} users have {', '.join(plan.products)} directly:")
-    print(f"  {len(plan.both):,} by a group as well, {len(plan.only_direct):,} only directly")
+    print(f"  {len(plan.both):,} also through a group, {len(plan.only_direct):,} only directly")
     for title, users in (
-        ("would lose service plans, and stay direct", plan.would_lose),
-        ("would not be licensed by the group, and stay direct", plan.not_licensed),
+        ("would lose service plans, and keep the direct licence", plan.would_lose),
+        ("would not be licensed by the group, and keep the direct licence", plan.not_licensed),
     ):
         if users:
             print(f"  {len(users):,} {title}:")

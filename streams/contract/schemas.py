@@ -1,8 +1,8 @@
 """Every record of the contract as a JSON Schema (2020-12).
 
-``MESSAGES`` is the one place that the files, AsyncAPI (asyncapi.py) and the reference come
-from. ``make docs`` writes them to docs/reference; tests compare them with what the decoder reads
-and with what the engine publishes.
+The schema files, AsyncAPI (asyncapi.py) and the reference are generated from ``MESSAGES``; the
+input events come from ``event_types.py``. ``make docs`` writes them to docs/reference; tests
+compare them with the decoder and with the records that the engine publishes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One type of record. ``name`` is the event's type, or the topic of an output."""
+    """One type of record. ``name``: the event's type, or the topic of an output."""
 
     name: str
     topic: str
@@ -38,7 +38,7 @@ class Message:
 
     @property
     def file(self) -> str:
-        """Two events have one name: a user's and a group's ``licenses.changed``."""
+        """The file name; a user's and a group's ``licenses.changed`` differ in it."""
         kind = {"user-changes": "user", "group-changes": "group"}.get(self.topic)
         name = f"{kind}.{self.name}" if kind and not self.name.startswith(kind) else self.name
         return f"{name}.v{VERSION}.schema.json"
@@ -156,7 +156,7 @@ RECORDS = (
     _output(
         "user-licenses",
         "tenant/user",
-        "What a user has and why not; a tombstone after user.deleted.",
+        "A user's licences, with errors; a tombstone after user.deleted.",
         _object(
             "tenant user usageLocation mail proxyAddresses assignedLicenses"
             " licenseAssignmentStates revision updatedAt causedBy",
@@ -194,7 +194,7 @@ RECORDS = (
     _output(
         "group-status",
         "tenant/group",
-        "Progress and numbers of a group.",
+        "Progress and figures of a group.",
         _object(
             "tenant group displayName deleted licenseProcessingState assignedLicenses deferred"
             " members membersLicensed membersWithErrors errors updatedAt",
@@ -254,7 +254,7 @@ RECORDS = (
     _output(
         "audit",
         "tenant/user, tenant/group or tenant/skuId",
-        "What was done, in the words of Entra's audit log.",
+        "What was done, in the terms of Entra's audit log.",
         _object(
             "time tenant activity category target initiatedBy result resultReason"
             " modifiedProperties causedBy",
@@ -277,6 +277,7 @@ MESSAGES = (*EVENTS, *RECORDS)
 
 
 def schema_of(message: Message) -> Schema:
+    """Returns the JSON Schema of a message as a document of its own."""
     return {
         "$schema": DIALECT,
         "$id": f"urn:seatflow:{message.file.removesuffix('.schema.json')}",
@@ -287,5 +288,5 @@ def schema_of(message: Message) -> Schema:
 
 
 def schemas() -> dict[str, Schema]:
-    """File name -> schema."""
+    """Returns all schemas by file name."""
     return {message.file: schema_of(message) for message in MESSAGES}

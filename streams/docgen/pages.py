@@ -1,4 +1,4 @@
-"""Reference pages made of the code: settings, the command line, events and records."""
+"""Reference pages generated from the code: settings, command line, events and records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from streams.contract.topics import INPUTS, OUTPUTS
 
 
 def settings_page() -> str:
+    """Returns the page of settings."""
     from streams.runtime.settings import describe, load_settings
 
     lines = ["| setting | default | meaning | allowed |", "|---|---|---|---|"]
@@ -19,12 +20,15 @@ def settings_page() -> str:
         default = f"`{one.default}`" if one.default else "unset"
         lines.append(f"| `{one.name}` | {default} | {_cell(one.meaning)} | {_cell(one.allowed)} |")
     return (
-        "# Settings\n\nFrom flags, the environment, or an `.env` file, the first that has it."
-        " `seatflow settings` shows the values that are in force.\n\n" + "\n".join(lines) + "\n"
+        "# Settings\n\nSettings come from flags, the environment, or an `.env` file, in this order"
+        " of precedence. `seatflow settings` shows the values in effect.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
 def command_page() -> str:
+    """Returns the page of the command line, from the typer application."""
     import typer.main
 
     from streams.cli.main import app
@@ -59,11 +63,12 @@ def _argument(parameter: Any) -> str:
 def _option(parameter: Any) -> str:
     names = "`, `".join([*parameter.opts, *parameter.secondary_opts])
     metavar = f" {parameter.metavar}" if parameter.metavar else ""
-    needed = " (needed)" if parameter.required else ""
+    needed = " (required)" if parameter.required else ""
     return f"| `{names}{metavar}` | {_cell(parameter.help or '')}{needed} |"
 
 
 def events_page() -> str:
+    """Returns the page of events and records, from the schemas."""
     parts = [
         "# Events and records\n",
         "All values are JSON in UTF-8, all keys strings. Unknown members are ignored. Each schema"
@@ -83,7 +88,7 @@ def events_page() -> str:
                 parts += _message(message)
             if not listed:
                 parts.append(
-                    "Input that could not be read, byte for byte, with the headers `dlq.topic`,"
+                    "Input that could not be decoded, byte for byte, with the headers `dlq.topic`,"
                     " `dlq.partition`, `dlq.offset` and `dlq.reason`.\n"
                 )
     return "\n".join(parts)
@@ -91,27 +96,27 @@ def events_page() -> str:
 
 def _message(message: Message) -> list[str]:
     parts = [f"**`{message.name}`** {message.summary} ([schema](schemas/{message.file}))\n"]
-    parts.append("| member | is | |\n|---|---|---|")
+    parts.append("| member | type | |\n|---|---|---|")
     required = message.schema["required"]
     for name, schema in message.schema["properties"].items():
-        needed = "needed" if name in required and message in EVENTS else ""
-        parts.append(f"| `{name}` | {_cell(_shown(schema))} | {needed} |")
+        needed = "required" if name in required and message in EVENTS else ""
+        parts.append(f"| `{name}` | {_cell(_describe(schema))} | {needed} |")
     return [*parts, ""]
 
 
-def _shown(schema: dict[str, Any]) -> str:
-    """A schema in a few words."""
+def _describe(schema: dict[str, Any]) -> str:
+    """Describes a schema in a few words."""
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
         words = ", ".join(f"`{each}`" for each in schema["enum"])
     elif "anyOf" in schema:
-        words = " or ".join(_shown(each) for each in schema["anyOf"])
+        words = " or ".join(_describe(each) for each in schema["anyOf"])
     else:
         kinds = schema.get("type", "anything")
         words = " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
         if "items" in schema:
-            words = f"list of {_shown(schema['items'])}"
+            words = f"list of {_describe(schema['items'])}"
         elif schema.get("pattern", "").startswith("^[A-Za-z0-9_.:@-]"):
             words = words.replace("string", "id")
         elif members := schema.get("properties"):

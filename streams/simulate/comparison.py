@@ -1,4 +1,4 @@
-"""What a simulation found: two moments of the machine compared."""
+"""The findings of a simulation: the state before and after, compared."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EXAMPLES = 3
 
 @dataclass(slots=True)
 class Failure:
-    """Users with one kind of error; ``new``: those who did not have it before.
+    """The users with one error. ``new``: those who did not have it before.
 
-    ``kept``: of the users, those who keep the licence all the same (``ActiveWithError``).
+    ``kept``: those who keep the licence in spite of it (``ActiveWithError``).
     """
 
     error: str
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Product:
-    """Seats of one product; ``short``: users who lack one."""
+    """The seats of one product. ``short``: users without a seat."""
 
     tenant: str
     sku: str
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(slots=True)
 class Group:
-    """A group whose members or licences are other than before."""
+    """A group whose members or licences changed."""
 
     tenant: str
     group: str
@@ -61,7 +61,7 @@ class Group:
 
 @dataclass(slots=True)
 class Rejection:
-    """Changes that were not carried out (rejected) or not yet (deferred), by their reason."""
+    """The changes that were rejected or deferred for one reason."""
 
     status: str
     error: str
@@ -71,7 +71,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class Loss:
-    """Users who lose service plans that they had."""
+    """The users who lose service plans."""
 
     users: int = 0
     plans: Counter[str] = field(default_factory=Counter)
@@ -80,6 +80,8 @@ class Loss:
 
 @dataclass(slots=True)
 class Findings:
+    """All effects of the events. ``gained``: users who get another licence."""
+
     events: int = 0
     seconds: float = 0.0
     users_before: int = 0
@@ -98,7 +100,7 @@ class Findings:
     bad_rows: int = 0
 
     def as_lines(self) -> Iterable[dict[str, Any]]:
-        """One object per line, each with its ``kind``; the summary is first."""
+        """Yields one JSON object per finding, each with its ``kind``; the summary is first."""
         names = (
             "events", "seconds", "users_before", "users", "licensed_before", "licensed",
             "with_errors_before", "with_errors", "gained", "bad_rows",
@@ -116,8 +118,8 @@ Moment = dict[tuple[str, str], tuple[Outcome, tuple[str, ...]]]
 
 
 @dataclass(slots=True)
-class Before:
-    """What is kept of the moment before a change: outcomes are never changed, only replaced."""
+class Baseline:
+    """The state before the events. Outcomes are never changed, only replaced."""
 
     users: Moment = field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -126,9 +128,10 @@ class Before:
     results: int = 0
 
 
-def remember(simulation: Simulation) -> Before:
+def take_baseline(simulation: Simulation) -> Baseline:
+    """Returns the present state, to compare with later."""
     machine = simulation.machine
-    return Before(
+    return Baseline(
         {(user.tenant.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
         {key: state.published or {} for key, state in machine.groups.groups.items()},
         {key: list(seats.published or ()) for key, seats in machine.products.seats.items()},
@@ -138,15 +141,17 @@ def remember(simulation: Simulation) -> Before:
 
 
 def known(simulation: Simulation) -> Iterable[User]:
+    """Yields the users of all tenants who were created, not only named by a membership."""
     for tenant in simulation.machine.configuration.tenants.values():
         for user in tenant.users.values():
             if user.known:
                 yield user
 
 
-def compare(before: Before, simulation: Simulation) -> Findings:
+def compare(before: Baseline, simulation: Simulation) -> Findings:
+    """Returns the findings since the baseline."""
     findings = Findings(events=simulation.events - before.events)
-    _Users(before, simulation, findings).look()
+    _Users(before, simulation, findings).compare()
     findings.products = _products(before, simulation)
     findings.groups = _groups(before, simulation)
     findings.rejections = _rejections(simulation.rejected[before.results :])
@@ -154,9 +159,9 @@ def compare(before: Before, simulation: Simulation) -> Findings:
 
 
 class _Users:
-    """Goes through all users once. What depends on the outcome alone is looked at once each."""
+    """Compares all users in one pass; what depends on an outcome alone is computed once."""
 
-    def __init__(self, before: Before, simulation: Simulation, findings: Findings) -> None:
+    def __init__(self, before: Baseline, simulation: Simulation, findings: Findings) -> None:
         self._before, self._simulation, self._findings = before, simulation, findings
         self._names = {
             plan.id: plan.name
@@ -166,7 +171,7 @@ class _Users:
         self._failures: dict[str, Failure] = {}
         self._plans: dict[Outcome, frozenset[str]] = {EMPTY_OUTCOME: frozenset()}
 
-    def look(self) -> None:
+    def compare(self) -> None:
         found, users = self._findings, self._before.users
         found.users_before = len(users)
         for outcome, _ in users.values():
@@ -227,7 +232,7 @@ class _Users:
                 )
 
 
-def _products(before: Before, simulation: Simulation) -> list[Product]:
+def _products(before: Baseline, simulation: Simulation) -> list[Product]:
     machine, found = simulation.machine, []
     for key, seats in machine.products.seats.items():
         units, used, waiting, part = seats.published or ([0, 0], 0, 0, None)
@@ -240,7 +245,7 @@ def _products(before: Before, simulation: Simulation) -> list[Product]:
     return sorted(found, key=lambda p: (-p.short, p.tenant, p.name))
 
 
-def _groups(before: Before, simulation: Simulation) -> list[Group]:
+def _groups(before: Baseline, simulation: Simulation) -> list[Group]:
     found = []
     numbers = ("members", "membersLicensed", "membersWithErrors", "assignedLicenses", "deleted")
     for key, state in simulation.machine.groups.groups.items():

@@ -1,7 +1,7 @@
-"""The engine alone, as fast as it goes: one partition, whose messages come back to it at once.
+"""The engine in memory: one partition, whose internal messages are delivered back to it.
 
-Nothing is published and no rows are made: what became of everybody is read off the machine at the
-end. The rules are the same code that the workers run.
+Nothing is published and no rows are written; the result is read from the machine at the end. The
+rules are the same code that the workers run.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from engine.partition_machine import PartitionMachine
 from streams.ingest.items import FeedProblem
 from streams.ingest.jsonl import Event
 
-# Users are evaluated once per batch. Longer batches save no more.
+# Users are evaluated once per batch; longer batches save nothing.
 BATCH_EVENTS = 10_000
-# Counters are told when so many events have passed, as a worker does a few times a second.
+# Counters are flushed after this many events; a worker does so a few times a second.
 FLUSH_EVENTS = 10_000
-EVERYBODY = 1 << 60
-BEGINNING = 1_800_000_000_000
+UNLIMITED = 1 << 60
+FIRST_TIMESTAMP_MS = 1_800_000_000_000
 
 
 class Simulation:
-    """Takes events in their order; events of one topic that follow each other are one batch.
+    """Applies events in their order; consecutive events of one topic form a batch.
 
-    ``rejected``: results that are not "applied", in their order. Each event is a millisecond later
-    than the one before it, as if they were sent one by one.
+    ``rejected``: the results other than "applied", in their order. Each event is one millisecond
+    later than the previous one, as if they were sent one by one.
     """
 
     def __init__(self) -> None:
         self.machine = PartitionMachine(0, 1)
-        # Rows and published states are most of the work, and nobody would read them.
+        # Rows and published states are most of the work, and are not needed here.
         self.machine.users.applier.quiet = True
         self.events = 0
         self.results: Counter[str] = Counter()
@@ -45,10 +45,10 @@ class Simulation:
         self._unflushed = 0
 
     def run(self, events: Iterable[Event | FeedProblem]) -> list[FeedProblem]:
-        """Applies the events until nothing is left to do; returns the rows that are none."""
+        """Applies the events until everything has settled; returns the problems among them."""
         problems: list[FeedProblem] = []
         batch: list[Delivered] = []
-        topic, at = "", BEGINNING + self.events
+        topic, at = "", FIRST_TIMESTAMP_MS + self.events
         with _no_collection():
             for event in events:
                 if type(event) is FeedProblem:
@@ -72,33 +72,33 @@ class Simulation:
         if self._unflushed >= FLUSH_EVENTS:
             self._unflushed = 0
             self.machine.flush()
-        self._answer()
+        self._deliver()
 
-    def _answer(self) -> None:
-        """What partitions tell each other: all of them are this one."""
+    def _deliver(self) -> None:
+        """Delivers the messages between partitions, all of which are this one."""
         while True:
-            answers: dict[str, list[Any]] = defaultdict(list)
+            messages_by_topic: dict[str, list[Any]] = defaultdict(list)
             for topic, _, _, value in self.machine.take().records:
                 if topic.startswith("internal."):
                     # A group's licences live on in its machine: the message is to be a copy.
                     if topic == "internal.configuration":
                         value = orjson.loads(orjson.dumps(value))
-                    answers[topic].append(value)
+                    messages_by_topic[topic].append(value)
                 elif topic == "results":
                     self._result(value)
-            if not answers and not self.machine.working:
+            if not messages_by_topic and not self.machine.working:
                 return
-            for topic, values in answers.items():
+            for topic, values in messages_by_topic.items():
                 first = self._offsets[topic]
                 self._offsets[topic] += len(values)
                 messages = [Delivered(v, v.get("at", 0), first + i) for i, v in enumerate(values)]
                 self.machine.handle(topic, messages)
-            self.machine.work(EVERYBODY)
+            self.machine.work(UNLIMITED)
 
     def _settle(self) -> None:
         while self.machine.unreported or self.machine.working:
             self.machine.flush()
-            self._answer()
+            self._deliver()
 
     def _result(self, value: dict[str, Any]) -> None:
         self.results[value["status"]] += 1
@@ -108,7 +108,7 @@ class Simulation:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Millions of objects that live to the end are not looked through again and again."""
+    """Turns the cyclic garbage collector off: it would scan millions of long-lived objects."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""Plans for what administrators do: the events, in an order in which nobody loses service.
+"""Migration plans: events in an order in which no user loses service.
 
-Direct to group: who has a product directly joins a group that has it, and is relieved of the direct
-licence only when the simulation says that the group's is active and no service plan goes with it.
+Direct to group: users with a direct licence join a group that has the product. The direct licence
+is removed only if, in the simulation, the group's is active and no service plan is lost.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from engine.rules.outcome import Outcome
 from engine.state.tenant_state import TenantState, User
 from streams.ingest.items import FeedError
 from streams.ingest.jsonl import Event, event_of, events_from_jsonl
-from streams.simulate.comparison import compare, remember
+from streams.simulate.comparison import compare, take_baseline
 from streams.simulate.in_memory import Simulation
 
 TIME = "2026-01-01T00:00:00Z"
 
 
 @dataclass(slots=True)
-class DirectToGroup:
-    """``joins`` first; ``releases`` when all that has settled. Users by id, plans by name."""
+class DirectToGroupPlan:
+    """The plan: ``joins``, then ``releases`` when all has settled. Users by id, plans by name."""
 
     tenant: str
     group: str
@@ -37,44 +37,48 @@ class DirectToGroup:
     would_lose: dict[str, list[str]] = field(default_factory=dict)
     not_licensed: dict[str, str] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
-    lost: int = 0  # users who lose plans if all of it is carried out: 0, or the plan is refused
+    lost: int = 0  # users who lose plans if everything is applied; 0 unless accepted
     joins: list[dict[str, Any]] = field(default_factory=list)
     releases: list[dict[str, Any]] = field(default_factory=list)
 
 
 def direct_to_group(
     snapshot: Path, group: str, product: str | None = None, accept_loss: bool = False
-) -> DirectToGroup:
-    """The plan for a tenant's snapshot (`seatflow export`).
+) -> DirectToGroupPlan:
+    """Returns the plan for a tenant's snapshot (`seatflow export`).
 
-    ``product`` (id or part number): this one alone, and the group gets it if it does not have it.
-    ``accept_loss``: release also who loses service plans. FeedError: no such snapshot or product.
+    ``product``: only this one (id or part number); the group gets it if it does not have it.
+    ``accept_loss``: also release users who lose service plans.
+    Raises: FeedError, if the file is no snapshot or lacks the product.
     """
     simulation = Simulation()
     problems = simulation.run(events_from_jsonl(snapshot).events())
     if problems:
         raise FeedError(f"{snapshot} is not a snapshot: {problems[0]}")
-    return _Planner(simulation, snapshot, group).plan(product, accept_loss)
+    return DirectToGroupPlanner(simulation, snapshot, group).plan(product, accept_loss)
 
 
-class _Planner:
+class DirectToGroupPlanner:
+    """Builds a plan by simulating each step of it on a snapshot."""
+
     def __init__(self, simulation: Simulation, snapshot: Path, group: str) -> None:
         self._simulation = simulation
         tenants = [b for b in simulation.machine.configuration.tenants.values() if b.users]
         if len(tenants) != 1:
-            raise FeedError(f"{snapshot} is of {len(tenants)} tenants; a snapshot is of one")
+            raise FeedError(f"{snapshot} has {len(tenants)} tenants; a snapshot is of one")
         self._tenant: TenantState = tenants[0]
         self._group = group
         digest = hashlib.blake2b(group.encode(), digest_size=8)
         with snapshot.open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
-        self._mark = f"plan:{digest.hexdigest()}"
-        self._made = 0
+        self._fingerprint = f"plan:{digest.hexdigest()}"
+        self._event_count = 0
 
-    def plan(self, product: str | None, accept_loss: bool) -> DirectToGroup:
+    def plan(self, product: str | None, accept_loss: bool) -> DirectToGroupPlan:
+        """Returns the plan; see ``direct_to_group``. Raises: FeedError."""
         products = self._products(product)
-        plan = DirectToGroup(self._tenant.id, self._group, products)
-        before = remember(self._simulation)
+        plan = DirectToGroupPlan(self._tenant.id, self._group, products)
+        before = take_baseline(self._simulation)
         users = {u: held for u in self._users() if (held := _direct(u) & set(products))}
         self._join(plan, users)
         for user, held in users.items():
@@ -95,7 +99,7 @@ class _Planner:
         if product is None:
             if not offered:
                 raise FeedError(
-                    f"the group {self._group} has no licences: name the --product it is to give"
+                    f"the group {self._group} has no licences: name a product with --product"
                 )
             return sorted(offered)
         for sku, each in known.items():
@@ -106,7 +110,7 @@ class _Planner:
     def _users(self) -> list[User]:
         return sorted((u for u in self._tenant.users.values() if u.known), key=lambda u: u.id)
 
-    def _join(self, plan: DirectToGroup, users: dict[User, frozenset[str]]) -> None:
+    def _join(self, plan: DirectToGroupPlan, users: dict[User, frozenset[str]]) -> None:
         found = self._tenant.groups.get(self._group)
         if missing := [p for p in plan.products if not found or p not in found.licenses]:
             added = [{"skuId": sku, "disabledPlans": []} for sku in missing]
@@ -122,7 +126,7 @@ class _Planner:
         self._run(plan.joins)
 
     def _release(
-        self, plan: DirectToGroup, user: User, held: frozenset[str], accept_loss: bool
+        self, plan: DirectToGroupPlan, user: User, held: frozenset[str], accept_loss: bool
     ) -> None:
         if not held <= _by_groups(user):
             plan.not_licensed[user.id] = _reason(user, held)
@@ -146,8 +150,8 @@ class _Planner:
         return (names.get(plan, plan) for plan in plans)
 
     def _event(self, kind: str, **members: Any) -> dict[str, Any]:
-        self._made += 1
-        id = f"{self._mark}:{self._made}"
+        self._event_count += 1
+        id = f"{self._fingerprint}:{self._event_count}"
         return {"type": kind, "id": id, "time": TIME, "tenant": self._tenant.id, **members}
 
     def _run(self, events: list[dict[str, Any]]) -> None:
@@ -161,7 +165,7 @@ def _direct(user: User) -> frozenset[str]:
 
 
 def _by_groups(user: User) -> frozenset[str]:
-    """Products that the user has through a group, soundly and still asked for."""
+    """Returns the products that are active through a group that the user is in."""
     return frozenset(
         s.sku
         for s in user.outcome.states
@@ -178,10 +182,11 @@ def _reason(user: User, held: frozenset[str]) -> str:
     for state in user.outcome.states:
         if state.path_index and state.sku in held and state.state != ACTIVE:
             return f"{state.reason.error}: {state.reason.message}"
-    return "no group gives it"
+    return "no group assigns it"
 
 
 def write(events: list[dict[str, Any]], path: Path) -> None:
+    """Writes events as JSON Lines. Raises: FeedError."""
     try:
         path.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events))
     except OSError as error:

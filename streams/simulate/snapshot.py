@@ -1,9 +1,9 @@
-"""A tenant's state as events: a snapshot to simulate on, to look at, or to move.
+"""A tenant's state as events: a snapshot to simulate on, to inspect, or to move.
 
-The rows of the changelog are loaded into the engine as a worker loads them, and what it then knows
-is written in an order that gives the same state again: who has seats first, entries in the order
-of their admission. What events cannot say (an entry that drifted, R14) comes out otherwise; the
-command tells how many users that are.
+The rows of the changelog are loaded into the engine, like in a worker, and written as events in an
+order that gives the same state: users with seats first, entries in the order of their admission.
+Some state cannot be expressed as events (e.g. drifted entries, R14); the command reports the users
+whose state would differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Event = dict[str, Any]
 
 
 async def partitions_of(settings: Settings) -> list[PartitionMachine]:
-    """The state of every partition, as committed now. WorkerError: no broker, no topics."""
+    """Returns the committed state of every partition. Raises: WorkerError."""
     async with connected(admin_client(settings), settings) as admin:
         places = await topic_partitions(admin, settings, [CHANGELOG.name])
     machines = []
@@ -46,23 +46,24 @@ async def partitions_of(settings: Settings) -> list[PartitionMachine]:
 
 
 class Snapshot:
-    """The events of one tenant, from all partitions. WorkerError: nothing is known of it."""
+    """The events of one tenant, from all partitions. Raises: WorkerError, for an unknown tenant."""
 
     def __init__(self, machines: list[PartitionMachine], tenant: str) -> None:
         self.tenant = tenant
         self._machines = machines
-        self._made = 0
+        self._event_count = 0
         self.tenants = [
             m.configuration.tenants[tenant] for m in machines if tenant in m.configuration.tenants
         ]
         if not self.tenants:
-            raise WorkerError(f"nothing is known of the tenant {tenant}", CONFIGURATION)
+            raise WorkerError(f"the tenant {tenant} is unknown", CONFIGURATION)
 
     def users(self) -> list[User]:
+        """Returns the users in the order in which they get their seats."""
         found = [user for tenant in self.tenants for user in tenant.users.values()]
         waiting = [user for user in found if user.outcome.waiting]
-        # Who waits for a seat comes after those who have one, the longest waiting first (R8).
-        # So does who shares an address with its owner (R18).
+        # Users who wait for a seat come after those who have one, the longest waiting first (R8).
+        # Users who share an address come after its owner (R18).
         has = [user for user in found if not user.outcome.waiting]
         has.sort(key=lambda u: (u.duplicate is not None, u.since[:1], u.id))
         waiting.sort(
@@ -71,7 +72,7 @@ class Snapshot:
         return [*has, *waiting]
 
     def states(self) -> dict[str, list[PublishedState]]:
-        """User -> what is published of it, to compare."""
+        """Returns the published states by user, for comparison."""
         return {
             user.id: published_states(user.outcome, user.paths)
             for user in self.users()
@@ -79,7 +80,8 @@ class Snapshot:
         }
 
     def events(self) -> Iterator[Event]:
-        yield from self._catalogue()
+        """Yields the events in an order that gives the same state."""
+        yield from self._catalog()
         yield self._tenant()
         yield from self._subscriptions(enough=True)
         yield from self._groups()
@@ -88,15 +90,16 @@ class Snapshot:
         yield from self._subscriptions(enough=False)
 
     def lines(self) -> Iterator[bytes]:
+        """Yields the events as JSON Lines."""
         return (orjson.dumps(event) for event in self.events())
 
     def _event(self, kind: str, **members: Any) -> Event:
-        self._made += 1
-        id = f"snapshot:{self._made}"
+        self._event_count += 1
+        id = f"snapshot:{self._event_count}"
         return {"type": kind, "id": id, "time": TIME, "tenant": self.tenant, **members}
 
-    def _catalogue(self) -> Iterator[Event]:
-        """The products that the tenant has to do with, and no others."""
+    def _catalog(self) -> Iterator[Event]:
+        """Yields the products that the tenant uses, and no others."""
         products = self._machines[0].configuration.products
         named = {
             sku
@@ -118,7 +121,10 @@ class Snapshot:
         return self._event("tenant.updated", usageLocation=settings.location, policies=policies)
 
     def _subscriptions(self, enough: bool) -> Iterator[Event]:
-        """``enough``: with units for all who have a seat, also where fewer are paid for (R15)."""
+        """Yields the subscriptions.
+
+        ``enough``: with units for all users who have a seat, even if fewer are bought (R15).
+        """
         for machine in self._machines:
             for seats in machine.products.seats.values():
                 if seats.tenant != self.tenant or seats.units is None:
@@ -163,7 +169,9 @@ class Snapshot:
             else:
                 yield from self._direct(user)
         for path in dict.fromkeys(user.paths):
-            if path not in user.groups:  # it left, and keeps what another licence needs (R11)
+            if (
+                path not in user.groups
+            ):  # the user left the group but keeps what another licence needs (R11)
                 yield self._event("membership.removed", user=user.id, group=path)
         for _, added, removed, _ in user.more.deferred if user.more else ():
             listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
@@ -179,7 +187,7 @@ class Snapshot:
 
 
 def _paths(user: User) -> list[str]:
-    """The user's groups, "" for what is direct: those with entries in the order of admission."""
+    """Returns the user's groups, "" for direct licences, in the order of admission."""
     turns: dict[str, int] = {}
     for entry in user.outcome.entries:
         path = user.path(entry.path_index)
@@ -208,7 +216,7 @@ def _defined(product: Product) -> Event:
 
 
 def differences(snapshot: Snapshot) -> list[str]:
-    """Users whose state does not follow from the events alone, by simulating them."""
+    """Returns the users for whom a simulation of the snapshot gives another state."""
     from streams.ingest.jsonl import event_of
     from streams.simulate.in_memory import Simulation
 

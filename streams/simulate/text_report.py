@@ -1,4 +1,4 @@
-"""The findings of a simulation for people: a screen of text."""
+"""The findings of a simulation as text on the screen."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from rich.table import Table
 
 from streams.simulate.comparison import Findings, Group, Product
 
-SHOWN = 20
+MAX_ROWS = 20
 
 
 def change(before: int, after: int) -> str:
-    """How a number went, say ``1,204 (+4)``."""
+    """Formats a number and its change, e.g. ``1,204 (+4)``."""
     return f"{after:,}" if before == after else f"{after:,} ({after - before:+,})"
 
 
 def headline(findings: Findings) -> str:
+    """Returns the findings in one line."""
     return (
         f"{change(findings.licensed_before, findings.licensed)} of"
         f" {change(findings.users_before, findings.users)} users licensed,"
@@ -25,6 +26,7 @@ def headline(findings: Findings) -> str:
 
 
 def show(findings: Findings, console: Console) -> None:
+    """Prints the findings."""
     console.print(f"[bold]{headline(findings)}[/]", highlight=False)
     pace = findings.events / findings.seconds if findings.seconds else 0
     console.print(
@@ -39,7 +41,7 @@ def show(findings: Findings, console: Console) -> None:
     _rejections(findings, console)
     if findings.bad_rows:
         console.print(f"\n[bold red]{findings.bad_rows:,} rows could not be read[/]")
-        for problem in findings.problems[:SHOWN]:
+        for problem in findings.problems[:MAX_ROWS]:
             console.print(f"  {escape(str(problem))}", highlight=False)
 
 
@@ -55,7 +57,7 @@ def _loss(findings: Findings, console: Console) -> None:
     if not loss.users:
         return
     console.print(f"\n[bold red]{loss.users:,} users lose service plans[/]", highlight=False)
-    for plan, users in loss.plans.most_common(SHOWN):
+    for plan, users in loss.plans.most_common(MAX_ROWS):
         console.print(f"  {escape(plan)}: {users:,}", highlight=False)
     for each in loss.examples:
         console.print(f"  [dim]for example[/] {escape(each['user'])}", highlight=False)
@@ -79,7 +81,7 @@ def _products(products: list[Product], console: Console) -> None:
         return
     console.print()
     table = _table("Product", "units", "used", "available", "users short of a seat")
-    for each in products[:SHOWN]:
+    for each in products[:MAX_ROWS]:
         short = change(each.short_before, each.short)
         table.add_row(
             escape(each.name),
@@ -97,7 +99,7 @@ def _groups(groups: list[Group], console: Console) -> None:
         return
     console.print()
     table = _table("Group affected", "members", "licensed", "with errors")
-    for each in groups[:SHOWN]:
+    for each in groups[:MAX_ROWS]:
         table.add_row(
             escape(each.name),
             change(each.members_before, each.members),
@@ -119,5 +121,5 @@ def _rejections(findings: Findings, console: Console) -> None:
 
 
 def _more(count: int, console: Console) -> None:
-    if count > SHOWN:
-        console.print(f"[dim]… and {count - SHOWN:,} more (--json has all)[/]", highlight=False)
+    if count > MAX_ROWS:
+        console.print(f"[dim]… and {count - MAX_ROWS:,} more (--json has all)[/]", highlight=False)
