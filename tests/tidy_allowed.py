@@ -55,8 +55,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "streams/console/whatif/process.py",
             "streams/console/whatif/reconstruction.py",
             "streams/console/whatif/replica.py",
-            "streams/docgen/reference.py",
-            "streams/ingest/scim_resources.py",
             "streams/kafka/acls.py",
             "streams/kafka/changelog.py",
             "streams/kafka/changelog_rows.py",
@@ -66,9 +64,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "streams/runtime/errors.py",
             "streams/runtime/log_events.py",
             "streams/runtime/settings.py",
-            "streams/simulate/comparison.py",
-            "streams/simulate/in_memory.py",
-            "streams/simulate/text_report.py",
             "streams/worker/consumer_lag.py",
             "streams/worker/partition_task.py",
             "streams/worker/protocols.py",
@@ -131,8 +126,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "streams/kafka/changelog.py",
             "streams/kafka/topic_admin.py",
             "streams/runtime/errors.py",
-            "streams/simulate/comparison.py",
-            "streams/simulate/in_memory.py",
             "streams/worker/partition_task.py",
             "streams/worker/transaction.py",
             "streams/worker/worker.py",
@@ -164,7 +157,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "engine/rules/evaluation.py",
             "engine/state/formats.py",
             "engine/state/row_codecs.py",
-            "streams/ingest/event_builder.py",
             "tests/spec/README.md",
             "tests/spec/contract.py",
             "tests/support/generators.py",
@@ -173,7 +165,6 @@ ALLOWED: dict[str, frozenset[str]] = {
     "privates": frozenset(
         (
             "streams/console/commands/processing_status.py",
-            "streams/contract/field_checks.py",
             "streams/worker/transaction.py",
         )
     ),

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from engine.domain.model import ServicePlan
 
 
-class _Absent:
+class Absent:
     """A patch member that is not given: the fact stays as it is (``None`` clears it)."""
 
     __slots__ = ()
@@ -21,7 +21,7 @@ class _Absent:
         return "ABSENT"
 
 
-ABSENT: Final = _Absent()
+ABSENT: Final = Absent()
 
 
 class UserUpserted(NamedTuple):
@@ -30,10 +30,10 @@ class UserUpserted(NamedTuple):
     id: str
     tenant: str
     user: str
-    user_principal_name: str | _Absent | None = ABSENT
-    usage_location: str | _Absent | None = ABSENT
-    mail: str | _Absent | None = ABSENT
-    proxy_addresses: tuple[str, ...] | _Absent | None = ABSENT
+    user_principal_name: str | Absent | None = ABSENT
+    usage_location: str | Absent | None = ABSENT
+    mail: str | Absent | None = ABSENT
+    proxy_addresses: tuple[str, ...] | Absent | None = ABSENT
 
 
 class UserDeleted(NamedTuple):
@@ -100,7 +100,7 @@ class GroupUpserted(NamedTuple):
     id: str
     tenant: str
     group: str
-    display_name: str | _Absent | None = ABSENT
+    display_name: str | Absent | None = ABSENT
 
 
 class GroupDeleted(NamedTuple):
@@ -140,9 +140,9 @@ class TenantUpdated(NamedTuple):
 
     id: str
     tenant: str
-    usage_location: str | _Absent | None = ABSENT
-    seat_retry: str | _Absent = ABSENT
-    on_group_deletion: str | _Absent = ABSENT
+    usage_location: str | Absent | None = ABSENT
+    seat_retry: str | Absent = ABSENT
+    on_group_deletion: str | Absent = ABSENT
 
 
 CODES: Final[Mapping[type, str]] = {

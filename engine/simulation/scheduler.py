@@ -69,7 +69,6 @@ class Simulation:
         self.sent: dict[tuple[str, str], Input] = {}
         self.story = story
         self.steps = 0
-        self.machine_steps = 0
         self.faults = [
             (act, weight) for kind, act, weight in self._faults() if kind in setting.faults
         ]
@@ -200,7 +199,6 @@ class Simulation:
         if not choices:
             return
         choice = self.random.choice(choices)
-        self.machine_steps += 1
         if choice == "handle":
             topic, behind = self.random.choice(lag)
             count = min(behind, self.random.choice((1, 1, 2, 5, 50)))

@@ -150,7 +150,7 @@ class Tenants:
     def _user(self, tenant: str, user: str | None = None) -> None:
         r = self.random
         user = user or r.choice(self.users)
-        addresses: tuple[str, ...] | ev._Absent = ev.ABSENT
+        addresses: tuple[str, ...] | ev.Absent = ev.ABSENT
         if r.random() < 0.5:
             shared = r.choice(("smtp:shared@x", "SMTP:Shared@x"))
             pool = (f"SMTP:{user}@x", shared, "smtp:other@x")

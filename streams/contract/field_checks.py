@@ -12,7 +12,7 @@ from collections.abc import Callable
 from string import ascii_uppercase
 from typing import Any, Final, TypeVar
 
-from engine.domain.events import ABSENT, _Absent
+from engine.domain.events import ABSENT, Absent
 from streams.contract.rejection import malformed, require_type
 
 MAX_TEXT_CHARACTERS: Final = 1024
@@ -55,7 +55,7 @@ def shared_id(value: Any, name: str) -> str:
     return SHARED_IDS.setdefault(checked, checked)
 
 
-def check_text(value: Any, name: str, allowed: str = TEXT_RULE) -> str | _Absent | None:
+def check_text(value: Any, name: str, allowed: str = TEXT_RULE) -> str | Absent | None:
     """Returns a text, null or ABSENT."""
     if type(value) is str and len(value) <= MAX_TEXT_CHARACTERS:
         # isprintable is quick but refuses the joiners and spaces of real names: the search decides.
@@ -81,7 +81,7 @@ def check_location(value: Any, name: str, allowed: str = "two capital letters") 
         raise malformed(name, value, allowed) from None
 
 
-def check_usage_location(body: Body) -> str | _Absent | None:
+def check_usage_location(body: Body) -> str | Absent | None:
     """Returns the body's ``usageLocation``, null or ABSENT."""
     value = body.get("usageLocation", ABSENT)
     if value is None or value is ABSENT:
@@ -110,7 +110,7 @@ def any_of_ids(value: Any, name: str) -> tuple[str, ...]:
     return each_once(shared_id, value, name)
 
 
-def check_addresses(value: Any) -> tuple[str, ...] | _Absent | None:
+def check_addresses(value: Any) -> tuple[str, ...] | Absent | None:
     """Returns proxy addresses in their order; of those equal but for case, the first one."""
     if value is None or value is ABSENT:
         return value

@@ -1,4 +1,4 @@
-"""Builds the contract's events (section 2) of one tenant from the data of any input format."""
+"""Builds events (contract, section 2) of one tenant from the data of any input format."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""SCIM 2.0 as Seatflow reads it: its resources, what is tolerated, and what they say of a user.
+"""SCIM 2.0 resources, and the facts of a user that they contain.
 
-Tolerated is what Microsoft Entra sends: operations in capitals, ``active`` as text, a ``remove``
-with values, attributes that nobody declared. A user's usage location and proxy addresses are in
-Entra's extension; without it the country of the address is the location, if it is a code of two
-letters and no name.
+Deviations of Microsoft Entra are accepted: capitalized operations, ``active`` as text, a ``remove``
+with values, undeclared attributes. A user's usage location and proxy addresses are in Entra's
+extension; without it, the location is the country of the user's address, if it is a two-letter
+code and not a name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _id = re.compile(r"[A-Za-z0-9_.:@-]{1,128}").fullmatch
 
 
 class EntraUser(Extension):
-    """The part of Microsoft Entra's user extension that matters here."""
+    """The part of Microsoft Entra's user extension that Seatflow uses."""
 
     __schema__ = URN("urn:ietf:params:scim:schemas:extension:Microsoft:Entra:2.0:User")
 
@@ -45,7 +45,7 @@ class EntraUser(Extension):
 AnyUser = User[EnterpriseUser | EntraUser]
 RESOURCES: dict[str, Any] = {"Users": AnyUser, "Groups": Group}
 
-# Attributes of a user that say something about licences -> the event's member.
+# Attribute of a SCIM user, in lower case -> member of ``user.upserted``.
 _MEMBERS = {
     "username": "userPrincipalName",
     "displayname": "displayName",
@@ -58,7 +58,7 @@ _MEMBERS = {
 
 
 def facts_of_user(user: Any) -> dict[str, Any]:
-    """What a user says of itself, as members of ``user.upserted``; None where it says nothing."""
+    """Returns a user's facts, as members of ``user.upserted``; None for those without a value."""
     entra = user[EntraUser]
     location = (entra and entra.usage_location) or _country(user.addresses or [])
     name = user.display_name or (user.name and user.name.formatted)
@@ -77,9 +77,9 @@ def known_facts(user: Any) -> dict[str, Any]:
 
 
 def patched_facts(patch: PatchOp[Any]) -> dict[str, Any]:
-    """What a patch makes of a user about whom nothing else is known.
+    """Returns the facts that a patch changes, for a user whose other facts are unknown.
 
-    Only what it names is in the answer: None says that it is to be cleared.
+    Contains only the facts that the patch names; None clears one.
     """
     user = AnyUser.model_construct()
     with ENTRA:
@@ -98,7 +98,7 @@ def patched_facts(patch: PatchOp[Any]) -> dict[str, Any]:
 
 
 def members_of_group(group: Any) -> dict[str, str | None]:
-    """Users among the members -> how they are shown: nested groups are not licensed (R22)."""
+    """Returns the users among the members, with display names; nested groups do not count (R22)."""
     return {
         member.value: member.display
         for member in group.members or []
@@ -107,7 +107,7 @@ def members_of_group(group: Any) -> dict[str, str | None]:
 
 
 def id_of(kind: str, resource: Any) -> str:
-    """The id of a resource: its own, else the directory's object id, else one of its name."""
+    """Returns a resource's id: its own, or the directory's object id, or one made from its name."""
     if resource.id:
         return str(resource.id)
     external = resource.external_id

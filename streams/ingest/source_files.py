@@ -30,7 +30,6 @@ class FeedFile:
     def __init__(self, path: Path | None, format: str, options: Iterable[str]) -> None:
         self.name = "standard input" if path is None else str(path)
         self._path = path
-        self._spooled: BinaryIO | None = None
         try:
             self.file = self._open()
             digest = hashlib.blake2b("\n".join(options).encode() + b"\n", digest_size=8)

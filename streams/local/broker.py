@@ -110,6 +110,7 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
+        """The address for clients, host:port."""
         return f"{self._reachable_host}:{self._port}"
 
     @property

@@ -9,7 +9,6 @@ import orjson
 
 EVERY = 1.0
 """Seconds between two fragments at least: more often nobody can read."""
-SILENCE = 10.0
 MOST_STREAMS = 50
 
 
