@@ -9,7 +9,7 @@ ONCE ?=
 # SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit compile compiled-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,14 @@ lint:
 # The plain modules, whether or not there are compiled ones: tests replace parts of them.
 unit:
 	SEATFLOW_PURE=1 $(PY) -m pytest -q -m 'not kafka and not slow' -n auto
+
+# The plain modules: a compiled one cannot be measured.
+coverage: setup ## branch coverage of the engine by the fast tests and the simulator
+	@rm -f .coverage .coverage.*
+	SEATFLOW_PURE=1 $(PY) -m coverage run -m pytest -q -m 'not kafka and not slow' -n auto
+	SEATFLOW_PURE=1 $(PY) -m coverage run -m engine.simulation.runner --seeds 30
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report
 
 compile: setup ## the hot path by mypyc (half a minute; without a C compiler it stays plain)
 	@$(PY) -c 'from streams.runtime import compiled; compiled.main()'
