@@ -14,7 +14,6 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "openings": frozenset(
         (
-            "engine/domain/effects.py",
             "engine/machines/address_machine.py",
             "engine/machines/outcome_applier.py",
             "engine/machines/product_machine.py",

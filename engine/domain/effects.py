@@ -1,4 +1,4 @@
-"""What a machine wants done: rows to keep and records to publish, in one transaction."""
+"""The effects of handling events: rows to write and records to publish, in one transaction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ Row = Any
 
 
 def as_json(row: Row) -> str:
+    """Returns the row as JSON text."""
     return row.decode() if isinstance(row, bytes) else json.dumps(row)
 
 
@@ -30,4 +31,5 @@ class Effects:
         self.records: list[Record] = []
 
     def emit(self, topic: str, key: str, value: Any, partition: int | None = None) -> None:
+        """Appends a record; ``partition`` None is the partition of the machine."""
         self.records.append((topic, partition, key, value))

@@ -37,12 +37,16 @@ class UserUpserted(NamedTuple):
 
 
 class UserDeleted(NamedTuple):
+    """The user is gone (R22)."""
+
     id: str
     tenant: str
     user: str
 
 
 class MembershipAdded(NamedTuple):
+    """The user is a direct member of the group from now on."""
+
     id: str
     tenant: str
     user: str
@@ -50,6 +54,8 @@ class MembershipAdded(NamedTuple):
 
 
 class MembershipRemoved(NamedTuple):
+    """The user is no longer a member of the group."""
+
     id: str
     tenant: str
     user: str
@@ -91,12 +97,16 @@ class GroupLicensesChanged(NamedTuple):
 
 
 class UserReprocess(NamedTuple):
+    """All licences of the user that are in error are tried again (R10)."""
+
     id: str
     tenant: str
     user: str
 
 
 class GroupUpserted(NamedTuple):
+    """A patch of a group's attributes; creates the group if it is not known."""
+
     id: str
     tenant: str
     group: str
@@ -104,18 +114,24 @@ class GroupUpserted(NamedTuple):
 
 
 class GroupDeleted(NamedTuple):
+    """The group is gone, and its licences with it (R13)."""
+
     id: str
     tenant: str
     group: str
 
 
 class GroupReprocess(NamedTuple):
+    """All members of the group are evaluated again (R10)."""
+
     id: str
     tenant: str
     group: str
 
 
 class ProductDefined(NamedTuple):
+    """A definition of a product; it replaces an earlier one (R12, R21)."""
+
     id: str
     sku: str
     part_number: str

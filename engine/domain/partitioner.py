@@ -37,5 +37,6 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(key: str | bytes, partitions: int) -> int:
+    """Returns the partition of a key among ``partitions``."""
     data = key if isinstance(key, bytes) else key.encode()
     return (murmur2(data) & 0x7FFFFFFF) % partitions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.domain.effects import Effects
-from engine.machines.address_machine import normal
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import (
     ADDRESS_CLAIMS,
@@ -25,8 +25,8 @@ class AddressClaims:
         self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str, gone: bool = False
     ) -> None:
         """Claims what is new in the user's addresses and releases what is no longer there."""
-        before = set(map(normal, old))
-        after = set() if gone else set(map(normal, user.addresses))
+        before = set(map(normalize_proxy_address, old))
+        after = set() if gone else set(map(normalize_proxy_address, user.addresses))
         for address in sorted(before - after):
             self._send(user, address, 0, at, offset, cause)
             if user.more is not None:
@@ -59,7 +59,7 @@ class AddressClaims:
     def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
         """Takes a verdict; True if the user is to be evaluated now."""
         address, answers = verdict.address, verdict.answers
-        if not user.known or address not in map(normal, user.addresses):
+        if not user.known or address not in map(normalize_proxy_address, user.addresses):
             return False
         more = user.extra()
         if address in more.pending and answers != more.pending[address]:

@@ -21,12 +21,6 @@ from engine.state.row_codecs import (
 )
 
 
-def normal(address: str) -> str:
-    """What is compared: no regard to case; an address without a type is SMTP."""
-    lowered = address.lower()
-    return lowered if ":" in lowered else f"smtp:{lowered}"
-
-
 class AddressMachine:
     """Claims in, verdicts out. The first claim of an address owns it.
 

@@ -9,8 +9,8 @@ from typing import Any
 from engine.documents import user_documents
 from engine.domain import events as ev
 from engine.domain.partitioner import partition_of
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import COUNT, NONE, OTHER, GroupProcessingState
-from engine.machines.address_machine import normal
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, figures, require
 from engine.simulation.scheduler import Simulation
@@ -175,7 +175,7 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
             claims[key] = [claim[2] for claim in row]
     claimed: dict[str, set[str]] = {}
     for user in users.values():
-        mine = {normal(a) for a in user.addresses} if user.known else set()
+        mine = {normalize_proxy_address(a) for a in user.addresses} if user.known else set()
         for address in mine:
             claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
         owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}

@@ -30,7 +30,7 @@ HOT = {
     "engine": [
         "documents/audit", "documents/results", "documents/user_documents", "domain/deduplication",
         "domain/effects", "domain/events", "domain/messages", "domain/model", "domain/partitioner",
-        "domain/vocabulary",
+        "domain/proxy_address", "domain/vocabulary",
         "machines/address_claims", "machines/address_machine", "machines/fan_out",
         "machines/group_machine",
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",

@@ -13,8 +13,8 @@ import orjson
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import UNIT_KINDS
-from engine.machines.address_machine import normal
 from streams.console.read_model.output_projections import (
     FORGET,
     Projection,
@@ -54,7 +54,7 @@ class Claims:
 
     def change(self, key: tuple[str, str], addresses: Any, at: int, offset: int) -> None:
         """Sets a user's addresses. A claim keeps its time unless it is given up in between."""
-        known, wanted = self.now.get(key, {}), {normal(a) for a in addresses or ()}
+        known, wanted = self.now.get(key, {}), {normalize_proxy_address(a) for a in addresses or ()}
         self.left.update((key[0], address, key[1]) for address in known.keys() - wanted)
         self.now[key] = {address: known.get(address, (at, offset)) for address in wanted}
 
@@ -64,8 +64,8 @@ class Claims:
         for key, wanted in self.now.items():
             row = to.db.execute(sql, key).fetchone()
             for text in orjson.loads(row[0]) if row and row[0] else ():
-                if normal(text) not in wanted:
-                    self.left.add((key[0], normal(text), key[1]))
+                if normalize_proxy_address(text) not in wanted:
+                    self.left.add((key[0], normalize_proxy_address(text), key[1]))
         to.many("DELETE FROM addresses WHERE tenant=? AND address=? AND user=?", self.left)
         rows = [
             (key[0], address, key[1], *since)

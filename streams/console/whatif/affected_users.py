@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from engine.domain import events
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import COUNT
-from engine.machines.address_machine import normal
 from streams.console.whatif.reconstruction import Connection
 from streams.contract.decoder import DECODERS, Rejected
 from streams.contract.event_types import EventType, resolve
@@ -122,7 +122,7 @@ def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any,
         addresses = getattr(event, "proxy_addresses", None)
         for one in addresses if isinstance(addresses, tuple) else ():
             sql = "SELECT user FROM addresses WHERE tenant = ? AND address = ?"
-            yield sql, (tenant, normal(one))
+            yield sql, (tenant, normalize_proxy_address(one))
 
 
 def _of_group(tenant: str, id: str) -> Iterable[tuple[str, tuple[Any, ...]]]:

@@ -18,7 +18,7 @@ import orjson
 
 from engine.domain.events import ProductDefined
 from engine.domain.model import Entry, GroupLicenses, Product, Tenant
-from engine.machines.address_machine import normal
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.rules.outcome import EvaluationInput
 from streams.console.read_model import queries, tenants
 from streams.contract.decoder import DECODERS
@@ -173,9 +173,9 @@ def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
     ).fetchone()
     found = {}
     for text in orjson.loads(row[0]) if row and row[0] else ():
-        first = claims(db, tenant, normal(text))
+        first = claims(db, tenant, normalize_proxy_address(text))
         if first and first[0][2] != id:
-            found[normal(text)] = first[0][2]
+            found[normalize_proxy_address(text)] = first[0][2]
     return found
 
 

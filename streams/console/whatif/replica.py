@@ -9,7 +9,7 @@ import orjson
 
 from engine.domain import events
 from engine.domain.effects import as_json
-from engine.machines.address_machine import normal
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
@@ -132,7 +132,7 @@ class TenantReplica:
             user.extra().deferred = self.deferred["User", user.id]
         if found.duplicates:
             user.extra().duplicates = found.duplicates
-        for text in map(normal, user.addresses):
+        for text in map(normalize_proxy_address, user.addresses):
             if text not in self.claims:
                 claims = reconstruction.claims(self.db, self.tenant, text)
                 self.claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
