@@ -1,12 +1,13 @@
-"""The limit: the bare pipeline. The same read and transactional writes as a worker, and no rules.
+"""The baseline: the reads and transactional writes of a worker, without the engine.
 
 It reads the same topic and partitions of the same broker, decodes each event, and writes for each
 user of a batch a ready-made row and a ready-made state, all of a batch in one transaction of the
-partition. What a worker does beyond that is what Seatflow costs.
+partition, with the worker's own producer settings. Whatever a worker does beyond that is the cost
+of Seatflow.
 
-It runs as a process of its own, as a worker does: ``python -m streams.bench.baseline BROKERS INPUT
-ROWS STATES PARTITIONS EVENTS`` prints the seconds that it took, from the first poll to the last
-commit, and the seconds of processor time.
+It runs in a process of its own, as a worker does: ``python -m streams.bench.baseline BROKERS INPUT
+ROWS STATES PARTITIONS EVENTS`` prints the seconds from the first poll to the last commit, and the
+seconds of processor time.
 """
 
 from __future__ import annotations
@@ -20,31 +21,32 @@ from typing import Any
 
 import orjson
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from streams.bench.environment import PARTITIONS, BenchError, Stand
 from streams.contract.topics import CHANGELOG
 from streams.kafka.faust_adapter import RecordBatch
+from streams.kafka.producers import transactional_producer
 from streams.runtime import gc_tuning
-from streams.worker.record_batches import Log
+from streams.runtime.settings import load_settings
+from streams.worker.record_batches import PartitionBatch
 
 BATCH_RECORDS = 5_000
-BATCH_BYTES = 1 << 20
 ROW = b'{"s":"' + b"a" * 240 + b'"}'
 STATE = b'{"v":"' + b"b" * 400 + b'"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """Events per second of the bare pipeline, and its processor time per event."""
+class BrokerBaseline:
+    """Events per second of the bare pipeline, and its seconds of processor time."""
 
     events_per_second: float
     cpu_seconds: float
 
 
-async def measure_limit(stand: Stand, events: int) -> Limit:
-    """The limit for the ``events`` that are in the stand's topic of user changes."""
+async def measure_baseline(stand: Stand, events: int) -> BrokerBaseline:
+    """Measures the baseline for the ``events`` in the topic of user changes."""
     stand.show.step("the limit: the bare pipeline", None)
     names = [stand.topic("limit-rows"), stand.topic("limit-states")]
     config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG.config.items()}}
@@ -61,22 +63,18 @@ async def measure_limit(stand: Stand, events: int) -> Limit:
     if process.returncode:
         raise BenchError(f"the bare pipeline failed: {err.decode().strip().splitlines()[-1]}")
     seconds, cpu = map(float, out.split())
-    return Limit(events / seconds, cpu)
+    return BrokerBaseline(events / seconds, cpu)
 
 
-class _Lane:
-    """One partition: its own transactional producer, and batches that wait for it."""
+class PartitionProducer:
+    """One partition: its own transactional producer, and the batches that wait for it."""
 
     def __init__(self, brokers: str, rows: str, states: str, number: int) -> None:
         self._topics = ((rows, ROW), (states, STATE))
         self._number = number
         self.queue: asyncio.Queue[list[Any] | None] = asyncio.Queue(2)
-        self._producer: Any = AIOKafkaProducer(
-            bootstrap_servers=brokers,
-            transactional_id=f"{rows}-{number}",
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            compression_type="lz4",
+        self._producer: Any = transactional_producer(
+            load_settings(brokers=brokers), f"{rows}-{number}"
         )
 
     async def start(self) -> None:
@@ -95,19 +93,23 @@ class _Lane:
     async def _write(self, keys: list[bytes]) -> None:
         producer, sent, now = self._producer, [], int(time.time() * 1000)
         await producer.begin_transaction()
+
+        def new_batch() -> RecordBatch:
+            return RecordBatch(producer.create_batch())
+
         for topic, value in self._topics:
-            log = Log(topic, self._number, lambda: RecordBatch(producer.create_batch()))
+            batch = PartitionBatch(topic, self._number, new_batch)
             for key in keys:
-                log.add(now, key, value)
+                batch.add(now, key, value)
             send = producer.send_batch
-            sent += [await send(b, topic, partition=self._number) for b in log.batches()]
+            sent += [await send(b, topic, partition=self._number) for b in batch.sealed()]
         await asyncio.gather(*sent)
         await producer.commit_transaction()
 
 
 async def _pipeline(brokers: str, topics: list[str], partitions: int, events: int) -> None:
     source, rows, states = topics
-    lanes = [_Lane(brokers, rows, states, number) for number in range(partitions)]
+    lanes = [PartitionProducer(brokers, rows, states, number) for number in range(partitions)]
     await asyncio.gather(*(lane.start() for lane in lanes))
     tps = [TopicPartition(source, number) for number in range(partitions)]
     reader: Any = AIOKafkaConsumer(

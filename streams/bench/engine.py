@@ -31,7 +31,7 @@ from streams.bench.workload import (
 from streams.contract.decoder import DECODERS
 from streams.kafka.faust_adapter import RecordBatch
 from streams.runtime import gc_tuning
-from streams.worker.record_batches import Packing
+from streams.worker.record_batches import TransactionBatches
 
 USERS, QUICK_USERS = 50_000, 2_000
 BATCH = 500
@@ -98,7 +98,7 @@ class Loop:
         self.records: Counter[str] = Counter()
         self._offsets: Counter[str] = Counter()
         self._back: dict[str, list[bytes]] = defaultdict(list)
-        self._packing: Packing | None = None  # of the transaction that is being filled
+        self._packing: TransactionBatches | None = None  # of the transaction that is being filled
         units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
         for record in bench_configuration(units, GROUPS):
             self._input([record])
@@ -113,7 +113,7 @@ class Loop:
         for number, at in enumerate(range(0, len(records), BATCH), 1):
             self._input(records[at : at + BATCH])
             self._encode()
-            gc_tuning.set_aside()
+            gc_tuning.freeze_young_objects()
             if number % BATCHES_A_TRANSACTION == 0:
                 self.commit()
         self.commit()
@@ -159,7 +159,7 @@ class Loop:
         effects = self.machine.take()
         with self._timed("encode and append"):
             if self._packing is None:
-                self._packing = Packing(0, 1_800_000_000_000, new_batch)
+                self._packing = TransactionBatches(0, 1_800_000_000_000, new_batch)
             self._packing.add_effects(effects)
         self.records.update(f"row {table}" for table, _ in effects.rows)
         self.records.update(record[0] for record in effects.records)

@@ -32,6 +32,7 @@ from streams.contract.topics import CONSUMED, TOPICS
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import publish
 from streams.kafka.topic_admin import create_topics
+from streams.runtime.errors import SeatflowError
 from streams.runtime.log_events import PARTITION_RESTORED
 from streams.runtime.settings import Settings, client_options
 
@@ -46,8 +47,8 @@ _WORKER = (
 )
 
 
-class BenchError(Exception):
-    """A bench could not be done, or what came out of it was wrong; one line for a person."""
+class BenchError(SeatflowError):
+    """A benchmark could not run, or its outcome was wrong."""
 
 
 class WorkerProcess:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import orjson
 
-from streams.bench.baseline import Limit, measure_limit
+from streams.bench.baseline import BrokerBaseline, measure_baseline
 from streams.bench.environment import PARTITIONS, BenchError, Stand, WorkerProcess
 from streams.bench.report import Result
 from streams.bench.workload import (
@@ -64,16 +64,21 @@ async def run(stand: Stand) -> Result:
     return figures(stand, done, limit, "100,000 events/s, 0.55 of the limit", 0.55, 100_000)
 
 
-async def beside_the_limit(stand: Stand, users: int) -> tuple[Run, list[Limit]]:
+async def beside_the_limit(stand: Stand, users: int) -> tuple[Run, list[BrokerBaseline]]:
     """The onboarding between two runs of the bare pipeline; the worker is stopped after it."""
-    before = await measure_limit(stand, users * EVENTS_PER_USER)
+    before = await measure_baseline(stand, users * EVENTS_PER_USER)
     done = await onboard(stand, users)
     done.worker.stop()
-    return done, [before, await measure_limit(stand, users * EVENTS_PER_USER)]
+    return done, [before, await measure_baseline(stand, users * EVENTS_PER_USER)]
 
 
 def figures(
-    stand: Stand, done: Run, limits: list[Limit], goal: str, share: float, least: float = 0.0
+    stand: Stand,
+    done: Run,
+    limits: list[BrokerBaseline],
+    goal: str,
+    share: float,
+    least: float = 0.0,
 ) -> Result:
     """``share``: the least part of the limit; ``least``: the least rate."""
     rates = [limit.events_per_second for limit in limits]

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
 from streams.bench.environment import BenchError, Stand
+from streams.kafka.producers import idempotent_producer
 from streams.runtime.settings import client_options
 
 PATIENCE = 60.0
@@ -22,7 +23,7 @@ class Probe:
     def __init__(self, stand: Stand, outcome: str) -> None:
         options = client_options(stand.settings)
         self._stand, self._outcome = stand, outcome
-        self._producer: Any = AIOKafkaProducer(**options, enable_idempotence=True, linger_ms=0)
+        self._producer: Any = idempotent_producer(stand.settings, linger_ms=0)
         self._consumer: Any = AIOKafkaConsumer(**options, isolation_level="read_committed")
         self._sent: dict[str, float] = {}
         self.waits: list[tuple[float, float]] = []  # when sent (monotonic), seconds until seen

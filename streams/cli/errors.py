@@ -11,22 +11,12 @@ INTERRUPTED = 130
 
 def fail(error: Exception) -> NoReturn:
     """Prints the error and exits; what is not an error of ours is internal (exit code 70)."""
-    from streams.ingest import FeedError
-    from streams.local.kafka_jars import BrokerError
-    from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
-    from streams.runtime.settings import SettingsError
+    from streams.runtime.errors import SeatflowError
 
-    if isinstance(error, WorkerError):
-        code = error.code
-    elif isinstance(error, (SettingsError, BrokerError)):
-        code = CONFIGURATION
-    elif isinstance(error, FeedError):
-        # Caused by Kafka: a later attempt may succeed.
-        code = TEMPORARY if error.__cause__ else CONFIGURATION
-    else:
+    if not isinstance(error, SeatflowError):
         _fail_internally(error)
     print(f"seatflow: {error}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(error.exit_code)
 
 
 def _fail_internally(error: Exception) -> NoReturn:

@@ -87,7 +87,7 @@ def topics_create(
     note_if_unreachable(settings)
     report = asyncio.run(create_topics(settings))
     print(
-        f"{len(report.made)} topics created, {len(report.found)} existed already:"
+        f"{len(report.created)} topics created, {len(report.found)} existed already:"
         f" {settings.topic_prefix}* at {settings.brokers}, {settings.partitions} partitions each."
     )
     for problem in report.problems:
@@ -109,7 +109,7 @@ def _create_topics_and_log(settings: Settings) -> int:
     report = asyncio.run(create_topics(settings))
     log.info(
         log_events.TOPICS_CHECKED,
-        made=len(report.made),
+        made=len(report.created),
         found=len(report.found),
         brokers=settings.brokers,
         partitions=settings.partitions,

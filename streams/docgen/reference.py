@@ -88,7 +88,7 @@ def _row(metric: Metric) -> str:
     meaning = metric.meaning.replace("|", "\\|")
     if metric.buckets:
         meaning += "; buckets " + ", ".join(f"{bound:g}" for bound in metric.buckets) + " s"
-    return f"| `{metric.shown}` | {metric.kind} | {labels} | {meaning} |\n"
+    return f"| `{metric.exposed_name}` | {metric.kind} | {labels} | {meaning} |\n"
 
 
 def _labels() -> str:

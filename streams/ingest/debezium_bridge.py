@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.domain.model import timestamp
@@ -18,6 +18,8 @@ from streams.ingest.debezium import Mapping, events_of
 from streams.ingest.event_builder import EventBuilder
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import partition_of
+from streams.kafka.dead_letters import dead_letter
+from streams.kafka.producers import transactional_producer
 from streams.kafka.topic_reader import FETCH_BYTES, admin_client, connected, topic_partitions
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings, client_options
@@ -48,9 +50,7 @@ class Bridge:
         if not numbers:
             raise WorkerError(f"the topic {self._topic} does not exist", CONFIGURATION)
         self._partitions = len([p for p in places if p.topic.endswith(INPUTS[0])])
-        producer = AIOKafkaProducer(
-            **client_options(settings), transactional_id=f"{self._group}-bridge", acks="all"
-        )
+        producer = transactional_producer(settings, f"{self._group}-bridge")
         reading = AIOKafkaConsumer(
             **client_options(settings),
             group_id=self._group,
@@ -108,12 +108,6 @@ class Bridge:
                 found.append((*each, []))
                 continue
             self.rejected += 1
-            values = {
-                "dlq.topic": record.topic,
-                "dlq.partition": str(record.partition),
-                "dlq.offset": str(record.offset),
-                "dlq.reason": each,
-            }
-            headers = [(name, text.encode()) for name, text in values.items()]
-            found.append((DEAD_LETTERS, record.key, record.value, headers))
+            letter = dead_letter(record, record.topic, record.partition, each)
+            found.append((DEAD_LETTERS, letter.key, letter.value, letter.headers))
         return found

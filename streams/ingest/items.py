@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, SeatflowError
+
 
 class FeedItem(NamedTuple):
     """One record. ``topic``: a topic of contract section 1, without the prefix."""
@@ -25,8 +27,13 @@ class FeedProblem(NamedTuple):
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class FeedError(Exception):
+class FeedError(SeatflowError):
     """Raised if a feed as a whole cannot be read or published. The message states the remedy."""
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """TEMPORARY if Kafka caused it: the next attempt may succeed."""
+        return TEMPORARY if self.__cause__ else CONFIGURATION
 
 
 class Feed(Protocol):

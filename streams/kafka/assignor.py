@@ -1,8 +1,8 @@
-"""Which worker gets which partitions: partition p of every topic goes to one worker.
+"""Assignment of partitions to workers: partition p of every topic goes to the same worker.
 
-aiokafka's own round robin deals out single topic partitions, and Faust's assignor insists on its
-tables and URLs; neither keeps our machines' inputs together. This one deals out partition numbers,
-evenly, and leaves them where they are as far as that allows: each member says what it owns.
+aiokafka's round robin assigns single topic partitions, and Faust's assignor depends on its tables
+and URLs; neither keeps the inputs of one partition's machines together. This assignor distributes
+partition numbers evenly, and moves as few of them as that allows: each member states what it owns.
 """
 
 from __future__ import annotations
@@ -17,60 +17,70 @@ from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberMetadata,
 )
 
-# What a member owns, and the generation of the group that gave it: of two claims the later holds.
-Claim = tuple[frozenset[int], int]
-NO_CLAIM: Claim = (frozenset(), -1)
+OwnedPartitions = tuple[frozenset[int], int]
+"""What a member owns, and the generation of the group that assigned it: the later one wins."""
+NOTHING_OWNED: OwnedPartitions = (frozenset(), -1)
 
 
-class Copartitioned(AbstractPartitionAssignor):
+class CopartitionedStickyAssignor(AbstractPartitionAssignor):
+    """aiokafka's interface around :func:`assign_balanced`.
+
+    ``owned`` returns the last assignment of this member; it is sent along with each join.
+    """
+
     name = "seatflow"
 
-    def __init__(self, owned: Callable[[], Claim]) -> None:
+    def __init__(self, owned: Callable[[], OwnedPartitions]) -> None:
         self._owned = owned
 
     def metadata(self, topics: Iterable[str]) -> Any:
+        """Returns what this member sends with a join: its topics, and what it owns."""
         owned, generation = self._owned()
-        claim = orjson.dumps({"owned": sorted(owned), "generation": generation})
-        return ConsumerProtocolMemberMetadata(1, sorted(topics), claim)
+        user_data = orjson.dumps({"owned": sorted(owned), "generation": generation})
+        return ConsumerProtocolMemberMetadata(1, sorted(topics), user_data)
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the topic partitions of each member; only the group's leader is asked."""
         topics = sorted({topic for member in members.values() for topic in member.subscription})
         partitions = {topic: cluster.partitions_for_topic(topic) or set() for topic in topics}
-        claims = {name: _claim(member.user_data) for name, member in members.items()}
-        dealt = deal(frozenset().union(*partitions.values()), claims)
+        owned = {name: _owned_by(member.user_data) for name, member in members.items()}
+        assigned = assign_balanced(frozenset().union(*partitions.values()), owned)
         return {
             member: ConsumerProtocolMemberAssignment(
                 1, [(topic, sorted(mine & partitions[topic])) for topic in topics], b""
             )
-            for member, mine in dealt.items()
+            for member, mine in assigned.items()
         }
 
     def on_assignment(self, assignment: Any) -> None:
-        pass
+        """Does nothing: the worker learns its partitions from the rebalance listener."""
 
 
-def deal(partitions: frozenset[int], claims: Mapping[str, Claim]) -> dict[str, set[int]]:
-    """Evenly (counts differ by at most one), moving as few as that allows; deterministic."""
+def assign_balanced(
+    partitions: frozenset[int], owned: Mapping[str, OwnedPartitions]
+) -> dict[str, set[int]]:
+    """Returns the partitions of each member: counts differ by at most one, and as few partitions
+    move as that allows. Deterministic."""
     owner: dict[int, str] = {}
-    for member in sorted(claims, key=lambda name: (claims[name][1], name)):
-        owner.update(dict.fromkeys(claims[member][0] & partitions, member))
-    kept: dict[str, list[int]] = {member: [] for member in claims}
+    for member in sorted(owned, key=lambda name: (owned[name][1], name)):
+        owner.update(dict.fromkeys(owned[member][0] & partitions, member))
+    kept: dict[str, list[int]] = {member: [] for member in owned}
     for partition, member in sorted(owner.items()):
         kept[member].append(partition)
-    least, extra = divmod(len(partitions), len(claims))
-    # Those that own most get the odd ones, so that fewest move.
-    ranked = sorted(claims, key=lambda name: (-len(kept[name]), name))
+    least, extra = divmod(len(partitions), len(owned))
+    # The members that own most get the extra ones, so that fewest move.
+    ranked = sorted(owned, key=lambda name: (-len(kept[name]), name))
     quota = {member: least + (rank < extra) for rank, member in enumerate(ranked)}
-    dealt = {member: set(kept[member][: quota[member]]) for member in claims}
-    free = sorted(partitions.difference(*dealt.values()))
-    for member in sorted(claims):
-        while len(dealt[member]) < quota[member]:
-            dealt[member].add(free.pop(0))
-    return dealt
+    assigned = {member: set(kept[member][: quota[member]]) for member in owned}
+    free = sorted(partitions.difference(*assigned.values()))
+    for member in sorted(owned):
+        while len(assigned[member]) < quota[member]:
+            assigned[member].add(free.pop(0))
+    return assigned
 
 
-def _claim(user_data: bytes) -> Claim:
+def _owned_by(user_data: bytes) -> OwnedPartitions:
     if not user_data:
-        return NO_CLAIM
-    said = orjson.loads(user_data)
-    return frozenset(said["owned"]), said["generation"]
+        return NOTHING_OWNED
+    decoded = orjson.loads(user_data)
+    return frozenset(decoded["owned"]), decoded["generation"]

@@ -12,18 +12,19 @@ from typing import Any, Final
 from orjson import loads
 
 APPLIED: Final = b"applied|offsets"
-"""The row of the delivery layer's own: up to where each topic's records are in the state."""
+"""The key of the delivery layer's row: the applied offset of each topic."""
 
 Values = dict[bytes, bytes]
 """Row key -> its last value."""
 
 
 def row_key(table: str, key: str) -> bytes:
+    """Returns the key of a row's record."""
     return f"{table}|{key}".encode()
 
 
-def take(values: Values, records: Iterable[Any]) -> int:
-    """What the records of the log leave of each row; how many records they were."""
+def fold_records(values: Values, records: Iterable[Any]) -> int:
+    """Applies the records of the log to the rows; returns the number of records."""
     count = 0
     for record in records:
         count += 1
@@ -35,8 +36,10 @@ def take(values: Values, records: Iterable[Any]) -> int:
     return count
 
 
-def load(into: Callable[[str, str, Any], None], names: Sequence[bytes], values: Values) -> None:
-    """Gives the rows of these names to ``into``, and forgets them."""
+def load_rows(
+    into: Callable[[str, str, Any], None], names: Sequence[bytes], values: Values
+) -> None:
+    """Passes the rows of these names to ``into`` and removes them from ``values``."""
     for name in names:
         table, _, key = name.decode().partition("|")
         into(table, key, loads(values.pop(name)))

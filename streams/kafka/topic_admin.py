@@ -13,10 +13,16 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.contract.topics import TOPICS, Topic
-from streams.kafka.closing import closed
+from streams.kafka.closing import close_with_timeout
+from streams.kafka.connect import start_with_retry
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
 from streams.runtime.log_events import BROKER_AWAITED
 from streams.runtime.settings import Settings, client_options
+
+START_TIMEOUT_SECONDS = 30.0
+REQUEST_TIMEOUT_MS = 20_000
+LEADERS_TIMEOUT_SECONDS = 10.0
 
 HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
 SECURE = (
@@ -26,31 +32,36 @@ SECURE = (
 
 @dataclass(slots=True)
 class TopicsReport:
-    """What ``create_topics`` did and found; topics by their full names."""
+    """The outcome of ``create_topics``; topics by their full names."""
 
-    made: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 async def create_topics(settings: Settings) -> TopicsReport:
-    """Makes what is missing and checks what is there; safe to repeat, alone or at the same time.
+    """Creates missing topics and checks existing ones; safe to repeat, also concurrently.
 
-    Raises WorkerError if the brokers do not answer.
+    Raises:
+        WorkerError: if no broker answers.
     """
     report = TopicsReport()
     async with _admin(settings) as admin:
         report.found = list(await _partition_counts(admin, settings))
         missing = [t for t in TOPICS if settings.topic_prefix + t.name not in report.found]
         if missing:
-            await _make(admin, settings, missing, report)
+            await _create(admin, settings, missing, report)
         report.problems += _wrong_counts(await _partition_counts(admin, settings), settings)
         report.problems += await _wrong_cleanup(admin, settings, report.found)
     return report
 
 
 async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> None:
-    """Raises WorkerError with one clear line if a worker cannot run on the topics there are."""
+    """Checks that a worker can run on the existing topics.
+
+    Raises:
+        WorkerError: if a topic is missing or has another number of partitions.
+    """
     async with _admin(settings) as admin:
         counts = await _partition_counts(admin, settings)
     missing = [t.name for t in topics if settings.topic_prefix + t.name not in counts]
@@ -68,35 +79,43 @@ async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> 
 
 
 @asynccontextmanager
-async def _admin(settings: Settings, patience: float = 30.0) -> AsyncIterator[Any]:
-    """An admin client; a broker that is just starting is waited for."""
-    deadline = asyncio.get_running_loop().time() + patience
-    told = False
-    while True:
-        admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=20_000)
-        try:
-            await admin.start()
-            break
-        except errors.KafkaError as error:
-            await admin.close()
-            if asyncio.get_running_loop().time() > deadline:
-                secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
-                raise WorkerError(
-                    f"no broker answers at {settings.brokers} (SEATFLOW_BROKERS): {error}{secure}",
-                    TEMPORARY,
-                ) from None
-            if not told:
-                log.warning(BROKER_AWAITED, brokers=settings.brokers, at_most=patience)
-                told = True
-            await asyncio.sleep(0.5)
+async def _admin(settings: Settings) -> AsyncIterator[Any]:
+    """An admin client; waits for a broker that is just starting.
+
+    Raises:
+        WorkerError: if no broker answers in time.
+    """
+    warned = False
+
+    def warn() -> None:
+        nonlocal warned
+        if not warned:
+            log.warning(BROKER_AWAITED, brokers=settings.brokers, at_most=START_TIMEOUT_SECONDS)
+        warned = True
+
+    try:
+        admin = await start_with_retry(
+            lambda: AIOKafkaAdminClient(
+                **client_options(settings), request_timeout_ms=REQUEST_TIMEOUT_MS
+            ),
+            START_TIMEOUT_SECONDS,
+            errors.KafkaError,
+            warn,
+        )
+    except errors.KafkaError as error:
+        secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
+        raise WorkerError(
+            f"no broker answers at {settings.brokers} (SEATFLOW_BROKERS): {error}{secure}",
+            TEMPORARY,
+        ) from None
     try:
         yield admin
     finally:
-        await closed(admin.close())
+        await close_with_timeout(admin.close())
 
 
 async def _partition_counts(admin: Any, settings: Settings) -> dict[str, int]:
-    """The partitions of those of our topics that exist, by full name."""
+    """Returns the partition counts of the existing topics of the table, by full name."""
     ours = {settings.topic_prefix + topic.name for topic in TOPICS}
     return {
         found["topic"]: len(found["partitions"])
@@ -118,25 +137,25 @@ def new_topic(topic: Topic, settings: Settings) -> NewTopic:
     )
 
 
-async def _make(
+async def _create(
     admin: Any, settings: Settings, topics: Iterable[Topic], report: TopicsReport
 ) -> None:
     response = await admin.create_topics([new_topic(topic, settings) for topic in topics])
     for name, code, *message in response.topic_errors:
         if code == 0:
-            report.made.append(name)
+            report.created.append(name)
         elif errors.for_code(code) is errors.TopicAlreadyExistsError:
             report.found.append(name)
         else:
-            said = message[0] if message and message[0] else errors.for_code(code).__name__
-            report.problems.append(f"{name} could not be made: {said}")
-    await _until_led(admin, settings, report.made)
+            reason = message[0] if message and message[0] else errors.for_code(code).__name__
+            report.problems.append(f"{name} could not be created: {reason}")
+    await _until_led(admin, settings, report.created)
 
 
 async def _until_led(admin: Any, settings: Settings, names: Iterable[str]) -> None:
-    """Until every partition of the new topics has a leader: then a client can use them at once."""
-    waiting = set(names)
-    for _ in range(100):
+    """Waits until every partition of the new topics has a leader, so that clients can use them."""
+    waiting, deadline = set(names), Deadline(LEADERS_TIMEOUT_SECONDS)
+    while not deadline.has_passed:
         for topic in await admin.describe_topics():
             led = [p for p in topic["partitions"] if p["leader"] >= 0 and not p["error_code"]]
             if len(led) == settings.partitions:

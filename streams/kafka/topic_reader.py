@@ -15,7 +15,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streams.kafka.closing import closed
+from streams.kafka.closing import close_with_timeout
 from streams.kafka.topic_admin import SECURE
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings, client_options
@@ -59,7 +59,7 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
             f"the broker at {settings.brokers} did not answer as it should: {error!r}", TEMPORARY
         ) from None
     finally:
-        await closed(close())
+        await close_with_timeout(close())
 
 
 def admin_client(settings: Settings) -> AIOKafkaAdminClient:

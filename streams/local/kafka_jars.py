@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from streams.runtime.errors import SeatflowError
+
 KAFKA_VERSION = "4.3.1"
 MIN_JAVA_VERSION = 17
 KAFKA_FILES = Path(__file__).resolve().parent / "kafka_files"
@@ -21,7 +23,7 @@ KAFKA_FILES = Path(__file__).resolve().parent / "kafka_files"
 Say = Callable[[str], None]
 
 
-class BrokerError(Exception):
+class BrokerError(SeatflowError):
     """Raised if the local broker cannot be installed or started.
 
     The message states cause and remedy.

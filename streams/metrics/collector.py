@@ -23,60 +23,61 @@ from streams.metrics.registry import (
     ENGINE,
     EVENT_LABELS,
     HISTOGRAM,
+    INITIAL_SERIES,
     METRICS,
-    ZEROS,
-    Buckets,
+    Histogram,
     Metric,
-    Stats,
+    WorkerMetrics,
     engine_counters,
 )
 
-LOOK_PATIENCE = 1.0
+SNAPSHOT_TIMEOUT_SECONDS = 1.0
 OTHER = "other"
 
 Values = Mapping[Any, float]
-"""By the label's value, by a tuple where there are several, by None where there is none."""
+"""By the label's value; by a tuple if there are several labels, by None if there is none."""
 
 
 class Collector:
-    """For a registry; ``collect`` runs in the thread of the endpoint."""
+    """Collector for a Prometheus registry; ``collect`` runs in the thread of the endpoint."""
 
-    def __init__(self, stats: Stats, worker: Any, max_products: int) -> None:
-        self._stats, self._worker, self._max_products = stats, worker, max_products
+    def __init__(self, metrics: WorkerMetrics, worker: Any, max_products: int) -> None:
+        self._metrics, self._worker, self._max_products = metrics, worker, max_products
         self._loop = asyncio.get_running_loop()
         self._version = importlib.metadata.version("seatflow")
-        self._seen = self._look()
+        self._latest = self._snapshot()
 
     def collect(self) -> Iterator[Any]:
-        seen = self._newest()
+        """Yields all metric families; the last known values if the event loop does not respond."""
+        values_by_name = self._newest()
         for metric in METRICS:
-            zeros = dict.fromkeys(ZEROS.get(metric.name, ()), 0)
-            values = seen[metric.name]
-            yield _family(metric, zeros | dict(values) if zeros else values)
+            initial = dict.fromkeys(INITIAL_SERIES.get(metric.name, ()), 0)
+            values = values_by_name[metric.name]
+            yield _family(metric, initial | dict(values) if initial else values)
 
     def _newest(self) -> dict[str, Any]:
-        async def look() -> dict[str, Any]:
-            return self._look()
+        async def snapshot() -> dict[str, Any]:
+            return self._snapshot()
 
-        work = look()
+        work = snapshot()
         try:
-            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
-            self._seen = asked.result(LOOK_PATIENCE)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._latest = future.result(SNAPSHOT_TIMEOUT_SECONDS)
         except TimeoutError:
-            asked.cancel()
+            future.cancel()
         except RuntimeError:  # the loop has ended: so does the process
             work.close()
-        return self._seen
+        return self._latest
 
-    def _look(self) -> dict[str, Any]:
-        stats, worker = self._stats, self._worker
-        partitions = [p for p in worker.partitions.values() if p.running]
-        engine = Counter(stats.engine)
+    def _snapshot(self) -> dict[str, Any]:
+        metrics, worker = self._metrics, self._worker
+        partitions = [p for p in worker.partitions.values() if p.is_open]
+        engine = Counter(metrics.engine)
         for partition in partitions:
             engine.update(engine_counters(partition.machine))
         return {
-            **{name: dict(counts) for name, counts in stats.counts.items()},
-            **{name: _copy(buckets) for name, buckets in stats.histograms.items()},
+            **{name: dict(counts) for name, counts in metrics.counts.items()},
+            **{name: _copy(histogram) for name, histogram in metrics.histograms.items()},
             **{metric.name: {None: engine[metric.name]} for metric in ENGINE},
             "partitions": {None: worker.settings.partitions},
             "partitions_owned": {None: len(partitions)},
@@ -107,7 +108,7 @@ def _state(machines: Iterable[Any], max_products: int) -> dict[str, Values]:
 
 
 def by_product(seats: list[Any], most: int) -> dict[str, Values]:
-    """One series for each of the ``most`` products with the most units; the rest in one."""
+    """Returns series of the ``most`` products with the most units; the rest is summed in one."""
     ranked = sorted(seats, key=lambda one: (-max(one.units, one.used), one.tenant, one.sku))
     units: Counter[tuple[str, str]] = Counter()
     used, waiting = units.copy(), units.copy()
@@ -117,7 +118,7 @@ def by_product(seats: list[Any], most: int) -> dict[str, Values]:
         units[key] += one.units
         used[key] += one.used
         waiting[key] += one.waiting
-        # One that the catalogue does not define goes by its skuId.
+        # A product that the catalog does not define goes by its skuId.
         info[(one.sku, one.part_number or one.sku) if rank < most else (OTHER, OTHER)] = 1
     return {
         "seats_units": units,
@@ -128,10 +129,10 @@ def by_product(seats: list[Any], most: int) -> dict[str, Values]:
     }
 
 
-def _copy(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:
-    """As the family wants it: cumulative counts by the text of their bounds, and the sum."""
-    bounds = [*(str(float(bound)) for bound in buckets.bounds), "+Inf"]
-    return list(zip(bounds, accumulate(buckets.counts), strict=True)), buckets.sum
+def _copy(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    """Returns the cumulative counts by the text of their bounds, and the sum."""
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum
 
 
 def _family(metric: Metric, values: Any) -> Any:

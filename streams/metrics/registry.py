@@ -36,7 +36,8 @@ class Metric(NamedTuple):
     buckets: tuple[float, ...] = ()
 
     @property
-    def shown(self) -> str:
+    def exposed_name(self) -> str:
+        """The name as Prometheus sees it."""
         return f"seatflow_{self.name}" + ("_total" if self.kind == COUNTER else "")
 
 
@@ -123,8 +124,8 @@ EVENT_LABELS: dict[type, str] = {
     events.TenantUpdated: "tenant_updated",
 }
 """The label of each event type; part of the interface, so not to be changed with a class's name."""
-# Series that are there from the start, as 0: Prometheus cannot see the first increase otherwise.
-ZEROS: dict[str, tuple[Any, ...]] = {
+# Series that exist from the start, as 0: otherwise Prometheus misses the first increase.
+INITIAL_SERIES: dict[str, tuple[Any, ...]] = {
     "events": tuple(EVENT_LABELS),
     "dead_letters": tuple(product(INPUT_NAMES, REASONS)),
     "records_in": CONSUMED,
@@ -147,8 +148,8 @@ LABELS = {
 }
 
 
-class Buckets:
-    """A histogram: how many values are at most each bound; not cumulative."""
+class Histogram:
+    """Counts of values by bucket, not cumulative; ``bounds`` are the upper bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -156,11 +157,12 @@ class Buckets:
         self.sum = 0.0
 
     def add(self, value: float) -> None:
+        """Counts one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def add_ages(self, now: int, timestamps: list[int]) -> None:
-        """The ages in seconds of many timestamps in milliseconds, which are nearly sorted."""
+        """Counts the ages in seconds of timestamps in milliseconds, which are nearly sorted."""
         timestamps.sort()
         left, counts = len(timestamps), self.counts
         for i, bound in enumerate(self.bounds):
@@ -174,23 +176,24 @@ class Buckets:
         self.sum += max(0, now * len(timestamps) - sum(timestamps)) / 1000
 
 
-class Stats:
-    """The layer's own numbers; partitions and the worker add to them on the main loop."""
+class WorkerMetrics:
+    """The counters and histograms of the delivery layer; changed on the main loop only."""
 
     def __init__(self) -> None:
         counters = [metric.name for metric in LAYER if metric.kind == COUNTER]
         self.counts: dict[str, Counter[Any]] = {name: Counter() for name in counters}
         self.engine: Counter[str] = Counter()  # of machines that are closed
-        histograms = {m.name: Buckets(m.buckets) for m in LAYER if m.kind == HISTOGRAM}
+        histograms = {m.name: Histogram(m.buckets) for m in LAYER if m.kind == HISTOGRAM}
         self.histograms = histograms
         self.transaction = histograms["transaction_seconds"]
         self.latency = histograms["latency_seconds"]
         self.restore = histograms["restore_seconds"]
 
     def add(self, name: str, label: Any = None, count: int = 1) -> None:
+        """Adds to a counter; ``label``: the value of its label, or a tuple of several."""
         self.counts[name][label] += count
 
 
 def engine_counters(machine: Any) -> dict[str, int]:
-    """A copy, since the machine may count on meanwhile."""
+    """Returns a copy of the machine's counters, which may change meanwhile."""
     return dict(getattr(machine, "counters", None) or {})

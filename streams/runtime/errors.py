@@ -1,7 +1,12 @@
-"""How a worker ends, and what the supervisor that restarts it may read from the exit code.
+"""The tree of expected errors, and the exit codes that a supervisor may act on.
 
-The codes are those of sysexits.h. Everything that is not 0 leaves the partitions as their last
-committed transaction has them: a worker is disposable, its successor fences and restores.
+The codes are those of sysexits.h. Whatever the code, the partitions stay as their last committed
+transaction left them: a worker is disposable, its successor fences and restores.
+
+Every expected error derives from :class:`SeatflowError`: its text is one line for people, and
+``exit_code`` states who acts. TEMPORARY: the supervisor, by a restart. CONFIGURATION: an operator.
+Any other exception is a bug (SOFTWARE). The command line turns errors into exit codes in one place,
+``streams/cli/main.py``; ``streams/kafka/errors.py`` does so for exceptions of the Kafka client.
 """
 
 from __future__ import annotations
@@ -13,13 +18,13 @@ from typing import NoReturn
 import structlog
 
 OK = 0
-SOFTWARE = 70  # an exception of ours: a bug; restarting may meet it again
-TEMPORARY = 75  # fenced by a new owner, broker away, stalled: restarting is right
-CONFIGURATION = 78  # settings, topics or permissions are wrong: restarting does not help
+SOFTWARE = 70  # an unexpected exception: a bug; a restart may meet it again
+TEMPORARY = 75  # fenced by a new owner, broker away, stalled: a restart is right
+CONFIGURATION = 78  # settings, topics or permissions are wrong: a restart does not help
 
 MEANING = {
     OK: "stopped as asked (SIGTERM, SIGINT)",
-    SOFTWARE: "an unexpected exception: a bug of Seatflow",
+    SOFTWARE: "an unexpected exception: an internal error of Seatflow",
     TEMPORARY: "fenced by another worker, no broker, or no progress: start it again",
     CONFIGURATION: "settings, topics or permissions are wrong: see the message",
 }
@@ -27,16 +32,22 @@ MEANING = {
 log = structlog.get_logger("seatflow")
 
 
-class WorkerError(Exception):
-    """Ends the worker with one line for a person and an exit code."""
+class SeatflowError(Exception):
+    """An expected failure. The message is one line for people: what is wrong, what to do."""
 
-    def __init__(self, message: str, code: int = TEMPORARY) -> None:
+    exit_code = CONFIGURATION
+
+
+class WorkerError(SeatflowError):
+    """Ends a worker, or a command that depends on the brokers, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int = TEMPORARY) -> None:
         super().__init__(message)
-        self.code = code
+        self.exit_code = exit_code
 
 
-def leave(code: int) -> NoReturn:
-    """The end at once, no cleaning up: what is not committed is to be undone by the next owner."""
+def exit_now(code: int) -> NoReturn:
+    """Exits immediately without cleanup. The next owner aborts the open transaction."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

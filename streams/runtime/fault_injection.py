@@ -1,7 +1,7 @@
-"""Named points at which a test may let the worker die, as by a power cut.
+"""Named points at which a test may kill the worker, as a power cut would.
 
-``SEATFLOW_FAULT=after-send:3`` kills the process (SIGKILL) the third time it comes by that point.
-Without the variable a point costs a comparison.
+``SEATFLOW_FAULT=after-send:3`` kills the process (SIGKILL) when it reaches that point for the third
+time. Without the variable a point costs a comparison.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 import signal
 
 POINTS = (
-    "after-fence",  # the partition is ours, nothing read yet
+    "after-fence",  # the partition is owned, nothing is read yet
     "during-restore",  # some rows are read
     "before-send",  # computed, the transaction is not begun
     "after-send",  # the records are in the log, the transaction is open
-    "after-commit",  # committed, group offsets not noted
-    "seats-asked",  # committed, with a request for seats that nobody has answered yet
+    "after-commit",  # committed, the group's offsets are not committed
+    "seats-asked",  # committed, with a request for seats that is not answered yet
 )
 
 
@@ -30,7 +30,8 @@ def _parse(text: str) -> tuple[str, int]:
 _point, _left = _parse(os.environ.get("SEATFLOW_FAULT", ""))
 
 
-def hit(point: str) -> None:
+def trigger(point: str) -> None:
+    """Kills the process if SEATFLOW_FAULT names this point and its count is reached."""
     global _left
     if point == _point:
         _left -= 1

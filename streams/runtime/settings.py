@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.runtime.errors import SeatflowError
+
 PREFIX = "SEATFLOW_"
 
 
@@ -129,8 +131,8 @@ class Settings(BaseSettings):
         return self
 
 
-class SettingsError(Exception):
-    """One line for each setting that is wrong: its name, its value, what is allowed."""
+class SettingsError(SeatflowError):
+    """One line for each wrong setting: its name, its value, the allowed values."""
 
 
 class Described(NamedTuple):

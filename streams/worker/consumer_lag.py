@@ -1,4 +1,4 @@
-"""How far a worker is behind, in records and in seconds, by topic."""
+"""The lag of a worker, in records and in seconds, by topic."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from aiokafka import TopicPartition
 from streams.contract.topics import CONSUMED
 
 
-class Queued(Protocol):
+class QueueOwner(Protocol):
+    """A partition with its queues."""
+
     number: int
 
     def queues(self) -> Iterable[tuple[str, int, float]]:
-        """Topic, records queued, and the timestamp of the oldest in seconds (0.0 if none)."""
-        ...
+        """Yields topic, records queued, and the oldest one's timestamp in seconds (0.0: none)."""
 
 
-class Lag:
-    """What is committed and not applied: still in the log, and fetched into the queues.
+class ConsumerLag:
+    """Records that are committed and not applied: those in the log, and those in the queues.
 
-    The age of what is still in the log is not known. It is taken as the time since it was first
-    seen to be there: too low until it is fetched, for a second or so where the worker keeps up.
+    The age of records in the log is unknown. It is taken as the time since they were first seen
+    there, which is too low until they are fetched: for about a second where the worker keeps up.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -30,24 +31,26 @@ class Lag:
         self._unread: dict[tuple[str, int], int] = {}
         self._since: dict[tuple[str, int], float] = {}
 
-    def look(self, places: Mapping[TopicPartition, tuple[int, int]], now: float) -> None:
-        """``places``: the position of each log, and the end of its committed records."""
+    def update(self, progress: Mapping[TopicPartition, tuple[int, int]], now: float) -> None:
+        """Takes the position in each log and the end of its committed records; ``now``: seconds."""
         unread = {
-            (self._names[tp.topic], tp.partition): end - at
-            for tp, (at, end) in places.items()
-            if end > at
+            (self._names[tp.topic], tp.partition): end - position
+            for tp, (position, end) in progress.items()
+            if end > position
         }
-        self._since = {place: self._since.get(place, now) for place in unread}
+        self._since = {log: self._since.get(log, now) for log in unread}
         self._unread = unread
 
-    def queued(self, partitions: Iterable[Queued]) -> dict[str, float]:
+    def queued(self, partitions: Iterable[QueueOwner]) -> dict[str, float]:
+        """Returns the records in the queues, by topic."""
         counts = dict.fromkeys(CONSUMED, 0.0)
         for partition in partitions:
             for topic, count, _ in partition.queues():
                 counts[topic] += count
         return counts
 
-    def records(self, partitions: Iterable[Queued]) -> dict[str, float]:
+    def records(self, partitions: Iterable[QueueOwner]) -> dict[str, float]:
+        """Returns the records in the logs and in the queues, by topic."""
         partitions = list(partitions)
         counts = self.queued(partitions)
         numbers = {partition.number for partition in partitions}
@@ -56,7 +59,8 @@ class Lag:
                 counts[topic] += count
         return counts
 
-    def seconds(self, partitions: Iterable[Queued], now: float) -> dict[str, float]:
+    def seconds(self, partitions: Iterable[QueueOwner], now: float) -> dict[str, float]:
+        """Returns the age of the oldest record in seconds, by topic; ``now``: seconds."""
         ages = dict.fromkeys(CONSUMED, 0.0)
         for partition in partitions:
             for topic, count, oldest in partition.queues():

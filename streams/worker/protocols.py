@@ -1,24 +1,76 @@
-"""What a partition needs of the machine that it runs."""
+"""What a partition needs: of the machine that it runs, and of the worker that it runs in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered
+from streams.contract.decoder import Rejected
+from streams.metrics.registry import WorkerMetrics
+from streams.runtime.settings import Settings
+
+Bounds = Mapping[TopicPartition, tuple[int, int]]
+"""The first offset of each log and the end of its committed records."""
 
 
 class Machine(Protocol):
-    """What the engine's partition offers; see ``engine/partition_machine.py``."""
+    """The deterministic machines of a partition; see ``engine/partition_machine.py``."""
 
-    unreported: bool
-    crowded: bool  # users are better taken in later
+    unreported: bool  # flush has something to send
+    crowded: bool  # changes of users should wait
     misplaced: Sequence[int]  # offsets of the last batch that belong to another partition
 
-    def load(self, table: str, key: str, row: Any) -> None: ...
-    def prepare(self) -> None: ...
-    def start(self) -> None: ...
-    def handle(self, topic: str, batch: list[Delivered]) -> None: ...
-    def work(self, limit: int) -> bool: ...
-    def flush(self) -> None: ...
-    def take(self) -> Any: ...
+    def load(self, table: str, key: str, row: Any) -> None:
+        """Loads a restored row."""
+
+    def prepare(self) -> None:
+        """Ends the loading of all rows but those of users."""
+
+    def start(self) -> None:
+        """Ends the loading."""
+
+    def handle(self, topic: str, batch: list[Delivered]) -> None:
+        """Applies the records of one topic."""
+
+    def work(self, limit: int) -> bool:
+        """Computes a slice of the fan-outs; returns whether more is left."""
+
+    def flush(self) -> None:
+        """Sends the reports that were collected."""
+
+    def take(self) -> Any:
+        """Returns the rows and records since the last call."""
+
+
+class BatchDecoder(Protocol):
+    """As :class:`streams.contract.decoder.Decoder`."""
+
+    def decode_all(self, records: list[Any]) -> tuple[list[Delivered], list[tuple[Any, Rejected]]]:
+        """Returns the events, and the records that cannot be read with the reasons."""
+
+
+class PartitionContext(Protocol):
+    """The worker, as its partitions see it."""
+
+    settings: Settings
+    metrics: WorkerMetrics
+    decoders: Mapping[str, BatchDecoder]
+    restore_slots: asyncio.Semaphore
+    compute_lock: asyncio.Lock  # held while a slice is computed
+    rebalancing: bool  # from `hold` to the next assignment
+
+    def new_machine(self, partition: int) -> Machine:
+        """Creates the machine of a partition, without any state."""
+
+    async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds:
+        """Returns the first offset of each log and the end of its committed records."""
+
+    def read_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Starts to read each log from its position, without waiting for it."""
+
+    def failed(self, error: BaseException, partition: int | None = None) -> NoReturn:
+        """Ends the process."""

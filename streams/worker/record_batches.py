@@ -1,4 +1,4 @@
-"""What a transaction writes, encoded and put in record batches, by topic and partition."""
+"""The records of a transaction, encoded into record batches by topic and partition."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Headers = list[tuple[str, bytes]]
 NO_HEADERS: Final[Headers] = []  # shared, never changed
 
 
-class Log:
-    """What goes to one topic partition."""
+class PartitionBatch:
+    """The records of a transaction for one topic partition, in one batch or several."""
 
     def __init__(self, topic: str, partition: int, new_batch: NewBatch) -> None:
         self.topic, self.partition, self._new_batch = topic, partition, new_batch
@@ -33,6 +33,7 @@ class Log:
         self._count = 0
 
     def add(self, timestamp: int, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
+        """Adds a record; ``timestamp`` in milliseconds."""
         if self._append(self._count, timestamp, key, value, headers) is None:
             self._full.append(self._batch.seal(self._count))
             self._roll()
@@ -41,62 +42,66 @@ class Log:
         self._count += 1
         self.records += 1
 
-    def batches(self) -> list[Any]:
-        """To send, in this order; nothing can be added any more."""
+    def sealed(self) -> list[Any]:
+        """Returns the batches to send, in this order; nothing can be added afterwards."""
         return [*self._full, self._batch.seal(self._count)]
 
 
-class Packing:
-    """The logs of one transaction of ``partition``.
+class TransactionBatches:
+    """The batches of one transaction of ``partition``.
 
-    ``now`` is the time of the records that are added next. It is to be when they were computed, not
-    when the transaction began: an effect never has an earlier time than its cause.
+    ``now`` is the timestamp in milliseconds of the records that are added next. It must be the time
+    when they were computed, not when the transaction began: an effect never has an earlier
+    timestamp than its cause.
     """
 
     def __init__(self, partition: int, now: int, new_batch: NewBatch) -> None:
         self._partition, self.now, self._new_batch = partition, now, new_batch
-        self._here: dict[str, Log] = {}  # of its own partition
-        self._there: dict[tuple[str, int], Log] = {}
+        self._own: dict[str, PartitionBatch] = {}  # of its own partition
+        self._other: dict[tuple[str, int], PartitionBatch] = {}
 
     @property
-    def logs(self) -> list[Log]:
-        return [*self._here.values(), *self._there.values()]
+    def partition_batches(self) -> list[PartitionBatch]:
+        """The batches by topic partition."""
+        return [*self._own.values(), *self._other.values()]
 
     def add_effects(self, effects: Any) -> None:
-        """``effects`` as the engine gives them: rows and records, values not yet encoded."""
+        """Adds the engine's effects: changed rows, and records whose values are not encoded yet."""
         now = self.now
-        log = self._at(CHANGELOG.name, None)
+        batch = self._at(CHANGELOG.name, None)
         for (table, key), row in effects.rows.items():
             if row is not None and type(row) is not bytes:
                 row = dumps(row)
-            log.add(now, row_key(table, key), row)
+            batch.add(now, row_key(table, key), row)
         for topic, partition, key, value in effects.records:
             if value is not None and type(value) is not bytes:
                 value = dumps(value)
             self._at(topic, partition).add(now, key.encode(), value)
 
     def add(self, topic: str, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
+        """Adds a record for this partition of a topic."""
         self._at(topic, None).add(self.now, key, value, headers)
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
+        """Adds the row of the applied offsets."""
         self.add(CHANGELOG.name, APPLIED, dumps(applied))
 
-    def _at(self, topic: str, partition: int | None) -> Log:
-        """The log of a topic's partition; None: that of the transaction."""
+    def _at(self, topic: str, partition: int | None) -> PartitionBatch:
+        """Returns the batch of a topic's partition; None: the transaction's own partition."""
         if partition is None or partition == self._partition:
-            log = self._here.get(topic)
-            if log is None:
-                log = self._here[topic] = Log(topic, self._partition, self._new_batch)
+            batch = self._own.get(topic)
+            if batch is None:
+                batch = self._own[topic] = PartitionBatch(topic, self._partition, self._new_batch)
         else:
-            log = self._there.get((topic, partition))
-            if log is None:
-                log = Log(topic, partition, self._new_batch)
-                self._there[topic, partition] = log
-        return log
+            batch = self._other.get((topic, partition))
+            if batch is None:
+                batch = PartitionBatch(topic, partition, self._new_batch)
+                self._other[topic, partition] = batch
+        return batch
 
     def counts(self) -> Counter[str]:
-        """Records by topic."""
+        """Returns the number of records by topic."""
         counts: Counter[str] = Counter()
-        for log in self.logs:
-            counts[log.topic] += log.records
+        for batch in self.partition_batches:
+            counts[batch.topic] += batch.records
         return counts

@@ -1,4 +1,4 @@
-"""What a partition has fetched and not handled yet, in order, topic by topic."""
+"""Queues of the records that a partition has fetched and not handled yet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from streams.contract.topics import INPUT_NAMES
 
 
-class Inbox:
-    """A queue for each topic (short names); those named first are handled first."""
+class RecordQueues:
+    """A queue for each topic (short names); topics named first are handled first."""
 
     def __init__(self, topics: Iterable[str]) -> None:
         # Records, and the offset that comes after them: control records leave gaps.
@@ -18,23 +18,26 @@ class Inbox:
         self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
+        """Whether any record is waiting."""
         return any(self._counts.values())
 
     def count(self, topic: str) -> int:
+        """Returns the number of waiting records of a topic."""
         return self._counts[topic]
 
-    def behind(self, records: int) -> bool:
-        """Whether so many records of an input topic are waiting, or more."""
+    def has_backlog(self, records: int) -> bool:
+        """Returns whether at least so many records of one input topic are waiting."""
         return any(self._counts[topic] >= records for topic in INPUT_NAMES)
 
     def put(self, topic: str, records: list[Any], end: int) -> None:
+        """Appends records; ``end`` is the offset after them."""
         self._queues[topic].append((records, end))
         self._counts[topic] += len(records)
 
     def take(self, limit: int, without: str = "") -> Iterator[tuple[str, list[Any], int]]:
-        """Up to ``limit`` records in all, none of the topic ``without``.
+        """Removes up to ``limit`` records in all, none of the topic ``without``.
 
-        Topic, what came of it, the offset after that.
+        Yields topic, records and the offset after them.
         """
         for topic, queue in self._queues.items():
             if queue and limit > 0 and topic != without:
@@ -45,7 +48,7 @@ class Inbox:
 
     @staticmethod
     def _first(queue: deque[tuple[list[Any], int]], limit: int) -> tuple[list[Any], int]:
-        """As many as there are up to ``limit``, what came in several batches as one."""
+        """Removes up to ``limit`` records of a queue, across batches; returns the end offset."""
         records, end = queue.popleft()
         while queue and len(records) + len(queue[0][0]) <= limit:
             more, end = queue.popleft()
@@ -56,8 +59,8 @@ class Inbox:
             end = records[-1].offset + 1
         return records, end
 
-    def figures(self) -> Iterator[tuple[str, int, float]]:
-        """Topic, records queued, and the timestamp of the oldest in seconds (0.0 if none)."""
+    def snapshot(self) -> Iterator[tuple[str, int, float]]:
+        """Yields topic, records queued, and the oldest one's timestamp in seconds (0.0: none)."""
         for topic, queue in self._queues.items():
             try:
                 oldest = queue[0][0][0].timestamp / 1000

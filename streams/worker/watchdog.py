@@ -1,7 +1,7 @@
-"""A thread that ends the process when the event loop, or a partition that has work, stands still.
+"""A thread that ends the process when the event loop, or a partition with work, makes no progress.
 
-It is for progress only. That a worker which was away too long does no harm is not its doing: its
-producers are fenced by the new owners.
+It serves progress only. Safety does not depend on it: a worker that was paused for too long finds
+its producers fenced by the new owners.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from streams.runtime.errors import OK, TEMPORARY, leave, log
+from streams.runtime.errors import OK, TEMPORARY, exit_now, log
 from streams.runtime.log_events import STALLED, STOP_TIMED_OUT
 
-LOOK_EVERY = 0.5
+CHECK_INTERVAL_SECONDS = 0.5
 
 
-class Work(NamedTuple):
-    """Something that must get on: ``progress`` changes while it does."""
+class ProgressProbe(NamedTuple):
+    """Something that must make progress while it is busy; ``progress`` then changes."""
 
     name: str
     busy: bool
@@ -26,60 +26,66 @@ class Work(NamedTuple):
 
 
 class Watchdog(threading.Thread):
+    """Watches the event loop by its heartbeats, and the probes by their progress.
+
+    ``loop_limit`` and ``stall_limit`` in seconds; ``probes`` is called in this thread.
+    """
+
     def __init__(
-        self, loop_limit: float, stall_limit: float, works: Callable[[], Iterable[Work]]
+        self, loop_limit: float, stall_limit: float, probes: Callable[[], Iterable[ProgressProbe]]
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._loop_limit, self._stall_limit, self._works = loop_limit, stall_limit, works
-        self._beat = time.monotonic()
+        self._loop_limit, self._stall_limit, self._probes = loop_limit, stall_limit, probes
+        self._heartbeat_at = time.monotonic()
         self._seen: dict[str, tuple[object, float]] = {}
         self._stop_by: float | None = None
 
-    def beat(self) -> None:
-        """The loop runs. To be called several times a second."""
-        self._beat = time.monotonic()
+    def heartbeat(self) -> None:
+        """Tells that the event loop runs; must be called several times a second."""
+        self._heartbeat_at = time.monotonic()
 
     def stop_within(self, seconds: float) -> None:
-        """The worker was asked to stop: it ends after ``seconds``, whatever still hangs."""
+        """Ends the process after ``seconds``, even if the orderly stop hangs."""
         self._stop_by = time.monotonic() + seconds
 
-    def complaints(self) -> Iterator[str]:
-        """For /healthz: what this thread is about to end the process for, or should have."""
-        if (still := time.monotonic() - self._beat) > self._loop_limit:
+    def unhealthy_reasons(self) -> Iterator[str]:
+        """Yields, for /healthz, the reasons for which this thread is about to end the process."""
+        if (still := time.monotonic() - self._heartbeat_at) > self._loop_limit:
             yield f"the event loop has been blocked for {still:.1f} s"
         for name, (_, since) in list(self._seen.items()):
             if (still := time.monotonic() - since) > self._stall_limit:
                 yield f"{name} has work and made no progress for {still:.0f} s"
 
     def run(self) -> None:
-        looked = time.monotonic()
+        """Checks twice a second, for ever."""
+        checked_at = time.monotonic()
         while True:
-            time.sleep(LOOK_EVERY)
+            time.sleep(CHECK_INTERVAL_SECONDS)
             now = time.monotonic()
             if self._stop_by is not None and now > self._stop_by:
                 log.warning(STOP_TIMED_OUT, why="an open transaction is left to the next owner")
-                leave(OK)
-            if now - looked > self._loop_limit:
-                # The machine slept, or the process was stopped: others own our partitions now.
-                self._end(f"this process was paused for {now - looked:.1f} s")
-            if now - self._beat > self._loop_limit:
-                self._end(f"the event loop has been blocked for {now - self._beat:.1f} s")
-            looked = now
-            self._look_at_works(now)
+                exit_now(OK)
+            if now - checked_at > self._loop_limit:
+                # The computer slept, or the process was stopped: others own the partitions.
+                self._end(f"this process was paused for {now - checked_at:.1f} s")
+            if now - self._heartbeat_at > self._loop_limit:
+                self._end(f"the event loop has been blocked for {now - self._heartbeat_at:.1f} s")
+            checked_at = now
+            self._check_probes(now)
 
-    def _look_at_works(self, now: float) -> None:
+    def _check_probes(self, now: float) -> None:
         seen = self._seen
         self._seen = {}
-        for work in self._works():
-            if not work.busy:
+        for probe in self._probes():
+            if not probe.busy:
                 continue
-            progress, since = seen.get(work.name, (work.progress, now))
-            if progress != work.progress:
+            progress, since = seen.get(probe.name, (probe.progress, now))
+            if progress != probe.progress:
                 since = now
             if now - since > self._stall_limit:
-                self._end(f"{work.name} has work and made no progress for {now - since:.0f} s")
-            self._seen[work.name] = (work.progress, since)
+                self._end(f"{probe.name} has work and made no progress for {now - since:.0f} s")
+            self._seen[probe.name] = (probe.progress, since)
 
     def _end(self, why: str) -> None:
         log.error(STALLED, why=why, exit=TEMPORARY)
-        leave(TEMPORARY)
+        exit_now(TEMPORARY)

@@ -1,4 +1,4 @@
-"""One worker: the Faust app, the partitions that the group gives it, start and stop."""
+"""One worker: the Faust app, the partitions that the group assigns to it, start and stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import uvloop
@@ -15,42 +15,32 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from engine.state.formats import NewerFormatError
 from streams.contract.decoder import DECODERS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES
-from streams.kafka.assignor import NO_CLAIM, Claim
-from streams.kafka.faust_adapter import App, Batch, build_app
+from streams.kafka.assignor import NOTHING_OWNED, OwnedPartitions
+from streams.kafka.errors import DENIAL, Action, classify
+from streams.kafka.faust_adapter import App, Batch, create_app
 from streams.kafka.topic_admin import check_topics
 from streams.metrics import http_endpoint, registry
 from streams.metrics.collector import Collector
 from streams.runtime import errors, gc_tuning, log_events
-from streams.runtime.errors import WorkerError, leave, log
+from streams.runtime.errors import WorkerError, exit_now, log
 from streams.runtime.settings import Settings
-from streams.worker.consumer_lag import Lag
-from streams.worker.partition_task import BatchDecoder, Bounds, Partition
-from streams.worker.protocols import Machine
-from streams.worker.watchdog import Watchdog, Work
+from streams.worker.agents import define_agents
+from streams.worker.consumer_lag import ConsumerLag
+from streams.worker.partition_task import PartitionTask
+from streams.worker.protocols import BatchDecoder, Bounds, Machine
+from streams.worker.watchdog import ProgressProbe, Watchdog
 
-NOTE_EVERY = 0.2  # the group's offsets, for lag tools
-LOOK_EVERY = 1.0
-RESTORES_AT_ONCE = 2  # more would only take turns on the same core, and need the memory
-STOP_WITHIN = 8.0
-KILL_WITHIN = 9.5
+OFFSET_COMMIT_INTERVAL_SECONDS = 0.2  # of the group's offsets, for lag tools
+MONITOR_INTERVAL_SECONDS = 0.2
+LAG_INTERVAL_SECONDS = 1.0
+PARALLEL_RESTORES = 2  # more would only take turns on the same core, and need the memory
+STOP_TIMEOUT_SECONDS = 8.0
+KILL_TIMEOUT_SECONDS = 9.5  # a supervisor's usual patience is 10 s
 
 NewMachine = Callable[[int, int], Machine]
 Decoders = Mapping[str, BatchDecoder]
-
-# Another owner has our transactional id: it lives, and we are the past.
-FENCINGS = (
-    kafka_errors.ProducerFenced,
-    kafka_errors.InvalidProducerEpoch,
-)
-DENIALS = (
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.TransactionalIdAuthorizationFailed,
-    kafka_errors.ClusterAuthorizationFailedError,
-)
 
 
 def run_worker(
@@ -61,7 +51,7 @@ def run_worker(
 ) -> int:
     """Runs a worker until SIGTERM or SIGINT; returns the exit code (``streams/runtime/errors.py``).
 
-    ``machine`` and ``decoders`` are the engine's and the contract's, unless a test has its own.
+    ``machine`` and ``decoders`` default to the engine's and the contract's; tests pass their own.
     """
     log_events.configure(settings.log_level, settings.log_format)
     if machine is None:
@@ -73,8 +63,8 @@ def run_worker(
     try:
         return asyncio.run(_run(settings, machine, decoders, watch))
     except WorkerError as error:
-        log.error(log_events.FAIL_STOP, why=str(error), exit=error.code)
-        return error.code
+        log.error(log_events.FAIL_STOP, why=str(error), exit=error.exit_code)
+        return error.exit_code
 
 
 async def _run(settings: Settings, machine: NewMachine, decoders: Decoders, watch: bool) -> int:
@@ -82,14 +72,27 @@ async def _run(settings: Settings, machine: NewMachine, decoders: Decoders, watc
 
 
 class Worker:
+    """The partitions that the consumer group assigns to this process, in one Faust app.
+
+    Start: check the topics, serve the metrics, start the watchdog, join the group. Each assignment
+    opens and closes partitions. Stop: hold all partitions (their last commit), commit the group's
+    offsets, close, leave the group.
+
+    Implements :class:`streams.kafka.faust_adapter.ConsumerHost` for Faust and
+    :class:`streams.worker.protocols.PartitionContext` for the partitions.
+    """
+
     def __init__(
         self, settings: Settings, machine: NewMachine, decoders: Decoders, watch: bool = True
     ) -> None:
-        self.settings, self.decoders, self.stats = settings, decoders, registry.Stats()
-        self.partitions: dict[int, Partition] = {}
-        self.restoring, self.turn = asyncio.Semaphore(RESTORES_AT_ONCE), asyncio.Lock()
+        self.settings, self.decoders = settings, decoders
+        self.metrics = registry.WorkerMetrics()
+        self.partitions: dict[int, PartitionTask] = {}
+        self.restore_slots = asyncio.Semaphore(PARALLEL_RESTORES)
+        self.compute_lock = asyncio.Lock()
+        self.rebalancing = False
         self._new_machine, self._watch = machine, watch
-        self._claim: Claim = NO_CLAIM
+        self._owned: OwnedPartitions = NOTHING_OWNED
         self._unread: dict[TopicPartition, int] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -100,13 +103,17 @@ class Worker:
             }
             for number in range(settings.partitions)
         }
-        self.lag = Lag(self._short)
-        self._app: App = build_app(settings, self, self._short)
-        self._watchdog = Watchdog(settings.session_timeout, settings.stall_timeout, self._works)
+        self.lag = ConsumerLag(self._short)
+        self._app: App = create_app(settings, self)
+        define_agents(self._app, self.deliver)
+        self._watchdog = Watchdog(
+            settings.session_timeout, settings.stall_timeout, self._progress_probes
+        )
 
     # --- start and stop --------------------------------------------------------------------------
 
     async def run(self) -> int:
+        """Runs until SIGTERM or SIGINT; returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
@@ -126,7 +133,7 @@ class Worker:
         # Faust's start returns only with the first assignment.
         tasks = [
             asyncio.create_task(work)
-            for work in (self._app.start(), self._note_offsets(), self._look_after())
+            for work in (self._app.start(), self._commit_offsets_loop(), self._monitor_loop())
         ]
         for task in tasks:
             task.add_done_callback(self._task_ended)
@@ -137,10 +144,10 @@ class Worker:
 
     def _serve(self) -> int:
         registry = CollectorRegistry()
-        registry.register(Collector(self.stats, self, self.settings.metrics_max_products))
+        registry.register(Collector(self.metrics, self, self.settings.metrics_max_products))
         ProcessCollector(registry=registry)
         port, _ = http_endpoint.serve(
-            registry, self.settings.metrics_port, self._watchdog.complaints, self._unready
+            registry, self.settings.metrics_port, self._watchdog.unhealthy_reasons, self._unready
         )
         return port
 
@@ -148,10 +155,10 @@ class Worker:
         if not self._stop.is_set():
             log.info(log_events.WORKER_STOPPING)
             self._stop.set()
-            self._watchdog.stop_within(KILL_WITHIN)
+            self._watchdog.stop_within(KILL_TIMEOUT_SECONDS)
 
     async def _unless_stopped(self, work: Any) -> bool:
-        """True if the worker was asked to stop before ``work`` was done."""
+        """Returns whether the worker was asked to stop before ``work`` was done."""
         task = asyncio.ensure_future(work)
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -163,64 +170,74 @@ class Worker:
         return True
 
     async def _leave_group(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Finishes the open transactions, notes the offsets, leaves.
+        """Finishes the open transactions, commits the group's offsets, leaves the group.
 
-        A static member (SEATFLOW_WORKER_ID) stays one for the session timeout: if it comes back by
-        then nothing moves.
+        A static member (SEATFLOW_WORKER_ID) stays a member for the session timeout: if it returns
+        within that time, no partition moves.
         """
         try:
-            async with asyncio.timeout(STOP_WITHIN):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 await self.hold()
-                await self._note()
-                await asyncio.gather(*[p.close() for p in self.partitions.values()])
+                await self._commit_offsets()
+                await asyncio.gather(*[p.revoke() for p in self.partitions.values()])
                 await asyncio.gather(*self._closing)
                 for task in tasks:
                     task.cancel()
                 await self._app.stop()
         except TimeoutError:
-            log.warning(log_events.STOP_TIMED_OUT, why="what is open is left to the next owner")
-            leave(errors.OK)
+            log.warning(log_events.STOP_TIMED_OUT, why="the next owner aborts what is open")
+            exit_now(errors.OK)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and not self._stop.is_set() and (error := task.exception()):
             self.failed(error)
 
-    # --- what Faust asks (streams.kafka.faust_adapter.Host)
+    # --- ConsumerHost ----------------------------------------------------------------------------
 
-    def wanted(self) -> tuple[list[TopicPartition], list[TopicPartition]]:
-        first, others = [], []
+    def pollable_partitions(self) -> tuple[list[TopicPartition], list[TopicPartition]]:
+        """Returns the topic partitions with room: internal topics, then inputs."""
+        internal, inputs = [], []
         for number, partition in self.partitions.items():
             tps = self._tps[number]
-            first += [tps[name] for name in INTERNAL_NAMES if partition.has_room(name)]
-            others += [tps[name] for name in INPUT_NAMES if partition.has_room(name)]
-        return first, others
+            internal += [tps[name] for name in INTERNAL_NAMES if partition.can_accept(name)]
+            inputs += [tps[name] for name in INPUT_NAMES if partition.can_accept(name)]
+        return internal, inputs
 
     def deliver(self, batch: Batch) -> None:
-        if partition := self.partitions.get(batch.partition):
-            partition.deliver(self._short[batch.topic], batch)
+        """Queues a batch at its partition; one of a partition that has left is dropped."""
+        try:
+            if partition := self.partitions.get(batch.partition):
+                partition.deliver(self._short[batch.topic], batch)
+        except Exception as error:
+            self.failed(error)  # Faust would log it, and start the agent again
 
     async def hold(self) -> None:
+        """Begins a rebalance: every partition commits what is computed, and pauses."""
+        self.rebalancing = True
         await asyncio.gather(*[partition.hold() for partition in self.partitions.values()])
 
     def assigned(self, partitions: set[int], generation: int) -> None:
-        """Keeps what stays, gives up what went, opens what is new.
+        """Ends a rebalance: resumes what stays, closes what was revoked or lost, opens the rest.
 
-        What stays is as it was only if nobody could have had it in between. If the group went
-        through a generation without us, it is opened anew.
+        A partition stays only if nobody could own it in between. If the group went through a
+        generation without this worker, every partition is lost, and opened again if it is assigned.
         """
-        unbroken = generation - self._claim[1] <= 1
+        self.rebalancing = False
+        missed_a_generation = generation - self._owned[1] > 1
         for number in set(self.partitions):
-            if number not in partitions or not unbroken:
-                self._give_up(self.partitions.pop(number))
+            if missed_a_generation:
+                self._close(self.partitions.pop(number).lose())
+            elif number not in partitions:
+                self._close(self.partitions.pop(number).revoke())
         kept = set(self.partitions)
         for number in partitions - kept:
-            self.partitions[number] = Partition(number, self)
+            self.partitions[number] = PartitionTask(number, self)
         for number in kept:
             self.partitions[number].resume()
-            if self.partitions[number].running:
-                self.ready(self.partitions[number])
-        self._claim = frozenset(partitions), generation
-        self.stats.add("rebalances")
+            if self.partitions[number].is_open:
+                self.read_from(self.partitions[number].positions())
+        self._owned = frozenset(partitions), generation
+        self.metrics.add("rebalances")
         log.info(
             log_events.ASSIGNED,
             generation=generation,
@@ -228,119 +245,109 @@ class Worker:
             kept=sorted(kept),
         )
 
-    def owned(self) -> Claim:
-        return self._claim
+    def owned(self) -> OwnedPartitions:
+        """Returns the last assignment and its generation."""
+        return self._owned
 
-    def _give_up(self, partition: Partition) -> None:
-        closing = asyncio.create_task(partition.close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+    def _close(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
-    # --- what a partition asks (streams.worker.partition_task.Owner)
+    # --- PartitionContext ------------------------------------------------------------------------
 
     def new_machine(self, partition: int) -> Machine:
+        """Creates the machine of a partition."""
         return self._new_machine(partition, self.settings.partitions)
 
     async def bounds(self, tps: Iterable[TopicPartition]) -> Bounds:
+        """Returns the first offset of each log and the end of its committed records."""
         return await self._app.bounds(list(tps))
 
-    def ready(self, partition: Partition) -> None:
-        self._spawn(self._app.read_from(partition.places()))
-
-    def read_again(self, partition: Partition, topic: str) -> None:
-        tp = TopicPartition(self.settings.topic_prefix + topic, partition.number)
-        self._spawn(self._app.read_from({tp: partition.places()[tp]}))
-
-    def _spawn(self, work: Any) -> None:
-        asyncio.ensure_future(work).add_done_callback(self._task_ended)
+    def read_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Starts to read each log from its position."""
+        task = asyncio.ensure_future(self._app.read_from(positions))
+        task.add_done_callback(self._task_ended)
 
     def failed(self, error: BaseException, partition: int | None = None) -> NoReturn:
-        """Fail stop: one clear line, and the end. What is not committed never was."""
+        """Ends the process with one clear line. What is not committed is undone by the next owner.
+
+        The exit code says who acts: see :func:`streams.kafka.errors.classify`.
+        """
+        action, name = classify(error), type(error).__name__
+        code = action.exit_code
         where = {} if partition is None else {"partition": partition}
-        name, why = type(error).__name__, str(error)
-        if isinstance(error, FENCINGS):
-            log.error(
-                log_events.FENCED, error=name, exit=errors.TEMPORARY, why=OTHER_OWNER, **where
-            )
-            leave(errors.TEMPORARY)
-        if isinstance(error, WorkerError):
-            code = error.code
-        elif isinstance(error, NewerFormatError):
-            code = errors.CONFIGURATION
-        elif isinstance(error, DENIALS):
-            code = errors.CONFIGURATION
+        if action is Action.FENCED:
+            log.error(log_events.FENCED, error=name, exit=code, why=OTHER_OWNER, **where)
+            exit_now(code)
+        why = str(error)
+        if isinstance(error, DENIAL):
             why += DENIED.format(user=self.settings.sasl_username or "the worker's certificate")
-        elif isinstance(error, (kafka_errors.KafkaError, OSError)):
-            code = errors.TEMPORARY
-        else:
-            code = errors.SOFTWARE
-        log.error(
-            log_events.FAIL_STOP,
-            error=name,
-            why=why,
-            exit=code,
-            exc_info=error if code == errors.SOFTWARE else None,
-            **where,
-        )
-        leave(code)
+        traceback = error if action is Action.REPORT else None
+        log.error(log_events.FAIL_STOP, error=name, why=why, exit=code, exc_info=traceback, **where)
+        exit_now(code)
 
-    # --- now and then ----------------------------------------------------------------------------
+    # --- periodic work ---------------------------------------------------------------------------
 
-    async def _note_offsets(self) -> None:
+    async def _commit_offsets_loop(self) -> None:
         while True:
-            await asyncio.sleep(NOTE_EVERY)
-            await self._note()
+            await asyncio.sleep(OFFSET_COMMIT_INTERVAL_SECONDS)
+            await self._commit_offsets()
 
-    async def _note(self) -> None:
-        """Nothing depends on these offsets: what fails, in a rebalance for one, is tried again."""
-        applied: dict[TopicPartition, int] = {}
+    async def _commit_offsets(self) -> None:
+        """Commits the group's offsets. Nothing depends on them: a failure is tried again."""
+        offsets: dict[TopicPartition, int] = {}
         for partition in self.partitions.values():
-            if partition.running:
-                applied |= partition.noted()
-        if applied:
+            if partition.is_open:
+                offsets |= partition.committable_offsets()
+        if offsets:
             try:
-                await self._app.note(applied)
+                await self._app.commit_offsets(offsets)
             except (kafka_errors.KafkaError, TimeoutError) as error:
                 log.debug(log_events.OFFSETS_NOT_NOTED, error=repr(error))
 
-    async def _look_after(self) -> None:
-        """The watchdog's beat, the lag, and whether Faust is still there."""
-        looked = 0.0
+    async def _monitor_loop(self) -> None:
+        """Sends the watchdog's heartbeat, watches Faust, and measures the lag."""
+        measured_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            self._watchdog.beat()
+            self._watchdog.heartbeat()
             if self._app.crashed:
                 self.failed(self._app.crash_reason or WorkerError("Faust crashed"))
-            if self._app.refused:
-                self.failed(self._app.refused)
-            if loop.time() - looked > LOOK_EVERY and self.partitions:
-                looked = loop.time()
-                await self._look_at_lag()
-            await asyncio.sleep(0.2)
+            if error := self._app.join_error:
+                self.failed(error)
+            if loop.time() - measured_at > LAG_INTERVAL_SECONDS and self.partitions:
+                measured_at = loop.time()
+                await self._measure_lag()
+            await asyncio.sleep(MONITOR_INTERVAL_SECONDS)
 
-    async def _look_at_lag(self) -> None:
+    async def _measure_lag(self) -> None:
         try:
-            places = await self._app.unread()
+            progress = await self._app.progress()
         except kafka_errors.KafkaError:  # a rebalance has just begun
-            places = {}
-        wanted = set().union(*self.wanted())
-        self._unread = {tp: at for tp, (at, end) in places.items() if at < end and tp in wanted}
-        self.lag.look(places, time.time())
+            progress = {}
+        pollable = set().union(*self.pollable_partitions())
+        self._unread = {
+            tp: position
+            for tp, (position, end) in progress.items()
+            if position < end and tp in pollable
+        }
+        self.lag.update(progress, time.time())
 
-    def _works(self) -> Iterator[Work]:
-        """For the watchdog, in its thread."""
+    def _progress_probes(self) -> Iterator[ProgressProbe]:
+        """Yields what must make progress; called in the watchdog's thread."""
         for partition in list(self.partitions.values()):
             name = f"partition {partition.number}"
-            yield Work(name, partition.busy, partition.progress)
+            yield ProgressProbe(name, partition.is_busy, partition.progress)
         for tp, position in list(self._unread.items()):
-            yield Work(f"reading {tp.topic}, partition {tp.partition},", True, position)
+            yield ProgressProbe(f"reading {tp.topic}, partition {tp.partition},", True, position)
 
     def _unready(self) -> Iterator[str]:
-        """For /readyz, in its thread: what keeps this worker from answering for its partitions."""
+        """Yields why this worker is not ready, for /readyz; called in that thread."""
         partitions = list(self.partitions.values())
-        if self._claim is NO_CLAIM:
+        if self._owned is NOTHING_OWNED:
             yield "no partitions are assigned yet"
-        opening = [partition.number for partition in partitions if not partition.running]
+        opening = [partition.number for partition in partitions if not partition.is_open]
         for number in opening:
             yield f"partition {number} is being restored"
         most = self.settings.ready_lag

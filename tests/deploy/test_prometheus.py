@@ -64,7 +64,7 @@ def known_series() -> set[str]:
     names = {rule["record"] for rule in RECORDS}
     for metric in METRICS:
         parts = ("_bucket", "_sum", "_count") if metric.kind == HISTOGRAM else ("",)
-        names |= {metric.shown + part for part in parts}
+        names |= {metric.exposed_name + part for part in parts}
     return names
 
 

@@ -25,7 +25,7 @@ from streams.kafka.topic_admin import create_topics
 from streams.runtime.settings import Settings, load_settings
 from tests.support.kafka import Record, end_offsets, latest, produce, read_topic
 
-TOY = Path(__file__).with_name("toy_worker.py")
+TOY = Path(__file__).with_name("counting_worker.py")
 PARTITIONS = 4
 SESSION = 6.0  # seconds; the least that is allowed
 

@@ -13,7 +13,8 @@ from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, 
 from engine.machines.product_machine import SeatBudget
 from engine.state.message_codecs import decode_seat_request
 from streams.kafka.faust_adapter import ConsumerThread
-from streams.worker.partition_task import Partition
+from streams.worker.commit_loop import CommitLoop
+from streams.worker.partition_task import PartitionTask
 from tests.checkers import History, Record
 from tests.checkers.intent import intent_of
 from tests.engine.machines.test_user_machine import Tenant
@@ -104,8 +105,8 @@ async def test_no_offsets_are_noted_in_a_rebalance(
     """A commit behind the request to join makes aiokafka join again, for ever."""
     consumer = OneCommit(tp)
     thread: Any = object.__new__(ConsumerThread)
-    thread.reach, thread._noted = {tp: 7}, {}
-    thread._rebalancing, thread._noting = False, asyncio.Lock()
+    thread.delivered_up_to, thread._committed = {tp: 7}, {}
+    thread._rebalancing, thread._committing = False, asyncio.Lock()
     thread._ensure_consumer = lambda: consumer
     base = ConsumerThread.__mro__[1]
 
@@ -113,25 +114,29 @@ async def test_no_offsets_are_noted_in_a_rebalance(
         return None
 
     monkeypatch.setattr(base, "on_partitions_revoked", nothing)
-    noting = asyncio.create_task(thread.note({tp: 7}))
+    noting = asyncio.create_task(thread.commit_offsets({tp: 7}))
     await asyncio.sleep(0)
     revoking = asyncio.create_task(thread.on_partitions_revoked(set()))
     await asyncio.sleep(0.01)
     assert not revoking.done()  # joining waits for what is on its way
     consumer.answer.set()
     await asyncio.gather(noting, revoking)
-    thread._noted.clear()
-    await thread.note({tp: 7})
+    thread._committed.clear()
+    await thread.commit_offsets({tp: 7})
     assert consumer.commits == 1
 
 
-def partition(more: bool, unreported: bool) -> Partition:
-    found: Any = object.__new__(Partition)
+NO_METRICS: Any = None
+
+
+def partition(more: bool, unreported: bool) -> PartitionTask:
+    found: Any = object.__new__(PartitionTask)
     found.number = 3
     found._settings = SimpleNamespace(topic_prefix="licensing.")
     found.machine = SimpleNamespace(unreported=unreported, crowded=False)
-    found.committed = {"internal.configuration": 8, "user-changes": 40}
-    found._more, found._dirty, found._commit = more, False, None
+    found._commits = CommitLoop(3, found._settings, NO_METRICS, NO_METRICS, NO_METRICS)
+    found._commits.committed = {"internal.configuration": 8, "user-changes": 40}
+    found._has_background_work = more
     return found  # type: ignore[no-any-return]
 
 
@@ -139,7 +144,7 @@ def partition(more: bool, unreported: bool) -> Partition:
 def test_no_lag_means_that_no_fan_out_and_no_report_is_owed(more: bool, unreported: bool) -> None:
     """Contract 4.1: when the lag is zero, what is published follows from the rules."""
     undone = 1 if more or unreported else 0
-    assert partition(more, unreported).noted() == {
+    assert partition(more, unreported).committable_offsets() == {
         TopicPartition("licensing.internal.configuration", 3): 8 - undone,
         TopicPartition("licensing.user-changes", 3): 40,
     }

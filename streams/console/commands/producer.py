@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from streams.console.commands.definitions import EncodedRecord
-from streams.kafka.closing import closed
-from streams.runtime.settings import Settings, client_options
+from streams.kafka.closing import close_with_timeout
+from streams.kafka.producers import transactional_producer
+from streams.runtime.settings import Settings
 
 SEND_TIMEOUT_SECONDS = 10.0
 """For one transaction, the producer's start included."""
@@ -77,13 +78,12 @@ class CommandProducer:
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
-            self._producer = AIOKafkaProducer(
-                **client_options(self._settings),
-                transactional_id=self._transactional_id,
+            self._producer = transactional_producer(
+                self._settings,
+                self._transactional_id,
                 transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
                 request_timeout_ms=8_000,
                 max_request_size=4 << 20,
-                linger_ms=0,
             )
             await self._producer.start()
         return self._producer
@@ -91,7 +91,7 @@ class CommandProducer:
     async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await closed(producer.stop())
+            await close_with_timeout(producer.stop())
 
     async def close(self) -> None:
         """Ends the producer, if there is one."""

@@ -14,6 +14,7 @@ from streams.console.whatif.reconstruction import Connection
 from streams.contract.decoder import DECODERS, Rejected
 from streams.contract.event_types import EventType, resolve
 from streams.contract.rejection import DecodeError
+from streams.runtime.errors import SeatflowError
 
 Decoded = list[tuple[str, str, Any]]
 """Topic, key and engine event, in order."""
@@ -26,11 +27,11 @@ OF_GROUPS = (
 )
 
 
-class EventNotReadableError(Exception):
+class EventNotReadableError(SeatflowError):
     """Raised for an event that the contract does not allow."""
 
 
-class ScopeTooLargeError(Exception):
+class ScopeTooLargeError(SeatflowError):
     """Raised if the events reach more users than may be replicated."""
 
 

@@ -15,13 +15,15 @@ from typing import Any
 
 import orjson
 
+from streams.runtime.errors import SeatflowError
+
 SECONDS = 60.0
 MOST_USERS = 100_000
 MOST_EVENTS = 5_000
 _one_at_a_time = asyncio.Semaphore(1)
 
 
-class WhatIfError(Exception):
+class WhatIfError(SeatflowError):
     """Raised if there is no outcome; with the HTTP status that says so."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -12,15 +12,15 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.contract.topics import RECEIVED
 from streams.ingest.publisher import partition_of
+from streams.kafka.producers import transactional_producer
 from streams.kafka.topic_admin import new_topic
 from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
-from streams.runtime.settings import Settings, client_options
+from streams.runtime.settings import Settings
 
 RESOURCES = RECEIVED.name
 TRANSACTION_RECORDS = 5_000
@@ -57,13 +57,7 @@ class Writer:
         for place in places:
             name = place.topic.removeprefix(prefix)
             self._partitions[name] = max(self._partitions.get(name, 0), place.partition + 1)
-        self._producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            transactional_id=f"{self._settings.app_id}-receiver",
-            acks="all",
-            linger_ms=0,
-            compression_type="lz4",
-        )
+        self._producer = transactional_producer(self._settings, f"{self._settings.app_id}-receiver")
         await self._producer.start()
         self._task = asyncio.create_task(self._run())
 

@@ -128,7 +128,7 @@ def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match="newer release") as refused:
             Store(path, prefix)
         assert "\n" not in str(refused.value)
-        assert refused.value.code == CONFIGURATION
+        assert refused.value.exit_code == CONFIGURATION
     assert path.read_bytes() == before
 
 

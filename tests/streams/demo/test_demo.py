@@ -208,7 +208,7 @@ def test_a_worker_that_ends_is_told_with_the_end_of_its_log(
     settings = load_settings(brokers=kafka.bootstrap, topic_prefix=topic_prefix)
     with runner.Workers(settings, 1, tmp_path) as workers, pytest.raises(WorkerError) as told:
         workers.wait_until_ready()
-    assert told.value.code == CONFIGURATION
+    assert told.value.exit_code == CONFIGURATION
     assert "worker 1 ended with exit code 78" in str(told.value)
     assert "topics are missing" in str(told.value)
 

@@ -1,13 +1,17 @@
-"""Fails when the libraries under streams/kafka/faust_adapter.py change what it leans on.
+"""Fails when a library changes what ``streams/kafka/faust_adapter`` relies on.
 
-Before a new version is let in: read the diff of what is named here, run the Kafka tests, then
-change ``VERSIONS``.
+Before an upgrade: read the diff of everything named here, run the Kafka tests, then change
+``VERSIONS``.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,17 +25,55 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 from mode import threads
 
-from streams.kafka import faust_adapter
+from streams.kafka.faust_adapter.private_names import ASSIGNED, PRIVATE, VERSIONS
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = ROOT / "streams" / "kafka" / "faust_adapter"
 
 
-@pytest.mark.parametrize(("package", "pinned"), faust_adapter.VERSIONS.items())
+@pytest.mark.parametrize(("package", "pinned"), VERSIONS.items())
 def test_the_version_is_the_one_that_was_read(package: str, pinned: str) -> None:
     assert version(package) == pinned
 
 
-@pytest.mark.parametrize(("owner", "name"), faust_adapter.PRIVATE)
+@pytest.mark.parametrize(("owner", "name"), PRIVATE)
 def test_the_name_is_there(owner: Any, name: str) -> None:
     assert hasattr(owner, name), f"{owner.__name__}.{name} is gone"
+
+
+@pytest.mark.parametrize(("owner", "name"), ASSIGNED)
+def test_the_attribute_is_assigned(owner: Any, name: str) -> None:
+    assert re.search(rf"self\.{name}\b[^=\n]* = ", inspect.getsource(owner)), f"{owner}.{name}"
+
+
+def _private_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+            yield node.attr
+
+
+def _own_names(tree: ast.AST) -> Iterator[str]:
+    """What the package itself defines: methods, and attributes assigned on ``self``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_every_private_name_is_listed() -> None:
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")]
+    used = {name for tree in trees for name in _private_names(tree)}
+    own = {name for tree in trees for name in _own_names(tree)}
+    listed = {name for _, name in (*PRIVATE, *ASSIGNED)}
+    assert used - own <= listed
+
+
+def test_no_private_name_hides_in_a_string() -> None:
+    """``getattr(x, "_name", default)`` would go on silently after a library renamed it."""
+    for path in (ROOT / "streams").rglob("*.py"):
+        hidden = re.findall(r"""getattr\([^()]*,\s*["']_[a-z]\w*["']""", path.read_text())
+        assert not hidden, path
 
 
 @pytest.mark.parametrize(

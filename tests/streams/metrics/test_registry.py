@@ -17,7 +17,7 @@ from streams.contract.decoder import DECODERS, Rejected
 from streams.docgen import reference
 from streams.metrics.collector import by_product
 from streams.metrics.http_endpoint import serve
-from streams.metrics.registry import HISTOGRAM, LABELS, METRICS, Buckets
+from streams.metrics.registry import HISTOGRAM, LABELS, METRICS, Histogram
 from tests.support.scrape import get
 
 
@@ -27,7 +27,7 @@ def test_the_reference_pages_are_current() -> None:
 
 
 def test_names_are_as_prometheus_wants_them() -> None:
-    names = [metric.shown for metric in METRICS]
+    names = [metric.exposed_name for metric in METRICS]
     assert len(set(names)) == len(names)
     for metric in METRICS:
         assert re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", metric.name)
@@ -48,13 +48,20 @@ def test_no_label_carries_a_user_or_a_group() -> None:
 def test_promtool_finds_nothing_to_say() -> None:
     lines = []
     for metric in METRICS:
+        name = metric.exposed_name
         labels = ",".join(f'{label}="x"' for label in metric.labels)
-        lines += [f"# HELP {metric.shown} {metric.meaning}", f"# TYPE {metric.shown} {metric.kind}"]
+        lines += [
+            f"# HELP {metric.exposed_name} {metric.meaning}",
+            f"# TYPE {metric.exposed_name} {metric.kind}",
+        ]
         if metric.kind == HISTOGRAM:
-            lines += [f'{metric.shown}_bucket{{le="+Inf"}} 1', f"{metric.shown}_sum 1"]
-            lines += [f"{metric.shown}_count 1"]
+            lines += [
+                f'{metric.exposed_name}_bucket{{le="+Inf"}} 1',
+                f"{metric.exposed_name}_sum 1",
+            ]
+            lines += [f"{name}_count 1"]
         else:
-            lines.append(f"{metric.shown}{{{labels}}} 1")
+            lines.append(f"{name}{{{labels}}} 1")
     run = subprocess.run(
         ["promtool", "check", "metrics"],
         input="\n".join(lines) + "\n",
@@ -68,7 +75,7 @@ def test_promtool_finds_nothing_to_say() -> None:
 @given(st.lists(st.integers(0, 400_000)), st.lists(st.integers(1, 300), min_size=1, unique=True))
 def test_many_ages_are_counted_as_one_by_one(ages: list[int], bounds: list[int]) -> None:
     now = 1_700_000_000_000
-    many, single = Buckets(sorted(bounds)), Buckets(sorted(bounds))
+    many, single = Histogram(sorted(bounds)), Histogram(sorted(bounds))
     many.add_ages(now, [now - age for age in ages])
     for age in ages:
         single.add(age / 1000)

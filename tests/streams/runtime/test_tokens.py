@@ -51,6 +51,6 @@ def test_plain_tokens_only_where_they_are_allowed(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(WorkerError, match=re.escape(message)) as raised:
         load(tmp_path / "t.toml", text, True)
-    assert raised.value.code == CONFIGURATION
+    assert raised.value.exit_code == CONFIGURATION
     with pytest.raises(WorkerError, match="cannot be read"):
         load_token_file(tmp_path / "none.toml", "token", lambda _table: None, remedy="")

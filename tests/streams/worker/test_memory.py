@@ -63,9 +63,9 @@ def test_what_comes_in_a_backlog_is_not_gone_through(collector: None) -> None:
     gc.enable()
     gc.collect()
     before, stays = collections(), []
-    for _ in range(4 * gc_tuning.THRESHOLD // 1000):
+    for _ in range(4 * gc_tuning.THRESHOLD_OBJECTS // 1000):
         stays.append([[n] for n in range(1000)])
-        gc_tuning.set_aside()
+        gc_tuning.freeze_young_objects()
     assert collections() == before
 
 
@@ -78,9 +78,9 @@ def test_circles_are_still_collected_at_other_times(collector: None) -> None:
             self.itself = self
 
     lost = weakref.ref(Circle())
-    stays = [[n] for n in range(gc_tuning.ASIDE // 2)]
-    gc_tuning.set_aside()
-    stays += [[n] for n in range(gc_tuning.THRESHOLD + 1)]
+    stays = [[n] for n in range(gc_tuning.FREEZE_AFTER_OBJECTS // 2)]
+    gc_tuning.freeze_young_objects()
+    stays += [[n] for n in range(gc_tuning.THRESHOLD_OBJECTS + 1)]
     assert lost() is None
 
 

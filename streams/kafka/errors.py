@@ -1,0 +1,57 @@
+"""Classification of exceptions: who acts when a worker meets one."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from aiokafka import errors as kafka_errors
+
+from engine.state.formats import NewerFormatError
+from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY, SeatflowError
+
+
+class Action(Enum):
+    """What follows from an exception. Each ends the worker; the exit code says who acts next."""
+
+    FENCED = "another worker owns the partition: restart and rejoin the group"
+    RESTART = "temporary: restart"
+    RECONFIGURE = "settings, topics or rights are wrong: an operator acts"
+    REPORT = "an unexpected exception: a bug, reported with its traceback"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that tells a supervisor of this action."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Action.FENCED: TEMPORARY,
+    Action.RESTART: TEMPORARY,
+    Action.RECONFIGURE: CONFIGURATION,
+    Action.REPORT: SOFTWARE,
+}
+
+# Another worker has taken over this transactional id.
+FENCING = (
+    kafka_errors.ProducerFenced,
+    kafka_errors.InvalidProducerEpoch,
+)
+DENIAL = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+    kafka_errors.ClusterAuthorizationFailedError,
+)
+
+
+def classify(error: BaseException) -> Action:
+    """Returns the action for an exception of the Kafka client, the system or our own code."""
+    if isinstance(error, FENCING):
+        return Action.FENCED
+    if isinstance(error, SeatflowError):
+        return Action.RESTART if error.exit_code == TEMPORARY else Action.RECONFIGURE
+    if isinstance(error, (NewerFormatError, *DENIAL)):
+        return Action.RECONFIGURE
+    if isinstance(error, kafka_errors.KafkaError | OSError):
+        return Action.RESTART
+    return Action.REPORT
