@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
+from streams.worker import partition_state
+
 Transition = tuple[Enum, str, Enum]
 """One row of a transition table: source state, trigger, target state."""
 
@@ -25,7 +27,7 @@ MARKED = re.compile(r"(<!-- states: (?P<name>[\w -]+) -->\n).*?(<!-- /states -->
 
 def tables() -> Mapping[str, Iterable[Transition]]:
     """Returns the transition tables by the name that a page gives in its marker."""
-    return {}
+    return {"partition": partition_state.transitions()}
 
 
 def render(transitions: Iterable[Transition]) -> str:

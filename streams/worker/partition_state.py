@@ -122,3 +122,13 @@ class PartitionLifecycle:
     def is_closed(self) -> bool:
         """Whether the partition was given up."""
         return self.state is PartitionState.CLOSED
+
+
+def transitions() -> list[tuple[PartitionState, str, PartitionState]]:
+    """Returns the table as rows of source state, trigger and target, without the rows that stay."""
+    return [
+        (source, action.value, target)
+        for source, targets in TRANSITIONS.items()
+        for action, target in targets.items()
+        if source is not target
+    ]
