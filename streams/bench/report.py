@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams import COMPILED
+from streams.kafka.producers import COMPRESSION
 
 
 @dataclass(slots=True)
@@ -73,8 +74,14 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "compiled": COMPILED,
+        "compression": compression(),
         "load_average": list(os.getloadavg()),
     }
+
+
+def compression() -> dict[str, str]:
+    """Returns the compression of a worker's and the baseline's records; one factory makes both."""
+    return {"worker": COMPRESSION, "limit": COMPRESSION}
 
 
 def print_table(results: Sequence[Result], console: Console, quick: bool) -> None:
@@ -92,6 +99,8 @@ def print_table(results: Sequence[Result], console: Console, quick: bool) -> Non
             _number(result.rss_bytes_per_user, ""),
         )
     console.print(table)
+    used = ", ".join(f"{name} {kind}" for name, kind in compression().items())
+    console.print(f"Compression: {used}.", highlight=False)
     for result in results:
         mark = {True: "[green]reached[/]", False: "[red]not reached[/]", None: ""}[result.reached]
         goal = f"Goal: {result.goal}. {'' if quick else mark}"

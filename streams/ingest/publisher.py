@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.console import Console
 from rich.progress import (
@@ -26,6 +25,7 @@ from rich.progress import (
 
 from engine.domain import partitioner
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
+from streams.kafka.producers import COMPRESSION, idempotent_producer
 
 BATCH_BYTES = 1 << 18
 # After this many items the event loop runs the producer's tasks, and the progress is drawn.
@@ -63,7 +63,7 @@ async def publish(
     prefix: str,
     *,
     kafka: Mapping[str, Any] | None = None,
-    compression: str | None = "lz4",
+    compression: str | None = COMPRESSION,
     dry_run: bool = False,
     strict: bool = False,
     console: Console | None = None,
@@ -166,9 +166,7 @@ class _Sender:
         self._brokers = brokers
         self._prefix = prefix
         self._result = result
-        self._settings = {
-            "enable_idempotence": True,
-            "acks": "all",
+        self._options = {
             "compression_type": compression,
             "max_batch_size": BATCH_BYTES,
             **kafka,
@@ -178,7 +176,7 @@ class _Sender:
         self._unacknowledged: set[asyncio.Future[Any]] = set()
 
     async def run(self, items: Iterator[FeedItem], draw: Callable[[], None]) -> None:
-        self._producer = AIOKafkaProducer(**self._settings)
+        self._producer = idempotent_producer(self._options)
         try:
             await self._producer.start()
             await self._fill(items, draw)

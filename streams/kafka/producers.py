@@ -1,11 +1,12 @@
 """All producers of Seatflow: idempotent and transactional ones, with their settings in one place.
 
-Compression is snappy everywhere. aiokafka compresses lz4 by a fixed, slow level in the same thread
-that computes: docs/performance.md has the measurements.
+Compression is snappy everywhere: aiokafka compresses in the thread that computes, and its lz4 has a
+fixed level that takes nine times as long for a sixth less. docs/performance.md has the numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -20,15 +21,21 @@ MAX_REQUEST_BYTES: Final = 4 * MIB  # of an input topic's record, at most
 TRANSACTION_TIMEOUT_MS: Final = 15_000
 
 
-def idempotent_producer(settings: Settings, **overrides: Any) -> AIOKafkaProducer:
-    """Creates a producer whose retries write no duplicates; ``overrides`` as aiokafka's options."""
+def idempotent_producer(client: Settings | Mapping[str, Any], **overrides: Any) -> AIOKafkaProducer:
+    """Creates a producer whose retries write no duplicates.
+
+    Args:
+        client: the settings, or the client's options as :func:`client_options` returns them.
+        overrides: further options of aiokafka's producer.
+    """
     options: dict[str, Any] = {
         "enable_idempotence": True,
         "compression_type": COMPRESSION,
         "max_request_size": MAX_REQUEST_BYTES,
+        **(client_options(client) if isinstance(client, Settings) else client),
         **overrides,
     }
-    return AIOKafkaProducer(**client_options(settings), **options)
+    return AIOKafkaProducer(**options)
 
 
 def transactional_producer(

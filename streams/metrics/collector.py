@@ -152,4 +152,4 @@ def _family(metric: Metric, values: Any) -> Any:
 
 
 def _text(label: Any) -> str:
-    return EVENT_LABELS[label] if isinstance(label, type) else str(label)
+    return EVENT_LABELS.get(label, label.__name__) if isinstance(label, type) else str(label)

@@ -1,8 +1,8 @@
-"""All metrics on one screen, and the numbers that the delivery layer counts itself.
+"""All metrics on one screen, and the counters of the delivery layer.
 
 Names follow Prometheus: base units, ``_total`` for what only grows. No label carries a user or a
-group. ``streams/metrics/collector.py`` fills the gauges when somebody asks; ``make docs`` makes
-``docs/reference/metrics.md`` of this table.
+group. ``streams/metrics/collector.py`` fills the gauges at each scrape;
+``docs/reference/metrics.md`` is generated from this table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESTORE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metric(NamedTuple):
-    """``name`` is without ``seatflow_``; a counter's is without ``_total``, too."""
+    """A row of the table; ``name`` has no ``seatflow_``, and no ``_total`` for counters."""
 
     name: str
     kind: str
@@ -55,51 +55,73 @@ def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Metric:
 
 # Counted by the delivery layer.
 LAYER = (
-    _counter("events", "input events given to the rules", "type"),
+    _counter("events", "input events processed", "type"),
     _counter("dead_letters", "input records that could not be read", "topic", "reason"),
     _counter("records_in", "records read and applied, inputs and internal ones", "topic"),
     _counter("records_out", "records written and committed", "topic"),
-    _counter("expired_records", "input that retention deleted before it was read", "topic"),
-    _counter("partitions_fenced", "partitions taken over; open transactions of others are aborted"),
-    _counter("restored_rows", "rows of the partitions that were taken over"),
-    _counter("rebalances", "assignments of the group that this worker saw"),
-    _counter("gaps", "batches that did not fit on and were read again"),
-    _histogram("transaction_seconds", "from the first record sent to committed", COMMIT_SECONDS),
-    _histogram("latency_seconds", "from an input record's timestamp to committed", LATENCY_SECONDS),
-    _histogram("restore_seconds", "from taking over a partition to running it", RESTORE_SECONDS),
+    _counter(
+        "expired_records", "input records that retention deleted before they were read", "topic"
+    ),
+    _counter("partitions_fenced", "partitions taken over by fencing their previous owner"),
+    _counter("restored_rows", "rows restored from the changelogs of partitions taken over"),
+    _counter("rebalances", "assignments that this worker received from the group"),
+    _counter("gaps", "batches refetched after an offset gap"),
+    _histogram(
+        "transaction_seconds",
+        "seconds from the begin of a transaction to its commit",
+        COMMIT_SECONDS,
+    ),
+    _histogram(
+        "latency_seconds",
+        "seconds from an input record's timestamp to the commit of its outcome",
+        LATENCY_SECONDS,
+    ),
+    _histogram(
+        "restore_seconds",
+        "seconds from the assignment of a partition to its first processing",
+        RESTORE_SECONDS,
+    ),
 )
-# Counted by the engine, since a partition was opened here.
+# Counted by the engine since the partition was opened in this process.
 ENGINE = (
     _counter("evaluations", "evaluations of a user by the rules"),
-    _counter("memo_hits", "evaluations answered by an earlier one of a user alike"),
+    _counter("memo_hits", "evaluations answered by an earlier one with equal facts"),
     _counter("published", "revisions of users published"),
-    _counter("duplicates", "events sent again and skipped"),
-    _counter("ignored_memberships", "memberships of what is no user, say a device"),
+    _counter("duplicates", "repeated events that were skipped"),
+    _counter("ignored_memberships", "memberships of objects other than users, such as devices"),
 )
-# Of this moment: the worker's.
+# Current values of the worker.
 WORKER = (
     _gauge("partitions", "partitions of every topic, as SEATFLOW_PARTITIONS says"),
-    _gauge("partitions_owned", "partitions that this worker runs"),
+    _gauge("partitions_owned", "partitions that this worker processes"),
     _gauge("partitions_opening", "partitions being fenced and restored"),
-    _gauge("queue_records", "records fetched and not applied yet", "topic"),
-    _gauge("lag_records", "committed records not applied yet, of partitions that run", "topic"),
-    _gauge("lag_seconds", "age of the oldest record not applied yet, likewise", "topic"),
+    _gauge("queue_records", "fetched records that are not applied yet", "topic"),
+    _gauge(
+        "lag_records",
+        "committed records that are not applied yet, of the processed partitions",
+        "topic",
+    ),
+    _gauge(
+        "lag_seconds",
+        "age in seconds of the oldest record that is not applied yet, likewise",
+        "topic",
+    ),
     _gauge("build_info", "always 1", "version"),
 )
-# Of this moment: what the partitions that this worker runs have in their state.
+# Of this moment: what the partitions that this worker processes have in their state.
 STATE = (
-    _gauge("users", "users in memory, those of whom only a membership is known included"),
-    _gauge("users_in_error", "users with this error open, by whatever path", "kind"),
+    _gauge("users", "users in memory, including those with a known membership only"),
+    _gauge("users_in_error", "users with this error open on any path", "kind"),
     _gauge("users_with_errors", "users with any error open"),
-    _gauge("seat_requests_in_flight", "users whose outcome waits for an answer about a seat"),
+    _gauge("seat_requests_in_flight", "users whose outcome waits for a seat request"),
     _gauge("groups", "groups by their processing state", "state"),
     _gauge("groups_with_errors", "groups with members in error"),
     _gauge("seats_units", "units that give seats: enabled and warning", "tenant", "sku"),
     _gauge("seats_used", "users who have a seat", "tenant", "sku"),
     _gauge("seats_available", "units less used; below 0 where units were lowered", "tenant", "sku"),
     _gauge("users_waiting", "users who were denied a seat", "tenant", "sku"),
-    _gauge("seats_held", "users who have a seat, of all products, as their partitions count"),
-    _gauge("users_denied", "users who were denied a seat, likewise"),
+    _gauge("seats_held", "seats in use over all products, as the users' partitions count them"),
+    _gauge("users_denied", "denied seats over all products, likewise"),
     _gauge("seats_oversold", "seats used beyond what is leased to the partition: must be 0"),
     _gauge("product_info", "always 1; joins the part number to sku", "sku", "part_number"),
 )
@@ -136,7 +158,7 @@ INITIAL_SERIES: dict[str, tuple[Any, ...]] = {
 }
 METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
 LABELS = {
-    "type": "the engine's name of an input event: `user_upserted`, `user_licenses_changed` …",
+    "type": "the name of an input event: `user_upserted`, `user_licenses_changed` …",
     "topic": "a topic without its prefix",
     "reason": "one of " + ", ".join(f"`{r}`" for r in REASONS) + "; in full: `dlq.reason`",
     "kind": "one of " + ", ".join(f"`{kind}`" for kind in ASSIGNMENT_ERRORS),

@@ -1,7 +1,7 @@
-"""What a worker says: its log events, on one screen, and how they are written.
+"""The log events of a worker and of the console, on one screen, and the set-up of logging.
 
-Ids and all that people wrote stay below: at DEBUG, and in the topics. ``docs/reference/logs.md`` is
-made of this table.
+Ids of users and groups, and texts from records, are logged at DEBUG only. The reference page
+``docs/reference/logs.md`` is generated from this table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOPIC_WRONG = "topic_wrong"
 
 
 class Event(NamedTuple):
-    """``fields`` by name, with their meaning; not all are always there."""
+    """A row of the table; ``fields``: meaning by name. A line may omit fields."""
 
     name: str
     level: str
@@ -46,90 +46,100 @@ class Event(NamedTuple):
     fields: Mapping[str, str] = {}
 
 
-WHERE = {"partition": "its number"}
-RECORDS = {"records": "how many"}
-END = {"why": "a sentence", "exit": "the exit code"}
+WHERE = {"partition": "the partition's number"}
+RECORDS = {"records": "number of records"}
+END = {"why": "the reason", "exit": "the exit code"}
 EVENTS = (
     Event(
         WORKER_STARTED,
         "info",
-        "the topics are right; the group is joined next",
+        "the topics are checked; the worker joins the consumer group",
         {
             "app": "SEATFLOW_APP_ID",
             "worker": "SEATFLOW_WORKER_ID, or dynamic",
-            "pid": "of the process",
+            "pid": "process id",
             "brokers": "SEATFLOW_BROKERS",
-            "metrics": "the address of its metrics",
+            "metrics": "URL of the worker's metrics",
         },
     ),
     Event(
         BROKER_AWAITED,
         "warning",
-        "no broker answers yet",
-        {"brokers": "SEATFLOW_BROKERS", "at_most": "seconds that it waits"},
+        "no broker answers yet; the worker waits",
+        {"brokers": "SEATFLOW_BROKERS", "at_most": "seconds until it gives up"},
     ),
-    Event(WORKER_STOPPING, "info", "it was asked to stop"),
-    Event(WORKER_STOPPED, "info", "it has finished what was open, and left the group"),
-    Event(STOP_TIMED_OUT, "warning", "it ends without having finished", {"why": "a sentence"}),
+    Event(WORKER_STOPPING, "info", "a signal asked the worker to stop"),
+    Event(WORKER_STOPPED, "info", "the open transactions are committed, the worker left the group"),
+    Event(
+        STOP_TIMED_OUT,
+        "warning",
+        "the orderly stop took too long; the process exits",
+        {"why": "the reason"},
+    ),
     Event(
         ASSIGNED,
         "info",
-        "the group dealt the partitions",
+        "partitions were assigned",
         {
-            "generation": "of the group",
-            "partitions": "all that this worker has now",
-            "kept": "those of them that it goes on with",
+            "generation": "of the consumer group",
+            "partitions": "all partitions of this worker",
+            "kept": "those that it had before",
         },
     ),
-    Event(PARTITION_FENCED, "info", "this worker owns it now, whoever did before", WHERE),
+    Event(
+        PARTITION_FENCED,
+        "info",
+        "this worker owns the partition; its previous owner can write no more",
+        WHERE,
+    ),
     Event(
         PARTITION_RESTORED,
         "info",
-        "its state is read back; it runs",
-        WHERE | RECORDS | {"rows": "in the state", "seconds": "since it was given"},
+        "the partition's state is restored; processing starts",
+        WHERE | RECORDS | {"rows": "rows in the state", "seconds": "since the assignment"},
     ),
-    Event(PARTITION_CLOSED, "info", "it is given up", WHERE),
+    Event(PARTITION_CLOSED, "info", "the partition was revoked or lost", WHERE),
     Event(
         FENCED,
         "error",
-        "another worker owns a partition of this one: the end",
+        "another worker owns a partition of this worker; the process exits",
         WHERE | END | {"error": "the exception's name"},
     ),
     Event(
         FAIL_STOP,
         "error",
-        "it cannot go on for sure: the end. With exit 70 there is a traceback: a bug",
+        "unrecoverable error; the process exits. Exit code 70 is a bug, with a traceback",
         WHERE | END | {"error": "the exception's name"},
     ),
-    Event(STALLED, "error", "no progress, or a blocked event loop: the end", END),
+    Event(STALLED, "error", "no progress, or a blocked event loop; the process exits", END),
     Event(
         GAP,
         "info",
-        "a rebalance dropped a batch on its way; it is read again",
-        WHERE | {"topic": "short name", "at": "offset expected", "got": "offset that came"},
+        "a rebalance dropped a fetched batch; its records are fetched again",
+        WHERE | {"topic": "short name", "at": "expected offset", "got": "received offset"},
     ),
     Event(
         INPUT_EXPIRED,
         "error",
-        "retention deleted input that nobody had read",
+        "retention deleted input records before a worker read them",
         WHERE | RECORDS | {"topic": "short name"},
     ),
     Event(
         DEAD_LETTER,
         "warning",
-        "input that cannot be read; what exactly is in the dead letter",
+        "input records that cannot be read; the dead letters have the reasons in full",
         WHERE
         | {
             "topic": "short name",
-            "offset": "of the first of the batch",
-            "reason": "its kind, as the label of the metric",
-            "more": "others of the same batch",
+            "offset": "of the first such record of the batch",
+            "reason": "kind of the reason, as in the metric's label",
+            "more": "number of further such records in the batch",
         },
     ),
     Event(
         OFFSETS_NOT_NOTED,
         "debug",
-        "the offsets for lag tools will be noted later",
+        "the group's offsets could not be committed; the next attempt follows",
         {"error": "the exception"},
     ),
     Event(
@@ -170,8 +180,8 @@ EVENTS = (
     Event(TOPIC_WRONG, "error", "a topic is not as it must be", {"why": "a sentence"}),
 )
 
-# The libraries tell of every rebalance at INFO, and aiokafka of a retry that will succeed at ERROR.
-# What ends a worker comes to us as an exception. Mode logs a class's doings under its module.
+# The libraries log every rebalance at INFO, and aiokafka logs retries that will succeed at ERROR.
+# Whatever ends a worker arrives as an exception. Mode logs under the module of a class.
 QUIET = {
     "faust": logging.ERROR,
     "mode": logging.ERROR,
@@ -181,7 +191,7 @@ QUIET = {
 
 
 def configure(level: str = "info", fmt: str = "console") -> None:
-    """Everything to stderr, one line each, the libraries' too; ``fmt`` is console or json."""
+    """Sends all logs to stderr, one line each; ``fmt`` is console or json."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -213,6 +223,6 @@ def configure(level: str = "info", fmt: str = "console") -> None:
     root.setLevel(level.upper())
     for name, least in QUIET.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else least)
-    # At DEBUG it tells the bytes of every message, those of a login among them.
+    # At DEBUG it logs the bytes of every message, including those of a login.
     quiet = logging.INFO if level == "debug" else logging.CRITICAL
     logging.getLogger("aiokafka.conn").setLevel(quiet)

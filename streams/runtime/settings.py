@@ -67,53 +67,79 @@ Stall = Annotated[float, Field(ge=20, le=3600), "seconds from 20 to 3600"]
 
 
 class Settings(BaseSettings):
-    """Where each value comes from, the first that has it: a flag, the environment, ``.env``."""
+    """All settings. A value comes from a flag, the environment or ``.env``, in this order."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    brokers: Brokers = Field("127.0.0.1:9092", description="the Kafka brokers to start from")
-    app_id: Name = Field("seatflow", description="consumer group and transactional ids")
-    worker_id: Name | None = Field(
-        None, description="static membership: a restart in time moves no partition; unset: dynamic"
+    brokers: Brokers = Field("127.0.0.1:9092", description="Kafka bootstrap servers")
+    app_id: Name = Field(
+        "seatflow", description="consumer group, and prefix of the transactional ids"
     )
-    partitions: Partitions = Field(8, description="of every topic; fixed when they are made")
-    topic_prefix: TopicPrefix = Field("licensing.", description="before every topic's name")
-    replication: Replication = Field(1, description="copies of every topic, when they are made")
+    worker_id: Name | None = Field(
+        None,
+        description="static membership: a quick restart moves no partition; unset: dynamic",
+    )
+    partitions: Partitions = Field(
+        8, description="partitions of every topic; fixed when the topics are created"
+    )
+    topic_prefix: TopicPrefix = Field("licensing.", description="prefix of all topic names")
+    replication: Replication = Field(
+        1, description="replication factor, used when topics are created"
+    )
     data_dir: Path = Field(
-        Path(".seatflow"), description="of broker and console; workers keep none"
+        Path(".seatflow"),
+        description="directory of the local broker and the console; workers store nothing",
     )
     http_host: Host = Field(
-        "127.0.0.1", description="where the console listens; beyond loopback it needs tokens"
+        "127.0.0.1",
+        description="address that the console listens on; beyond loopback, tokens are required",
     )
-    http_port: Port = Field(8080, description="of the console")
-    http_names: Names = Field("", description="host names that browsers reach the console by")
-    http_tokens_file: File | None = Field(None, description="who may use the console (TOML)")
-    http_cert_file: File | None = Field(None, description="the console's certificate for HTTPS")
-    http_key_file: File | None = Field(None, description="its key")
+    http_port: Port = Field(8080, description="port of the console")
+    http_names: Names = Field("", description="host names by which browsers reach the console")
+    http_tokens_file: File | None = Field(None, description="tokens of the console's users (TOML)")
+    http_cert_file: File | None = Field(None, description="HTTPS certificate of the console")
+    http_key_file: File | None = Field(None, description="private key of that certificate")
     http_behind_proxy: bool = Field(
-        False, description="HTTPS ends before the console: it may listen without a certificate"
+        False, description="a proxy terminates HTTPS: the console may listen without a certificate"
     )
-    metrics_port: Port = Field(0, description="of a worker's /metrics, /healthz and /readyz")
+    metrics_port: Port = Field(0, description="port of a worker's /metrics, /healthz and /readyz")
     metrics_max_products: Products = Field(
-        500, description="products, over all tenants, with series of their own; the others: other"
+        500,
+        description="maximum number of products with own series; the rest are summed as `other`",
     )
-    ready_lag: Lag = Field(60.0, description="seconds of lag with which a worker is still ready")
-    session_timeout: Session = Field(10.0, description="silence after which a worker is replaced")
-    stall_timeout: Stall = Field(60.0, description="work without progress that ends a worker")
-    commit_interval: Interval = Field(0.05, description="between transactions under load")
-    commit_records: Records = Field(5_000, description="events that fill a transaction")
-    log_level: Level = Field("info", description="the least severe that is logged")
-    log_format: Format = Field("console", description="for people or for machines")
-    security_protocol: Protocol = Field("PLAINTEXT", description="how to talk to the brokers")
-    ssl_ca_file: File | None = Field(None, description="certificates to trust; unset: the system's")
-    ssl_cert_file: File | None = Field(None, description="the client's certificate")
-    ssl_key_file: File | None = Field(None, description="its key")
-    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="with SASL")
-    sasl_username: str | None = Field(None, description="with SASL")
-    sasl_password: SecretStr | None = Field(None, description="with SASL; better as a file")
-    sasl_password_file: File | None = Field(None, description="a file that holds the password")
+    ready_lag: Lag = Field(60.0, description="a worker that lags by more seconds is not ready")
+    session_timeout: Session = Field(
+        10.0, description="seconds without a heartbeat after which a worker loses its partitions"
+    )
+    stall_timeout: Stall = Field(
+        60.0, description="seconds of work without progress after which a worker exits"
+    )
+    commit_interval: Interval = Field(
+        0.05, description="seconds between two transactions under load"
+    )
+    commit_records: Records = Field(5_000, description="maximum number of events in a transaction")
+    log_level: Level = Field("info", description="least severe level that is logged")
+    log_format: Format = Field(
+        "console", description="format of log lines: for people (console) or machines (json)"
+    )
+    security_protocol: Protocol = Field(
+        "PLAINTEXT", description="security protocol of the connections to the brokers"
+    )
+    ssl_ca_file: File | None = Field(
+        None, description="CA certificates to trust; unset: the system's"
+    )
+    ssl_cert_file: File | None = Field(None, description="client certificate")
+    ssl_key_file: File | None = Field(None, description="private key of the client certificate")
+    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="SASL mechanism")
+    sasl_username: str | None = Field(None, description="SASL user")
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; prefer SEATFLOW_SASL_PASSWORD_FILE"
+    )
+    sasl_password_file: File | None = Field(
+        None, description="file that contains the SASL password"
+    )
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
@@ -135,7 +161,9 @@ class SettingsError(SeatflowError):
     """One line for each wrong setting: its name, its value, the allowed values."""
 
 
-class Described(NamedTuple):
+class SettingDoc(NamedTuple):
+    """A setting with its present value, for `seatflow settings` and the reference."""
+
     name: str
     value: str
     default: str
@@ -144,7 +172,11 @@ class Described(NamedTuple):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """The settings; a flag that is None is not given. Raises SettingsError."""
+    """Returns the settings; a flag that is None counts as not given.
+
+    Raises:
+        SettingsError: with one line for each wrong setting.
+    """
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
@@ -152,10 +184,10 @@ def load_settings(**flags: Any) -> Settings:
         raise SettingsError("\n".join(lines)) from None
 
 
-def describe(settings: Settings) -> Iterator[Described]:
-    """All settings with their meaning; secrets are masked."""
+def describe(settings: Settings) -> Iterator[SettingDoc]:
+    """Yields all settings with their meaning; secrets are masked."""
     for name, field in Settings.model_fields.items():
-        yield Described(
+        yield SettingDoc(
             PREFIX + name.upper(),
             _shown(getattr(settings, name)),
             _shown(field.default),
@@ -165,7 +197,7 @@ def describe(settings: Settings) -> Iterator[Described]:
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """What every aiokafka client of ours is made with."""
+    """Returns the options of every aiokafka client: brokers and security."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.brokers,
         "security_protocol": settings.security_protocol,
@@ -198,7 +230,7 @@ def _line(problem: Any) -> str:
 
 
 def _allowed(name: str) -> str:
-    """The words in the annotation, or in that of the optional type."""
+    """Returns the text in the annotation, or in that of the optional type."""
     field = Settings.model_fields[name]
     candidates: list[Any] = list(field.metadata)
     for part in getattr(field.annotation, "__args__", ()):
