@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streams.bench.environment import BenchError, Stand, a_broker
-from streams.bench.progress import Show
+from streams.bench.environment import BenchEnvironment, BenchError, a_broker
+from streams.bench.progress import ProgressBar
 from streams.bench.report import Result, print_table, write_json, write_plot
 
 NAMES = (
@@ -67,17 +67,17 @@ def run(
 async def _run(
     names: Sequence[str], brokers: str | None, quick: bool, console: Console
 ) -> list[Result]:
-    show = Show(console)
+    show = ProgressBar(console)
     results = []
     with show.progress:
         async with a_broker(brokers, show, [n for n in names if n != "engine"]) as (where, logs):
             for name in names:
                 show.bench(name)
                 bench = importlib.import_module(f"streams.bench.{name}")
-                stand = Stand(where, name, logs, show, quick)
+                env = BenchEnvironment(where, name, logs, show, quick)
                 if name == "engine":
-                    results.append(await bench.run(stand))
+                    results.append(await bench.run(env))
                     continue
-                async with stand:
-                    results.append(await bench.run(stand))
+                async with env:
+                    results.append(await bench.run(env))
     return results

@@ -24,7 +24,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
-from streams.bench.environment import PARTITIONS, BenchError, Stand
+from streams.bench.environment import PARTITIONS, BenchEnvironment, BenchError
 from streams.contract.topics import CHANGELOG
 from streams.kafka.faust_adapter import RecordBatch
 from streams.kafka.producers import transactional_producer
@@ -45,21 +45,19 @@ class BrokerBaseline:
     cpu_seconds: float
 
 
-async def measure_baseline(stand: Stand, events: int) -> BrokerBaseline:
+async def measure_baseline(env: BenchEnvironment, events: int) -> BrokerBaseline:
     """Measures the baseline for the ``events`` in the topic of user changes."""
-    stand.show.step("the limit: the bare pipeline", None)
-    names = [stand.topic("limit-rows"), stand.topic("limit-states")]
+    env.show.step("the limit: the bare pipeline", None)
+    names = [env.topic("limit-rows"), env.topic("limit-states")]
     config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG.config.items()}}
-    await stand.admin.create_topics(
-        [NewTopic(n, PARTITIONS, 1, topic_configs=config) for n in names]
-    )
-    command = [sys.executable, "-m", "streams.bench.baseline", stand.settings.brokers]
-    command += [stand.topic("user-changes"), *names, str(PARTITIONS), str(events)]
+    await env.admin.create_topics([NewTopic(n, PARTITIONS, 1, topic_configs=config) for n in names])
+    command = [sys.executable, "-m", "streams.bench.baseline", env.settings.brokers]
+    command += [env.topic("user-changes"), *names, str(PARTITIONS), str(events)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     out, err = await process.communicate()
-    await stand.admin.delete_topics(names)
+    await env.admin.delete_topics(names)
     if process.returncode:
         raise BenchError(f"the bare pipeline failed: {err.decode().strip().splitlines()[-1]}")
     seconds, cpu = map(float, out.split())
@@ -78,11 +76,13 @@ class PartitionProducer:
         )
 
     async def start(self) -> None:
+        """Starts the producer and learns the topics' partitions."""
         await self._producer.start()
         for topic, _ in self._topics:
             await self._producer.partitions_for(topic)
 
     async def run(self) -> None:
+        """Writes the queued batches, each in a transaction, until None is queued."""
         while records := await self.queue.get():
             users = {}
             for record in records:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from streams.bench.environment import PATIENCE, BenchError, Stand
+from streams.bench.environment import SETTLE_TIMEOUT_SECONDS, BenchEnvironment, BenchError
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
 from streams.bench.workload import TENANT, bench_demand
@@ -42,23 +42,24 @@ PAGES = {
 }
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
     units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
-    await prepare(stand, units, users)
-    (await onboard(stand, users)).worker.stop()
+    await prepare(env, units, users)
+    (await onboard(env, users)).worker.stop()
     with (
         tempfile.TemporaryDirectory(prefix="seatflow-console-") as data,
-        console(stand, data) as at,
+        console(env, data) as at,
     ):
         began = time.monotonic()
-        records = await _caught_up(stand, at)
+        records = await _caught_up(env, at)
         seconds = time.monotonic() - began
         pages = await asyncio.to_thread(_pages, at)
         size = sum(entry.stat().st_size for entry in os.scandir(data))
     slowest = max(pages, key=pages.__getitem__)
     return Result(
-        stand.name,
+        env.name,
         f"{records:,} records of {users:,} users in {seconds:.0f} s; pages take up to"
         f" {pages[slowest]:.0f} ms ({slowest})",
         unit="records/s",
@@ -70,10 +71,10 @@ async def run(stand: Stand) -> Result:
 
 
 @contextmanager
-def console(stand: Stand, data: str) -> Iterator[str]:
+def console(env: BenchEnvironment, data: str) -> Iterator[str]:
     """`seatflow console` on a free port, with nothing in its file; its address."""
-    settings = stand.settings
-    env = os.environ | {
+    settings = env.settings
+    variables = os.environ | {
         "SEATFLOW_BROKERS": settings.brokers,
         "SEATFLOW_APP_ID": settings.app_id,
         "SEATFLOW_PARTITIONS": str(settings.partitions),
@@ -81,7 +82,7 @@ def console(stand: Stand, data: str) -> Iterator[str]:
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "streams", "console", "--port", "0", "--data-dir", data],
-        env=env,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,10 +106,10 @@ def _pass_on(stream: Any, lines: queue.Queue[str]) -> None:
         lines.put(line)
 
 
-async def _caught_up(stand: Stand, address: str) -> int:
+async def _caught_up(env: BenchEnvironment, address: str) -> int:
     """Waits until it lags no more; how many records it has applied."""
-    step = stand.show.step("the console catches up", None)
-    deadline = time.monotonic() + PATIENCE
+    step = env.show.step("the console catches up", None)
+    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
     health: dict[str, Any] = {}
     while time.monotonic() < deadline:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from engine.domain.vocabulary import COUNT
-from streams.bench.environment import BenchError, Stand
+from streams.bench.environment import BenchEnvironment, BenchError
 from streams.bench.onboarding import (
     GROUPS,
     QUICK_USERS,
@@ -27,23 +27,22 @@ from streams.bench.workload import PRODUCTS, bench_demand
 from streams.catalog import product
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
     units = {name: needed // 2 for name, needed in bench_demand(users, GROUPS).items()}
-    await prepare(stand, units, users)
-    done, limits = await beside_the_limit(stand, users)
-    found = await _check(stand, {product(name)["skuId"]: units[name] for name in PRODUCTS}, users)
-    result = figures(
-        stand, done, limits, "0.40 of the limit; never oversold, no false refusal", 0.4
-    )
+    await prepare(env, units, users)
+    done, limits = await beside_the_limit(env, users)
+    found = await _check(env, {product(name)["skuId"]: units[name] for name in PRODUCTS}, users)
+    result = figures(env, done, limits, "0.40 of the limit; never oversold, no false refusal", 0.4)
     result.details |= found
     return result
 
 
-async def _check(stand: Stand, units: Mapping[str, int], users: int) -> dict[str, object]:
-    seats = [orjson.loads(record.value) async for record in stand.read("product-seats")]
+async def _check(env: BenchEnvironment, units: Mapping[str, int], users: int) -> dict[str, object]:
+    seats = [orjson.loads(record.value) async for record in env.read("product-seats")]
     states: dict[bytes, Any] = {}
-    async for record in stand.read("user-licenses"):
+    async for record in env.read("user-licenses"):
         states[record.key] = orjson.loads(record.value)
     if len(states) != users:
         raise BenchError(f"{len(states)} of {users} users are published")

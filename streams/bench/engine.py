@@ -18,7 +18,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from engine.domain.events import Delivered
 from engine.partition_machine import PartitionMachine
-from streams.bench.environment import Stand
+from streams.bench.environment import BenchEnvironment
 from streams.bench.onboarding import GROUPS, SPARE
 from streams.bench.report import Result
 from streams.bench.workload import (
@@ -38,15 +38,16 @@ BATCH = 500
 BATCHES_A_TRANSACTION = 10
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
-    stand.show.step("onboarding in memory", None)
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
+    env.show.step("onboarding in memory", None)
     gc_tuning.configure()
     loop = Loop(users)
     loop.onboard(users)
     events = 3 * users
     stages = sorted(((s / events * 1e6, name) for name, s in loop.seconds.items()), reverse=True)
-    stand.show.step("evaluations", None)
+    env.show.step("evaluations", None)
     everyone = list(loop.machine.configuration.tenant(TENANT).users.values())
     evaluator = loop.machine.users.evaluator
     warm = _rate(evaluator.evaluate, everyone)
@@ -58,7 +59,7 @@ async def run(stand: Stand) -> Result:
     cold_rate = _rate(cold, everyone[: len(everyone) // 10])
     spent = sum(loop.seconds.values())
     return Result(
-        stand.name,
+        env.name,
         f"memoised; cold {cold_rate:,.0f} evaluations/s; onboarding {events / spent:,.0f} events/s",
         unit="evaluations/s",
         events_per_second=warm,

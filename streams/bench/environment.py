@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from streams.bench.progress import Show
+from streams.bench.progress import ProgressBar
 from streams.bench.workload import Record
 from streams.contract.topics import CONSUMED, TOPICS
 from streams.ingest.items import FeedItem
@@ -39,7 +39,7 @@ from streams.runtime.settings import Settings, client_options
 PARTITIONS = 8
 LOOK_EVERY = 0.05
 QUIET_FOR = 0.6  # all is applied and nothing new came: longer than anything waits in a worker
-PATIENCE = 900.0
+SETTLE_TIMEOUT_SECONDS = 900.0
 _WORKER = (
     "import sys; from streams.worker.worker import run_worker;"
     " from streams.runtime.settings import load_settings;"
@@ -75,9 +75,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     def check(self) -> None:
+        """Raises BenchError if the worker has ended."""
         if self._process.poll() is not None:
             tail = self.log.read_text(errors="replace").splitlines()[-3:]
             raise BenchError(f"the worker ended ({self._process.returncode}): {' / '.join(tail)}")
@@ -94,7 +96,7 @@ class WorkerProcess:
 
     async def restored(self, partitions: int) -> list[dict[str, Any]]:
         """What it said of its partitions when the last of them was restored."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
         while len(said := self.said(PARTITION_RESTORED)) < partitions:
             self.check()
             if time.monotonic() > deadline:
@@ -113,6 +115,7 @@ class WorkerProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
+        """Ends the worker and waits for its exit."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -122,10 +125,12 @@ class WorkerProcess:
                 self._process.wait()
 
 
-class Stand:
+class BenchEnvironment:
     """Topics of one bench; ``settings`` are those of its workers."""
 
-    def __init__(self, brokers: str, name: str, directory: Path, show: Show, quick: bool) -> None:
+    def __init__(
+        self, brokers: str, name: str, directory: Path, show: ProgressBar, quick: bool
+    ) -> None:
         unique = f"bench-{name}-{uuid.uuid4().hex[:6]}"
         self.settings = Settings(
             brokers=brokers,
@@ -141,7 +146,7 @@ class Stand:
         self.admin: Any = None
         self.reader: Any = None
 
-    async def __aenter__(self) -> Stand:
+    async def __aenter__(self) -> BenchEnvironment:
         report = await create_topics(self.settings)
         if report.problems:
             raise BenchError(report.problems[0])
@@ -160,18 +165,21 @@ class Stand:
         await self.reader.stop()
         await self.admin.close()
 
-    def another(self) -> Stand:
-        """A stand with topics of its own on the same broker."""
+    def another(self) -> BenchEnvironment:
+        """Returns an environment with topics of its own on the same broker."""
         brokers, directory = self.settings.brokers, self._directory
-        return Stand(brokers, self.name, directory, self.show, self.quick)
+        return BenchEnvironment(brokers, self.name, directory, self.show, self.quick)
 
     def topic(self, name: str) -> str:
+        """Returns the full name of a topic."""
         return self.settings.topic_prefix + name
 
     def tps(self, *names: str) -> list[TopicPartition]:
+        """Returns all partitions of topics, given by short names."""
         return [TopicPartition(self.topic(n), p) for n in names for p in range(PARTITIONS)]
 
     def start_worker(self) -> WorkerProcess:
+        """Starts a worker on the environment's topics."""
         worker = WorkerProcess(self.settings, self._directory)
         self._workers.append(worker)
         return worker
@@ -216,7 +224,7 @@ class Stand:
         growth = [(time.time(), await self.committed("user-licenses"))]
         first, looked, since = growth[0][1], 0.0, 0.0
         ends: dict[Any, int] | None = None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
         while True:
             at, count = time.time(), await self.committed("user-licenses")
             if count != growth[-1][1]:
@@ -230,7 +238,7 @@ class Stand:
                     return growth
                 worker.check()
             if time.monotonic() > deadline:
-                raise BenchError(f"{what}: not settled in {PATIENCE:.0f} s")
+                raise BenchError(f"{what}: not settled in {SETTLE_TIMEOUT_SECONDS:.0f} s")
             await asyncio.sleep(LOOK_EVERY)
 
     async def read(self, *names: str) -> AsyncIterator[Any]:
@@ -256,7 +264,7 @@ class Stand:
 
 @asynccontextmanager
 async def a_broker(
-    brokers: str | None, show: Show, needed: object = True
+    brokers: str | None, show: ProgressBar, needed: object = True
 ) -> AsyncIterator[tuple[str, Path]]:
     """The brokers given, or one that lives as long as the benches; and a directory for logs."""
     from streams.local.broker import Broker, BrokerError

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from streams.bench.environment import BenchError, Stand, WorkerProcess
+from streams.bench.environment import BenchEnvironment, BenchError, WorkerProcess
 from streams.bench.onboarding import license_group
 from streams.bench.probe import Probe, percentiles
 from streams.bench.report import Result
@@ -34,20 +34,21 @@ _MEMBER = (
 )
 
 
-async def run(stand: Stand) -> Result:
-    members = QUICK_MEMBERS if stand.quick else MEMBERS
-    worker = stand.start_worker()
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    members = QUICK_MEMBERS if env.quick else MEMBERS
+    worker = env.start_worker()
     units = {"E3": 2 * members, "EMS": 2 * OTHERS, "E5": 1}
-    await stand.publish(bench_configuration(units, 2), "configuration", 9)
-    await stand.publish(_people(members), "members", 2 * members + OTHERS)
-    await stand.settled(worker, "members join", 0)
-    began, growth, waits = await _change(stand, worker, members)
+    await env.publish(bench_configuration(units, 2), "configuration", 9)
+    await env.publish(_people(members), "members", 2 * members + OTHERS)
+    await env.settled(worker, "members join", 0)
+    began, growth, waits = await _change(env, worker, members)
     published = growth[-1][1] - growth[0][1]
     if published < members:
         raise BenchError(f"{published} of {members} members were published")
     rate = members / (growth[-1][0] - began)
     return Result(
-        stand.name,
+        env.name,
         f"one licence change, {members:,} members; {len(waits)} other changes meanwhile",
         unit="users/s",
         events_per_second=rate,
@@ -59,10 +60,10 @@ async def run(stand: Stand) -> Result:
 
 
 async def _change(
-    stand: Stand, worker: WorkerProcess, members: int
+    env: BenchEnvironment, worker: WorkerProcess, members: int
 ) -> tuple[float, list[tuple[float, int]], list[float]]:
     """When the group was licensed, how the published states grew, how long others waited."""
-    async with Probe(stand, "results") as probe:
+    async with Probe(env, "results") as probe:
         ended = asyncio.Event()
 
         async def others() -> None:
@@ -74,9 +75,9 @@ async def _change(
 
         task = asyncio.create_task(others())
         await asyncio.sleep(1.0)
-        await stand.publish([license_group(BIG, "E3")], "the change", 1)
+        await env.publish([license_group(BIG, "E3")], "the change", 1)
         began, since = time.time(), time.monotonic()
-        growth = await _published(stand, worker, members)
+        growth = await _published(env, worker, members)
         until = time.monotonic()
         ended.set()
         await task
@@ -84,15 +85,17 @@ async def _change(
     return began, growth, [wait for sent, wait in probe.waits if since <= sent <= until]
 
 
-async def _published(stand: Stand, worker: WorkerProcess, members: int) -> list[tuple[float, int]]:
+async def _published(
+    env: BenchEnvironment, worker: WorkerProcess, members: int
+) -> list[tuple[float, int]]:
     """Until as many states as there are members are readable, others' own not counted."""
-    step = stand.show.step("fan-out", members)
-    growth = [(time.time(), await stand.committed("user-licenses"))]
+    step = env.show.step("fan-out", members)
+    growth = [(time.time(), await env.committed("user-licenses"))]
     deadline = time.monotonic() + 600
     while growth[-1][1] - growth[0][1] < members:
         await asyncio.sleep(0.05)
         worker.check()
-        growth.append((time.time(), await stand.committed("user-licenses")))
+        growth.append((time.time(), await env.committed("user-licenses")))
         step(growth[-1][1] - growth[0][1])
         if time.monotonic() > deadline:
             raise BenchError("the fan-out did not end in 600 s")

@@ -6,7 +6,7 @@ for all, weighs more on a short run. The rates that include it are in the detail
 
 from __future__ import annotations
 
-from streams.bench.environment import Stand
+from streams.bench.environment import BenchEnvironment
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
 from streams.bench.workload import bench_demand
@@ -16,11 +16,12 @@ QUICK_SIZES = (500, 1_000, 2_000)
 FLAT = 0.15
 
 
-async def run(stand: Stand) -> Result:
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
     rates: dict[str, float] = {}
     with_start: dict[str, float] = {}
-    for users in QUICK_SIZES if stand.quick else SIZES:
-        async with stand.another() as each:
+    for users in QUICK_SIZES if env.quick else SIZES:
+        async with env.another() as each:
             units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
             await prepare(each, units, users)
             done = await onboard(each, users)
@@ -29,7 +30,7 @@ async def run(stand: Stand) -> Result:
     least, most = min(rates.values()), max(rates.values())
     shown = ", ".join(f"{int(users):,}: {rate:,.0f}" for users, rate in rates.items())
     return Result(
-        stand.name,
+        env.name,
         f"events/s by users: {shown}",
         events_per_second=least,
         goal="flat within 15 % from 50 k to 800 k users",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from streams.bench.environment import Stand
+from streams.bench.environment import BenchEnvironment
 from streams.bench.onboarding import license_group, onboard, prepare
 from streams.bench.probe import Probe, percentiles
 from streams.bench.report import Result
@@ -22,23 +22,24 @@ WARM_UP = 0.1  # of the time, not counted
 GOALS = {"p50": 60, "p95": 150, "p99": 300}
 
 
-async def run(stand: Stand) -> Result:
-    rate, seconds = (QUICK_RATE, QUICK_SECONDS) if stand.quick else (RATE, SECONDS)
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    rate, seconds = (QUICK_RATE, QUICK_SECONDS) if env.quick else (RATE, SECONDS)
     # Nobody has two events, which could end in one state if they came into one batch.
     users = int(1.1 * rate * seconds)
     units = dict.fromkeys(PRODUCTS, 2 * users)
-    await prepare(stand, units, users)
-    await stand.publish([license_group(LATE, "E3")], "a group", 1)
-    await onboard(stand, users)
-    stand.show.step(f"{rate:,} events/s for {seconds:.0f} s", None)
-    async with Probe(stand, "user-licenses") as probe:
+    await prepare(env, units, users)
+    await env.publish([license_group(LATE, "E3")], "a group", 1)
+    await onboard(env, users)
+    env.show.step(f"{rate:,} events/s for {seconds:.0f} s", None)
+    async with Probe(env, "user-licenses") as probe:
         began = time.monotonic()
         await probe.send_at(rate, seconds, join)
         await probe.all_seen()
     counted = [wait for sent, wait in probe.waits if sent - began > WARM_UP * seconds]
     found = percentiles(counted)
     return Result(
-        stand.name,
+        env.name,
         f"{len(counted):,} events at {rate:,} a second, {users:,} users, 1 worker",
         percentiles=found,
         goal="p50 60, p95 150, p99 300 ms",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from streams.bench.baseline import BrokerBaseline, measure_baseline
-from streams.bench.environment import PARTITIONS, BenchError, Stand, WorkerProcess
+from streams.bench.environment import PARTITIONS, BenchEnvironment, BenchError, WorkerProcess
 from streams.bench.report import Result
 from streams.bench.workload import (
     PRODUCTS,
@@ -47,33 +47,36 @@ class Run(NamedTuple):
 
     @property
     def events(self) -> int:
+        """The events of all users."""
         return self.users * EVENTS_PER_USER
 
     @property
     def events_per_second(self) -> float:
+        """The rate without the worker's start."""
         return self.events / self.seconds
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
     demand = bench_demand(users, GROUPS)
     # Seats enough, and some spare, as in a tenant that is well run.
-    await prepare(stand, {name: n * SPARE // 100 for name, n in demand.items()}, users)
-    done, limit = await beside_the_limit(stand, users)
-    check_licences(await licences(stand), demand, users)
-    return figures(stand, done, limit, "100,000 events/s, 0.55 of the limit", 0.55, 100_000)
+    await prepare(env, {name: n * SPARE // 100 for name, n in demand.items()}, users)
+    done, limit = await beside_the_limit(env, users)
+    check_licences(await licences(env), demand, users)
+    return figures(env, done, limit, "100,000 events/s, 0.55 of the limit", 0.55, 100_000)
 
 
-async def beside_the_limit(stand: Stand, users: int) -> tuple[Run, list[BrokerBaseline]]:
+async def beside_the_limit(env: BenchEnvironment, users: int) -> tuple[Run, list[BrokerBaseline]]:
     """The onboarding between two runs of the bare pipeline; the worker is stopped after it."""
-    before = await measure_baseline(stand, users * EVENTS_PER_USER)
-    done = await onboard(stand, users)
+    before = await measure_baseline(env, users * EVENTS_PER_USER)
+    done = await onboard(env, users)
     done.worker.stop()
-    return done, [before, await measure_baseline(stand, users * EVENTS_PER_USER)]
+    return done, [before, await measure_baseline(env, users * EVENTS_PER_USER)]
 
 
 def figures(
-    stand: Stand,
+    env: BenchEnvironment,
     done: Run,
     limits: list[BrokerBaseline],
     goal: str,
@@ -85,7 +88,7 @@ def figures(
     limit, rate, users = sum(rates) / len(rates), done.events_per_second, done.users
     cpu = [limit.cpu_seconds / done.events * 1e6 for limit in limits]
     return Result(
-        stand.name,
+        env.name,
         f"{users:,} users, {done.events:,} events, {PARTITIONS} partitions, 1 worker",
         events_per_second=rate,
         limit_events_per_second=limit,
@@ -101,14 +104,14 @@ def figures(
     )
 
 
-async def prepare(stand: Stand, units: Mapping[str, int], users: int) -> None:
+async def prepare(env: BenchEnvironment, units: Mapping[str, int], users: int) -> None:
     """A worker learns the configuration and stops; then the users' events are put in the topic."""
-    worker = stand.start_worker()
-    await stand.publish(bench_configuration(units, GROUPS), "configuration", GROUPS + 7)
-    await stand.settled(worker, "configuration", 0)
+    worker = env.start_worker()
+    await env.publish(bench_configuration(units, GROUPS), "configuration", GROUPS + 7)
+    await env.settled(worker, "configuration", 0)
     worker.stop()
     events = users * EVENTS_PER_USER
-    await stand.publish(bench_onboarding(users, GROUPS), "users' events", events)
+    await env.publish(bench_onboarding(users, GROUPS), "users' events", events)
 
 
 def license_group(group: str, name: str) -> Record:
@@ -124,12 +127,12 @@ def license_group(group: str, name: str) -> Record:
     return "group-changes", f"{TENANT}/{group}".encode(), orjson.dumps(body)
 
 
-async def onboard(stand: Stand, users: int) -> Run:
+async def onboard(env: BenchEnvironment, users: int) -> Run:
     """A worker starts, and handles what is in the topic."""
-    worker = stand.start_worker()
+    worker = env.start_worker()
     started = (await worker.restored(1))[0]["at"]
     rss, cpu = worker.rss(), worker.cpu()
-    growth = await stand.settled(worker, "onboarding", users)
+    growth = await env.settled(worker, "onboarding", users)
     return Run(
         worker,
         users,
@@ -147,10 +150,10 @@ def _steady(growth: list[tuple[float, int]], events: int) -> float:
     return events * (all - some) / (all - none) / (ended - began) if ended > began else 0.0
 
 
-async def licences(stand: Stand) -> dict[bytes, set[str]]:
+async def licences(env: BenchEnvironment) -> dict[bytes, set[str]]:
     """What each published user holds, by the short names of the products."""
     latest: dict[bytes, bytes | None] = {}
-    async for record in stand.read("user-licenses"):
+    async for record in env.read("user-licenses"):
         latest[record.key] = record.value
     names = {product(name)["skuId"]: name for name in PRODUCTS}
     return {

@@ -10,20 +10,20 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer
 
-from streams.bench.environment import BenchError, Stand
+from streams.bench.environment import BenchEnvironment, BenchError
 from streams.kafka.producers import idempotent_producer
 from streams.runtime.settings import client_options
 
-PATIENCE = 60.0
+OUTCOME_TIMEOUT_SECONDS = 60.0
 
 
 class Probe:
     """Sends events and watches ``outcome`` (an output topic) for what they caused."""
 
-    def __init__(self, stand: Stand, outcome: str) -> None:
-        options = client_options(stand.settings)
-        self._stand, self._outcome = stand, outcome
-        self._producer: Any = idempotent_producer(stand.settings, linger_ms=0)
+    def __init__(self, env: BenchEnvironment, outcome: str) -> None:
+        options = client_options(env.settings)
+        self._env, self._outcome = env, outcome
+        self._producer: Any = idempotent_producer(env.settings, linger_ms=0)
         self._consumer: Any = AIOKafkaConsumer(**options, isolation_level="read_committed")
         self._sent: dict[str, float] = {}
         self.waits: list[tuple[float, float]] = []  # when sent (monotonic), seconds until seen
@@ -32,7 +32,7 @@ class Probe:
     async def __aenter__(self) -> Probe:
         await self._producer.start()
         await self._consumer.start()
-        tps = self._stand.tps(self._outcome)
+        tps = self._env.tps(self._outcome)
         self._consumer.assign(tps)
         await self._consumer.seek_to_end(*tps)
         for tp in tps:
@@ -57,8 +57,9 @@ class Probe:
                         self.waits.append((sent, now - sent))
 
     async def send(self, topic: str, key: str, body: dict[str, Any]) -> None:
+        """Sends an event whose outcome is awaited."""
         self._sent[body["id"]] = time.monotonic()
-        await self._producer.send(self._stand.topic(topic), orjson.dumps(body), key.encode())
+        await self._producer.send(self._env.topic(topic), orjson.dumps(body), key.encode())
 
     async def send_at(
         self, rate: float, seconds: float, make: Callable[[int], tuple[str, str, dict[str, Any]]]
@@ -72,10 +73,13 @@ class Probe:
             await asyncio.sleep(0.005)
 
     async def all_seen(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        """Waits until every event had an outcome. Raises BenchError after a minute."""
+        deadline = time.monotonic() + OUTCOME_TIMEOUT_SECONDS
         while self._sent:
             if time.monotonic() > deadline:
-                raise BenchError(f"{len(self._sent)} events had no outcome in {PATIENCE:.0f} s")
+                raise BenchError(
+                    f"{len(self._sent)} events had no outcome in {OUTCOME_TIMEOUT_SECONDS:.0f} s"
+                )
             await asyncio.sleep(0.05)
 
 

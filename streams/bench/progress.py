@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 
-class Show:
+class ProgressBar:
     """One line that says which bench does what, and how far it is; nothing where nobody looks."""
 
     def __init__(self, console: Console) -> None:
@@ -26,6 +26,7 @@ class Show:
         self._bench = ""
 
     def bench(self, name: str) -> None:
+        """Begins the next benchmark."""
         self._bench = name
         self.step("", None)
 

@@ -38,11 +38,13 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
+        """The rate as a share of the limit, if there is one."""
         if self.events_per_second is None or not self.limit_events_per_second:
             return None
         return self.events_per_second / self.limit_events_per_second
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the members for the JSON report."""
         return {
             "name": self.name,
             "work": self.work,
@@ -85,6 +87,7 @@ def compression() -> dict[str, str]:
 
 
 def print_table(results: Sequence[Result], console: Console, quick: bool) -> None:
+    """Prints the results for people; ``quick``: a trial of small sizes."""
     title = "Quick run: sizes too small to be compared" if quick else None
     table = Table(title=title, title_justify="left")
     for name in ("bench", "rate", "limit", "ratio", "p50 / p95 / p99", "bytes/user"):
@@ -118,6 +121,7 @@ def _latency(percentiles: dict[str, float] | None) -> str:
 
 
 def write_json(results: Sequence[Result], path: Path, quick: bool) -> None:
+    """Writes the results and the machine's data to a file."""
     body = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "quick": quick,

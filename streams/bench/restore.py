@@ -6,7 +6,7 @@ are those of the state: users, addresses, groups, seats; the log may hold older 
 
 from __future__ import annotations
 
-from streams.bench.environment import PARTITIONS, Stand
+from streams.bench.environment import PARTITIONS, BenchEnvironment
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
 from streams.bench.workload import bench_demand
@@ -15,19 +15,20 @@ from streams.runtime.log_events import PARTITION_FENCED
 USERS, QUICK_USERS = 1_000_000, 5_000
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
     units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
-    await prepare(stand, units, users)
-    (await onboard(stand, users)).worker.stop()
-    stand.show.step("a new worker restores", None)
-    worker = stand.start_worker()
+    await prepare(env, units, users)
+    (await onboard(env, users)).worker.stop()
+    env.show.step("a new worker restores", None)
+    worker = env.start_worker()
     restored = await worker.restored(PARTITIONS)
     began = min(line["at"] for line in worker.said(PARTITION_FENCED))
     seconds = max(line["at"] for line in restored) - began
     rows = sum(line["rows"] for line in restored)
     return Result(
-        stand.name,
+        env.name,
         f"{users:,} users, {rows:,} rows in {seconds:.1f} s on one worker",
         unit="rows/s",
         events_per_second=rows / seconds,

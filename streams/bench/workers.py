@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.bench.environment import Stand
+from streams.bench.environment import BenchEnvironment
 from streams.bench.onboarding import EVENTS_PER_USER, GROUPS, SPARE, prepare
 from streams.bench.report import Result
 from streams.bench.workload import bench_demand
@@ -30,17 +30,18 @@ class Together(NamedTuple):
     busy: float  # of all processors, 0 to 1
 
 
-async def run(stand: Stand) -> Result:
-    users = QUICK_USERS if stand.quick else USERS
+async def run(env: BenchEnvironment) -> Result:
+    """Runs the benchmark in the environment and returns its result."""
+    users = QUICK_USERS if env.quick else USERS
     found: dict[str, Together] = {}
     for count in COUNTS:
-        async with stand.another() as each:
+        async with env.another() as each:
             units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
             await prepare(each, units, users)
             found[f"{count}"] = await _together(each, count, users)
     shown = ", ".join(f"{count}: {one.events_per_second:,.0f}" for count, one in found.items())
     return Result(
-        stand.name,
+        env.name,
         f"events/s by workers: {shown}; {os.cpu_count()} processors, the broker's among them",
         events_per_second=max(one.events_per_second for one in found.values()),
         goal="reported",
@@ -48,12 +49,12 @@ async def run(stand: Stand) -> Result:
     )
 
 
-async def _together(stand: Stand, count: int, users: int) -> Together:
-    workers = [stand.start_worker() for _ in range(count)]
+async def _together(env: BenchEnvironment, count: int, users: int) -> Together:
+    workers = [env.start_worker() for _ in range(count)]
     await workers[0].restored(1)
     began, busy, own = time.time(), _busy(), time.process_time()
     before = sum(worker.cpu() for worker in workers)
-    growth = await stand.settled(workers[0], f"{count} workers", users)
+    growth = await env.settled(workers[0], f"{count} workers", users)
     seconds = time.time() - began
     spent = sum(worker.cpu() for worker in workers) - before
     used = _busy() - busy

@@ -11,7 +11,7 @@ from streams.cli.options import AppId, Brokers, Partitions, Prefix, Text, Worker
 
 if TYPE_CHECKING:
     from streams.kafka.group_status import LagReader
-    from streams.kafka.topic_reader import Followed
+    from streams.kafka.topic_reader import TopicRecord
     from streams.runtime.settings import Settings
 
 
@@ -97,9 +97,9 @@ def read(
 async def _read(settings: Settings, topic: str, key: str | None, follow: bool) -> None:
     import orjson
 
-    from streams.kafka.topic_reader import Follower
+    from streams.kafka.topic_reader import TopicReader
 
-    def print_record(record: Followed) -> None:
+    def print_record(record: TopicRecord) -> None:
         if key is not None and record.key != key:
             return
         value = record.value
@@ -110,7 +110,7 @@ async def _read(settings: Settings, topic: str, key: str | None, follow: bool) -
             line["headers"] = record.headers
         print(orjson.dumps(line).decode(), flush=follow)
 
-    async with Follower(settings, [topic], on_record=print_record) as follower:
+    async with TopicReader(settings, [topic], on_record=print_record) as follower:
         await follower.catch_up()
         while follow:
             await follower.read(0.5)

@@ -30,7 +30,7 @@ from streams.demo.summary import CompletedStep, Summary, summarize
 from streams.ingest import FeedItem, publish
 from streams.kafka.group_status import LagReader, wait_until_settled
 from streams.kafka.topic_admin import create_topics
-from streams.kafka.topic_reader import Follower
+from streams.kafka.topic_reader import TopicReader
 from streams.local.broker import Broker, die_with_parent
 from streams.local.kafka_jars import KAFKA_VERSION
 from streams.local.signals import signals_interrupt
@@ -239,7 +239,7 @@ async def run_scenario(settings: Settings, workers: Workers, console: Console) -
     """Publishes the sample tenant, each step when the previous one has settled."""
     console.print()
     completed = []
-    async with Follower(settings, TOPICS, LOGGED) as seen, LagReader(settings) as lag:
+    async with TopicReader(settings, TOPICS, LOGGED) as seen, LagReader(settings) as lag:
         for step in demo_steps():
             with console.status(step.sentence) as line:
                 completed.append(await _run_step(step, settings, workers, seen, lag, line))
@@ -248,7 +248,7 @@ async def run_scenario(settings: Settings, workers: Workers, console: Console) -
 
 
 async def _run_step(
-    step: Step, settings: Settings, workers: Workers, seen: Follower, lag: LagReader, line: Any
+    step: Step, settings: Settings, workers: Workers, seen: TopicReader, lag: LagReader, line: Any
 ) -> CompletedStep:
     async def look(left: int) -> None:
         workers.check()

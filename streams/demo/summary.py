@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine.domain.vocabulary import LicenseState
-from streams.kafka.topic_reader import Followed, Follower
+from streams.kafka.topic_reader import TopicReader, TopicRecord
 
 # The meaning of each error state, for people.
 STATES = {
@@ -83,7 +83,7 @@ class Summary:
 class _Names:
     """Display names of groups and products, from the topics."""
 
-    def __init__(self, seen: Follower) -> None:
+    def __init__(self, seen: TopicReader) -> None:
         self._groups = seen.latest["group-status"]
         self._seats = seen.latest["product-seats"]
 
@@ -98,7 +98,7 @@ class _Names:
         return seats.get("skuPartNumber") or sku or ""
 
 
-def summarize(seen: Follower, steps: list[CompletedStep]) -> Summary:
+def summarize(seen: TopicReader, steps: list[CompletedStep]) -> Summary:
     """Returns the summary of what was published."""
     names = _Names(seen)
     users = seen.latest["user-licenses"].values()
@@ -145,7 +145,7 @@ def _errors(records: Iterable[dict[str, Any]], names: _Names) -> list[ErrorSumma
     return sorted(kinds, key=lambda each: (list(STATES).index(each.state), -each.count))
 
 
-def _refused(results: Iterable[Followed], names: _Names) -> list[ErrorSummary]:
+def _refused(results: Iterable[TopicRecord], names: _Names) -> list[ErrorSummary]:
     kinds: dict[tuple[str, str], ErrorSummary] = {}
     for _, _, _, one, _ in results:
         if one["status"] != "rejected":
@@ -160,7 +160,7 @@ def _refused(results: Iterable[Followed], names: _Names) -> list[ErrorSummary]:
     return [kinds[key] for key in sorted(kinds, key=lambda key: (key[0] != "User", key[1]))]
 
 
-def _converted(log: Iterable[Followed]) -> Iterator[int]:
+def _converted(log: Iterable[TopicRecord]) -> Iterator[int]:
     """Yields, per user record, licences that were a group's before and are direct now (R13)."""
     before: dict[str, set[tuple[str, str | None]]] = {}
     for record in log:
@@ -178,7 +178,7 @@ def _entries(user: dict[str, Any] | None) -> set[tuple[str, str | None]]:
 # --- seats ---------------------------------------------------------------------------------------
 
 
-def _seats(seen: Follower, names: _Names) -> list[SeatUsage]:
+def _seats(seen: TopicReader, names: _Names) -> list[SeatUsage]:
     peaks, oversold = seat_usage(seen)
     rows = []
     for key, one in seen.latest["product-seats"].items():
@@ -196,7 +196,7 @@ def _seats(seen: Follower, names: _Names) -> list[SeatUsage]:
     return sorted(rows, key=lambda seats: -seats.consumed)
 
 
-def seat_usage(seen: Follower) -> tuple[Counter[str], Counter[str]]:
+def seat_usage(seen: TopicReader) -> tuple[Counter[str], Counter[str]]:
     """Returns, for each product, the peak of seats in use, and the seats taken beyond the units.
 
     Computed from the users' records and the purchases, so that it does not depend on the counters
@@ -232,13 +232,13 @@ _FREED, _UNITS, _TAKEN = range(3)  # the order of changes with the same time
 _Change = tuple[int, int, str, str, int]
 
 
-def _bought(log: Iterable[Followed]) -> Iterator[_Change]:
+def _bought(log: Iterable[TopicRecord]) -> Iterator[_Change]:
     for record in log:
         if isinstance(record.value, dict) and "prepaidUnits" in record.value:
             yield record.timestamp, _UNITS, record.key, "bought", _seats_of(record.value)
 
 
-def _published(log: Iterable[Followed]) -> Iterator[_Change]:
+def _published(log: Iterable[TopicRecord]) -> Iterator[_Change]:
     for record in log:
         yield record.timestamp, _UNITS, record.key, "published", _seats_of(record.value)
 
@@ -248,7 +248,7 @@ def _seats_of(value: dict[str, Any]) -> int:
     return int(units.get("enabled", 0) + units.get("warning", 0))
 
 
-def _taken_and_freed(log: Iterable[Followed]) -> Iterator[_Change]:
+def _taken_and_freed(log: Iterable[TopicRecord]) -> Iterator[_Change]:
     held: dict[str, set[str]] = {}
     for record in log:
         licences = record.value["assignedLicenses"] if record.value else ()

@@ -22,7 +22,13 @@ from rich.text import Text
 
 from engine.domain.vocabulary import GroupProcessingState
 from streams.contract.topics import CONSUMED
-from streams.kafka.topic_reader import Follower, admin_client, connected, consumer, topic_partitions
+from streams.kafka.topic_reader import (
+    TopicReader,
+    admin_client,
+    connected,
+    consumer,
+    topic_partitions,
+)
 from streams.runtime.errors import TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
@@ -148,6 +154,8 @@ def _not_settled(lag: dict[str, int], timeout: float) -> WorkerError:
 
 @dataclass(frozen=True, slots=True)
 class Member:
+    """A worker: its id in the group, its host, its partitions."""
+
     id: str
     host: str
     partitions: list[int]
@@ -155,6 +163,8 @@ class Member:
 
 @dataclass(slots=True)
 class Status:
+    """The state of a running system, as `seatflow status` shows it."""
+
     brokers: str
     app_id: str
     topic_prefix: str
@@ -172,6 +182,7 @@ class Status:
     last_dead_letter: str | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the members for `seatflow status --json`."""
         oldest = max(self.lag_seconds.values(), default=0.0)
         return asdict(self) | {"lag_total": sum(self.lag.values()), "lag_seconds_max": oldest}
 
@@ -184,7 +195,7 @@ class StatusReader:
         topics = ("errors", "group-status", "product-seats", "dead-letters")
         self._settings = settings
         self._reader = LagReader(settings)
-        self._seen = Follower(settings, topics, ["dead-letters"])
+        self._seen = TopicReader(settings, topics, ["dead-letters"])
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -212,6 +223,7 @@ class StatusReader:
 
 
 async def read_status(settings: Settings) -> Status:
+    """Returns the present status."""
     async with StatusReader(settings) as reader:
         return await reader.read()
 
@@ -251,7 +263,7 @@ async def _workers(admin: Any, app_id: str) -> list[Member]:
     return sorted(workers, key=lambda worker: (worker.partitions, worker.id))
 
 
-def _add_outputs(status: Status, seen: Follower) -> None:
+def _add_outputs(status: Status, seen: TopicReader) -> None:
     groups = [group for _, group in sorted(seen.latest["group-status"].items())]
     status.groups = len(groups)
     status.groups_in_error = sorted(
@@ -285,10 +297,12 @@ def _add_outputs(status: Status, seen: Follower) -> None:
 
 
 def show(status: Status, console: Console) -> None:
+    """Prints the status."""
     console.print(shown(status), highlight=False)
 
 
 def shown(status: Status) -> Group:
+    """Returns the status as one screen."""
     heading = f"[bold]Seatflow[/] at {status.brokers}, group {status.app_id}"
     if status.topic_prefix != "licensing.":
         heading += f", topics {status.topic_prefix}*"

@@ -25,7 +25,7 @@ FETCH_BYTES = 8 << 20  # the longest record that a topic of ours takes
 STUCK_AFTER = 30.0
 
 
-class Followed(NamedTuple):
+class TopicRecord(NamedTuple):
     """``value`` is decoded JSON; bytes where it is none; None is a tombstone."""
 
     topic: str  # without the prefix
@@ -36,6 +36,7 @@ class Followed(NamedTuple):
 
 
 def no_broker(settings: Settings) -> WorkerError:
+    """Returns the error that no broker answers, with the remedy."""
     secure = "" if settings.security_protocol == "PLAINTEXT" else SECURE
     return WorkerError(
         f"no broker answers at {settings.brokers}: start one with `seatflow broker`,"
@@ -63,6 +64,7 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
 
 
 def admin_client(settings: Settings) -> AIOKafkaAdminClient:
+    """Returns an admin client, not started yet."""
     return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ANSWERS_WITHIN_MS)
 
 
@@ -98,7 +100,7 @@ async def topic_partitions(
     return [TopicPartition(name, n) for name in sorted(wanted) for n in range(counts[name])]
 
 
-class Follower:
+class TopicReader:
     """The latest value of each key, and all records of the topics in ``logged``, oldest first.
 
     Reads only while it is asked to: ``read`` what has come, ``catch_up`` to what is there now.
@@ -109,11 +111,11 @@ class Follower:
         settings: Settings,
         topics: Iterable[str],
         logged: Collection[str] = (),
-        on_record: Callable[[Followed], None] | None = None,
+        on_record: Callable[[TopicRecord], None] | None = None,
     ) -> None:
         self._settings, self._logged, self._on_record = settings, logged, on_record
         self.latest: dict[str, dict[str, Any]] = {topic: {} for topic in topics}
-        self.log: dict[str, list[Followed]] = {topic: [] for topic in logged}
+        self.log: dict[str, list[TopicRecord]] = {topic: [] for topic in logged}
         self.records = 0
         self.last_arrival = 0.0  # time.monotonic() of the last record
         self._short = {settings.topic_prefix + topic: topic for topic in self.latest}
@@ -156,7 +158,7 @@ class Follower:
             await asyncio.sleep(0)
 
     def _take(self, topic: str, record: Any) -> None:
-        followed = Followed(
+        followed = TopicRecord(
             topic,
             record.timestamp,
             (record.key or b"").decode(errors="replace"),

@@ -139,6 +139,7 @@ def _errors(output: str) -> str:
 
 
 def main() -> None:
+    """Builds the modules if they are not up to date, and prints what it did."""
     if up_to_date():
         print("The compiled modules are up to date.")
     elif shutil.which(os.environ.get("CC", "cc")) is None:

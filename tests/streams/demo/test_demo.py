@@ -21,7 +21,7 @@ from streams.demo import runner
 from streams.demo.report import show
 from streams.demo.scenario import demo_steps
 from streams.demo.summary import CompletedStep, SeatUsage, Summary, seat_usage, summarize
-from streams.kafka.topic_reader import Followed
+from streams.kafka.topic_reader import TopicRecord
 from streams.local.kafka_jars import BrokerError, find_java
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import load_settings
@@ -55,16 +55,16 @@ DIRECT = {  # R16
 
 
 class Seen:
-    """Stands in for a Follower: what was followed, without Kafka."""
+    """Stands in for a TopicReader: what was followed, without Kafka."""
 
     def __init__(self) -> None:
         self.latest: dict[str, dict[str, Any]] = {topic: {} for topic in (*runner.TOPICS, "audit")}
-        self.log: dict[str, list[Followed]] = {topic: [] for topic in (*runner.TOPICS, "audit")}
+        self.log: dict[str, list[TopicRecord]] = {topic: [] for topic in (*runner.TOPICS, "audit")}
         self.clock = 0
 
     def add(self, topic: str, key: str, value: Any, headers: dict[str, str] | None = None) -> None:
         self.clock += 1
-        self.log[topic].append(Followed(topic, self.clock, key, value, headers or {}))
+        self.log[topic].append(TopicRecord(topic, self.clock, key, value, headers or {}))
         if value is None:
             self.latest[topic].pop(key, None)
         else:
