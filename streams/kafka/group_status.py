@@ -212,7 +212,7 @@ class StatusReader:
         """How it is now."""
         settings, reader = self._settings, self._reader
         status = Status(settings.brokers, settings.app_id, settings.topic_prefix)
-        status.workers = await _workers(reader.admin, settings.app_id)
+        status.workers = await read_members(reader.admin, settings.app_id)
         owned = {number for worker in status.workers for number in worker.partitions}
         status.unowned = sorted({place.partition for place in reader.places} - owned)
         status.lag = await reader.read()
@@ -250,7 +250,8 @@ async def watch(settings: Settings, console: Console, every: float = 2.0) -> Non
     raise KeyboardInterrupt
 
 
-async def _workers(admin: Any, app_id: str) -> list[Member]:
+async def read_members(admin: Any, app_id: str) -> list[Member]:
+    """Returns the members of the consumer group, in the order of their partitions."""
     try:
         (response,) = await admin.describe_consumer_groups([app_id])
     except NOT_YET:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from streams.kafka.group_status import NOT_YET, LagReader, Member, _workers
+from streams.kafka.group_status import NOT_YET, LagReader, Member, read_members
 from streams.kafka.topic_reader import admin_client, connected
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import Settings
@@ -39,7 +39,7 @@ class ProcessingStatus:
                 async with LagReader(self.settings) as reader:
                     while True:
                         self.lag = await reader.read()
-                        self.workers = await _workers(reader.admin, self.settings.app_id)
+                        self.workers = await read_members(reader.admin, self.settings.app_id)
                         self.problem = None
                         if not any(self.lag.values()):
                             self.settled_at = time.time()
