@@ -6,10 +6,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # ONCE=1 ends the demo when everything has settled, instead of waiting for Ctrl-C.
 ONCE ?=
-# SEED=... and the like for the simulator, e.g. make sim ARGS='--seed 7'
+# Options of the simulator and the benchmarks, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit coverage compile compiled-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -64,18 +64,30 @@ compiled-tests: compile
 	$(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 	$(PY) -c 'import sys, streams, engine.simulation.runner; sys.exit(engine.simulation.runner.main(["--seeds", "500"]))'
 
+# The functions in Cython against the plain ones. Compiling takes half a minute where sources of the
+# hot path have changed, and nothing otherwise.
+NATIVE_TESTS := tests/engine/native tests/engine/domain/test_deduplication.py tests/streams/contract/test_scanner.py
+native-tests:
+	@if command -v $${CC:-cc} > /dev/null; then \
+	  $(MAKE) --no-print-directory compile && $(PY) -m pytest -q $(NATIVE_TESTS); \
+	else \
+	  echo; echo '*** NOT CHECKED: there is no C compiler, so the compiled functions were not compared with'; \
+	  echo '*** the plain ones. Install one (Debian and Ubuntu: apt-get install gcc python3-dev).'; echo; \
+	fi
+
 kafka-tests: compile
 	$(PY) -m pytest -v -m 'kafka or slow'
 
-check: setup ## format, lint, types and the tests without Kafka (under a minute)
+check: setup ## format, lint, types, layers, spelling, and the tests without Kafka (about a minute)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory native-tests
 
 test: check ## everything: check, the compiled modules, then the tests on a real Kafka
 	@$(MAKE) --no-print-directory compiled-tests
 	@$(MAKE) --no-print-directory kafka-tests
 
-demo: compile ## the whole thing on one machine (ONCE=1: end when settled)
+demo: compile ## runs the whole system on one machine (ONCE=1: ends when settled)
 	@$(VENV)/bin/seatflow demo $(if $(ONCE),--once)
 
 bench: compile ## the benchmarks
