@@ -53,7 +53,7 @@ def snapshot(partition: PartitionMachine) -> MetricsSnapshot:
         users.applier.with_errors,
         groups.with_errors,
         sum(len(tenant.users) for tenant in tenants),
-        len(users.seating.flying),
+        len(users.allocator.in_flight),
         sum(lease.used for lease in leases),
         sum(lease.waiting for lease in leases),
         sum(max(0, -lease.idle) for lease in leases) + _used_without_lease(partition),

@@ -1,10 +1,16 @@
-"""One partition: five machines over one configuration, one set of rows, one stream of effects."""
+"""One partition of the engine: five machines over one configuration and one unit of work.
+
+The way of an event: :meth:`PartitionMachine.handle` gives a batch to its topic's machine, which
+applies the events and marks what changed in the unit of work; at the end of the batch the users are
+evaluated, their seats are requested, and rows and records go to the effects, which
+:meth:`PartitionMachine.drain_effects` hands to the caller's transaction.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
@@ -14,33 +20,47 @@ from engine.machines.address_machine import AddressMachine
 from engine.machines.catalog_machine import CatalogueMachine
 from engine.machines.group_machine import GroupMachine
 from engine.machines.product_machine import ProductMachine
+from engine.machines.unit_of_work import UnitOfWork
 from engine.machines.user_machine import UserMachine
 from engine.state import formats, message_codecs, row_codecs
 from engine.state.configuration import Configuration
 from engine.state.formats import FORMAT_KEY, FORMAT_TABLE
 
 Batch = Sequence[Delivered]
-CROWD = 1000
+IN_FLIGHT_LIMIT = 1000
+"""Users in flight above which the caller should take in fewer user events."""
+
+
+class BatchResult(NamedTuple):
+    """The result of a batch. ``misrouted``: offsets of events that belong to another partition.
+
+    They were not applied: the producer used another partitioner.
+    """
+
+    misrouted: Sequence[int]
 
 
 class PartitionMachine:
     """The deterministic machine whose log is its lock (architecture).
 
-    Life: ``load`` every row (``prepare`` before users' rows saves memory), ``start``, then
-    ``handle`` batches in the order of each topic's log,
-    ``work`` off fan-outs between them, and ``take`` the effects of a transaction.
+    Life: ``load`` every row (``freeze_configuration`` before users' rows saves memory), ``start``,
+    then ``handle`` batches in the order of each topic's log, ``run_background`` between them, and
+    ``drain_effects`` for each transaction.
+
+    ``suppress_output``: users are neither published nor written to rows, for dry runs.
     """
 
-    def __init__(self, number: int, partitions: int) -> None:
+    def __init__(self, number: int, partitions: int, suppress_output: bool = False) -> None:
         self.effects = Effects()
+        self.work = UnitOfWork()
         where = lru_cache(maxsize=65536)(lambda key: partition_of(key, partitions))
         self.configuration = Configuration(number, partitions, where)
-        self.users = UserMachine(self.configuration, self.effects)
+        self.users = UserMachine(self.configuration, self.effects, self.work, suppress_output)
         self.groups = GroupMachine(self.configuration, self.effects)
         self.products = ProductMachine(self.configuration, self.effects, partitions)
         self.addresses = AddressMachine(self.effects)
         self.catalogue = CatalogueMachine(self.configuration, self.effects)
-        self._handlers: dict[str, Callable[[Any], None]] = {
+        self._handlers: dict[str, Callable[[Any], Sequence[int] | None]] = {
             "user-changes": self.users.changes,
             "group-changes": self.groups.changes,
             "catalog": self.catalogue.products,
@@ -63,8 +83,8 @@ class PartitionMachine:
             row_codecs.TENANT_SETTINGS: self.catalogue.load,
             row_codecs.USERS: self.users.restore.load,
             row_codecs.PLAN_SETS: self.users.restore.load,
-            row_codecs.LEASES: lambda _, key, row: self.users.seating.load(key, row),
-            row_codecs.JOBS: lambda _, key, row: self.users.fanout.load(key, row),
+            row_codecs.LEASES: lambda _, key, row: self.users.allocator.load(key, row),
+            row_codecs.JOBS: lambda _, key, row: self.users.fan_out.load(key, row),
             row_codecs.GROUP_STATES: lambda _, key, row: self.groups.load(key, row),
             row_codecs.SEAT_BUDGETS: lambda _, key, row: self.products.load(key, row),
             row_codecs.ADDRESS_CLAIMS: lambda _, key, row: self.addresses.load(key, row),
@@ -83,31 +103,28 @@ class PartitionMachine:
         formats.check_row_format(row)
         self._format = row
 
-    def prepare(self) -> None:
-        """All rows but users' are loaded: from here on these need not be kept until the start."""
+    def freeze_configuration(self) -> None:
+        """Completes products and groups when all rows but users' are loaded.
+
+        Users' rows are then taken over one by one, instead of being kept until the start.
+        """
         if not self._prepared:
             self._prepared = True
             self.configuration.start()
             self.users.restore.prepare()
 
     def start(self) -> None:
-        """All rows are loaded: builds the indexes, and queues what is to be reported again."""
-        self.prepare()
+        """Builds the indexes when all rows are loaded, and queues what is to be reported again."""
+        self.freeze_configuration()
         self.users.start()
         self.products.start()
         if self._format < formats.ROW_FORMAT:
             self._format = formats.ROW_FORMAT
             self.effects.rows[FORMAT_TABLE, FORMAT_KEY] = formats.ROW_FORMAT
 
-    def handle(self, topic: str, batch: Batch) -> None:
-        """A batch of one topic (short name); internal topics carry decoded JSON as events."""
-        self.configuration.misplaced.clear()
-        self._handlers[topic](batch)
-
-    @property
-    def misplaced(self) -> list[int]:
-        """Offsets of the last batch whose keys belong to another partition: not applied."""
-        return self.configuration.misplaced
+    def handle(self, topic: str, batch: Batch) -> BatchResult:
+        """Applies a batch of one topic (short name); events of internal topics are decoded JSON."""
+        return BatchResult(self._handlers[topic](batch) or ())
 
     def _configure(self, batch: Batch) -> None:
         for message, _, _, _ in batch:
@@ -117,46 +134,46 @@ class PartitionMachine:
                 self.groups.product_defined()
                 self.products.product_defined(row_codecs.product_key(decoded.row))
 
-    def work(self, limit: int) -> bool:
-        """A slice of pending fan-outs, at most ``limit`` users; True while there is more."""
-        return self.users.work(limit)
+    def run_background(self, limit: int) -> bool:
+        """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
+        return self.users.run_background(limit)
 
     @property
-    def working(self) -> bool:
-        return self.users.fanout.pending
+    def has_background_work(self) -> bool:
+        """True while a fan-out has users left to evaluate."""
+        return self.users.fan_out.pending
 
     @property
-    def crowded(self) -> bool:
-        """Whether so many users are in flight that more are better taken in later."""
-        return len(self.users.seating.flying) > CROWD
+    def is_backpressured(self) -> bool:
+        """True while so many users are in flight that more user events should wait."""
+        return len(self.users.allocator.in_flight) > IN_FLIGHT_LIMIT
 
     @property
-    def unreported(self) -> bool:
-        """Whether :meth:`flush` has something to send."""
-        users = self.users
+    def has_unreported_changes(self) -> bool:
+        """True if :meth:`flush` has something to send."""
         return bool(
-            users.applier.unreported
-            or users.seating.untold
+            self.work.groups_to_report
+            or self.work.unreported_leases
             or self.products.unpublished
             or self.groups.unpublished
         )
 
     def flush(self) -> None:
-        """Reports and counters that are coalesced: to be called a few times a second."""
+        """Sends the reports and counters that are coalesced; to be called a few times a second."""
         self.users.flush()
         self.products.flush()
         self.groups.flush()
 
-    def take(self) -> Effects:
-        """The effects since the last call."""
-        taken = Effects()
-        taken.rows, taken.records = self.effects.rows, self.effects.records
+    def drain_effects(self) -> Effects:
+        """Returns the effects since the last call."""
+        drained = Effects()
+        drained.rows, drained.records = self.effects.rows, self.effects.records
         self.effects.rows, self.effects.records = {}, []
-        return taken
+        return drained
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the metrics count, since this partition was opened here."""
+        """The counts of the metrics, since this partition was opened here."""
         users = self.users
         return {
             "evaluations": users.evaluator.evaluations,

@@ -40,10 +40,13 @@ class CatalogueMachine:
         else:
             self.tenants[key] = decode_tenant_settings(row)
 
-    def products(self, batch: list[Delivered]) -> None:
+    def products(self, batch: list[Delivered]) -> list[int]:
+        """Applies a batch of ``catalog``; returns the offsets that belong elsewhere."""
+        misrouted: list[int] = []
         for event, at, offset, source in batch:
             assert isinstance(event, ProductDefined)
-            if event.sku not in self.seen and not self.configuration.mine(event.sku, offset):
+            if event.sku not in self.seen and not self.configuration.owns(event.sku):
+                misrouted.append(offset)
                 continue
             seen = check_and_add(
                 self.seen.get(event.sku, b""), CODES[ProductDefined], event.id, source
@@ -55,12 +58,16 @@ class CatalogueMachine:
             self.effects.rows[CATALOG_EVENTS, event.sku] = encode_fingerprints(seen)
             row = encode_product(event.sku, event.part_number, event.display_name, event.plans)
             self._send(event.sku, ConfigurationMessage("product", "", "", row, at, event.id))
+        return misrouted
 
-    def tenant_settings(self, batch: list[Delivered]) -> None:
+    def tenant_settings(self, batch: list[Delivered]) -> list[int]:
+        """Applies a batch of ``tenants``; returns the offsets that belong elsewhere."""
+        misrouted: list[int] = []
         for event, at, offset, source in batch:
             assert isinstance(event, TenantUpdated)
             known = event.tenant in self.tenants
-            if not known and not self.configuration.mine(event.tenant, offset):
+            if not known and not self.configuration.owns(event.tenant):
+                misrouted.append(offset)
                 continue
             location, automatic, convert, seen = self.tenants.get(event.tenant, NEW_TENANT)
             remembered = check_and_add(seen, CODES[TenantUpdated], event.id, source)
@@ -81,6 +88,7 @@ class CatalogueMachine:
                 event.tenant,
                 ConfigurationMessage("tenant", event.tenant, "", row, at, event.id),
             )
+        return misrouted
 
     def _send(self, key: str, message: ConfigurationMessage) -> None:
         encoded = encode_configuration(message)

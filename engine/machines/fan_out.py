@@ -6,7 +6,7 @@ A job is a row with a cursor, so that a crash resumes; other events are handled 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from engine.domain.effects import Effects
@@ -88,19 +88,11 @@ class Job:
 
 
 class FanOut:
-    """The jobs of one partition. ``evaluate(user, job)`` is the user machine's."""
+    """The jobs of one partition; the user machine evaluates the users that :meth:`scan` yields."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        effects: Effects,
-        evaluate: Callable[[User, Job], None],
-        done: Callable[[Job], None],
-    ) -> None:
+    def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.evaluate = evaluate
-        self.done = done
         self.jobs: dict[str, Job] = {}
 
     def load(self, key: str, row: list[Any]) -> None:
@@ -109,7 +101,7 @@ class FanOut:
     def start(self) -> None:
         """After a restore: users in flight may be due to a walk that passed them."""
         for job in self.jobs.values():
-            for tenant in self._books(job):
+            for tenant in self._tenants(job):
                 waiting = {user: None for user in tenant.users.values() if user.waits}
                 job.waiting |= waiting
 
@@ -132,41 +124,47 @@ class FanOut:
         job = self.jobs.get(f"{GROUP}/{tenant}/{group}")
         return job.before if job else current
 
-    def work(self, limit: int) -> bool:
-        """Evaluates up to ``limit`` users, the jobs taking turns; True while there is more."""
+    def scan(self, limit: int) -> Iterator[tuple[User, Job]]:
+        """Yields up to ``limit`` users who are to be evaluated again, the jobs taking turns.
+
+        The caller evaluates each user before it asks for the next one.
+        """
         for job in list(self.jobs.values()):
-            if not job.walked and limit > 0:
-                limit -= self._slice(job, limit)
-        return self.pending
+            if job.walked or limit <= 0:
+                continue
+            if job.todo is None:
+                job.todo = self._users(job)
+            visited = 0
+            paused = False
+            for user in job.todo:
+                if user is None:
+                    paused = True
+                    break
+                visited += 1
+                yield user, job
+                job.waiting[user] = None
+                job.cursor = f"{user.tenant.id}/{user.id}"
+                if visited >= limit:
+                    break
+            else:
+                job.todo = None
+                job.walked = True
+            if paused:
+                limit = 0
+            else:
+                self._keep(job)
+                limit -= visited
 
     @property
     def pending(self) -> bool:
         return any(not job.walked for job in self.jobs.values())
 
-    def _slice(self, job: Job, limit: int) -> int:
-        if job.todo is None:
-            job.todo = self._users(job)
-        visited = 0
-        for user in job.todo:
-            if user is None:
-                return limit
-            visited += 1
-            self.evaluate(user, job)
-            job.waiting[user] = None
-            job.cursor = f"{user.tenant.id}/{user.id}"
-            if visited >= limit:
-                break
-        else:
-            job.todo = None
-            job.walked = True
-        self._keep(job)
-        return visited
-
-    def finish(self) -> None:
-        """After a slice: forgets who is not in flight, and ends the jobs that have nobody left."""
-        for job in list(self.jobs.values()):
+    def finish_scans(self) -> list[Job]:
+        """Forgets, after a slice, users who are not in flight; returns the jobs that have ended."""
+        jobs = list(self.jobs.values())
+        for job in jobs:
             job.waiting = {user: None for user in job.waiting if user.waits}
-            self._end(job)
+        return [job for job in jobs if self._end(job)]
 
     def _users(self, job: Job) -> Iterator[User | None]:
         """The users still to be visited, as they are when their turn comes.
@@ -174,7 +172,7 @@ class FanOut:
         In order of their ids, as R8 has it where seats run short. To sort a million takes long; it
         goes by runs, with None for a pause after each: other events are not to wait for it.
         """
-        for tenant in self._books(job):
+        for tenant in self._tenants(job):
             if job.kind == GROUP:
                 found = [user.id for user in tenant.membership(job.id).users]
             else:
@@ -195,7 +193,7 @@ class FanOut:
                     yield user
                 last = id
 
-    def _books(self, job: Job) -> list[TenantState]:
+    def _tenants(self, job: Job) -> list[TenantState]:
         if job.kind == PRODUCT:
             return [tenant for _, tenant in sorted(self.configuration.tenants.items())]
         return [self.configuration.tenant(job.tenant)]
@@ -208,16 +206,20 @@ class FanOut:
             return user.known
         return user.waits or job.id in user.outcome.skus
 
-    def settled(self, user: User) -> None:
-        """The user is no longer in flight."""
+    def release(self, user: User) -> list[Job]:
+        """Notes that the user is no longer in flight; returns the jobs that end with that."""
+        ended = []
         for job in list(self.jobs.values()):
             if user in job.waiting:
                 del job.waiting[user]
-                self._end(job)
+                if self._end(job):
+                    ended.append(job)
+        return ended
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: Job) -> bool:
+        """Ends the job or begins its next scan; returns False while there are users to await."""
         if job.waiting or not job.walked:
-            return
+            return False
         if job.again:
             job.before = job.version
             job.version, job.at, job.cause = job.again
@@ -228,7 +230,7 @@ class FanOut:
         else:
             del self.jobs[job.key]
             self.effects.rows[JOBS, job.key] = None
-        self.done(job)
+        return True
 
     def _keep(self, job: Job) -> None:
         self.effects.rows[JOBS, job.key] = job.row()

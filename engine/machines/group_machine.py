@@ -159,11 +159,14 @@ class GroupMachine:
         return self.groups[key]
 
     # -- input
-    def changes(self, batch: list[Delivered]) -> None:
+    def changes(self, batch: list[Delivered]) -> list[int]:
+        """Applies a batch of ``group-changes``; returns the offsets that belong elsewhere."""
+        misrouted: list[int] = []
         for event, at, offset, source in batch:
             tenant, group = event.tenant, event[2]
             key = f"{tenant}/{group}"
-            if key not in self.groups and not self.configuration.mine(key, offset):
+            if key not in self.groups and not self.configuration.owns(key):
+                misrouted.append(offset)
                 continue
             state = self._of(tenant, group)
             seen = check_and_add(state.seen, CODES[type(event)], event.id, source)
@@ -173,6 +176,7 @@ class GroupMachine:
             state.seen = seen
             self._apply(state, event, at)
         self._settle()
+        return misrouted
 
     def _apply(self, state: GroupState, event: object, at: int) -> None:
         if isinstance(event, GroupLicensesChanged):

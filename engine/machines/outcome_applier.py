@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from engine.documents import user_documents
@@ -9,7 +10,8 @@ from engine.domain.effects import Effects
 from engine.domain.model import PlanSet
 from engine.domain.state_counter import StateCounter
 from engine.machines.fan_out import FanOut
-from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
+from engine.machines.seat_allocation import NO_RESERVATION, SeatAllocator
+from engine.machines.unit_of_work import Cause, UnitOfWork
 from engine.machines.user_evaluator import EvaluationResult
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
@@ -23,18 +25,24 @@ NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 class OutcomeApplier:
     """The one writer of a user's outcome.
 
-    ``unreported``: groups with new numbers. ``quiet``: users are neither published nor made rows,
-    for a dry run that looks at the outcomes alone.
+    ``suppress_output``: users are neither published nor written to rows, for a dry run that looks
+    at the outcomes alone.
     """
 
-    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        work: UnitOfWork,
+        allocator: SeatAllocator,
+        suppress_output: bool = False,
+    ) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.unreported: list[GroupMembership] = []
-        self.vacated: list[GroupMembership] = []
-        self.deferring: dict[User, None] = {}
+        self.work = work
+        self.allocator = allocator
+        self.suppress_output = suppress_output
         self.published = 0
-        self.quiet = False
         self.in_error = StateCounter()  # users by kind of error
         self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
@@ -44,48 +52,46 @@ class OutcomeApplier:
         self,
         user: User,
         decision: EvaluationResult,
-        at: int,
-        cause: str,
-        got: Reserved,
-        seating: SeatAllocator,
+        cause: Cause,
+        reserved: AbstractSet[str],
     ) -> None:
-        """Makes the decision the user's outcome. ``got``: the seats reserved for it."""
+        """Makes the decision the user's outcome. ``reserved``: products reserved for it."""
+        allocator = self.allocator
         old, old_paths = user.outcome, user.paths
         new = decision.outcome
         paths = decision.paths[: new.path_count - 1]
-        seating.at, seating.cause = at, cause
         if new.mail != old.mail:
-            user.keep_shown()
+            user.keep_published(user.attributes())
         if new.mail:
             user.give_address()
-        if new is old and paths == old_paths and not got:
-            seating.join_lines(user)  # an attempt left them
+        if new is old and paths == old_paths and not reserved:
+            allocator.enqueue(user, cause)  # a seat request took it off the lists
             if user.more is not None and user.more.shown is not None:
-                self._publish(user, old, old_paths, at, cause)
+                self._publish(user, old, old_paths, cause)
             return
-        seating.leave_lines(user)
-        since = user_documents.states_since(user, new, paths, at)
+        allocator.dequeue(user, cause)
+        since = user_documents.states_since(user, new, paths, cause.timestamp_ms)
         user.outcome, user.paths, user.sinces = new, paths, since
         self.count_errors(old, new)
-        self._seats(user, old, got, seating)
-        seating.join_lines(user)
+        self._seats(user, old, reserved, cause)
+        allocator.enqueue(user, cause)
         self._enroll(user, old_paths)
-        self._count(user, old, old_paths, at)
-        self._publish(user, old, old_paths, at, cause)
+        self._count(user, old, old_paths, cause.timestamp_ms)
+        self._publish(user, old, old_paths, cause)
 
-    def _seats(self, user: User, old: Outcome, got: Reserved, seating: SeatAllocator) -> None:
-        tenant, new = user.tenant, user.outcome
-        if old.held != new.held or got:
+    def _seats(self, user: User, old: Outcome, reserved: AbstractSet[str], cause: Cause) -> None:
+        tenant, new, change_lease = user.tenant, user.outcome, self.work.change_lease
+        if old.held != new.held or reserved:
             for sku in new.held - old.held:
-                seating.touch(tenant, sku).used += 1
+                change_lease(tenant, sku, cause).used += 1
             for sku in old.held - new.held:
-                seating.touch(tenant, sku).used -= 1
-            for sku in got:
-                seating.touch(tenant, sku).reserved -= 1
+                change_lease(tenant, sku, cause).used -= 1
+            for sku in reserved:
+                change_lease(tenant, sku, cause).reserved -= 1
         for sku in old.waiting:
-            seating.touch(tenant, sku).waiting -= 1
+            change_lease(tenant, sku, cause).waiting -= 1
         for sku in new.waiting:
-            seating.touch(tenant, sku).waiting += 1
+            change_lease(tenant, sku, cause).waiting += 1
 
     def count_errors(self, old: Outcome, new: Outcome) -> None:
         """Users by kind of error."""
@@ -93,15 +99,13 @@ class OutcomeApplier:
             self.in_error.move(old.errors, new.errors)
             self.with_errors += bool(new.errors) - bool(old.errors)
 
-    def _publish(
-        self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int, cause: str
-    ) -> None:
+    def _publish(self, user: User, old: Outcome, old_paths: tuple[str, ...], cause: Cause) -> None:
         """One revision, if what is published differs from before (R10, R24)."""
         more = user.more
         before = more.shown if more is not None else None
         if more is not None:
             more.shown = None
-        if self.quiet:
+        if self.suppress_output:
             return
         same_attributes = before is None or before == user.attributes()
         new = user.outcome
@@ -120,73 +124,64 @@ class OutcomeApplier:
         user.revision = abs(user.revision) + 1
         self.published += 1
         key = f"{user.tenant.id}/{user.id}"
-        self.effects.emit("user-licenses", key, user_documents.user_licenses(user, at, cause))
+        at, event_id = cause.timestamp_ms, cause.event_id
+        self.effects.emit("user-licenses", key, user_documents.user_licenses(user, at, event_id))
         opened = []
         if old.problems or new.problems:
-            opened = user_documents.publish_errors(self.effects, user, was, now, cause)
-        record = user_documents.change_audit(user, old, opened, at, cause)
+            opened = user_documents.publish_errors(self.effects, user, was, now, event_id)
+        record = user_documents.change_audit(user, old, opened, at, event_id)
         if record is not None:
             self.effects.emit("audit", key, record)
 
-    def delete(self, user: User, at: int, cause: str, seating: SeatAllocator) -> None:
+    def delete(self, user: User, cause: Cause) -> None:
         """R22: drops entries, memberships and claims; frees the seats; a tombstone is published."""
         old, old_paths = user.outcome, user.paths
-        tenant = user.tenant
+        tenant, at = user.tenant, cause.timestamp_ms
         if user.known:
             self.count_members(user, -1, at)
         groups, user.groups, user.since = user.groups, (), b""
         user.outcome, user.paths, user.sinces = EMPTY_OUTCOME, (), 0
         self.count_errors(old, EMPTY_OUTCOME)
-        self._seats(user, old, NOTHING_RESERVED, seating)
+        self._seats(user, old, NO_RESERVATION, cause)
         for group in dict.fromkeys((*old_paths, *groups)):
             self._leave(user, group)
         self._count(user, old, old_paths, at)
         was = user_documents.published_states(old, old_paths)
-        user_documents.publish_errors(self.effects, user, was, [], cause)
+        user_documents.publish_errors(self.effects, user, was, [], cause.event_id)
         if user.revision > 0 and user.known:
             self.effects.emit("user-licenses", f"{tenant.id}/{user.id}", None)
             user.revision = -user.revision
-            record = user_documents.change_audit(user, old, [], at, cause)
+            record = user_documents.change_audit(user, old, [], at, cause.event_id)
             if record is not None:
                 self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
         user.location = user.upn = user.mail = user.given = None
         user.addresses = ()
         user.more = None
-        self.deferring.pop(user, None)
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
         """After the user's ``groups``."""
-        membership = self.changed(user.tenant, group, at)
+        membership = self.work.change_group(user.tenant, group, at)
         if group not in user.paths:
             membership.enter(user)
         if user.known:
             membership.members += 1
 
     def left(self, user: User, group: str, at: int) -> None:
-        membership = self.changed(user.tenant, group, at)
+        membership = self.work.change_group(user.tenant, group, at)
         if user.known:
             membership.members -= 1
         self._leave(user, group)
 
-    def named(self, tenant: TenantState, group: str, at: int) -> None:
+    def register_reference(self, tenant: TenantState, group: str, at: int) -> None:
         """A group that only a removal names is published, too (contract, section 3)."""
         if not tenant.membership(group).present and group not in tenant.groups:
-            self.vacated.append(self.changed(tenant, group, at))
+            self.work.emptied_groups.append(self.work.change_group(tenant, group, at))
 
     def count_members(self, user: User, sign: int, at: int) -> None:
         for group in user.groups:
-            self.changed(user.tenant, group, at).members += sign
-
-    def changed(self, tenant: TenantState, group: str, at: int) -> GroupMembership:
-        """The group's membership, whose numbers are to be reported."""
-        membership = tenant.memberships.get(group) or tenant.membership(group)
-        membership.at = at
-        if not membership.unreported:
-            membership.unreported = True
-            self.unreported.append(membership)
-        return membership
+            self.work.change_group(user.tenant, group, at).members += sign
 
     def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
         """A group finds those who left it and keep its licences (R11)."""
@@ -204,7 +199,7 @@ class OutcomeApplier:
             membership = user.tenant.membership(group)
             membership.leave()
             if not membership.present:
-                self.vacated.append(membership)
+                self.work.emptied_groups.append(membership)
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
         """What the groups count of the user; those that count the same as before are left alone."""
@@ -212,36 +207,36 @@ class OutcomeApplier:
         if not old_paths:
             for slot, group in enumerate(user.paths):
                 if by_slot[slot] != NO_FIGURES:
-                    self.changed(tenant, group, at).count(by_slot[slot], 1)
+                    self.work.change_group(tenant, group, at).count(by_slot[slot], 1)
             return
         before = dict(zip(old_paths, old.group_stats, strict=True))
         for slot, group in enumerate(user.paths):
             figures = by_slot[slot]
             was = before.pop(group, NO_FIGURES)
             if figures != was:
-                membership = self.changed(tenant, group, at)
+                membership = self.work.change_group(tenant, group, at)
                 membership.count(was, -1)
                 membership.count(figures, 1)
         for group, was in before.items():
             if was != NO_FIGURES:
-                self.changed(tenant, group, at).count(was, -1)
+                self.work.change_group(tenant, group, at).count(was, -1)
 
     def report(self, fanout: FanOut) -> None:
         """Absolute numbers of the groups that changed, with the version that is done here."""
-        for membership in self.unreported:
+        for membership in self.work.groups_to_report:
             if membership.unreported:
                 self._report(membership, fanout)
-        self.unreported.clear()
+        self.work.groups_to_report.clear()
 
-    def report_vacated(self, fanout: FanOut) -> None:
+    def report_emptied(self, fanout: FanOut) -> None:
         """In the transaction that empties a group here: after a restart no row would tell of it."""
-        for membership in self.vacated:
+        for membership in self.work.emptied_groups:
             if (
                 membership.unreported
                 and membership.group not in self.configuration.tenant(membership.tenant).groups
             ):
                 self._report(membership, fanout)
-        self.vacated.clear()
+        self.work.emptied_groups.clear()
 
     def _report(self, membership: GroupMembership, fanout: FanOut) -> None:
         membership.unreported = False
@@ -264,8 +259,8 @@ class OutcomeApplier:
         )
 
     # -- rows
-    def keep(self, user: User) -> None:
-        if self.quiet:
+    def write_row(self, user: User) -> None:
+        if self.suppress_output:
             return
         if not user.outcome.cache.plans_written:
             self._keep_plans(user.outcome)

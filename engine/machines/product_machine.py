@@ -365,11 +365,14 @@ class ProductMachine:
             self.seats[key] = SeatBudget(tenant, sku)
         return self.seats[key]
 
-    def subscriptions(self, batch: list[Delivered]) -> None:
+    def subscriptions(self, batch: list[Delivered]) -> list[int]:
+        """Applies a batch of ``subscriptions``; returns the offsets that belong elsewhere."""
+        misrouted: list[int] = []
         for event, at, offset, source in batch:
             assert isinstance(event, SubscriptionUpdated)
             key = f"{event.tenant}/{event.sku}"
-            if key not in self.seats and not self.configuration.mine(key, offset):
+            if key not in self.seats and not self.configuration.owns(key):
+                misrouted.append(offset)
                 continue
             seats = self._of(event.tenant, event.sku)
             seen = check_and_add(seats.seen, CODES[SubscriptionUpdated], event.id, source)
@@ -381,6 +384,7 @@ class ProductMachine:
             seats.at = max(seats.at, at)
             seats.cause = event.id
         self._settle()
+        return misrouted
 
     def requests(self, batch: list[Delivered]) -> None:
         for message, _, _, _ in batch:

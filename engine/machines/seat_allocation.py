@@ -1,227 +1,267 @@
-"""Seats for users: leases, attempts in flight, the waiting line (R8, R23)."""
+"""Seats for users: leases, requests in flight, the wait list (R8, R23).
+
+The allocator decides who gets a unit and in which order. It applies nothing itself: a user whose
+seats are complete comes back as an :class:`Allocation`, and the user machine applies it before it
+asks for the next one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from engine.domain.effects import Effects
 from engine.domain.vocabulary import COUNT
+from engine.machines.unit_of_work import Cause, UnitOfWork
 from engine.machines.user_evaluator import EvaluationResult, UserEvaluator
+from engine.machines.user_phase import Trigger, UserPhase
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import SEAT_REQUESTS, SeatGrantMessage, encode_seat_request
 from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, Place
 from engine.state.tenant_state import SeatRequest, TenantState, User
 
-Reserved = AbstractSet[str]
-"""Products of which a unit was kept for the user while it was in flight."""
-NOTHING_RESERVED: Final[frozenset[str]] = frozenset()
-Conclude = Callable[[User, EvaluationResult, int, str, Reserved], None]
+NO_RESERVATION: Final[frozenset[str]] = frozenset()
+AT_START: Final = Cause(0, "")
+"""The cause of what is sent after a restore."""
+
+
+class Allocation:
+    """A user whose seats are reserved or denied: the evaluation can be applied now.
+
+    ``reserved``: products of which a unit was kept for the user while it was in flight.
+    """
+
+    __slots__ = ("cause", "decision", "reserved", "user")
+
+    def __init__(
+        self, user: User, decision: EvaluationResult, cause: Cause, reserved: AbstractSet[str]
+    ) -> None:
+        self.user = user
+        self.decision = decision
+        self.cause = cause
+        self.reserved = reserved
 
 
 class SeatAllocator:
-    """Brings the seats for what :class:`UserEvaluator` decided, then lets ``conclude`` apply it."""
+    """Reserves seats for users of this partition, and asks the product machines for more.
+
+    ``in_flight``: users whose seat request waits for an answer.
+    """
 
     def __init__(
         self,
         configuration: Configuration,
         effects: Effects,
         evaluator: UserEvaluator,
-        conclude: Conclude,
-        changed: dict[User, None],
+        work: UnitOfWork,
     ) -> None:
         self.configuration = configuration
         self.effects = effects
         self.evaluator = evaluator
-        self.conclude = conclude
-        self.changed = changed  # users whose rows are to be written
-        self.flying: dict[User, None] = {}
-        self.touched: dict[Lease, None] = {}
-        self.untold: dict[Lease, None] = {}
-        self.at = 0
-        self.cause = ""
+        self.work = work
+        self.in_flight: dict[User, None] = {}
 
-    # -- attempts
+    # -- requests
     @staticmethod
-    def plenty(user: User, wanted: tuple[str, ...], rivals: int) -> bool:
-        """Whether there are units for the user and as many others: then no order is to be kept."""
-        for sku in wanted:
+    def has_capacity(user: User, skus: tuple[str, ...], competing_users: int) -> bool:
+        """Returns True if there are idle units for the user and as many others.
+
+        No order has to be kept among them then.
+        """
+        for sku in skus:
             lease = user.tenant.lease(sku)
-            if lease.scarce or lease.idle <= rivals:
+            if lease.scarce or lease.idle <= competing_users:
                 return False
         return True
 
-    def begin(
-        self, user: User, decision: EvaluationResult, at: int, cause: str, denied: frozenset[str]
-    ) -> None:
-        """Takes the seats at once if all are at hand, else puts the user in flight."""
-        if self.plenty(user, decision.required_seats, 0):
-            self.conclude(user, decision, at, cause, NOTHING_RESERVED)
-            return
-        since = min((s for _, s in self.places(user)), default=at)
-        self.leave_lines(user)
-        attempt = user.extra().attempt = SeatRequest(since, at, cause)
+    def request(
+        self, user: User, decision: EvaluationResult, cause: Cause, denied: frozenset[str]
+    ) -> Allocation | None:
+        """Requests the seats that the decision needs; None if the user has to wait for an answer.
+
+        ``denied``: products that are not to be tried.
+        """
+        if self.has_capacity(user, decision.required_seats, 0):
+            return Allocation(user, decision, cause, NO_RESERVATION)
+        since = min((s for _, s in self.waitlist_entries(user)), default=cause.timestamp_ms)
+        self.dequeue(user, cause)
+        attempt = SeatRequest(since, cause.timestamp_ms, cause.event_id)
+        user.extra().attempt = attempt
         attempt.denied = denied
-        self.flying[user] = None
-        self.go_on(user, decision)
+        self.in_flight[user] = None
+        return self._continue_request(user, cause, decision)
 
-    def go_on(self, user: User, decided: EvaluationResult | None = None) -> None:
-        """The next seat in skuId order, until all are had or denied.
+    def _continue_request(
+        self, user: User, cause: Cause, decided: EvaluationResult | None = None
+    ) -> Allocation | None:
+        """Takes the next seat in skuId order, until all are reserved or denied.
 
-        ``decided``: what follows with what is denied by now, from a caller who knows.
+        ``decided``: the decision with what is denied by now, if the caller has it already.
         """
         attempt = user.attempt
         assert attempt is not None
         attempt.asking = ""
-        self.changed[user] = None
+        self.work.dirty_users[user] = None
         decision = decided or self.evaluator.evaluate(user, attempt.denied)
         while sku := _missing(decision, attempt):
-            lease = self.touch(user.tenant, sku)
-            if lease.take():
+            lease = self.work.change_lease(user.tenant, sku, cause)
+            if lease.try_reserve():
                 attempt.got.add(sku)
-            elif user.tenant.settings.automatic and lease.closed(attempt.since, user.id):
+            elif user.tenant.settings.automatic and lease.can_refuse_locally(
+                attempt.since, user.id
+            ):
                 attempt.denied |= {sku}
                 decision = self.evaluator.evaluate(user, attempt.denied)
             else:
                 attempt.asking = sku
                 attempt.asked = lease.ask(attempt.since, user.id)
-                return
+                return None
         self._end(user)
-        self.conclude(user, decision, attempt.at, attempt.cause, attempt.got)
+        return Allocation(user, decision, Cause(attempt.at, attempt.cause), attempt.got)
 
     def _end(self, user: User) -> None:
         assert user.more is not None
         user.more.attempt = None
-        self.flying.pop(user, None)
+        self.in_flight.pop(user, None)
 
-    def abandon(self, user: User) -> SeatRequest:
-        """R23: gives back what was reserved; the user is no longer in flight."""
+    def abandon(self, user: User, cause: Cause) -> SeatRequest:
+        """Ends the user's request without a result and returns its reservations (R23)."""
         attempt = user.attempt
         assert attempt is not None
         if attempt.asking:
-            self.touch(user.tenant, attempt.asking).withdraw(attempt.since, user.id)
+            lease = self.work.change_lease(user.tenant, attempt.asking, cause)
+            lease.withdraw(attempt.since, user.id)
         for sku in attempt.got:
-            self.touch(user.tenant, sku).reserved -= 1
+            self.work.change_lease(user.tenant, sku, cause).reserved -= 1
         self._end(user)
-        self.join_lines(user)
+        self.enqueue(user, cause)
         return attempt
 
-    # -- the waiting line
-    def places(self, user: User) -> list[tuple[str, int]]:
-        """Products that the user was denied, with since when."""
+    # -- the wait list
+    @staticmethod
+    def waitlist_entries(user: User) -> list[tuple[str, int]]:
+        """Returns the products that the user was denied, with the time since when."""
         if not user.outcome.waiting:
             return []
-        found: dict[str, int] = {}
+        entries: dict[str, int] = {}
         for i, state in enumerate(user.outcome.states):
             if state.reason.error == COUNT:
                 since = user.since_of(i)
-                found[state.sku] = min(since, found.get(state.sku, since))
-        return list(found.items())
+                entries[state.sku] = min(since, entries.get(state.sku, since))
+        return list(entries.items())
 
-    def join_lines(self, user: User) -> None:
-        """To join again changes nothing."""
-        for sku, since in self.places(user):
-            self.touch(user.tenant, sku).queue(since, user.id)
+    def enqueue(self, user: User, cause: Cause) -> None:
+        """Puts the user on the wait lists of the products that it was denied. Idempotent."""
+        for sku, since in self.waitlist_entries(user):
+            self.work.change_lease(user.tenant, sku, cause).queue(since, user.id)
 
-    def leave_lines(self, user: User) -> None:
-        for sku, since in self.places(user):
-            self.touch(user.tenant, sku).leave(since, user.id)
+    def dequeue(self, user: User, cause: Cause) -> None:
+        """Takes the user off all wait lists."""
+        for sku, since in self.waitlist_entries(user):
+            self.work.change_lease(user.tenant, sku, cause).leave(since, user.id)
 
     # -- leases
-    def touch(self, tenant: TenantState, sku: str) -> Lease:
-        lease = tenant.lease(sku)
-        self.touched[lease] = None
-        return lease
-
-    def grant(self, message: SeatGrantMessage) -> None:
-        """A grant, denial or recall from the product machine."""
+    def apply_grant(self, message: SeatGrantMessage) -> Iterator[Allocation]:
+        """Applies a grant, denial or recall; yields the users whose seats are complete by it."""
         tenant = self.configuration.tenant(message.tenant)
-        lease = self.touch(tenant, message.sku)
+        cause = Cause(message.timestamp_ms, message.caused_by)
+        lease = self.work.change_lease(tenant, message.sku, cause)
         recall, granted = lease.recall, lease.granted
         if not lease.hear(message):
             return
-        self.at, self.cause = message.timestamp_ms, message.caused_by
-        # What a grant before this one set free is not for the next user here.
+        # Units that an earlier grant set free are not for the next user of this partition.
         lease.give_back(keep=lease.granted - granted)
-        self._allocate(tenant, lease)
+        yield from self._allocate(tenant, lease, cause)
         for since, id, asked in list(lease.asking):
             if asked <= message.denied_seq:
-                self._deny(tenant, lease, since, id)
+                allocation = self._deny(tenant, lease, since, id, cause)
+                if allocation is not None:
+                    yield allocation
             elif asked <= message.answered_seq:
-                lease.withdraw(since, id)  # its unit went to somebody who has waited longer
+                lease.withdraw(since, id)  # its unit went to a user who has waited longer
                 user = tenant.users[id]
                 assert user.attempt is not None
                 user.attempt.asked = lease.ask(since, id)
-                self.changed[user] = None
+                self.work.dirty_users[user] = None
         if lease.recall > recall:
             self._recall(lease)
         if lease.scarce and lease.room and lease.want(tenant.settings.automatic):
-            lease.must_answer = True  # it has units left, and wants to know who waits longest
+            lease.must_answer = True  # the owner has units left: it needs the next heads
 
-    def _allocate(self, tenant: TenantState, lease: Lease) -> None:
-        """Units for the longest waiting users of this partition (R8)."""
+    def _allocate(self, tenant: TenantState, lease: Lease, cause: Cause) -> Iterator[Allocation]:
+        """Gives idle units to the longest waiting users of this partition (R8)."""
         while lease.idle > 0:
             heads = lease.heads(tenant.settings.automatic, 1)
             if not heads:
                 break
-            self._admit(tenant, lease, heads[0])
+            allocation = self._admit(tenant, lease, heads[0], cause)
+            if allocation is not None:
+                yield allocation
 
-    def _admit(self, tenant: TenantState, lease: Lease, place: Place) -> None:
+    def _admit(
+        self, tenant: TenantState, lease: Lease, place: Place, cause: Cause
+    ) -> Allocation | None:
         since, id = place
         user: User = tenant.users[id]
         lease.reserved += 1
         attempt = user.attempt
         if attempt is None:
-            self.leave_lines(user)
-            attempt = user.extra().attempt = SeatRequest(since, self.at, self.cause)
-            self.flying[user] = None
+            self.dequeue(user, cause)
+            attempt = SeatRequest(since, cause.timestamp_ms, cause.event_id)
+            user.extra().attempt = attempt
+            self.in_flight[user] = None
+            if self.work.phase_log is not None:
+                phase = UserPhase.REQUESTING_SEATS
+                self.work.phase_log.append((user, Trigger.SEAT_OFFERED, phase))
         else:
             lease.withdraw(since, id)
         attempt.got.add(lease.sku)
-        self.go_on(user)
+        return self._continue_request(user, cause)
 
-    def _deny(self, tenant: TenantState, lease: Lease, since: int, id: str) -> None:
+    def _deny(
+        self, tenant: TenantState, lease: Lease, since: int, id: str, cause: Cause
+    ) -> Allocation | None:
         user: User = tenant.users[id]
         attempt = user.attempt
         if attempt is None or attempt.asking != lease.sku:
-            return
+            return None
         lease.withdraw(since, id)
         attempt.denied |= {lease.sku}
-        self.go_on(user)
+        return self._continue_request(user, cause)
 
     def _recall(self, lease: Lease) -> None:
-        """What is reserved out of skuId order goes back: it could wait for another in a circle."""
-        for user in list(self.flying):
+        """Returns units reserved out of skuId order: two users could wait for each other."""
+        for user in list(self.in_flight):
             attempt = user.attempt
             if attempt is None or user.tenant.leases.get(lease.sku) is not lease:
                 continue
             if lease.sku in attempt.got and attempt.asking < lease.sku:
-                self.changed[user] = None
+                self.work.dirty_users[user] = None
                 attempt.got.discard(lease.sku)
                 lease.reserved -= 1
 
     # -- after each batch
-    def settle(self) -> None:
-        """Gives idle units to whom they are due, in this partition or by the product machine."""
-        for lease in list(self.touched):
+    def distribute_idle(self) -> Iterator[Allocation]:
+        """Returns idle units of contended products; yields users who get one of the others."""
+        for lease, cause in list(self.work.dirty_leases.items()):
             if lease.scarce:
                 lease.give_back()
             elif lease.asking and lease.idle > 0:
-                self._allocate(self.configuration.tenant(lease.tenant), lease)
+                yield from self._allocate(self.configuration.tenant(lease.tenant), lease, cause)
 
     def report(self) -> None:
-        """Sends the requests that cannot wait; the other figures go with :meth:`flush`."""
-        for lease in self.touched:
+        """Sends the requests that cannot wait; the other numbers go with :meth:`flush`."""
+        for lease, cause in self.work.dirty_leases.items():
             figures = lease.figures(self._automatic(lease))
             low = lease.low(self.configuration.bulk)
             if lease.must_answer or low or figures[:1] != (lease.told or (0,))[:1]:
-                self._request(lease)
+                self._request(lease, cause)
             elif figures != lease.told:
-                self.untold[lease] = None
+                self.work.unreported_leases[lease] = cause
             self._keep(lease)
-        self.touched.clear()
+        self.work.dirty_leases.clear()
 
     def _automatic(self, lease: Lease) -> bool:
         return self.configuration.tenant(lease.tenant).settings.automatic
@@ -230,17 +270,21 @@ class SeatAllocator:
         self.effects.rows[LEASES, f"{lease.tenant}/{lease.sku}"] = lease.row()
 
     def flush(self) -> None:
-        for lease in self.untold:
+        """Sends the numbers that have changed since they were last reported."""
+        for lease, cause in self.work.unreported_leases.items():
             if lease.figures(self._automatic(lease)) != lease.told:
-                self._request(lease)
+                self._request(lease, cause)
                 self._keep(lease)
-        self.untold.clear()
+        self.work.unreported_leases.clear()
 
-    def _request(self, lease: Lease) -> None:
+    def _request(self, lease: Lease, cause: Cause) -> None:
         key = f"{lease.tenant}/{lease.sku}"
-        low = lease.low(self.configuration.bulk)
         request = lease.request(
-            self._automatic(lease), low, self.configuration.number, self.at, self.cause
+            self._automatic(lease),
+            lease.low(self.configuration.bulk),
+            self.configuration.number,
+            cause.timestamp_ms,
+            cause.event_id,
         )
         self.effects.emit(
             SEAT_REQUESTS, key, encode_seat_request(request), self.configuration.partition_of(key)
@@ -258,7 +302,7 @@ class SeatAllocator:
                 self._count(user)
             for lease in tenant.leases.values():
                 lease.asked = max((asked for _, _, asked in lease.asking), default=0)
-                self.touched[lease] = None
+                self.work.dirty_leases[lease] = AT_START
 
     def _count(self, user: User) -> None:
         for sku in user.outcome.held:
@@ -268,10 +312,10 @@ class SeatAllocator:
         attempt = user.attempt
         if attempt is None:
             if not user.waits:
-                for sku, since in self.places(user):
+                for sku, since in self.waitlist_entries(user):
                     user.tenant.lease(sku).queue(since, user.id)
             return
-        self.flying[user] = None
+        self.in_flight[user] = None
         for sku in attempt.got:
             user.tenant.lease(sku).reserved += 1
         if attempt.asking:

@@ -1,27 +1,31 @@
 """The user machine: users of one partition, evaluated once per batch, published once (section 3).
 
-Events change facts; a changed user is *due*. It is evaluated at the end of the batch, or before an
-event that would make the outcome depend on where the batch ended: the states that are published
-follow from the order of the events alone.
+Events change facts, and the user is to be evaluated. It is evaluated at the end of the batch, or
+before an event that would make the outcome depend on where the batch ended: the published states
+follow from the order of the events alone. The phases of a user are in
+:mod:`engine.machines.user_phase`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from engine.documents.audit import audit
-from engine.documents.results import result
 from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
 from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines.address_claims import AddressClaims
+from engine.machines.direct_changes import DirectChanges
 from engine.machines.fan_out import GROUP, PRODUCT, TENANT, FanOut, Job
 from engine.machines.outcome_applier import OutcomeApplier
-from engine.machines.seat_allocation import NOTHING_RESERVED, Reserved, SeatAllocator
+from engine.machines.seat_allocation import NO_RESERVATION, Allocation, SeatAllocator
+from engine.machines.unit_of_work import Cause, UnitOfWork
 from engine.machines.user_evaluator import NO_DENIALS, EvaluationResult, UserEvaluator
+from engine.machines.user_phase import Trigger, UserPhase, phase_of
 from engine.machines.user_restore import UserRestore
-from engine.rules.direct_change import Rejection
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import (
     ConfigurationMessage,
@@ -37,13 +41,21 @@ from engine.state.row_codecs import (
     product_key,
 )
 from engine.state.tenant_state import MOMENT, User, moment
-from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event, tuples
+from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event
 
-Due = tuple[int, str, bool]
-"""An evaluation that is due: at, cause, and whether it tries again what was denied (R9)."""
 
-Hungry = tuple[int, str, str, User, Due, EvaluationResult]
-"""A user who wants seats, in R8's order: since, user id, tenant; what is due; what is decided."""
+class PendingEvaluation(Cause):
+    """An evaluation that is to be made. ``retry``: it tries again what was denied (R9)."""
+
+    __slots__ = ("retry",)
+
+    def __init__(self, timestamp_ms: int, event_id: str, retry: bool) -> None:
+        super().__init__(timestamp_ms, event_id)
+        self.retry = retry
+
+
+SeatCandidate = tuple[int, str, str, User, PendingEvaluation, EvaluationResult]
+"""A user who wants seats, in R8's order: since, user id, tenant; why; what was decided."""
 
 CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
 
@@ -51,26 +63,41 @@ CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
 class UserMachine:
     """User changes, configuration, grants, verdicts in; states, errors, results, requests out."""
 
-    def __init__(self, configuration: Configuration, effects: Effects) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        work: UnitOfWork,
+        suppress_output: bool = False,
+    ) -> None:
         self.configuration = configuration
         self.effects = effects
+        self.work = work
         self.evaluator = UserEvaluator(configuration)
-        self.applier = OutcomeApplier(configuration, effects)
-        self.restore = UserRestore(configuration, self.applier)
-        self.touched: dict[User, None] = {}
-        self.seating = SeatAllocator(
-            configuration, effects, self.evaluator, self._conclude, self.touched
-        )
+        self.allocator = SeatAllocator(configuration, effects, self.evaluator, work)
+        self.applier = OutcomeApplier(configuration, effects, work, self.allocator, suppress_output)
+        self.direct_changes = DirectChanges(configuration, effects)
+        self.restore = UserRestore(configuration, self.applier, self.direct_changes)
         self.claims = AddressClaims(configuration, effects)
-        self.fanout = FanOut(configuration, effects, self._again, self._walked)
-        self.due: dict[User, Due] = {}
-        self.hungry: list[Hungry] = []
+        self.fan_out = FanOut(configuration, effects)
+        self.pending_evaluations: dict[User, PendingEvaluation] = {}
+        self.seat_candidates: list[SeatCandidate] = []
         self.duplicates = 0
         self.ignored = 0
 
+    def phase(self, user: User) -> UserPhase:
+        """Returns the phase that the user is in."""
+        return phase_of(user, user in self.pending_evaluations)
+
+    def _enter(self, user: User, trigger: Trigger) -> None:
+        if self.work.phase_log is not None:
+            self.work.phase_log.append((user, trigger, self.phase(user)))
+
     # -- batches
-    def changes(self, batch: list[Delivered]) -> None:
-        """A batch of ``user-changes``, in the order of the log."""
+    def changes(self, batch: list[Delivered]) -> list[int]:
+        """Applies a batch of ``user-changes``; returns the offsets that belong elsewhere."""
+        misrouted: list[int] = []
+        dirty_users = self.work.dirty_users
         tenants = self.configuration.tenants
         event: Any
         for event, at, offset, source in batch:
@@ -78,7 +105,8 @@ class UserMachine:
             id: str = event[2]
             user = tenant.users.get(id)
             if user is None:
-                if not self.configuration.mine(f"{tenant.id}/{id}", offset):
+                if not self.configuration.owns(f"{tenant.id}/{id}"):
+                    misrouted.append(offset)
                     continue
                 user = tenant.users[id] = User(tenant, id)
             seen = check_and_add(user.seen, CODES[type(event)], event.id, source)
@@ -86,18 +114,18 @@ class UserMachine:
                 self.duplicates += 1
                 continue
             user.seen = seen
-            self.touched[user] = None
+            dirty_users[user] = None
             more = user.more
             if more is not None and more.queue:
                 more.queue.append(encode_deferred_event(event, at, offset))
             elif not self._step(user, event, at, offset):
                 user.extra().queue.append(encode_deferred_event(event, at, offset))
         self._finish()
+        return misrouted
 
     def configured(self, message: ConfigurationMessage) -> None:
-        """One message of ``internal.configuration``."""
+        """Applies one message of ``internal.configuration``."""
         kind, tenant_id, group, row, at, cause = message
-        self.seating.at, self.seating.cause = at, cause
         if kind == GROUP:
             self._group(tenant_id, group, row, at, cause)
         elif kind == TENANT:
@@ -106,16 +134,17 @@ class UserMachine:
             if tenant.settings != settings:
                 tenant.settings = settings
                 self.effects.rows[TENANTS, tenant.id] = row
-                self.fanout.begin(TENANT, tenant.id, "", 0, 0, at, cause)
+                self.fan_out.begin(TENANT, tenant.id, "", 0, 0, at, cause)
                 for sku in tenant.leases:
-                    self.seating.touch(tenant, sku)
+                    self.work.change_lease(tenant, sku, Cause(at, cause))
         else:
             self._product(row, at, cause)
         self._finish()
 
     def grants(self, batch: list[Delivered]) -> None:
+        """Applies grants, denials and recalls from the product machines."""
         for message, _, _, _ in batch:
-            self.seating.grant(decode_seat_grant(message))
+            self._apply_allocations(self.allocator.apply_grant(decode_seat_grant(message)))
         self._finish()
 
     def verdicts(self, batch: list[Delivered]) -> None:
@@ -125,26 +154,38 @@ class UserMachine:
             user = self.configuration.tenant(verdict.tenant).users.get(verdict.user)
             if user is None:
                 continue
-            self.touched[user] = None
+            self.work.dirty_users[user] = None
+            awaiting = user.more is not None and bool(user.more.pending)
             if not self.claims.verdict(user, verdict):
                 continue
             assert user.more is not None
             due = user.more.due or (verdict.timestamp_ms, verdict.caused_by, False)
             user.more.due = None
+            if awaiting:
+                self._enter(user, Trigger.ADDRESSES_SETTLED)
             self._fact_changed(user, *due)
         self._finish()
 
-    def work(self, limit: int) -> bool:
-        """A slice of the fan-outs; True while there is more."""
-        self.fanout.work(limit)
+    def run_background(self, limit: int) -> bool:
+        """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
+        for user, job in self.fan_out.scan(limit):
+            self._fact_changed(user, job.at, job.cause, retry=job.kind == GROUP)
         self._finish()
-        self.fanout.finish()
+        self._report_ended(self.fan_out.finish_scans())
         self._finish()
-        return self.fanout.pending
+        return self.fan_out.pending
+
+    def _report_ended(self, jobs: Iterable[Job]) -> None:
+        """Has the version of a group reported when its fan-out has ended here."""
+        for job in jobs:
+            if job.kind == GROUP:
+                tenant = self.configuration.tenant(job.tenant)
+                self.work.change_group(tenant, job.id, job.at)
 
     def flush(self) -> None:
-        self.seating.flush()
-        self.applier.report(self.fanout)
+        """Sends the numbers that are coalesced: seats and members."""
+        self.allocator.flush()
+        self.applier.report(self.fan_out)
 
     # -- configuration
     def _group(self, tenant_id: str, id: str, row: list[Any], at: int, cause: str) -> None:
@@ -157,9 +198,9 @@ class UserMachine:
         tenant.groups[id] = self.configuration.group(version, wanted, deleted)
         self.effects.rows[GROUPS, f"{tenant_id}/{id}"] = row
         before = known.version if known else 0
-        if tenant.membership(id).present or self.fanout.has(tenant_id, id):
-            self.fanout.begin(GROUP, tenant_id, id, version, before, at, cause)
-        self.applier.changed(tenant, id, at)
+        if tenant.membership(id).present or self.fan_out.has(tenant_id, id):
+            self.fan_out.begin(GROUP, tenant_id, id, version, before, at, cause)
+        self.work.change_group(tenant, id, at)
 
     def _product(self, row: list[Any], at: int, cause: str) -> None:
         sku = product_key(row)
@@ -169,20 +210,20 @@ class UserMachine:
         self.effects.rows[PRODUCTS, sku] = row
         self.evaluator.clear_memo()
         if not new:
-            self.fanout.begin(PRODUCT, "", sku, 0, 0, at, cause)
-        for user in list(self.applier.deferring):
-            self._carry_out_deferred(user)
-
-    def _walked(self, job: Job) -> None:
-        if job.kind == GROUP:
-            self.applier.changed(self.configuration.tenant(job.tenant), job.id, job.at)
+            self.fan_out.begin(PRODUCT, "", sku, 0, 0, at, cause)
+        for user in list(self.direct_changes.users_with_deferred):
+            for event, deferred_at in self.direct_changes.take_ready(user):
+                self.work.dirty_users[user] = None
+                waiting = user.more is not None and user.more.queue
+                if waiting or not self._step(user, event, deferred_at, 0):
+                    user.extra().queue.append(encode_deferred_event(event, deferred_at, 0))
 
     # -- one event of one user
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
         """Applies the event, or returns False if it has to wait for what is under way (R23)."""
         kind = type(event)
         when = moment(at, offset) if kind is ev.MembershipAdded else b""
-        if user in self.due and self._depends(user, kind, when):
+        if user in self.pending_evaluations and self._depends(user, kind, when):
             self._evaluate_now(user)
         if user.more is not None and user.waits and self._must_wait(user, kind, when):
             return False
@@ -239,13 +280,15 @@ class UserMachine:
             user.more.due = (at, cause, retry or bool(user.more.due and user.more.due[2]))
         elif user.known and user.attempt is None:
             if not retry:
-                before = self.due.get(user)
-                retry = before is not None and before[2]
-            self.due[user] = (at, cause, retry)
+                before = self.pending_evaluations.get(user)
+                retry = before is not None and before.retry
+            self.pending_evaluations[user] = PendingEvaluation(at, cause, retry)
+            if self.work.phase_log is not None:
+                self._enter(user, Trigger.FACT_CHANGED)
 
     def _abandon(self, user: User, at: int, cause: str) -> None:
-        attempt = self.seating.abandon(user)
-        self.touched[user] = None
+        attempt = self.allocator.abandon(user, Cause(at, cause))
+        self.work.dirty_users[user] = None
         reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
         value = audit(
             user.tenant.id,
@@ -258,10 +301,11 @@ class UserMachine:
             failed=True,
         )
         self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value | {"causedBy": cause})
+        self._enter(user, Trigger.REQUEST_ABANDONED)
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
-        shown = user.attributes() if user.revision > 0 else None
+        published = user.attributes() if user.revision > 0 else None
         was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
         user.known = True
         if event.user_principal_name is not ABSENT:
@@ -279,32 +323,32 @@ class UserMachine:
         if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
             self._evaluate_later(user, at, event.id)
             return
-        if user.revision > 0 and (user.more is None or user.more.shown is None):
-            user.extra().shown = shown
+        if published is not None:
+            user.keep_published(published)
         self._fact_changed(user, at, event.id)
 
     def _claim(self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str) -> None:
+        """Claims new addresses: the user waits for verdicts instead of seats (R18)."""
         pending = user.more is not None and bool(user.more.pending)
         self.claims.change(user, old, at, offset, cause)
         if not pending and user.more is not None and user.more.pending:
             if user.attempt is not None:
                 self._abandon(user, at, cause)
-            self.seating.leave_lines(user)
+            else:
+                self._enter(user, Trigger.ADDRESS_CLAIMED)
+            self.allocator.dequeue(user, Cause(at, cause))
 
     def _deleted(self, user: User, event: ev.UserDeleted, at: int, offset: int) -> None:
+        cause = Cause(at, event.id)
         if user.attempt is not None:
             self._abandon(user, at, event.id)
-        self.due.pop(user, None)
+        self.pending_evaluations.pop(user, None)
         self.claims.change(user, user.addresses, at, offset, event.id, gone=True)
-        self.seating.leave_lines(user)
-        more = user.more
-        for id, *_ in [
-            *(more.deferred if more else []),
-            *([more.change] if more and more.change else []),
-        ]:
-            self._result(user, id, "rejected", not_found(user))
-        self.applier.delete(user, at, event.id, self.seating)
-        self.fanout.settled(user)
+        self.allocator.dequeue(user, cause)
+        self.direct_changes.reject_open(user)
+        self.applier.delete(user, cause)
+        self._enter(user, Trigger.USER_DELETED)
+        self._report_ended(self.fan_out.release(user))
 
     def _joined(self, user: User, event: ev.MembershipAdded, at: int, when: bytes) -> None:
         if user.join(event.group, when):
@@ -318,108 +362,87 @@ class UserMachine:
             self.applier.left(user, event.group, at)
             self._fact_changed(user, at, event.id)
         else:
-            self.applier.named(user.tenant, event.group, at)
+            self.applier.register_reference(user.tenant, event.group, at)
             self._evaluate_later(user, at, event.id)
 
     def _reprocess(self, user: User, event: ev.UserReprocess, at: int) -> None:
-        if not user.known:
-            self._result(user, event.id, "rejected", not_found(user))
-            return
-        user.extra().change = [event.id, None, None, at]
-        self.due[user] = (at, event.id, True)
-        self._evaluate_now(user)
+        if self.direct_changes.begin_reprocess(user, event, at):
+            self._evaluate_change(user, at, event.id)
 
     def _licenses_changed(self, user: User, event: ev.UserLicensesChanged, at: int) -> None:
-        named = [*dict(event.add), *event.remove]
-        if not user.known:
-            self._result(user, event.id, "rejected", not_found(user))
-        elif not named:
-            message = "The change names nothing to add and nothing to remove."
-            self._result(user, event.id, "rejected", Rejection("NoChange", None, (), message))
-            self._evaluate_later(user, at, event.id)
-        elif not self.configuration.defined(named):
-            user.extra().deferred.append([event.id, event.add, event.remove, at])
-            self.applier.deferring[user] = None
-            self._result(user, event.id, "deferred")
-        else:
-            self._change_directly(user, event.id, event.add, event.remove, at)
+        if self.direct_changes.begin(user, event, at):
+            self._evaluate_change(user, at, event.id)
+        elif not event.add and not event.remove:
+            self._evaluate_later(user, at, event.id)  # R9: an event of the user's own
 
-    def _change_directly(self, user: User, id: str, add: Any, remove: Any, at: int) -> None:
-        user.extra().change = [id, add, remove, at]
-        self.due[user] = (at, id, True)
+    def _evaluate_change(self, user: User, at: int, cause: str) -> None:
+        self.pending_evaluations[user] = PendingEvaluation(at, cause, True)
+        self._enter(user, Trigger.CHANGE_BEGUN)
         self._evaluate_now(user)
 
-    def _carry_out_deferred(self, user: User) -> None:
-        """R21: as if the change came now, after what is under way."""
-        assert user.more is not None
-        ready = [d for d in user.more.deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
-        if len(ready) == len(user.more.deferred):
-            self.applier.deferring.pop(user, None)
-        for change in ready:
-            more = user.extra()
-            more.deferred.remove(change)
-            id, add, remove, at = change
-            event = ev.UserLicensesChanged(id, user.tenant.id, user.id, tuples(add), tuples(remove))
-            self.touched[user] = None
-            if more.queue or not self._step(user, event, at, 0):
-                more.queue.append(encode_deferred_event(event, at, 0))
-
     # -- evaluation
-    def _again(self, user: User, job: Job) -> None:
-        """A change of configuration touches the user."""
-        self._fact_changed(user, job.at, job.cause, retry=job.kind == GROUP)
-
     def _evaluate_now(self, user: User) -> None:
-        self._evaluate(user, self.due.pop(user), 0)
-        while self.hungry:
-            self._seat(*self.hungry.pop()[3:])
+        self._evaluate(user, self.pending_evaluations.pop(user), 0)
+        while self.seat_candidates:
+            self._request_seats(*self.seat_candidates.pop()[3:])
 
-    def _evaluate(self, user: User, due: Due, rivals: int) -> None:
-        """``rivals``: how many more of this batch may want seats."""
-        at, cause, _ = due
+    def _evaluate(self, user: User, pending: PendingEvaluation, competing_users: int) -> None:
+        """``competing_users``: how many more of this batch may want seats."""
         decision = self.evaluator.evaluate(
-            user, self._denied(user, due) if user.outcome.waiting else NO_DENIALS
+            user, self._denied(user, pending) if user.outcome.waiting else NO_DENIALS
         )
-        wanted = decision.required_seats
-        if not wanted or self.seating.plenty(user, wanted, rivals + len(self.hungry)):
-            self._conclude(user, decision, at, cause, NOTHING_RESERVED)
+        skus, allocator = decision.required_seats, self.allocator
+        competing_users += len(self.seat_candidates)
+        if not skus or allocator.has_capacity(user, skus, competing_users):
+            self._conclude(user, decision, pending, NO_RESERVATION)
         else:
-            since = min((s for _, s in self.seating.places(user)), default=at)
-            self.hungry.append((since, user.id, user.tenant.id, user, due, decision))
+            entries = allocator.waitlist_entries(user)
+            since = min((s for _, s in entries), default=pending.timestamp_ms)
+            self.seat_candidates.append((since, user.id, user.tenant.id, user, pending, decision))
 
-    def _seat(self, user: User, due: Due, decision: EvaluationResult) -> None:
-        if user.attempt is None:
-            at, cause, _ = due
-            self.touched[user] = None
-            self.seating.begin(user, decision, at, cause, self._denied(user, due))
+    def _request_seats(
+        self, user: User, pending: PendingEvaluation, decision: EvaluationResult
+    ) -> None:
+        if user.attempt is not None:
+            return
+        self.work.dirty_users[user] = None
+        denied = self._denied(user, pending)
+        allocation = self.allocator.request(user, decision, pending, denied)
+        if allocation is not None:
+            self._apply(allocation)
+        else:
+            self._enter(user, Trigger.SEATS_REQUESTED)
 
     @staticmethod
-    def _denied(user: User, due: Due) -> frozenset[str]:
+    def _denied(user: User, pending: PendingEvaluation) -> frozenset[str]:
         """R9: with manual retry, what was denied stays so until an event of the user or a group."""
         waiting = user.outcome.waiting
-        if not waiting or due[2] or user.tenant.settings.automatic:
+        if not waiting or pending.retry or user.tenant.settings.automatic:
             return NO_DENIALS
         return frozenset(waiting)
 
+    def _apply_allocations(self, allocations: Iterable[Allocation]) -> None:
+        for allocation in allocations:
+            self._apply(allocation)
+
+    def _apply(self, allocation: Allocation) -> None:
+        self._conclude(allocation.user, allocation.decision, allocation.cause, allocation.reserved)
+
     def _conclude(
-        self, user: User, decision: EvaluationResult, at: int, cause: str, got: Reserved
+        self, user: User, decision: EvaluationResult, cause: Cause, reserved: AbstractSet[str]
     ) -> None:
-        """Applies a decision whose seats are had, and lets what waited for it go on."""
-        self.touched[user] = None
-        self.due.pop(user, None)
-        self.applier.apply(user, decision, at, cause, got, self.seating)
+        """Applies a decision whose seats are reserved; events that waited for it follow."""
+        self.work.dirty_users[user] = None
+        self.pending_evaluations.pop(user, None)
+        self.applier.apply(user, decision, cause, reserved)
         more = user.more
-        if more is None:
-            return
-        if more.change is not None:
-            id, add, *_ = more.change
-            more.change = None
-            why = decision.rejection
-            self._result(user, id, "rejected" if why else "applied", why)
-            if why and add is not None:
-                self._rejected_audit(user, id, at, why)
-        self.fanout.settled(user)
-        self._drain(user)
+        if more is not None:
+            self.direct_changes.complete(user, decision.rejection, cause.timestamp_ms)
+        if self.work.phase_log is not None:
+            self._enter(user, Trigger.OUTCOME_APPLIED)
+        if more is not None:
+            self._report_ended(self.fan_out.release(user))
+            self._drain(user)
 
     def _drain(self, user: User) -> None:
         """Events that waited for the attempt, in their order (R23)."""
@@ -435,46 +458,32 @@ class UserMachine:
             user.more = None
 
     def _finish(self) -> None:
-        """Evaluates who is due, gives seats in R8's order, and writes the rows that changed."""
-        while self.due or self.hungry or self.seating.touched:
-            while self.due:
-                due, self.due = self.due, {}
-                rivals = len(due)
-                for user, why in due.items():
-                    rivals -= 1
-                    self._evaluate(user, why, rivals)
-            hungry, self.hungry = sorted(self.hungry), []
-            for *_, user, why, decision in hungry:
-                self._seat(user, why, decision)
-            self.seating.settle()
-            if not self.due and not self.hungry:
-                self.seating.report()
-        if self.touched:
-            for user in self.touched:
-                self.applier.keep(user)
-            self.touched.clear()
-        if self.applier.vacated:
-            self.applier.report_vacated(self.fanout)
-
-    # -- output
-    def _result(self, user: User, id: str, status: str, why: Rejection | None = None) -> None:
-        value = result(id, {"tenant": user.tenant.id, "user": user.id}, status, why)
-        self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
-
-    def _rejected_audit(self, user: User, id: str, at: int, why: Rejection) -> None:
-        value = audit(
-            user.tenant.id, ("User", user.id), "Change user license", at, id, [],
-            f"{why.error}: {why.message}", failed=True,
-        )  # fmt: skip
-        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value)
+        """Evaluates users, requests seats in R8's order, and writes the rows that changed."""
+        work = self.work
+        while self.pending_evaluations or self.seat_candidates or work.dirty_leases:
+            while self.pending_evaluations:
+                evaluations, self.pending_evaluations = self.pending_evaluations, {}
+                competing_users = len(evaluations)
+                for user, pending in evaluations.items():
+                    competing_users -= 1
+                    self._evaluate(user, pending, competing_users)
+            candidates, self.seat_candidates = sorted(self.seat_candidates), []
+            for *_, user, pending, decision in candidates:
+                self._request_seats(user, pending, decision)
+            self._apply_allocations(self.allocator.distribute_idle())
+            if not self.pending_evaluations and not self.seat_candidates:
+                self.allocator.report()
+        if work.dirty_users:
+            for user in work.dirty_users:
+                self.applier.write_row(user)
+            work.dirty_users.clear()
+        if work.emptied_groups:
+            self.applier.report_emptied(self.fan_out)
 
     # -- restore
     def start(self) -> None:
+        """Rebuilds what follows from the rows; every group is to be reported again."""
         self.restore.start()
-        self.seating.start()
-        self.fanout.start()
+        self.allocator.start()
+        self.fan_out.start()
         self._finish()
-
-
-def not_found(user: User) -> Rejection:
-    return Rejection("UserNotFound", None, (), f"There is no user {user.id}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.domain.model import Entry, GroupLicenses, PlanSet
+from engine.machines.direct_changes import DirectChanges
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
@@ -27,9 +28,13 @@ class UserRestore:
     Equal strings and outcomes become one object, as among users who were evaluated.
     """
 
-    def __init__(self, configuration: Configuration, applier: OutcomeApplier) -> None:
+    def __init__(
+        self, configuration: Configuration, applier: OutcomeApplier, direct_changes: DirectChanges
+    ) -> None:
         self.configuration = configuration
         self.applier = applier
+        self.work = applier.work
+        self.direct_changes = direct_changes
         self._plan_rows: dict[str, PlanSetRow] = {}
         self._rows: list[tuple[str, Any]] = []
         self._prepared = False
@@ -57,7 +62,7 @@ class UserRestore:
         self._rows, self._shared, self._outcomes = [], {}, {}
         for tenant in self.configuration.tenants.values():
             for group in tenant.groups:
-                self.applier.changed(tenant, group, 0)
+                self.work.change_group(tenant, group, 0)
 
     def _user(self, key: str, row: list[Any]) -> None:
         tenant_id, id = key.split("/", 1)
@@ -131,7 +136,7 @@ class UserRestore:
         applier, tenant, groups = self.applier, user.tenant, user.groups
         figures = user.outcome.group_stats
         for slot, group in enumerate(groups):
-            membership = applier.changed(tenant, group, 0)
+            membership = self.work.change_group(tenant, group, 0)
             membership.users.append(user)
             membership.present += 1
             if user.known:
@@ -140,11 +145,11 @@ class UserRestore:
                 membership.count(figures[slot], 1)
         if user.paths is not groups:
             for slot, group in enumerate(user.paths):
-                membership = applier.changed(tenant, group, 0)
+                membership = self.work.change_group(tenant, group, 0)
                 membership.count(figures[slot], 1)
                 if group not in groups and group not in user.paths[:slot]:
                     membership.enter(user)
         if user.outcome.errors:
             applier.count_errors(EMPTY_OUTCOME, user.outcome)
         if user.more is not None and user.more.deferred:
-            applier.deferring[user] = None
+            self.direct_changes.users_with_deferred[user] = None

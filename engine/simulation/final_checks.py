@@ -36,7 +36,7 @@ def judge(s: Simulation) -> None:
     for machine in machines:
         _leases(machine)
     for p, machine in enumerate(machines):
-        require(not machine.users.fanout.jobs, "no fan-out left", p, machine.users.fanout.jobs)
+        require(not machine.users.fan_out.jobs, "no fan-out left", p, machine.users.fan_out.jobs)
     _same_configuration(machines)
     _groups(s, machines, users)
     _addresses(machines, users)

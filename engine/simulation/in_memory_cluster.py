@@ -71,7 +71,7 @@ class Cluster:
         self.commit(p)
 
     def commit(self, p: int) -> None:
-        effects = self.machines[p].take()
+        effects = self.machines[p].drain_effects()
         changelog = self.changelogs[p]
         for place, row in effects.rows.items():
             if row is None:
@@ -117,8 +117,8 @@ class Cluster:
 
     def _idle_work(self, p: int) -> bool:
         machine = self.machines[p]
-        busy = machine.working or machine.unreported
-        machine.work(100)
+        busy = machine.has_background_work or machine.has_unreported_changes
+        machine.run_background(100)
         machine.flush()
         self.commit(p)
         return busy

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from engine.domain.partitioner import partition_of
 from engine.domain.vocabulary import OTHER
 from engine.machines.product_machine import SeatBudget
+from engine.machines.user_phase import UserPhase, check_at_rest, check_transition
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
 from engine.state.seat_lease import Lease
+from engine.state.tenant_state import User
 
 Json = dict[str, Any]
 
@@ -54,6 +56,26 @@ class Watch:
         self.holders: dict[tuple[str, int], set[str]] = {}
 
     # -- steps
+    @staticmethod
+    def phases(machine: PartitionMachine, phases: dict[User, UserPhase]) -> None:
+        """Each change of a user's phase in this step is a transition of the table.
+
+        ``phases``: the phases before the step, brought up to date here.
+        """
+        log = machine.work.phase_log
+        assert log is not None
+        for user, trigger, phase in log:
+            before = phases.get(user, UserPhase.UNKNOWN)
+            check_transition(user, before, trigger, phase)
+            phases[user] = phase
+        log.clear()
+        for tenant in machine.configuration.tenants.values():
+            for user in tenant.users.values():
+                phase = machine.users.phase(user)
+                check_at_rest(user, phase)
+                before = phases.setdefault(user, phase)
+                require(phase is before, "phases", user.id, "is", phase, "but entered", before)
+
     def machine(self, machine: PartitionMachine, ago: dict[str, Figures]) -> None:
         """Committed or not: no more is leased than there are units, but for R15; who is denied is
         denied because every unit is used; and a partition never uses more than its lease.

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
+from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import Figures, Violation, Watch, figures_of
 from engine.simulation.simulated_broker import Broker, Transaction, sealed
 from engine.simulation.workload import Input
 from engine.state.seat_lease import BULK
+from engine.state.tenant_state import User
 
 LEASES = ("internal.seat-grants", "internal.seat-requests")
 ONCE_MORE = (*LEASES, "internal.group-reports", "internal.address-verdicts")
@@ -41,6 +43,7 @@ class Open:
     epoch: int
     applied: dict[str, int]
     figures: dict[str, Figures]
+    phases: dict[User, UserPhase]
     sent: Transaction | None = None
 
 
@@ -173,8 +176,8 @@ class Simulation:
         run = self.owners[p].open[p]
         machine = run.machine
         return bool(
-            machine.working
-            or machine.unreported
+            machine.has_background_work
+            or machine.has_unreported_changes
             or machine.effects.records
             or machine.effects.rows
             or run.sent
@@ -195,7 +198,9 @@ class Simulation:
         lag = self._lag(p, run.applied)
         machine = run.machine
         choices = ["handle"] * (3 if lag else 0)
-        choices += ["work"] * (2 if machine.working else 0) + ["flush"] * machine.unreported
+        choices += ["work"] * (2 if machine.has_background_work else 0) + [
+            "flush"
+        ] * machine.has_unreported_changes
         if not choices:
             return
         choice = self.random.choice(choices)
@@ -210,11 +215,12 @@ class Simulation:
         elif choice == "work":
             limit = self.random.choice((1, 2, 3, 100))
             self.tell(f"worker {worker.name}", f"partition {p}", f"fans out to {limit} users")
-            machine.work(limit)
+            machine.run_background(limit)
         else:
             self.tell(f"worker {worker.name}", f"partition {p}", "flushes")
             machine.flush()
         self.watch.machine(machine, run.figures)
+        self.watch.phases(machine, run.phases)
 
     def _seal(self, _worker: Worker, p: int, run: Open) -> None:
         effects = run.machine.effects
@@ -242,7 +248,13 @@ class Simulation:
         self.tell(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
         machine = self.broker.restored(p, self.random)
         known = {key: figures_of(seats) for key, seats in machine.products.seats.items()}
-        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), known)
+        machine.work.phase_log = []
+        phases = {
+            user: machine.users.phase(user)
+            for tenant in machine.configuration.tenants.values()
+            for user in tenant.users.values()
+        }
+        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), known, phases)
 
     def _assign(self, p: int) -> None:
         awake = [w for w in self.workers if not w.asleep] or self.workers

@@ -93,7 +93,7 @@ class Broker(Cluster):
 
 
 def sealed(machine: PartitionMachine, p: int, epoch: int, applied: dict[str, int]) -> Transaction:
-    effects = machine.take()
+    effects = machine.drain_effects()
     return Transaction(
         p,
         epoch,

@@ -33,19 +33,15 @@ class Configuration:
         self.tenants: dict[str, TenantState] = {}
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
         self._offers: dict[tuple[PlanSet, ...], GroupLicenses] = {}
-        self.misplaced: list[int] = []
         self.bulk = BULK
 
-    def mine(self, key: str, offset: int) -> bool:
-        """Whether an object seen for the first time belongs to this partition.
+    def owns(self, key: str) -> bool:
+        """Returns True if an object with this key belongs to this partition.
 
-        A producer with another partitioner would give two partitions the same user, and so seats
-        twice. The offsets of such events are left in ``misplaced``.
+        Asked when an object is seen for the first time: a producer with another partitioner would
+        give two partitions the same user, and so seats twice.
         """
-        if self.partitions == 1 or partition_of(key, self.partitions) == self.number:
-            return True
-        self.misplaced.append(offset)
-        return False
+        return self.partitions == 1 or partition_of(key, self.partitions) == self.number
 
     def tenant(self, tenant: str) -> TenantState:
         found = self.tenants.get(tenant)

@@ -66,18 +66,21 @@ class Lease:
     def idle(self) -> int:
         return self.granted - self.returned - self.used - self.reserved
 
-    def take(self) -> bool:
-        """Reserves a unit if that needs nobody's leave."""
+    def try_reserve(self) -> bool:
+        """Reserves an idle unit locally.
+
+        Returns False if none is idle or the product is contended: a request must then be sent.
+        """
         if self.scarce or self.idle <= 0:
             return False
         self.reserved += 1
         return True
 
-    def closed(self, since: int, user: str) -> bool:
-        """Whether it needs no asking that the user cannot have a unit now (R8).
+    def can_refuse_locally(self, since: int, user: str) -> bool:
+        """Returns True if a request can be refused without asking the product's owner (R8).
 
-        None is free, as far as was told, and one that comes free is for somebody in the line here
-        who has waited longer.
+        No unit was free at the last grant, and one that comes free is for an older user of this
+        partition's wait list.
         """
         return self.scarce and self.room == 0 and bool(self.line) and self.line[0] < (since, user)
 

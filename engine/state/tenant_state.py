@@ -17,6 +17,10 @@ LAST: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
 
 
+Attributes = tuple[str | None, str | None, tuple[str, ...]]
+"""Usage location, mail and proxy addresses as they are published (R19)."""
+
+
 def moment(at: int, offset: int) -> bytes:
     """When a fact came (rules, section 1): timestamp in milliseconds, offset; sorts as they do."""
     return _pack(min(max(at, 0), LAST), offset)[2:]
@@ -231,7 +235,7 @@ class User:
         self.groups = tuple([group for _, group in places])
         self.since = b"".join([since for since, _ in places])
 
-    def attributes(self) -> tuple[str | None, str | None, tuple[str, ...]]:
+    def attributes(self) -> Attributes:
         """R19: usage location, mail and proxy addresses as they are published."""
         addresses = self.addresses
         given = primary = None if self.given is None else f"SMTP:{self.given}"
@@ -246,10 +250,10 @@ class User:
             mail = primary[5:]
         return self.location, mail, addresses
 
-    def keep_shown(self) -> None:
-        """Before attributes change: what is published of them, to tell whether that changes."""
+    def keep_published(self, attributes: Attributes) -> None:
+        """Keeps the published attributes before they change, to tell later whether they did."""
         if self.revision > 0 and (self.more is None or self.more.shown is None):
-            self.extra().shown = self.attributes()
+            self.extra().shown = attributes
 
     def give_address(self) -> None:
         """R19: a mail-enabled user always has a primary address."""

@@ -152,12 +152,12 @@ class Loop:
                     now = 1_800_000_000_000
                     batch = [Delivered(orjson.loads(v), now, first + i) for i, v in enumerate(some)]
                 self._handle(topic, batch)
-            self.machine.work(BATCH)
+            self.machine.run_background(BATCH)
             self._encode()
         self._packing = None
 
     def _encode(self) -> None:
-        effects = self.machine.take()
+        effects = self.machine.drain_effects()
         with self._timed("encode and append"):
             if self._packing is None:
                 self._packing = TransactionBatches(0, 1_800_000_000_000, new_batch)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
+from engine.machines.user_phase import TRANSITIONS as USER_TRANSITIONS
 from streams.worker import partition_state
 
 Transition = tuple[Enum, str, Enum]
@@ -27,7 +28,10 @@ MARKED = re.compile(r"(<!-- states: (?P<name>[\w -]+) -->\n).*?(<!-- /states -->
 
 def tables() -> Mapping[str, Iterable[Transition]]:
     """Returns the transition tables by the name that a page gives in its marker."""
-    return {"partition": partition_state.transitions()}
+    return {
+        "user": [(source, trigger.value, target) for source, trigger, target in USER_TRANSITIONS],
+        "partition": partition_state.transitions(),
+    }
 
 
 def render(transitions: Iterable[Transition]) -> str:

@@ -71,7 +71,7 @@ class ChangelogSnapshot:
         try:
             others = [name for name in values if not name.startswith(users)]
             await self._load(others, values, machine)
-            machine.prepare()
+            machine.freeze_configuration()
             await self._load(list(values), values, machine)
         finally:
             gc.freeze()  # and no collection should ever traverse it

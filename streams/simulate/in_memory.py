@@ -35,9 +35,8 @@ class Simulation:
     """
 
     def __init__(self) -> None:
-        self.machine = PartitionMachine(0, 1)
         # Rows and published states are most of the work, and are not needed here.
-        self.machine.users.applier.quiet = True
+        self.machine = PartitionMachine(0, 1, suppress_output=True)
         self.events = 0
         self.results: Counter[str] = Counter()
         self.rejected: list[dict[str, Any]] = []
@@ -78,7 +77,7 @@ class Simulation:
         """Delivers the messages between partitions, all of which are this one."""
         while True:
             messages_by_topic: dict[str, list[Any]] = defaultdict(list)
-            for topic, _, _, value in self.machine.take().records:
+            for topic, _, _, value in self.machine.drain_effects().records:
                 if topic.startswith("internal."):
                     # A group's licences live on in its machine: the message is to be a copy.
                     if topic == "internal.configuration":
@@ -86,17 +85,17 @@ class Simulation:
                     messages_by_topic[topic].append(value)
                 elif topic == "results":
                     self._result(value)
-            if not messages_by_topic and not self.machine.working:
+            if not messages_by_topic and not self.machine.has_background_work:
                 return
             for topic, values in messages_by_topic.items():
                 first = self._offsets[topic]
                 self._offsets[topic] += len(values)
                 messages = [Delivered(v, v.get("at", 0), first + i) for i, v in enumerate(values)]
                 self.machine.handle(topic, messages)
-            self.machine.work(UNLIMITED)
+            self.machine.run_background(UNLIMITED)
 
     def _settle(self) -> None:
-        while self.machine.unreported or self.machine.working:
+        while self.machine.has_unreported_changes or self.machine.has_background_work:
             self.machine.flush()
             self._deliver()
 

@@ -159,7 +159,7 @@ class PartitionTask:
 
     def committable_offsets(self) -> dict[TopicPartition, int]:
         """Returns the offsets to commit to the consumer group; zero lag means fully processed."""
-        owed = self._has_background_work or self.machine.unreported
+        owed = self._has_background_work or self.machine.has_unreported_changes
         return self._full_names(self._commits.committable_offsets(owed))
 
     def can_accept(self, topic: str) -> bool:
@@ -205,16 +205,16 @@ class PartitionTask:
             return False  # the next transaction is full: wait for this one
         handled = self._handle_slice()
         if self._has_background_work or handled:
-            self._has_background_work = self.machine.work(SLICE_UNITS)
+            self._has_background_work = self.machine.run_background(SLICE_UNITS)
             units = SLICE_UNITS if self._has_background_work else 0
             commits.add_work(Uncommitted.BACKGROUND, units)
         now = time.monotonic()
-        if self.machine.unreported and now >= self._flush_due_at():
+        if self.machine.has_unreported_changes and now >= self._flush_due_at():
             self._flushed_at = now
             self.machine.flush()
             commits.add_work(Uncommitted.BACKGROUND)
             handled = True
-        commits.add_effects(self.machine.take())
+        commits.add_effects(self.machine.drain_effects())
         if self._has_backlog or self._has_background_work:
             gc_tuning.freeze_young_objects()
         self.progress += 1
@@ -243,20 +243,19 @@ class PartitionTask:
         depend on a partition that is moving to a new owner.
         """
         now = time.monotonic()
-        if not self.machine.crowded or now >= self._throttled_until:
+        if not self.machine.is_backpressured or now >= self._throttled_until:
             self._throttled_until = now + THROTTLE_SECONDS
             return False
         return True
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._commits.add_work(Uncommitted.INPUT, len(records))
-        if batch := self._decode(topic, records):
-            self.machine.handle(topic, batch)
-            if self.machine.misplaced:
-                offsets = set(self.machine.misplaced)
-                self._reject(topic, [(r, MISPLACED) for r in records if r.offset in offsets])
-                lost = [type(delivered[0]) for delivered in batch if delivered.offset in offsets]
-                self._context.metrics.counts["events"].subtract(lost)
+        batch = self._decode(topic, records)
+        if batch and (misrouted := self.machine.handle(topic, batch).misrouted):
+            offsets = set(misrouted)
+            self._reject(topic, [(r, MISPLACED) for r in records if r.offset in offsets])
+            lost = [type(delivered[0]) for delivered in batch if delivered.offset in offsets]
+            self._context.metrics.counts["events"].subtract(lost)
         self._commits.add_applied(topic, end)
         self._context.metrics.add("records_in", topic, len(records))
 
@@ -307,9 +306,9 @@ class PartitionTask:
             return
         if self._commits.can_begin:
             yield self._commit_due_at()
-        if self.machine.unreported:
+        if self.machine.has_unreported_changes:
             yield self._flush_due_at()
-        if self.machine.crowded and self._intake and not self._commits.is_full:
+        if self.machine.is_backpressured and self._intake and not self._commits.is_full:
             yield self._throttled_until
 
     # --- commit ----------------------------------------------------------------------------------
@@ -326,7 +325,7 @@ class PartitionTask:
             case _:
                 due = False
         if due:
-            self._commits.add_effects(self.machine.take())
+            self._commits.add_effects(self.machine.drain_effects())
             self._commits.begin()
 
     def _committed(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, Protocol
 
 from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered
+from engine.partition_machine import BatchResult
 from streams.contract.decoder import Rejected
 from streams.metrics.registry import WorkerMetrics
 from streams.runtime.settings import Settings
@@ -20,29 +21,33 @@ Bounds = Mapping[TopicPartition, tuple[int, int]]
 class Machine(Protocol):
     """The deterministic machines of a partition; see ``engine/partition_machine.py``."""
 
-    unreported: bool  # flush has something to send
-    crowded: bool  # changes of users should wait
-    misplaced: Sequence[int]  # offsets of the last batch that belong to another partition
+    @property
+    def has_unreported_changes(self) -> bool:
+        """True while :meth:`flush` has something to send."""
+
+    @property
+    def is_backpressured(self) -> bool:
+        """True while changes of users should wait."""
 
     def load(self, table: str, key: str, row: Any) -> None:
         """Loads a restored row."""
 
-    def prepare(self) -> None:
+    def freeze_configuration(self) -> None:
         """Ends the loading of all rows but those of users."""
 
     def start(self) -> None:
         """Ends the loading."""
 
-    def handle(self, topic: str, batch: list[Delivered]) -> None:
-        """Applies the records of one topic."""
+    def handle(self, topic: str, batch: list[Delivered]) -> BatchResult:
+        """Applies the records of one topic; returns those that belong to another partition."""
 
-    def work(self, limit: int) -> bool:
+    def run_background(self, limit: int) -> bool:
         """Computes a slice of the fan-outs; returns whether more is left."""
 
     def flush(self) -> None:
         """Sends the reports that were collected."""
 
-    def take(self) -> Any:
+    def drain_effects(self) -> Any:
         """Returns the rows and records since the last call."""
 
 

@@ -220,7 +220,7 @@ class Ledger:
         """A user wants a seat of a partition: has it, or asks."""
         lease = self.random.choice(self.leases)
         self.users += 1
-        if lease.take():
+        if lease.try_reserve():
             self._seated(lease)
         else:
             lease.ask(self.users, f"u{self.users}")

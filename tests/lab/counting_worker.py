@@ -17,6 +17,7 @@ from zlib import crc32
 import orjson
 
 from engine.domain.events import Delivered
+from engine.partition_machine import BatchResult
 from streams.contract.decoder import Rejected
 from streams.contract.topics import INPUT_NAMES
 from streams.runtime.settings import load_settings
@@ -37,8 +38,7 @@ class Toy:
 
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions
-        self.unreported = self.crowded = False
-        self.misplaced: Sequence[int] = ()
+        self.has_unreported_changes = self.is_backpressured = False
         self.counters: Counter[str] = Counter()
         self._counts: dict[tuple[str, str], int] = {}
         self._fan: list[str] = []
@@ -47,18 +47,18 @@ class Toy:
     def load(self, table: str, key: str, row: Any) -> None:
         self._counts[table, key] = row
 
-    def prepare(self) -> None:
+    def freeze_configuration(self) -> None:
         pass
 
     def start(self) -> None:
         pass
 
-    def handle(self, topic: str, batch: Sequence[Delivered]) -> None:
+    def handle(self, topic: str, batch: Sequence[Delivered]) -> BatchResult:
         if topic == HOP:
             for delivered in batch:
                 heard: Any = delivered.event
                 self._count("heard", heard["key"])
-            return
+            return BatchResult(())
         for delivered in batch:
             event: Any = delivered.event
             key, body = event
@@ -70,21 +70,22 @@ class Toy:
                 to = (crc32(key.encode()) + 1) % self.partitions
                 self._effects.records.append((HOP, to, key, {"key": key}))
         self.counters["events"] += len(batch)
+        return BatchResult(())
 
     def _count(self, table: str, key: str) -> None:
         count = self._counts.get((table, key), 0) + 1
         self._counts[table, key] = self._effects.rows[table, key] = count
-        self.unreported = True
+        self.has_unreported_changes = True
 
-    def work(self, limit: int) -> bool:
+    def run_background(self, limit: int) -> bool:
         now, self._fan = self._fan[:limit], self._fan[limit:]
         self._effects.records += [(OUT, None, key, {"fan": True}) for key in now]
         return bool(self._fan)
 
     def flush(self) -> None:
-        self.unreported = False
+        self.has_unreported_changes = False
 
-    def take(self) -> ToyEffects:
+    def drain_effects(self) -> ToyEffects:
         effects, self._effects = self._effects, ToyEffects()
         for (table, key), count in effects.rows.items():
             if table == "seen":

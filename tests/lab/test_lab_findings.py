@@ -133,7 +133,7 @@ def partition(more: bool, unreported: bool) -> PartitionTask:
     found: Any = object.__new__(PartitionTask)
     found.number = 3
     found._settings = SimpleNamespace(topic_prefix="licensing.")
-    found.machine = SimpleNamespace(unreported=unreported, crowded=False)
+    found.machine = SimpleNamespace(has_unreported_changes=unreported, is_backpressured=False)
     found._commits = CommitLoop(3, found._settings, NO_METRICS, NO_METRICS, NO_METRICS)
     found._commits.committed = {"internal.configuration": 8, "user-changes": 40}
     found._has_background_work = more

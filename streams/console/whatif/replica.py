@@ -136,7 +136,7 @@ class TenantReplica:
             if text not in self.claims:
                 claims = reconstruction.claims(self.db, self.tenant, text)
                 self.claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
-        self.machine.users.applier.keep(user)
+        self.machine.users.applier.write_row(user)
 
     def _problems(self, found: ReconstructedUser) -> tuple[AssignmentProblem, ...]:
         problems = []

@@ -11,7 +11,6 @@ from engine.machines import address_machine, group_machine, product_machine, use
 from engine.machines.address_claims import AddressClaims
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.machines.product_machine import PartitionLease, SeatBudget
-from engine.machines.seat_allocation import SeatAllocator
 from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import failure, setting
@@ -149,10 +148,8 @@ def an_address_never_comes_free(patch: Patch) -> None:
 def a_seat_is_never_freed(patch: Patch) -> None:
     real = OutcomeApplier._seats
 
-    def seats(
-        self: OutcomeApplier, user: User, old: Any, got: set[str], seating: SeatAllocator
-    ) -> None:
-        real(self, user, old, got, seating)
+    def seats(self: OutcomeApplier, user: User, old: Any, *args: Any) -> None:
+        real(self, user, old, *args)
         for sku in old.held - user.outcome.held:
             user.tenant.lease(sku).used += 1
 

@@ -159,13 +159,13 @@ def test_a_deleted_user_does_not_hold_up_a_fan_out() -> None:
     play.group("g", "a")
     play.step("group-changes")
     play.step("internal.configuration")
-    play.cluster.machines[0].work(10)
+    play.cluster.machines[0].run_background(10)
     play.cluster.commit(0)
     play.user("u", ev.UserDeleted)
     play.step("user-changes")
     play.settle()
     assert play.latest("group-status", "t/g")["licenseProcessingState"] == "ProcessingComplete"
-    assert not play.cluster.machines[0].users.fanout.jobs
+    assert not play.cluster.machines[0].users.fan_out.jobs
 
 
 def test_a_mail_plan_from_the_catalogue_is_published() -> None:

@@ -62,7 +62,7 @@ def rows_of(machine: PartitionMachine) -> Rows:
             found[row_codecs.LEASES, f"{tenant.id}/{sku}"] = lease.row()
         for id, user in tenant.users.items():
             found[row_codecs.USERS, f"{tenant.id}/{id}"] = user.row()
-    for key, job in machine.users.fanout.jobs.items():
+    for key, job in machine.users.fan_out.jobs.items():
         found[row_codecs.JOBS, key] = job.row()
     for key, state in machine.groups.groups.items():
         found[row_codecs.GROUP_STATES, key] = state.row()
@@ -76,7 +76,7 @@ def rows_of(machine: PartitionMachine) -> Rows:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_rows_are_restored_and_written_again(path: Path) -> None:
     machine, rows = loaded(path)
-    machine.prepare()
+    machine.freeze_configuration()
     machine.users.restore.start()
     again = rows_of(machine)
     for place, row in rows.items():
@@ -91,10 +91,10 @@ def test_rows_are_restored_and_written_again(path: Path) -> None:
 def test_a_restored_partition_starts_and_works(path: Path) -> None:
     machine, rows = loaded(path)
     machine.start()
-    while machine.work(100):
+    while machine.run_background(100):
         pass
     machine.flush()
-    assert not any(table == FORMAT_TABLE for table, _ in machine.take().rows)
+    assert not any(table == FORMAT_TABLE for table, _ in machine.drain_effects().rows)
     assert {key for table, key in rows if table == row_codecs.USERS} == {
         f"{tenant.id}/{id}"
         for tenant in machine.configuration.tenants.values()
@@ -146,7 +146,7 @@ def test_the_format_row_is_written_where_it_is_lower(monkeypatch: pytest.MonkeyP
         if found is not None:
             machine.load(FORMAT_TABLE, FORMAT_KEY, found)
         machine.start()
-        assert machine.take().rows.get((FORMAT_TABLE, FORMAT_KEY)) == wanted
+        assert machine.drain_effects().rows.get((FORMAT_TABLE, FORMAT_KEY)) == wanted
 
 
 def test_messages_have_a_format_and_a_missing_one_is_the_first() -> None:

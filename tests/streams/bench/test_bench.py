@@ -59,7 +59,7 @@ def test_the_loop_of_the_engine_bench_serves_everybody() -> None:
     loop = Loop(300)
     loop.onboard(300)
     assert loop.records["user-licenses"] >= 300
-    assert not loop.machine.users.seating.flying
+    assert not loop.machine.users.allocator.in_flight
     assert {"decode input", "handle user-changes", "encode and append"} <= set(loop.seconds)
 
 
