@@ -15,13 +15,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
+from streams.kafka import producers
 from streams.kafka.acls import MEANING, ROLES
 from streams.runtime.errors import CONFIGURATION, TEMPORARY
-from streams.runtime.settings import client_options, load_settings
+from streams.runtime.settings import Settings, client_options, load_settings
 from tests.streams.console.browser import console_process
 from tests.support.kafka import Kafka, create_topics, produce
 from tests.support.secure_broker import PASSWORD, PREFIX, Authority, SecureBroker, secure_broker
@@ -277,11 +280,28 @@ def test_every_client_is_made_with_the_options_of_the_settings() -> None:
             if node.func.id in makers and "bench" not in path.parts:
                 spread = [ast.unparse(k.value) for k in node.keywords if k.arg is None]
                 allowed = {f"client_options({of}settings)" for of in ("", "self.", "self._")}
-                if path.name == "publisher.py":  # is given them
-                    allowed = {"self._settings"}
+                if path.name == "producers.py":  # the next test looks at what it passes on
+                    allowed |= {"options"}
                 assert set(spread) & allowed, f"{path}:{node.lineno}"
                 found += 1
     assert found >= 6
+
+
+def test_an_idempotent_producer_has_the_options_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producers, "AIOKafkaProducer", lambda **options: options)
+    values: dict[str, Any] = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_username": "feed",
+        "sasl_password": SecretStr(PASSWORD),
+    }
+    settings = Settings(**values)
+    options: Any = client_options(settings)
+    for client in (settings, options):
+        made: Any = producers.idempotent_producer(client)
+        assert {name: made[name] for name in options} == options
+        assert made["sasl_plain_password"] == PASSWORD
 
 
 def test_the_console_does_its_work_with_its_rights_alone(secured: Secured, tmp_path: Path) -> None:

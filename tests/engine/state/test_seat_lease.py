@@ -32,7 +32,7 @@ def test_only_idle_units_that_are_not_contended_are_reserved(
 ) -> None:
     lease = leased(**grant)
     lease.used = used
-    assert lease.take() is expected
+    assert lease.try_reserve() is expected
     assert lease.reserved == int(expected)
 
 
@@ -78,12 +78,12 @@ def test_the_line_is_in_the_order_of_r8_and_knows_each_user_once() -> None:
 
 def test_a_request_behind_an_older_user_is_refused_without_asking() -> None:
     lease = leased(contended=True, free_units=0)
-    assert not lease.closed(4, "x")  # nobody waits here
+    assert not lease.can_refuse_locally(4, "x")  # nobody waits here
     lease.queue(3, "z")
-    assert lease.closed(4, "x")
-    assert not lease.closed(2, "x")
+    assert lease.can_refuse_locally(4, "x")
+    assert not lease.can_refuse_locally(2, "x")
     lease.room = 1
-    assert not lease.closed(4, "x")
+    assert not lease.can_refuse_locally(4, "x")
 
 
 def test_the_longest_waiting_are_named_and_manual_retry_leaves_the_line_out() -> None:
