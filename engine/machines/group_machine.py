@@ -81,20 +81,21 @@ class GroupState:
 
     def row(self) -> list[Any]:
         """Returns the row of ``group-state``."""
+        # By position, in the order of the fields: by name it takes twice as long.
         return encode_group_state(
             GroupStateRow(
-                display_name=self.name,
-                deleted=self.deleted,
-                licenses=self.licenses,
-                version=self.version,
-                deferred=self.deferred,
-                reports=self.parts,
-                pending_completions=self.promised,
-                published=self.published,
-                seen_fingerprints=self.seen,
-                timestamp_ms=self.at,
-                caused_by=self.cause,
-            )
+                self.name,
+                self.deleted,
+                self.licenses,
+                self.version,
+                self.deferred,
+                self.parts,
+                self.promised,
+                self.published,
+                self.seen,
+                self.at,
+                self.cause,
+            )  # fmt: skip
         )
 
     @classmethod

@@ -244,15 +244,15 @@ class OutcomeApplier:
         group = self.configuration.tenant(tenant).groups.get(id)
         key = f"{tenant}/{id}"
         report = GroupReportMessage(
-            tenant=tenant,
-            group=id,
-            partition=self.configuration.number,
-            version=fanout.version(tenant, id, group.version if group else 0),
-            members=membership.members,
-            licensed=membership.licensed,
-            with_errors=membership.with_errors,
-            errors={e: n for e, n in sorted(membership.errors.items()) if n},
-            timestamp_ms=membership.at,
+            tenant,
+            id,
+            self.configuration.number,
+            fanout.version(tenant, id, group.version if group else 0),
+            membership.members,
+            membership.licensed,
+            membership.with_errors,
+            {e: n for e, n in sorted(membership.errors.items()) if n},
+            membership.at,
         )
         self.effects.emit(
             GROUP_REPORTS, key, encode_group_report(report), self.configuration.partition_of(key)

@@ -133,7 +133,7 @@ cdef int sort_states(Py_ssize_t* order, list states, tuple paths, bint ordered) 
 
 
 def user_licenses(fields):
-    """Writes a UserLicensesFields; returns None if it has more states than fit here."""
+    """Writes the fields of a UserLicensesFields; returns None if it has more states than fit here."""
     cdef str tenant, user, assigned, now, cause
     cdef tuple addresses, paths
     cdef list states, sinces
@@ -254,7 +254,7 @@ def user_row(
 
 
 def change_audit(fields):
-    """Writes a ChangeAuditFields."""
+    """Writes the fields of a ChangeAuditFields."""
     cdef str tenant, user, before, after, why, now, cause
     cdef bint failed
     tenant, user, before, after, why, failed, now, cause = <tuple>fields
