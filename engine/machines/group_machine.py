@@ -95,7 +95,7 @@ class GroupState:
                 self.seen,
                 self.at,
                 self.cause,
-            )  # fmt: skip
+            )
         )
 
     @classmethod
