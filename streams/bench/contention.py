@@ -53,10 +53,13 @@ async def _check(env: BenchEnvironment, units: Mapping[str, int], users: int) ->
 def judge(
     units: Mapping[str, int], seats: Iterable[dict[str, Any]], states: Iterable[dict[str, Any]]
 ) -> int:
-    """How many seats were refused; BenchError for a seat too many or a false refusal.
+    """Returns the number of refused seats.
 
-    ``seats``: every record of ``product-seats``; ``states``: the last one of each user. Nobody
-    gives a seat back here, so what is held at the end is the most that ever was.
+    ``seats`` has every record of ``product-seats``; ``states`` has the last record of each user.
+    No seat is released in this bench, so the seats held at the end are the maximum.
+
+    Raises:
+        BenchError: a product was oversold, or a user was refused although a seat was free.
     """
     consumed: Counter[str] = Counter()
     for seat in seats:

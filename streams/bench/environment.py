@@ -1,7 +1,7 @@
-"""Where a bench runs: a broker, topics of its own on it, and workers as processes of their own.
+"""The environment of a bench: a broker with separate topics, and workers in separate processes.
 
-What is measured is seen from outside, by what Kafka shows to any reader of committed records, so
-that the worker does no work for the sake of being measured.
+All figures are measured from outside the worker, from the committed records that any reader can
+see, so that measuring costs the worker nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class WorkerProcess:
         return found
 
     async def restored(self, partitions: int) -> list[dict[str, Any]]:
-        """What it said of its partitions when the last of them was restored."""
+        """Waits until all partitions are restored, and returns the worker's log entries of them."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
         while len(said := self.said(PARTITION_RESTORED)) < partitions:
             self.check()
@@ -105,12 +105,12 @@ class WorkerProcess:
         return said
 
     def rss(self) -> int:
-        """Resident bytes now."""
+        """Returns the current resident memory in bytes."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu(self) -> float:
-        """Seconds of processor time so far, user and system."""
+        """Returns the processor time used so far in seconds, user and system."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

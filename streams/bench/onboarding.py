@@ -35,7 +35,7 @@ EVENTS_PER_USER = 3
 
 
 class Run(NamedTuple):
-    """What one onboarding took. ``worker`` still runs."""
+    """The figures of one onboarding; ``worker`` is still running."""
 
     worker: WorkerProcess
     users: int
@@ -151,7 +151,7 @@ def _steady(growth: list[tuple[float, int]], events: int) -> float:
 
 
 async def licences(env: BenchEnvironment) -> dict[bytes, set[str]]:
-    """What each published user holds, by the short names of the products."""
+    """Returns the products that each published user holds, by short name."""
     latest: dict[bytes, bytes | None] = {}
     async for record in env.read("user-licenses"):
         latest[record.key] = record.value
@@ -164,7 +164,7 @@ async def licences(env: BenchEnvironment) -> dict[bytes, set[str]]:
 
 
 def check_licences(held: dict[bytes, set[str]], wanted: Mapping[str, int], users: int) -> None:
-    """Outside of the clock: every user is published, and as many hold each product as should."""
+    """Checks, outside of the measured time, that every user has the wanted products."""
     found: Counter[str] = Counter()
     for names in held.values():
         found.update(names)

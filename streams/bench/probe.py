@@ -1,4 +1,4 @@
-"""How long an event takes: from when it is sent until its outcome is readable by others."""
+"""Measures the latency of an event: from sending it until its outcome can be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTCOME_TIMEOUT_SECONDS = 60.0
 
 
 class Probe:
-    """Sends events and watches ``outcome`` (an output topic) for what they caused."""
+    """Sends events and reads their outcome from the output topic ``outcome``."""
 
     def __init__(self, env: BenchEnvironment, outcome: str) -> None:
         options = client_options(env.settings)

@@ -1,4 +1,4 @@
-"""What the benches found, as a table, as JSON and as a plot."""
+"""The results of the benches as a table, as JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Result:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on, besides the code."""
+    """Returns the properties of the machine and the build that the figures depend on."""
     model = "unknown"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -65,7 +65,7 @@ def _people(users: int, groups: int, seed: int) -> Iterator[tuple[int, int, str]
 
 
 def bench_demand(users: int, groups: int = 500, seed: int = 1) -> Counter[str]:
-    """How many users ask for each product (short name): seats of just that many suffice."""
+    """Returns the number of users that want each product (by short name), i.e. the seats needed."""
     licensed = group_products(groups)
     demand: Counter[str] = Counter()
     for one, other, _ in _people(users, groups, seed):
@@ -74,7 +74,7 @@ def bench_demand(users: int, groups: int = 500, seed: int = 1) -> Counter[str]:
 
 
 def bench_configuration(units: Mapping[str, int], groups: int = 500) -> Iterator[Record]:
-    """What must be known before the users come; ``units`` bought, by short name."""
+    """Yields the records that precede the users; ``units`` are the purchased ones by short name."""
     tenant: Body = {"type": "tenant.updated", "tenant": TENANT, "usageLocation": "US"}
     yield _record("tenants", TENANT, tenant, "tenant")
     skus = {name: product(name) for name in PRODUCTS}

@@ -35,7 +35,8 @@ def status(
     """Show workers, lag, seats and errors on one screen."""
     from rich.console import Console
 
-    from streams.kafka.group_status import read_status, show, watch
+    from streams.cli.status_screen import show, watch
+    from streams.kafka.group_status import read_status
 
     settings = settings_of(brokers=brokers, app_id=app_id, topic_prefix=topic_prefix)
     if wait:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from streams.demo.summary import STATES, ErrorSummary, Summary
-from streams.kafka.group_status import bar
+from streams.runtime.terminal import seat_bar
 
 GROUPS_SHOWN = 8
 LARGEST_STEP = "Onboarding"
@@ -86,7 +86,7 @@ def _show_seats(summary: Summary, console: Console) -> None:
     for seats in summary.seats:
         table.add_row(
             f"  {escape(seats.product)}",
-            bar(seats.consumed, seats.units, 32),
+            seat_bar(seats.consumed, seats.units, 32),
             f"{seats.consumed:,}",
             f"{seats.units:,}",
             f"{seats.peak:,}",

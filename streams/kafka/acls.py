@@ -1,6 +1,6 @@
-"""What each role needs to do at the brokers, and nothing more, on one screen.
+"""The minimal ACLs of each role at the brokers.
 
-``docs/reference/acls.md`` is made of this table; the security test grants exactly this.
+``docs/reference/acls.md`` is generated from this table; the security test grants exactly these.
 """
 
 from __future__ import annotations

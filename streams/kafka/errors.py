@@ -11,7 +11,10 @@ from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY, SeatflowE
 
 
 class Action(Enum):
-    """What follows from an exception. Each ends the worker; the exit code says who acts next."""
+    """The consequences of an exception.
+
+    Each of them ends the worker; the exit code says whether the supervisor or a person acts next.
+    """
 
     FENCED = "another worker owns the partition: restart and rejoin the group"
     RESTART = "temporary: restart"
@@ -20,7 +23,7 @@ class Action(Enum):
 
     @property
     def exit_code(self) -> int:
-        """The exit code that tells a supervisor of this action."""
+        """The exit code from which a supervisor knows the action."""
         return _EXIT_CODES[self]
 
 

@@ -1,10 +1,11 @@
-"""How a running system is doing, from its topics and its consumer group: `seatflow status`."""
+"""The state of a running system, read from its topics and its consumer group.
+
+`streams/cli/status_screen.py` shows it to people.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -14,11 +15,6 @@ from typing import Any, Self
 
 from aiokafka import TopicPartition, errors
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from engine.domain.vocabulary import GroupProcessingState
 from streams.contract.topics import CONSUMED
@@ -32,11 +28,9 @@ from streams.kafka.topic_reader import (
 from streams.runtime.errors import TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
-QUIET = 0.5  # seconds without lag: a hop to another partition shows sooner
+QUIET = 0.5  # seconds without lag: a message to another partition shows up sooner
 LOOK_EVERY = 0.05
-SHOWN = 10
-AGES_WITHIN = 2.0  # where a log ends with a marker, no record comes
-BAR = 24
+AGES_WITHIN = 2.0  # seconds: a log that ends with a transaction marker yields no record
 NOT_YET = (
     errors.GroupCoordinatorNotAvailableError,
     errors.NotCoordinatorForGroupError,
@@ -47,10 +41,10 @@ OnLook = Callable[[int], Awaitable[None]]
 
 
 class LagReader:
-    """What the group has not applied yet, in records, of every topic that workers read.
+    """The consumer group's lag in records, for every topic that workers read.
 
-    Measured against the high watermark: an open transaction counts, since its records are coming.
-    A partition that the group never committed lags by all that it holds.
+    It is measured against the high watermark: the records of an open transaction count, since
+    they are about to be committed. A partition without a committed offset lags by all its records.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -78,8 +72,8 @@ class LagReader:
         await self._stack.__aexit__(*exception)
 
     async def read(self) -> dict[str, int]:
-        """Lag by topic (short name), the topics without any too."""
-        # First what is done, then what there is: what comes between is seen as lag.
+        """Returns the lag by topic (short name), including the topics without lag."""
+        # First the committed offsets, then the ends: records that arrive in between count as lag.
         committed = await self._committed()
         ends = await self._consumer.end_offsets(self.places)
         unknown = [place for place in self.places if committed.get(place, -1) < 0]
@@ -94,7 +88,7 @@ class LagReader:
         return dict(lag)
 
     async def seconds(self) -> dict[str, float]:
-        """The age of the oldest record that lagged at the last ``read``, by topic that lags."""
+        """Returns the age of the oldest lagging record at the last ``read``, by lagging topic."""
         waiting = dict(self._behind)
         ages = {place.topic[self._prefix :]: 0.0 for place in waiting}
         self._consumer.pause(*self.places)
@@ -114,7 +108,7 @@ class LagReader:
     async def _committed(self) -> dict[TopicPartition, int]:
         try:
             found = await self.admin.list_consumer_group_offsets(self._settings.app_id)
-        except NOT_YET:  # no group has ever been on this broker, or it has just started
+        except NOT_YET:  # the broker has never had a group, or has just started
             return {}
         return {place: noted.offset for place, noted in found.items()}
 
@@ -122,9 +116,14 @@ class LagReader:
 async def wait_until_settled(
     reader: LagReader, timeout: float | None = None, on_look: OnLook | None = None
 ) -> float:
-    """Returns when nothing lags and has not for a while: since when (``time.monotonic()``).
+    """Waits until the lag has been zero for ``QUIET`` seconds.
 
-    WorkerError after ``timeout`` seconds. ``on_look`` gets the records left, at each look.
+    ``on_look`` receives the remaining lag in records at each check.
+
+    Returns the time (``time.monotonic()``) since which the lag has been zero.
+
+    Raises:
+        WorkerError: the lag is not zero after ``timeout`` seconds.
     """
     began = time.monotonic()
     zero_since: float | None = None
@@ -188,8 +187,10 @@ class Status:
 
 
 class StatusReader:
-    """Follows the compacted outputs; the users' own records, of which there may be millions, are
-    not needed."""
+    """Follows the compacted outputs that the status needs.
+
+    The topic of the users' documents, which may hold millions of records, is not among them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         topics = ("errors", "group-status", "product-seats", "dead-letters")
@@ -209,7 +210,7 @@ class StatusReader:
         await self._stack.__aexit__(*exception)
 
     async def read(self) -> Status:
-        """How it is now."""
+        """Returns the current status."""
         settings, reader = self._settings, self._reader
         status = Status(settings.brokers, settings.app_id, settings.topic_prefix)
         status.workers = await read_members(reader.admin, settings.app_id)
@@ -223,31 +224,9 @@ class StatusReader:
 
 
 async def read_status(settings: Settings) -> Status:
-    """Returns the present status."""
+    """Returns the current status."""
     async with StatusReader(settings) as reader:
         return await reader.read()
-
-
-async def watch(settings: Settings, console: Console, every: float = 2.0) -> None:
-    """The screen, refreshed until Ctrl-C; KeyboardInterrupt then.
-
-    Ctrl-C is looked at between two readings: aiokafka may swallow a cancellation. A second one does
-    not wait for a reading that hangs.
-    """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def asked_to_stop() -> None:
-        stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    loop.add_signal_handler(signal.SIGINT, asked_to_stop)
-    async with StatusReader(settings) as reader:
-        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
-            while not stop.is_set():
-                screen.update(shown(await reader.read()), refresh=True)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), every)
-    raise KeyboardInterrupt
 
 
 async def read_members(admin: Any, app_id: str) -> list[Member]:
@@ -292,118 +271,3 @@ def _add_outputs(status: Status, seen: TopicReader) -> None:
     if letters:
         last = max(letters, key=lambda letter: letter.timestamp).headers
         status.last_dead_letter = f"{last.get('dlq.topic')}: {last.get('dlq.reason')}"
-
-
-# --- on one screen -------------------------------------------------------------------------------
-
-
-def show(status: Status, console: Console) -> None:
-    """Prints the status."""
-    console.print(shown(status), highlight=False)
-
-
-def shown(status: Status) -> Group:
-    """Returns the status as one screen."""
-    heading = f"[bold]Seatflow[/] at {status.brokers}, group {status.app_id}"
-    if status.topic_prefix != "licensing.":
-        heading += f", topics {status.topic_prefix}*"
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
-    facts.add_row("Workers", _workers_shown(status))
-    facts.add_row("Lag", _lag_shown(status))
-    facts.add_row("Groups", _groups_shown(status))
-    by_error = ", ".join(f"{kind} {users:,}" for kind, users in status.users_by_error.items())
-    facts.add_row("Users in error", f"{status.users_in_error:,}" + (by_error and f": {by_error}"))
-    letters = f"{status.dead_letters:,}"
-    if status.last_dead_letter:
-        letters += f", the last one from {escape(status.last_dead_letter)}"
-    facts.add_row("Dead letters", letters)
-    parts: list[Any] = [Text.from_markup(heading), facts]
-    if status.seats:
-        parts.append(_seats_table(status.seats))
-    if status.groups_in_error:
-        parts.append(_group_table(status.groups_in_error))
-    return Group(*parts)
-
-
-def _workers_shown(status: Status) -> Any:
-    if not status.workers:
-        return "[red]none[/]: start one with `seatflow worker`"
-    lines = [
-        f"{worker.host} {worker.id[-12:]}: partitions "
-        + (" ".join(map(str, worker.partitions)) or "none")
-        for worker in status.workers
-    ]
-    if status.unowned:
-        lines.append(f"[red]nobody[/]: partitions {' '.join(map(str, status.unowned))}")
-    return Group(*lines)
-
-
-def _lag_shown(status: Status) -> str:
-    behind = {topic: count for topic, count in status.lag.items() if count}
-    if not behind:
-        return "[green]0[/] records: everything is done"
-    ages = status.lag_seconds
-    topics = ", ".join(
-        f"{topic} {count:,}" + (f" ({ages[topic]:,.0f} s)" if ages.get(topic) else "")
-        for topic, count in behind.items()
-    )
-    return f"[yellow]{sum(behind.values()):,}[/] records: {topics}"
-
-
-def _groups_shown(status: Status) -> str:
-    text = f"{status.groups:,}, with errors {len(status.groups_in_error):,}"
-    if status.groups_in_progress:
-        names = ", ".join(status.groups_in_progress[:3])
-        more = ", …" if status.groups_in_progress[3:] else ""
-        text += f"; being processed {len(status.groups_in_progress):,}: {names}{more}"
-    return text
-
-
-def bar(used: int, units: int, width: int = BAR) -> Text:
-    """Seats used of those bought; red where nothing is left, bright where it is more than all."""
-    full = min(width, round(width * used / units)) if units else (width if used else 0)
-    style = "green" if used < units else "red" if used == units or not used else "bright_red"
-    return Text("█" * full, style).append("░" * (width - full), "dim")
-
-
-def _seats_table(seats: list[dict[str, Any]]) -> Table:
-    tenants = {one["tenant"] for one in seats}
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("Product", no_wrap=True)
-    table.add_column("Seats")
-    for title in ("used", "units", "waiting"):
-        table.add_column(title, justify="right")
-    for one in seats[:SHOWN]:
-        used, units = one["consumedUnits"], one["consumedUnits"] + one["availableUnits"]
-        name = one["skuPartNumber"] or one["skuId"]
-        table.add_row(
-            escape(f"{one['tenant']}/{name}" if len(tenants) > 1 else name),
-            bar(used, units),
-            f"{used:,}",
-            f"{units:,}",
-            f"{one['waitingUsers']:,}" if one["waitingUsers"] else "",
-        )
-    if seats[SHOWN:]:
-        table.caption = f"and {len(seats) - SHOWN:,} more"
-    return table
-
-
-def _group_table(groups: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("Groups with errors", no_wrap=True)
-    for title in ("members", "licensed", "in error"):
-        table.add_column(title, justify="right")
-    table.add_column("users by error")
-    for group in groups[:SHOWN]:
-        table.add_row(
-            escape(f"{group['tenant']}/{group['group']}"),
-            f"{group['members']:,}",
-            f"{group['membersLicensed']:,}",
-            f"{group['membersWithErrors']:,}",
-            ", ".join(f"{kind} {users:,}" for kind, users in group["errors"].items()),
-        )
-    if groups[SHOWN:]:
-        table.caption = f"and {len(groups) - SHOWN:,} more"
-    return table

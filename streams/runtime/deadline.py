@@ -14,10 +14,10 @@ class Deadline:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the time is over."""
+        """True if the deadline has passed."""
         return self._at is not None and time.monotonic() > self._at
 
     def extend(self) -> None:
-        """Starts the time again: for deadlines that measure a lack of progress."""
+        """Restarts the period: for deadlines that measure a lack of progress."""
         if self.seconds is not None:
             self._at = time.monotonic() + self.seconds

@@ -20,7 +20,7 @@ BACKLOG_COMMIT_INTERVALS = 4
 
 
 class Uncommitted(IntEnum):
-    """What the next transaction will contain beyond the last one."""
+    """The most urgent kind of effect that waits for the next transaction."""
 
     NOTHING = 0
     BACKGROUND = 1  # fan-outs, reports, restored work
@@ -92,19 +92,19 @@ class CommitLoop:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next transaction has as much as one may have."""
+        """True if the next transaction has reached the configured size."""
         return self._units >= self._settings.commit_records
 
     # --- committing ------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
-        """Whether no transaction is under way and nothing waits for one."""
+        """True if no transaction is in flight and nothing waits for one."""
         return not self.in_flight and not self.uncommitted
 
     @property
     def can_begin(self) -> bool:
-        """Whether something waits for a transaction and none is under way."""
+        """True if something waits for a transaction and none is in flight."""
         return bool(self.uncommitted) and not self.in_flight
 
     def due_at(self, has_backlog: bool, has_background_work: bool) -> float:

@@ -22,7 +22,7 @@ from typing import Final
 
 
 class PartitionState(Enum):
-    """Where a partition is in its life."""
+    """The states in the life of a partition."""
 
     FENCING = auto()
     RESTORING = auto()
@@ -33,7 +33,7 @@ class PartitionState(Enum):
 
 
 class Action(Enum):
-    """What happens to a partition; the values are for people."""
+    """The triggers of a transition; the values are for people."""
 
     FENCED = "fenced"
     RESTORED = "restored"
@@ -115,12 +115,12 @@ class PartitionLifecycle:
 
     @property
     def is_open(self) -> bool:
-        """Whether the state is restored and the partition is not closed."""
+        """True if the state is restored and the partition is not closed."""
         return self.state in OPEN
 
     @property
     def is_closed(self) -> bool:
-        """Whether the partition was given up."""
+        """True if the partition was revoked or lost."""
         return self.state is PartitionState.CLOSED
 
 

@@ -142,12 +142,12 @@ class PartitionTask:
 
     @property
     def is_open(self) -> bool:
-        """Whether the state is restored: the partition takes records."""
+        """True if the state is restored and the partition takes records."""
         return self._lifecycle.is_open
 
     @property
     def is_busy(self) -> bool:
-        """Whether progress is due, for the watchdog."""
+        """True if the watchdog may expect progress."""
         state = self._lifecycle.state
         if state is PartitionState.RUNNING:
             return not self._commits.is_idle or bool(self._intake)

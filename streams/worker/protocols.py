@@ -1,4 +1,4 @@
-"""What a partition needs: of the machine that it runs, and of the worker that it runs in."""
+"""The interfaces that a partition needs: its state machine, and the worker that it runs in."""
 
 from __future__ import annotations
 

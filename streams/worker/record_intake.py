@@ -59,7 +59,7 @@ class RecordIntake:
         return self._queues.has_backlog(records)
 
     def __bool__(self) -> bool:
-        """Whether any record is waiting."""
+        """Returns True if any record is waiting."""
         return bool(self._queues)
 
     def snapshot(self) -> Iterator[tuple[str, int, float]]:

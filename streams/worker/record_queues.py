@@ -18,7 +18,7 @@ class RecordQueues:
         self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        """Whether any record is waiting."""
+        """Returns True if any record is waiting."""
         return any(self._counts.values())
 
     def count(self, topic: str) -> int:

@@ -1,14 +1,14 @@
-"""Who may do what: bearer tokens from a file, sessions of browsers, and CSRF tokens.
+"""Authentication and authorization: bearer tokens from a file, browser sessions, CSRF tokens.
 
 The file is TOML, one table for each token, and holds digests only::
 
     [[token]]
-    name = "ann"                  # who did it, in the audit
+    name = "ann"                  # the name in the audit log
     role = "operator"             # or "reader"
     tenants = ["contoso"]         # or ["*"]
     sha256 = "…"                  # of the token; `seatflow console --new-token ann` makes one
 
-It is read again when it changes, so a token that is taken out ends at once, sessions with it.
+It is read again when it changes: a token that is removed ends immediately, as do its sessions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who was let in. ``tenants``: those it may read; None: all."""
+    """An authenticated caller. ``tenants`` has the tenants it may read; None means all."""
 
     name: str
     role: str

@@ -180,7 +180,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     @property
     def join_error(self) -> BaseException | None:
-        """Why the group refused this member; aiokafka keeps it for a read that never comes."""
+        """The error with which the group refused this member, or None.
+
+        aiokafka keeps it to raise it from the next read, which a refused member never makes.
+        """
         coordinator = self._consumer._coordinator if self._consumer else None
         if coordinator is None:  # not started yet
             return None

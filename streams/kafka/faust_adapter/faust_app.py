@@ -62,7 +62,7 @@ class App(faust.App):
 
     @property
     def join_error(self) -> BaseException | None:
-        """Why the consumer group refused this worker, or None."""
+        """The error with which the consumer group refused this worker, or None."""
         return self._consumer.thread.join_error if self._consumer else None
 
     async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:

@@ -29,7 +29,7 @@ class Record(NamedTuple):
 
 
 def scanned(record: Record) -> Any:
-    """What the short cut makes of it; None if it leaves the record to the plain reader."""
+    """Returns the event that the fast path reads; None if it leaves the record to the decoder."""
     batch: list[ev.Delivered] = []
     left: list[Record] = []
     DECODER.scanner.read_all([record], batch, left.append)

@@ -97,7 +97,7 @@ def summary() -> Summary:
 
 
 def check(summary: Summary) -> None:
-    """What the demo is there to show, whoever decided it."""
+    """Checks that the summary has everything that the demo is meant to show."""
     kinds = {state: set[str]() for state in ("Error", "ActiveWithError")}
     for kind in summary.errors:
         kinds[kind.state].add(kind.error)
