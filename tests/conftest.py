@@ -1,4 +1,4 @@
-"""What every test may use: the broker of the Kafka tests, and hypothesis's profile."""
+"""Fixtures for all tests: the broker of the Kafka tests, and the profile of hypothesis."""
 
 from hypothesis import settings
 

@@ -1,7 +1,7 @@
-"""What a run left behind: records, and what follows from the input alone.
+"""The history of a run: its records, and the facts that follow from the input alone.
 
-Records come in the order in which they were appended. Where that is not known across partitions
-(real Kafka), sort by timestamp: only `seats.never_oversold` looks across keys.
+Records are in the order in which they were appended. If that order is not known across partitions
+(real Kafka), sort by timestamp: only `seats.never_oversold` compares records of different keys.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ TENANT = "t"
 
 
 class Builder:
-    """Publishes events, lets the oracle answer each at once, and records both."""
+    """Publishes events, has the oracle answer each one immediately, and records both."""
 
     def __init__(self) -> None:
         self.world = World()

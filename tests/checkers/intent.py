@@ -1,4 +1,4 @@
-"""What the input asked for, folded from the input topics and the answers in `results`."""
+"""The intended state, folded from the input topics and the answers in `results`."""
 
 from __future__ import annotations
 

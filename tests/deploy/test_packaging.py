@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Installed:
-    """What the first stage of the Dockerfile makes, in directories of the test's own."""
+    """The result of the first stage of the Dockerfile, in temporary directories."""
 
     root: Path
     wheel: Path

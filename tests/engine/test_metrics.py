@@ -1,4 +1,4 @@
-"""What the engine tells the metrics equals what it published, all through the demo's story."""
+"""The engine's metrics agree with its published records throughout the demo's scenario."""
 
 from __future__ import annotations
 

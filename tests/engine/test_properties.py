@@ -291,7 +291,7 @@ def test_after_the_network_heals_nobody_waits_beside_a_free_unit(
     ledger = Ledger(Random(seed))
     ledger.buy()
     ledger.play(acts)
-    for _ in range(12):  # everything is told, and every latest message arrives
+    for _ in range(12):  # every request is repeated, and every latest message arrives
         for p, lease in enumerate(ledger.leases):
             lease.give_back()
             ledger.sent.append(Sent(None, p, lease.request(True)))

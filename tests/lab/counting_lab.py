@@ -128,7 +128,7 @@ class Lab:
         return asyncio.run(read_topic(self.settings.brokers, name, isolation=isolation))
 
     def counts(self) -> tuple[int, int]:
-        """What was read and what was heard, by the rows in the changelog."""
+        """Returns the events read and the messages received, according to the changelog rows."""
         totals: Counter[str] = Counter()
         for key, value in latest(self.read("changelog")).items():
             if key and key != APPLIED:

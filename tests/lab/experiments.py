@@ -54,7 +54,9 @@ def kill_at_points(lab: Lab) -> None:
         fault = f"{point}:{1 if opening else lab.dice.randint(1, 12)}"
         slot.next_env = {"SEATFLOW_FAULT": fault}
         lab.note(f"{slot.name} is to die {fault}")
-        lab.workers.send(slot, signal.SIGTERM)  # it leaves the group, so the next has work at once
+        lab.workers.send(
+            slot, signal.SIGTERM
+        )  # leaves the group: its successor gets work immediately
         lab.until(lambda: len(slot.lives) > lives, 20, "the next life")  # noqa: B023
         armed = slot.lives[lives]
         try:

@@ -19,7 +19,7 @@ Place = tuple[str, int, int]
 
 
 class Load:
-    """A thread with a producer. `pace` records a second come from `source`, while it is on."""
+    """A thread with a producer that sends ``pace`` records of ``source`` per second."""
 
     def __init__(self, bootstrap: str, prefix: str, source: Callable[[], Event]) -> None:
         self._bootstrap, self._prefix, self._source = bootstrap, prefix, source
@@ -36,11 +36,11 @@ class Load:
         self._thread.start()
 
     def publish(self, events: Iterable[Event]) -> None:
-        """These come next, at once."""
+        """Queues events to be sent next, regardless of the pace."""
         self._urgent.extend(events)
 
     def wait(self, timeout: float = 120.0) -> None:
-        """Until all that was published is acknowledged, or known to be unknown."""
+        """Waits until every published record is acknowledged."""
         deadline = time.monotonic() + timeout
         while self._urgent or self._open:
             if self._error:
@@ -90,7 +90,7 @@ class Load:
         name = None if key is None else key.encode()
         try:
             future = await producer.send(self._prefix + topic, value, key=name)
-        except KafkaError:  # no broker tells where to: nothing was sent
+        except KafkaError:  # no metadata of the partition: nothing was sent
             self._urgent.appendleft(event)
             return
         self._open += 1
@@ -98,7 +98,10 @@ class Load:
         future.add_done_callback(lambda done: self._done(done, event))
 
     def _done(self, future: asyncio.Future[Any], event: Event) -> None:
-        """What may not have arrived is sent again: with its id it counts once (R24)."""
+        """Notes the acknowledgement, or sends the event again.
+
+        A failed send may have arrived all the same; the event's id makes it count once (R24).
+        """
         self._open -= 1
         if future.cancelled() or future.exception():
             self.unknown += 1

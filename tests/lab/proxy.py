@@ -17,7 +17,7 @@ CHUNK = 1 << 16
 
 
 class Proxy:
-    """Listens on `port` and passes on to `target`, unless it is told to hold."""
+    """Listens on ``port`` and forwards to ``target``, except in the directions that are held."""
 
     def __init__(self, port: int, target: tuple[str, int]) -> None:
         self.port, self._target = port, target

@@ -64,7 +64,7 @@ class LabSystem(System):
 
 
 class Lab:
-    """What an experiment's faults have in hand."""
+    """The parts of the laboratory that an experiment's faults act on."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Lab:
             time.sleep(0.1)
 
     def heal(self) -> None:
-        """Whatever the faults left broken."""
+        """Repairs everything that the faults left broken: disk, brokers, network and workers."""
         if self.disk:
             self.disk.free()
         for node in self.cluster.nodes:
@@ -108,7 +108,11 @@ class Lab:
         self.workers.resume_all()
 
     def settle(self) -> None:
-        """No lag, all partitions run by somebody, and nothing more comes."""
+        """Waits until nothing lags and every partition is run by a worker.
+
+        Raises:
+            TimeoutError: that is not so within ``SETTLE_WITHIN`` seconds.
+        """
         deadline = time.monotonic() + SETTLE_WITHIN
         while True:
             try:

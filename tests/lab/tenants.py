@@ -1,9 +1,9 @@
-"""What is loaded: random tenants, made from a seed, one input record after the other.
+"""The load: random tenants generated from a seed, one input record after the other.
 
-*Calm* has seats enough, and nothing in it depends on which of two things happens first: its end
-state is determined, so a second, fault-free telling of the same input must agree with it. The
-*wild* tenants have too few seats and everything that can be in each other's way; there the
-checkers judge.
+The *calm* tenant has enough seats, and nothing in it depends on the order of two events of
+different keys. Its end state is therefore determined: a fault-free replay of the same input must
+agree with it. The *wild* tenants have too few seats and every kind of conflict; they are judged by
+the checkers.
 """
 
 from __future__ import annotations

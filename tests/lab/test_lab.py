@@ -1,6 +1,6 @@
-"""The fault laboratory: its short set on real Kafka, and that its own tools can be trusted.
+"""The fault laboratory: its short set of experiments on real Kafka, and tests of its own tools.
 
-All experiments: `make lab`. What is here finds most in a second.
+`make lab` runs all experiments; the short set has those that find the most per second.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def as_records(events: list[Event]) -> list[Record]:
 
 
 def test_the_calm_tenant_does_not_depend_on_the_order_of_its_users() -> None:
-    """Its end state is told by the oracle: so no order may matter but that of a key."""
+    """The oracle predicts its end state, so only the order of the events of one key may matter."""
     tenants = Tenants(Random(5), bad=0, again=0)
     first, second = tenants.setup()
     events = [tenants.calm.next() for _ in range(300)]

@@ -1,4 +1,4 @@
-"""What the fault laboratory found, each in its smallest form, so that it does not come back."""
+"""Regression tests: each finding of the fault laboratory in its smallest form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run comes to: a row of numbers, of which the first five must be 0."""
+"""The verdict on a run: a row of numbers, of which the first five must be 0."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def answered_once(records: Iterable[Record]) -> list[Violation]:
 def in_the_log(
     records: Iterable[Record], acknowledged: Mapping[Place, bytes | None]
 ) -> list[Violation]:
-    """What the broker acknowledged it still has: else no verdict on us would mean anything."""
+    """Checks that every record that the broker acknowledged is still in its log.
+
+    Without that, a verdict on the workers would mean nothing.
+    """
     there = {(r.topic, r.partition, r.offset): r.raw for r in records if r.topic in EVENTS}
     return [
         Violation("in the log", f"{place} was acknowledged and is gone or changed")
@@ -101,7 +104,7 @@ def of_tenant(records: Iterable[Record], tenant: str) -> History:
 
 
 def told(records: Iterable[Record], tenant: str) -> History:
-    """The fault-free telling: the oracle takes the tenant's input, one event after the other."""
+    """Returns the fault-free outcome: the oracle applies the tenant's input event by event."""
     world = World()
     for at, record in enumerate(records):
         if record.topic not in EVENTS:

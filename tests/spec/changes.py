@@ -1,4 +1,4 @@
-"""Changes answered at once: R16 (a user's direct licences) and R20 (a group's licences)."""
+"""Changes that are answered directly: of a user's licences (R16) and of a group's (R20)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def change_direct(
 def direct_end_state(
     facts: EvaluationInput, added: Licenses, removed: frozenset[str]
 ) -> tuple[Entry, ...]:
-    """What the user would have. A replaced entry keeps its place, a new one comes last."""
+    """Returns the entries that the user would have.
+
+    A replaced entry keeps its place; a new one comes last.
+    """
     number = 1 + max((e.admission_order for e in facts.entries), default=0)
     end = [e for e in facts.entries if e.path is not None or e.sku not in removed]
     for sku in sorted(added):

@@ -1,4 +1,4 @@
-"""What the members of a readable event mean."""
+"""Readers of the members of a readable event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one user has and why not: R1-R3, R5-R8, R11-R14, R16, R20 as pure functions.
+"""The licences and errors of one user: R1-R3, R5-R8, R11-R14, R16, R20 as pure functions.
 
 `evaluate` moves the user's entries to a fixpoint and then describes it. Every error is computed
 from that fixpoint, because the last attempt of each group saw exactly these entries.
@@ -190,7 +190,7 @@ def check_uniqueness(facts: EvaluationInput, sku: str, plans: frozenset[str]) ->
 def check(
     facts: EvaluationInput, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
 ) -> list[Failure]:
-    """What forbids these plans of the product in the end state, in R7's order."""
+    """Returns the failures of these plans of the product in the end state, in R7's order."""
     return [
         *check_location(facts, sku, plans),
         *check_conflict(facts, sku, plans, end),
@@ -262,7 +262,7 @@ def requested_plans(facts: EvaluationInput, entry: Entry) -> frozenset[str]:
 
 
 def check_change(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entry) -> list[Failure]:
-    """Why the entry cannot have the plans that its path asks for, in R7's order."""
+    """Returns the failures that deny the entry the plans that its path requests, in R7's order."""
     requested = requested_plans(facts, entry)
     new = requested - entry.enabled
     end = tuple(replace(e, enabled=requested) if e == entry else e for e in entries)

@@ -351,7 +351,7 @@ class World:
     def _evaluate_all(
         self, tenant: Tenant, names: Iterable[str], at: At, *, retry: bool = True
     ) -> None:
-        """R8: who has waited longest comes first, then by user id; freed seats go at once."""
+        """R8: the longest waiting user is first, then by user id; freed seats go immediately."""
         lines = list(tenant.waiting.values())
         first = {n: min((line[n] for line in lines if n in line), default=at) for n in names}
         for name in sorted(first, key=lambda n: (first[n], n)):

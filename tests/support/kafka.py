@@ -28,7 +28,7 @@ RUNNING = os.environ.get("SEATFLOW_TEST_BROKERS")
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """Where the shared broker listens, and where it came from."""
+    """The shared broker: its address, and the origin of its software."""
 
     bootstrap: str
     origin: str
@@ -78,7 +78,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses the broker needs it: no test can forget the marker."""
+    """Adds the marker ``kafka`` to every test that uses the fixture, so that none can forget it."""
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker("kafka")
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """The session's broker; which one is in pytest's header."""
+    """Provides the broker of the session; pytest's header names its origin."""
     if RUNNING:
         yield Kafka(RUNNING, origin())
         return
@@ -175,7 +175,10 @@ async def reading(bootstrap: str, isolation: str) -> AsyncIterator[Any]:
 async def end_offsets(
     bootstrap: str, topic: str, isolation: str = "read_uncommitted"
 ) -> dict[int, int]:
-    """Where each partition of the topic ends (its high watermark unless `read_committed`)."""
+    """Returns the end offset of each partition of the topic.
+
+    It is the high watermark, or with ``read_committed`` the last stable offset.
+    """
     async with reading(bootstrap, isolation) as consumer:
         partitions = await _assign(consumer, topic)
         ends = await consumer.end_offsets(partitions)
@@ -199,10 +202,14 @@ async def _assign(consumer: Any, topic: str) -> list[Any]:
 async def read_topic(
     bootstrap: str, topic: str, *, isolation: str = "read_committed", timeout: float = 30.0
 ) -> list[Record]:
-    """Everything in the topic now, in the order of each partition.
+    """Returns the present records of the topic, by partition and in the order of each.
 
-    With `read_committed`, up to the first open transaction. TimeoutError when the end, as it was at
-    the call, is not reached; reached by position, since markers of transactions take offsets too.
+    With ``read_committed`` it reads up to the first open transaction. It stops when the position
+    reaches the end as of the call; counting records would not do, since the markers of
+    transactions take offsets too.
+
+    Raises:
+        TimeoutError: the end is not reached within ``timeout`` seconds.
     """
     async with reading(bootstrap, isolation) as consumer:
         partitions = await _assign(consumer, topic)
@@ -231,7 +238,7 @@ def _record(message: Any) -> Record:
 
 
 def latest(records: Iterable[Record]) -> dict[bytes | None, bytes]:
-    """What a compacted topic says: the last value of each key, without tombstones."""
+    """Returns the content of a compacted topic: the last value of each key, without tombstones."""
     values = {record.key: record.value for record in records}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -245,7 +252,7 @@ async def produce(
     timestamp: int | None = None,
     headers: Iterable[tuple[str, bytes]] = (),
 ) -> None:
-    """Publish (key, value) pairs in order, by Kafka's default partitioner, and wait for them."""
+    """Publishes (key, value) pairs in order by Kafka's default partitioner, and awaits the acks."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap,
         enable_idempotence=True,

@@ -167,7 +167,7 @@ class System:
         return asyncio.run(read_topic(self.bootstrap, self.prefix + topic, isolation=isolation))
 
     def outcome(self) -> dict[str, dict[str, Any]]:
-        """What the compacted outputs say at last, without what depends on batches and times."""
+        """Returns the final compacted outputs without what depends on batches and times."""
         return {
             topic: {
                 str(key): _stable(json.loads(value))

@@ -357,6 +357,6 @@ def test_a_password_comes_from_a_file_without_its_newline(tmp_path: Path) -> Non
 
 
 def test_no_flag_takes_a_secret() -> None:
-    """What is on the command line, everybody on the machine can read."""
+    """Every user of the machine can read the command line."""
     text = (ROOT / "streams" / "cli" / "main.py").read_text()
     assert "password" not in text

@@ -61,7 +61,7 @@ def counts(system: System) -> dict[str, tuple[int, int]]:
 
 
 def never_oversold(system: System) -> None:
-    """No counter that was ever published, and no holders at the end, exceed what was bought."""
+    """Checks that neither a published counter nor the final holders exceed the purchased seats."""
     for record in system.records("product-seats"):
         value = json.loads(record.value or b"{}")
         assert value["consumedUnits"] <= value["prepaidUnits"]["enabled"], value
@@ -69,7 +69,7 @@ def never_oversold(system: System) -> None:
 
 
 def settled_totals(system: System) -> None:
-    """What must be true however the load fell into batches: all seats used, the others waiting."""
+    """Checks the totals that do not depend on batches: all seats used, all other users waiting."""
     held = holders(system)
     assert held["base"] == SEATS
     assert counts(system)["base"] == (SEATS, USERS - SEATS)

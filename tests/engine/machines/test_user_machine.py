@@ -1,4 +1,4 @@
-"""What the user machine does beyond the scenarios: batches, queues, restores, wrong partitions."""
+"""The user machine beyond the scenarios: batches, queues, restores, wrong partitions."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def play(seed: int) -> None:
     cluster, world = Cluster(partitions=1), World()
     at = 0
     for i in inputs(seed, EVENTS):
-        at = max(at + 1, i.at)  # equal times are told apart by ids here, by offsets there
+        at = max(at + 1, i.at)  # equal times are ordered by ids here, by offsets there
         if left_open(world, i):
             continue
         offset = len(cluster.logs[i.topic, 0])
@@ -41,16 +41,16 @@ def play(seed: int) -> None:
             ours, theirs = comparable(short_form(log, tenant)), comparable(world.state(tenant))
             if ours != theirs:
                 assert seatless(ours) == seatless(theirs), f"seed {seed}, {i}"
-                return  # they differ only in which error of a group that lacks a seat is told
+                return  # they differ only in the error of a group that lacks a seat
 
 
 def left_open(world: World, i: Input) -> bool:
-    """Where the rules leave a choice, or the order of two keys decides."""
+    """Returns True if the rules leave a choice, or if the order of two keys decides."""
     event = i.event
     if isinstance(event, ev.GroupLicensesChanged):
         return not event.add and not event.remove
     if isinstance(event, ev.UserLicensesChanged):
-        # Whether one that is rejected tries again what waits under manual retry.
+        # The rules leave open if a rejected change retries users that wait under manual retry.
         tenant = world.tenants.get(event.tenant)
         return tenant is not None and tenant.seat_retry == "manual"
     if isinstance(event, ev.ProductDefined):
@@ -68,7 +68,7 @@ def comparable(state: Json) -> Json:
 
 
 def seatless(state: Json) -> Json:
-    """Without what follows from whether CountViolation or Other is told (R6)."""
+    """Returns the state without the members that depend on CountViolation versus Other (R6)."""
     text = json.dumps(state).replace("CountViolation", "seatless").replace("Other", "seatless")
     same: Json = json.loads(text)
     for seats in same["seats"].values():

@@ -1,4 +1,4 @@
-"""What the simulator found, each as the shortest history that shows it."""
+"""Regression tests: each finding of the simulator as the shortest history that shows it."""
 
 from __future__ import annotations
 
@@ -183,8 +183,8 @@ def test_a_mail_plan_from_the_catalogue_is_published() -> None:
 def test_units_that_only_pass_through_are_not_short() -> None:
     """Seeds 994 and 999: units reserved for users who then lacked another made others wait.
 
-    Each could have a seat of a, so each is told Other for a; nobody waits while two are free. Under
-    manual retry the false refusal stayed.
+    A seat of a is free for each of them, so each gets the error Other for a; nobody waits while two
+    seats are free. Under manual retry the false refusal stayed.
     """
     for retry in ("automatic", "manual"):
         play = ready(("a", 2), ("b", 0), seat_retry=retry)

@@ -1,4 +1,4 @@
-"""What the project knows about plans, and its small catalogue, against the facts."""
+"""The project's table of plans and its small catalog, compared with the published facts."""
 
 import json
 import pathlib

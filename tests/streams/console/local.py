@@ -48,7 +48,7 @@ class World:
         self.said = 0
 
     def publish(self, events: Iterable[tuple[str, Any, bytes]]) -> None:
-        """All of it settles; only then the store is told."""
+        """Applies all events to the engine, and only then the inputs and outputs to the store."""
         told: dict[str, list[Rec]] = {}
         for topic, key, value in events:
             self.at += 1

@@ -61,7 +61,7 @@ class Looking:
         return self.page
 
     def axe(self) -> list[str]:
-        """What axe-core finds against WCAG and good practice."""
+        """Returns the violations of WCAG and of good practice that axe-core finds."""
         found = Axe().run(self.page).response["violations"]
         return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
 
@@ -154,7 +154,7 @@ def test_why_a_user_lacks_a_licence(looking: Looking) -> None:
 
 @pytest.mark.parametrize("script", [True, False], ids=["", "without JavaScript"])
 def test_reprocess_shows_what_came_of_it(running: Running, chromium: Any, script: bool) -> None:
-    """A seat is free, the tenant's policy is manual: reprocessing gives it to who waits."""
+    """A seat is free and the tenant's policy is manual: reprocessing gives it to a waiting user."""
     make = Events("fabrikam", f"re{script}")
     running.publish(make.user(f"u{script}"), make.seats("e3", 0))
     running.publish(make.join(f"u{script}", "team"))
@@ -173,7 +173,7 @@ def test_reprocess_shows_what_came_of_it(running: Running, chromium: Any, script
 
 
 def test_what_if_by_paste_and_by_file(looking: Looking, tmp_path: Path) -> None:
-    """Who would fail and why, seats that would be short; and nothing is done."""
+    """The answer names the users that would fail and the missing seats; nothing is changed."""
     page = looking.open(f"{T}/whatif")
     page.get_by_label("Events, one JSON object").fill("\n".join(map(json.dumps, EVENTS)))
     page.get_by_role("button", name="Try it").click()
@@ -206,7 +206,7 @@ def test_what_if_says_what_is_wrong(running: Running, chromium: Any) -> None:
 
 
 def test_the_overview_is_live(looking: Looking) -> None:
-    """What happens appears without a reload; a link that has the focus keeps it."""
+    """A change appears without a reload, and a focused link keeps the focus."""
     page = looking.open(T)
     tile = page.locator(".tile b").first
     before = int(tile.inner_text().replace(",", ""))

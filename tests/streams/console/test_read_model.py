@@ -64,7 +64,7 @@ def test_every_published_topic_and_input_is_followed() -> None:
 
 
 def test_batches_do_not_matter(tmp_path: Path) -> None:
-    """The demo's records one by one, and all of a topic at once, make the same rows."""
+    """The demo's records give the same rows one by one and in one batch per topic."""
     whole = Store(tmp_path / "whole.sqlite3", "p.")
     demo(World(whole), until="Seats")
     single = Store(tmp_path / "single.sqlite3", "p.")
@@ -87,7 +87,7 @@ def test_batches_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_file_is_made_again(tmp_path: Path) -> None:
-    """For other topics, or another Kafka; for the same it stays."""
+    """The file is recreated for other topics or another cluster, and kept for the same ones."""
     path = tmp_path / "console.sqlite3"
     make = Events()
     first = Store(path, "a.")

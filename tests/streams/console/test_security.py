@@ -1,4 +1,4 @@
-"""What is refused before it is looked at, sessions and their forms, and that names stay text."""
+"""Requests refused unread, sessions and their forms, and the escaping of names."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_search_is_only_a_search(console: Console, search: str) -> None:
 
 
 def test_login_goes_nowhere_else(guarded: Console) -> None:
-    """A wrong token is told; the right one leads to the start, never to an address given."""
+    """A wrong token is reported; the right one leads home, never to a foreign address."""
     wrong = guarded.client.post("/login", data={"token": "x"})
     assert wrong.status_code == 401
     assert "not known" in wrong.text

@@ -1,4 +1,4 @@
-"""What if: the outcome on the copy is what really happens next, and nothing else happens."""
+"""The what-if trial: the outcome on the copy is the real one, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_bad_events_are_refused_with_a_reason(event: Any, says: str) -> None:
 
 
 def test_too_many_users_are_not_tried(console: Console) -> None:
-    """The limit is told before anything is copied."""
+    """The limit is reported before anything is copied."""
     make = Events()
     console.world.publish([make.join(f"u{n}", "g") for n in range(5)])
     given = affected_users.decoded("contoso", [{"type": "group.deleted", "group": "g"}])

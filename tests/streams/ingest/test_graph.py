@@ -125,7 +125,7 @@ def test_a_first_load_gives_everybody_what_the_directory_says(tmp_path: Path) ->
     assert played.latest("product-seats")[f"t/{E3}"]["consumedUnits"] == 2
     assert played.feed(events_from_graph(tmp_path, "t")) == []
 
-    # The group's licences are told as a whole: what is no longer among them is taken away.
+    # A group's licences arrive as a complete list: those that are missing from it are removed.
     page(tmp_path / "b-groups.json", "groups", {"id": "g", "assignedLicenses": []})
     (tmp_path / "a-users.json").unlink()
     played.feed(events_from_graph(tmp_path, "t"))

@@ -53,7 +53,7 @@ def _private_names(tree: ast.AST) -> Iterator[str]:
 
 
 def _own_names(tree: ast.AST) -> Iterator[str]:
-    """What the package itself defines: methods, and attributes assigned on ``self``."""
+    """Yields the names that the package itself defines: methods, and attributes of ``self``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name

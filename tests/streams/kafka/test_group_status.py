@@ -128,7 +128,7 @@ def seen_on(terminal: int, words: str, timeout: float = 30.0) -> None:
 
 
 def read(terminal: int) -> str:
-    """What has come within 0.2 s; a character that a read cuts in two is replaced."""
+    """Returns the output of the last 0.2 s; a character that a read cuts in two is replaced."""
     if not select.select([terminal], [], [], 0.2)[0]:
         return ""
     return os.read(terminal, 65536).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What is given up is freed at once, and what stays is not gone through again and again."""
+"""Dropped objects are freed immediately; the collector does not traverse long-lived ones again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.worker.transaction import Transaction
 
 @pytest.fixture
 def collector() -> Iterator[None]:
-    """The collector as it was, whatever a test makes of it."""
+    """Restores the settings of the garbage collector after the test."""
     was, enabled = gc.get_threshold(), gc.isenabled()
     yield
     gc.unfreeze()
@@ -31,7 +31,7 @@ class Batch(BatchBuilder):
 
 
 def test_a_transaction_frees_its_batches_without_the_collector(collector: None) -> None:
-    """In a circle they would wait for it: megabytes each, and it comes seldom."""
+    """In a reference cycle, megabytes per batch would wait for the collector, which runs rarely."""
     made: list[weakref.ref[Any]] = []
 
     def create_batch() -> Any:
