@@ -35,10 +35,10 @@ Event = tuple[str, str, bytes]
 class Worker:
     """A worker process; its log lines are events that a test can await."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], root: pathlib.Path = ROOT) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streams", "worker"],
-            cwd=ROOT,
+            cwd=root,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -104,6 +104,12 @@ class System:
         }
         flags = {k.removeprefix("SEATFLOW_").lower(): v for k, v in self.env.items()}
         asyncio.run(create_topics(load_settings(**flags)))
+
+    def worker_of(self, root: pathlib.Path, env: Mapping[str, str]) -> Worker:
+        """Starts a worker of another checkout."""
+        worker = Worker({**self.env, **env}, root)
+        self.workers.append(worker)
+        return worker
 
     def worker(self, ready: bool = True, **env: str) -> Worker:
         """Starts a worker; ``ready``: waits until a partition of its own is restored."""
