@@ -69,7 +69,7 @@ def test_workers_are_replaced_one_by_one_and_back(kafka: Kafka, earlier: Path) -
                 load.wait()
                 system.settle()
             load.pace = RECORDS_PER_SECOND
-            # One worker after the other gets this release; then the last one goes back to the earlier.
+            # One worker after the other gets this release; then the last one goes back.
             for root, name in [(ROOT, n) for n in WORKERS] + [(earlier, "worker-1")]:
                 time.sleep(BETWEEN_SECONDS)
                 assert workers[name].stop() == OK, workers[name].log()
