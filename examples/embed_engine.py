@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.ingest.jsonl import Event, event_of
 
 START_MS = 1_800_000_000_000
@@ -16,7 +16,7 @@ START_MS = 1_800_000_000_000
 
 def main(path: str) -> None:
     """Applies the events of a file and prints the state of every user."""
-    cluster = Cluster(partitions=2)
+    cluster = InMemoryCluster(partitions=2)
     for number, line in enumerate(Path(path).read_bytes().splitlines()):
         event = event_of(line)
         assert isinstance(event, Event), event

@@ -1,4 +1,4 @@
-"""The parts of the simulator: tenants, the broker, workers and their faults, what must hold.
+"""The simulator: random tenants, an in-memory broker, workers with faults, and the invariants.
 
-See :mod:`engine.simulation.runner`.
+Start at :mod:`engine.simulation.runner`. May import every other package of the engine.
 """

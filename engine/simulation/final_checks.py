@@ -1,4 +1,4 @@
-"""What must hold at the end, when everything has settled: the published numbers tell the truth."""
+"""The checks of a settled simulation: published numbers equal those of users and groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.domain.partitioner import partition_of
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import COUNT, NONE, OTHER, GroupProcessingState
 from engine.partition_machine import PartitionMachine
-from engine.simulation.invariants import content, figures, require
+from engine.simulation.invariants import content, lease_fields, require
 from engine.simulation.scheduler import Simulation
 from engine.state.tenant_state import User
 
@@ -20,8 +20,12 @@ Json = dict[str, Any]
 COMMANDS = (ev.UserLicensesChanged, ev.UserReprocess, ev.GroupLicensesChanged, ev.GroupReprocess)
 
 
-def judge(s: Simulation) -> None:
-    """All checks of a settled simulation; raises Violation."""
+def verify(s: Simulation) -> None:
+    """Runs all checks of a settled simulation.
+
+    Raises:
+        Violation: if a check fails.
+    """
     machines = s.machines()
     users = {
         f"{tenant.id}/{user.id}": user
@@ -53,8 +57,8 @@ def _nothing_under_way(key: str, user: User) -> None:
 
 
 def _published(s: Simulation, key: str, user: User) -> None:
-    """The published state is the machine's, and tells every intent (R4)."""
-    value = s.watch.users.get(key)
+    """The published state equals the machine's and includes every intent (R4)."""
+    value = s.monitor.users.get(key)
     if not user.known:
         require(value is None, "unknown users are not published", key, value)
         return
@@ -63,18 +67,18 @@ def _published(s: Simulation, key: str, user: User) -> None:
         require(not now["licenseAssignmentStates"], "published", key, "is not published", now)
         return
     require(content(value) == content(now), "published = machine", key, value, now)
-    told = {(x["skuId"], x["assignedByGroup"]) for x in value["licenseAssignmentStates"]}
+    published = {(x["skuId"], x["assignedByGroup"]) for x in value["licenseAssignmentStates"]}
     for group in user.groups:
         known = user.tenant.groups.get(group)
         for sku in known.licenses if known else ():
-            require((sku, group) in told, "R4 intent", key, sku, group, value)
+            require((sku, group) in published, "R4 intent", key, sku, group, value)
 
 
 def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
     holders: Counter[str] = Counter()
     waiting: dict[str, set[str]] = {}
     automatic: dict[str, bool] = {}
-    for key, user in s.watch.users.items():
+    for key, user in s.monitor.users.items():
         tenant_id = key.split("/")[0]
         holders.update(f"{tenant_id}/{a['skuId']}" for a in user["assignedLicenses"])
         for state in user["licenseAssignmentStates"]:
@@ -83,8 +87,8 @@ def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
     for machine in machines:
         for tenant in machine.configuration.tenants.values():
             automatic[tenant.id] = tenant.settings.automatic
-    published = s.watch.latest.get("product-seats", {})
-    bought = {i.key: i.event for i in s.setting.inputs if i.topic == "subscriptions"}
+    published = s.monitor.latest.get("product-seats", {})
+    bought = {i.key: i.event for i in s.config.inputs if i.topic == "subscriptions"}
     for key in {*holders, *waiting, *bought, *published}:
         value = published.get(key)
         if value is None:
@@ -93,25 +97,27 @@ def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
         event = bought.get(key)
         units = event.enabled + event.warning if isinstance(event, ev.SubscriptionUpdated) else 0
         free = units - holders[key]
-        wanted = (holders[key], free, len(waiting.get(key, ())))
-        found = (value["consumedUnits"], value["availableUnits"], value["waitingUsers"])
-        require(found == wanted, "counters", key, "published", found, "users make it", wanted)
+        expected = (holders[key], free, len(waiting.get(key, ())))
+        actual = (value["consumedUnits"], value["availableUnits"], value["waitingUsers"])
+        require(actual == expected, "counters", key, "published", actual, "users make it", expected)
         refused = key in waiting and free > 0 and automatic[key.split("/")[0]]
         require(not refused, "no false refusal", key, waiting.get(key), "with", free, "free")
 
 
 def _leases(machine: PartitionMachine) -> None:
-    """The counters that are kept are those that the users make."""
+    """The counters of a lease equal the sums over its users."""
     for tenant in machine.configuration.tenants.values():
         known = [user for user in tenant.users.values() if user.known]
         for sku, lease in tenant.leases.items():
             used = sum(1 for user in known if sku in user.outcome.held)
             count = [u.id for u in known if sku in u.outcome.waiting]
-            require(lease.used == used, "lease used", sku, figures(lease), used)
-            require(lease.reserved == 0 and not lease.asking, "lease idle", sku, figures(lease))
-            require(lease.waiting == len(count), "lease waiting", sku, figures(lease), count)
+            require(lease.used == used, "lease used", sku, lease_fields(lease), used)
+            require(
+                lease.reserved == 0 and not lease.asking, "lease idle", sku, lease_fields(lease)
+            )
+            require(lease.waiting == len(count), "lease waiting", sku, lease_fields(lease), count)
             line = sorted(user for _, user in lease.line)
-            require(line == sorted(count), "waiting line", sku, figures(lease), count)
+            require(line == sorted(count), "waiting line", sku, lease_fields(lease), count)
 
 
 def _same_configuration(machines: list[PartitionMachine]) -> None:
@@ -127,7 +133,7 @@ def _same_configuration(machines: list[PartitionMachine]) -> None:
 
 def _groups(s: Simulation, machines: list[PartitionMachine], users: dict[str, User]) -> None:
     """Group numbers are those of the published states and of the memberships."""
-    published = s.watch.latest.get("group-status", {})
+    published = s.monitor.latest.get("group-status", {})
     states = {state.key: state for m in machines for state in m.groups.groups.values()}
     named = {*states}
     for user in users.values():
@@ -136,18 +142,19 @@ def _groups(s: Simulation, machines: list[PartitionMachine], users: dict[str, Us
         value = published.get(key)
         require(value is not None, "group status", key, "is not published")
         assert value is not None
-        wanted = expected_status(s, users, key, value["assignedLicenses"])
-        found = {name: value[name] for name in wanted}
-        require(found == wanted, "group status", key, "published", found, "should be", wanted)
+        expected = expected_status(s, users, key, value["assignedLicenses"])
+        actual = {name: value[name] for name in expected}
+        require(actual == expected, "group status", key, "published", actual, "should be", expected)
 
 
 def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: list[Json]) -> Json:
+    """Returns the group status that the published users and the memberships make."""
     tenant, group = key.split("/")
     skus = {licence["skuId"] for licence in licenses}
     members = [u for u in users.values() if u.known and u.tenant.id == tenant and group in u.groups]
     errors: Counter[str] = Counter()
     licensed = with_errors = 0
-    for user in s.watch.users.values():
+    for user in s.monitor.users.values():
         if user["tenant"] != tenant:
             continue
         mine = [x for x in user["licenseAssignmentStates"] if x["assignedByGroup"] == group]
@@ -168,7 +175,7 @@ def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: l
 
 
 def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None:
-    """R18: one owner per address, and everybody else who has it knows who that is."""
+    """R18: each address has one owner, and every other user with the address knows the owner."""
     claims: dict[str, list[str]] = {}
     for machine in machines:
         for key, row in machine.addresses.claims.items():
@@ -179,9 +186,9 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
         for address in mine:
             claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
         owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}
-        wanted = {a: owner for a, owner in owners.items() if owner != user.id}
-        found = user.more.duplicates if user.more else {}
-        require(found == wanted, "R18 duplicates", user.id, found, wanted)
+        expected = {a: owner for a, owner in owners.items() if owner != user.id}
+        actual = user.more.duplicates if user.more else {}
+        require(actual == expected, "R18 duplicates", user.id, actual, expected)
     found_claims = {key: set(row) for key, row in claims.items()}
     require(found_claims == claimed, "R18 claims", found_claims, claimed)
 
@@ -193,20 +200,20 @@ def _answers(s: Simulation) -> None:
         if output.topic == "results":
             status = output.value["status"]
             answers.setdefault((output.key, output.value["causedBy"]), []).append(status)
-    defined = {i.key for i in s.setting.inputs if i.topic == "catalog"}
+    defined = {i.key for i in s.config.inputs if i.topic == "catalog"}
     for i in s.sent.values():
         if not isinstance(i.event, COMMANDS):
             continue
-        given = answers.pop((i.key, i.event.id), [])
-        if isinstance(i.event, ev.LicensesChanged) and given == ["deferred"]:
+        statuses = answers.pop((i.key, i.event.id), [])
+        if isinstance(i.event, ev.LicensesChanged) and statuses == ["deferred"]:
             named = {*dict(i.event.add), *i.event.remove}
             require(not named <= defined, "answers", i, "stays deferred")
             continue
-        final = given[1:] if given[:1] == ["deferred"] else given
-        require(final in (["applied"], ["rejected"]), "answers", i, given)
+        final = statuses[1:] if statuses[:1] == ["deferred"] else statuses
+        require(final in (["applied"], ["rejected"]), "answers", i, statuses)
     require(not answers, "answers", "nobody asked", answers)
 
 
-def places(s: Simulation) -> list[tuple[str, int]]:
-    """Where the inputs of this simulation go; for reading a story."""
-    return sorted({(i.key, partition_of(i.key, s.setting.partitions)) for i in s.setting.inputs})
+def input_partitions(s: Simulation) -> list[tuple[str, int]]:
+    """Returns the keys of the inputs with their partitions, to read a trace with."""
+    return sorted({(i.key, partition_of(i.key, s.config.partitions)) for i in s.config.inputs})

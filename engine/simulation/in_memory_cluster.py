@@ -36,7 +36,7 @@ class Output(NamedTuple):
     value: Any
 
 
-class Cluster:
+class InMemoryCluster:
     """P partitions whose logs and changelogs survive their machines."""
 
     def __init__(self, partitions: int = 8) -> None:
@@ -56,7 +56,7 @@ class Cluster:
         log.append(Delivered(event, at, len(log), source))
 
     def lag(self, p: int) -> Iterator[tuple[str, int]]:
-        """Topics that partition ``p`` has not applied to the end, with how many records."""
+        """Yields the topics that partition ``p`` has not applied to the end, with their lag."""
         for topic in (*INTERNAL, *INPUTS):
             behind = len(self.logs[topic, p]) - self.applied[p].get(topic, 0)
             if behind:
@@ -71,6 +71,7 @@ class Cluster:
         self.commit(p)
 
     def commit(self, p: int) -> None:
+        """Moves the effects of the machine to the changelog, the logs and the outputs."""
         effects = self.machines[p].drain_effects()
         changelog = self.changelogs[p]
         for place, row in effects.rows.items():
@@ -88,7 +89,7 @@ class Cluster:
                 self.outputs.append(Output(topic, p, key, decoded))
 
     def restart(self, p: int) -> None:
-        """A new machine from the changelog, as after a crash."""
+        """Replaces the machine by one restored from the changelog, as after a crash."""
         machine = self.machines[p] = PartitionMachine(p, self.partitions)
         for (table, key), row in self.changelogs[p].items():
             machine.load(table, key, json.loads(row))

@@ -1,4 +1,4 @@
-"""What must hold at every moment: of each machine step, and of each committed transaction."""
+"""The invariants of each machine step and of each committed transaction."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from engine.state.tenant_state import User
 Json = dict[str, Any]
 
 
-class Figures(NamedTuple):
-    """Of one product, as its machine knows it. ``denied``: grows with every denial."""
+class SeatUsage(NamedTuple):
+    """Seats of one product, as its machine counts them. ``denied``: grows with every denial."""
 
     units: int
     leased: int
@@ -28,11 +28,11 @@ class Figures(NamedTuple):
     denied: int
 
 
-NO_FIGURES = Figures(0, 0, 0, 0)
+NO_USAGE = SeatUsage(0, 0, 0, 0)
 
 
 class Violation(Exception):  # noqa: N818
-    """A promise that does not hold. ``check`` names it."""
+    """An invariant that does not hold. ``check`` names it."""
 
     def __init__(self, check: str, text: str) -> None:
         super().__init__(f"{check}: {text}")
@@ -40,12 +40,16 @@ class Violation(Exception):  # noqa: N818
 
 
 def require(holds: bool, check: str, *text: object) -> None:
+    """Raises Violation with the text unless ``holds``."""
     if not holds:
         raise Violation(check, " ".join(map(str, text)))
 
 
-class Watch:
-    """Looks at every commit. ``holders``: (tenant/skuId, partition) -> users published with it."""
+class InvariantMonitor:
+    """Checks every step and every commit.
+
+    ``holders``: (tenant/skuId, partition) -> users published with the product.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -76,15 +80,17 @@ class Watch:
                 before = phases.setdefault(user, phase)
                 require(phase is before, "phases", user.id, "is", phase, "but entered", before)
 
-    def machine(self, machine: PartitionMachine, ago: dict[str, Figures]) -> None:
-        """Committed or not: no more is leased than there are units, but for R15; who is denied is
-        denied because every unit is used; and a partition never uses more than its lease.
+    def machine(self, machine: PartitionMachine, ago: dict[str, SeatUsage]) -> None:
+        """Checks a machine after a step, committed or not.
 
-        ``ago``: tenant/skuId -> figures one step ago.
+        No more is leased than there are units, but for R15; a user is denied only because every
+        unit is used; and a partition never uses more than its lease.
+
+        ``ago``: tenant/skuId -> usage one step ago.
         """
         for key, seats in machine.products.seats.items():
-            now = figures_of(seats)
-            was = ago.get(key, NO_FIGURES)
+            now = seat_usage(seats)
+            was = ago.get(key, NO_USAGE)
             allowed = max(now.units, was.leased)
             require(now.leased <= allowed, "never oversold", key, "leased", now, "of", allowed)
             true = now.denied == was.denied or now.used >= now.units
@@ -93,10 +99,11 @@ class Watch:
         for tenant in machine.configuration.tenants.values():
             for lease in tenant.leases.values():
                 if lease.idle < 0 or lease.reserved < 0 or lease.used < 0 or lease.waiting < 0:
-                    raise Violation("lease", f"{lease.sku}: {figures(lease)}")
+                    raise Violation("lease", f"{lease.sku}: {lease_fields(lease)}")
 
     # -- commits
     def committed(self, t: Transaction, outputs: list[Output]) -> None:
+        """Checks the outputs and the leases that a transaction published."""
         touched = set()
         for topic, p, key, value in outputs:
             if topic == "user-licenses":
@@ -116,7 +123,7 @@ class Watch:
 
     def _user(self, p: int, key: str, value: Json | None) -> None:
         old = self.users.pop(key, None)
-        for sku in held(old):
+        for sku in held_skus(old):
             self.holders[f"{key.split('/')[0]}/{sku}", p].discard(key)
         if value is None:
             require(old is not None, "no tombstone without a state", key)
@@ -125,7 +132,7 @@ class Watch:
         require(value["revision"] == expected, "revision", key, value["revision"], "not", expected)
         self.revisions[key] = expected
         self.users[key] = value
-        for sku in held(value):
+        for sku in held_skus(value):
             self.holders.setdefault((f"{key.split('/')[0]}/{sku}", p), set()).add(key)
         check_state(key, value)
         check_step(key, old, value)
@@ -167,9 +174,10 @@ class Watch:
         require(returned >= theirs[1], "returned only by the partition", key, p, returned, theirs)
 
 
-def figures_of(seats: SeatBudget) -> Figures:
+def seat_usage(seats: SeatBudget) -> SeatUsage:
+    """Returns the seat usage of a product over all its partitions."""
     parts = seats.parts.values()
-    return Figures(
+    return SeatUsage(
         sum(seats.units[:2]) if seats.units else 0,
         sum(part.granted - part.returned for part in parts),
         sum(part.used for part in parts),
@@ -177,18 +185,20 @@ def figures_of(seats: SeatBudget) -> Figures:
     )
 
 
-def held(user: Json | None) -> set[str]:
+def held_skus(user: Json | None) -> set[str]:
+    """Returns the products that a published user holds."""
     if user is None:
         return set()
     return {s["skuId"] for s in user["licenseAssignmentStates"] if s["state"] != "Error"}
 
 
 def content(user: Json) -> Json:
+    """Returns the published state without the members that change with every revision."""
     return {k: v for k, v in user.items() if k not in ("revision", "updatedAt", "causedBy")}
 
 
 def check_state(key: str, user: Json) -> None:
-    """Order of the lists; R1, the union; R6, Other only beside the reason."""
+    """Checks the order of the lists, the union (R1), and Other only beside the reason (R6)."""
     states = user["licenseAssignmentStates"]
     order = [(s["skuId"], s["assignedByGroup"] or "") for s in states]
     require(order == sorted(set(order)), "sorted, each path once", key, order)
@@ -210,8 +220,11 @@ def check_state(key: str, user: Json) -> None:
 
 
 def check_step(key: str, old: Json | None, new: Json) -> None:
-    """R5: what the user has by a path is never refused to that path later. R6: of one group,
-    nothing is admitted beside what is refused."""
+    """Checks a published change.
+
+    R5: a product admitted by a path is never refused to that path later. R6: no product of a
+    group is admitted beside a refused one.
+    """
     had = paths(old)
     for s in new["licenseAssignmentStates"]:
         if s["state"] != "Error":
@@ -222,11 +235,12 @@ def check_step(key: str, old: Json | None, new: Json) -> None:
 
 
 def paths(user: Json | None) -> set[tuple[str, str | None]]:
-    """(skuId, group) of the user's entries."""
+    """Returns the (skuId, group) of the user's admitted entries."""
     states = user["licenseAssignmentStates"] if user else ()
     return {(s["skuId"], s["assignedByGroup"]) for s in states if s["state"] != "Error"}
 
 
-def figures(lease: Lease) -> Json:
+def lease_fields(lease: Lease) -> Json:
+    """Returns the fields of a lease that a violation shows."""
     names = ("granted", "returned", "used", "reserved", "waiting", "scarce", "line", "asking")
     return {name: getattr(lease, name) for name in names}

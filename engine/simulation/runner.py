@@ -1,7 +1,7 @@
-"""The simulator: random tenants, faults, and what must hold nevertheless. One seed, one history.
+"""The simulator: random tenants, random faults, invariants. One seed is one history.
 
     python -m engine.simulation.runner --seeds 1000        many seeds; ends with 1 if one fails
-    python -m engine.simulation.runner --seed 7 --story    one seed, step by step
+    python -m engine.simulation.runner --seed 7 --trace    one seed, step by step
 
 Everything runs in one thread on the machines of the product: no Kafka, no clock (quality, 2).
 """
@@ -18,34 +18,39 @@ from typing import Any
 
 from engine.domain import events as ev
 from engine.domain.vocabulary import COUNT, OTHER
-from engine.simulation.final_checks import judge
+from engine.simulation.final_checks import verify
 from engine.simulation.invariants import Violation, require
-from engine.simulation.scheduler import Setting, Simulation
-from engine.simulation.shrink import shrunk
+from engine.simulation.minimize import minimized
+from engine.simulation.scheduler import Simulation, SimulationConfig
 from engine.simulation.workload import START, Input, Tenants
 
-Story = list[tuple[object, ...]]
-SEATLESS = {COUNT: "seatless", OTHER: "seatless"}
+Trace = list[tuple[object, ...]]
+MERGED_SEAT_ERRORS = {COUNT: "seatless", OTHER: "seatless"}
 
 
-def setting(seed: int) -> Setting:
+def config_for(seed: int) -> SimulationConfig:
+    """Returns the configuration that follows from a seed."""
     random = Random(seed)
     partitions, workers = random.randint(1, 4), random.randint(1, 3)
     inputs = Tenants(random, random.randint(15, 60)).inputs
-    return Setting(seed, partitions, workers, tuple(inputs))
+    return SimulationConfig(seed, partitions, workers, tuple(inputs))
 
 
-def run(how: Setting, story: Story | None = None) -> Simulation:
-    """Faults, heal, settle; then what must not change anything. Raises Violation."""
-    s = Simulation(how, story)
+def run(config: SimulationConfig, trace: Trace | None = None) -> Simulation:
+    """Runs one history: faults, healing, settling; then the actions that must change nothing.
+
+    Raises:
+        Violation: if an invariant does not hold.
+    """
+    s = Simulation(config, trace)
     s.load()
     s.heal()
     s.settle()
-    judge(s)
+    verify(s)
     _restart_changes_nothing(s)
     _reprocess_changes_nothing(s)
     _repetition_changes_nothing(s)
-    judge(s)
+    verify(s)
     return s
 
 
@@ -63,15 +68,15 @@ def _restart_changes_nothing(s: Simulation) -> None:
 
 
 def _reprocess_changes_nothing(s: Simulation) -> None:
-    """R10. The first reprocess may say something new, the second may not.
+    """R10: the first reprocess may publish a change, the second may not.
 
-    With manual retry the first may admit who waits (R9). And of a group that lacks a seat, whether
-    another product could be had (Other, else CountViolation) changes with what others take.
+    With manual retry the first may admit waiting users (R9). Of a group that lacks a seat, Other
+    may become CountViolation and back as other users take seats of the group's other products.
     """
     settings = [
         b.settings for machine in s.machines() for b in machine.configuration.tenants.values()
     ]
-    first, users = len(s.broker.outputs), dict(s.watch.users)
+    first, users = len(s.broker.outputs), dict(s.monitor.users)
     _reprocess(s, 0)
     if all(tenant.automatic for tenant in settings):
         for _, _, key, value in [o for o in s.broker.outputs[first:] if o.topic == "user-licenses"]:
@@ -86,7 +91,7 @@ def _seatless(user: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The states, with one word for the two that say that a seat is missing."""
     names = ("skuId", "assignedByGroup", "disabledPlans", "state")
     return [
-        (*(state[name] for name in names), SEATLESS.get(state["error"], state["error"]))
+        (*(state[name] for name in names), MERGED_SEAT_ERRORS.get(state["error"], state["error"]))
         for state in user["licenseAssignmentStates"]
     ]
 
@@ -100,7 +105,7 @@ def _reprocess(s: Simulation, turn: int) -> None:
 def _reprocesses(s: Simulation, turn: int) -> list[Input]:
     at = START + 1_000_000 + turn
     found = []
-    for i in {i.key: i for i in s.setting.inputs if i.topic in ("user-changes", "group-changes")}:
+    for i in {i.key: i for i in s.config.inputs if i.topic in ("user-changes", "group-changes")}:
         tenant, name = i.split("/")
         id = f"again{turn}.{name}"
         if name.startswith("u"):
@@ -113,29 +118,30 @@ def _reprocesses(s: Simulation, turn: int) -> list[Input]:
 def _repetition_changes_nothing(s: Simulation) -> None:
     """R24: all the input once more."""
     before = len(s.broker.outputs)
-    for i in s.setting.inputs:
+    for i in s.config.inputs:
         s.publish(i)
     s.settle()
     _unchanged(s, before, "a repetition")
 
 
-def failure(how: Setting) -> BaseException | None:
-    """What goes wrong; an exception of the engine is a violation, too."""
+def failure(config: SimulationConfig) -> BaseException | None:
+    """Returns the violation that a run ends with, or the exception of the engine, else None."""
     try:
-        run(how)
+        run(config)
     except Exception as error:
         return error
     return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the seeds that the arguments ask for; returns the exit code."""
     options = _options(argv)
     if options.seed is not None:
-        return _one(options.seed, options.story)
+        return _one(options.seed, options.trace)
     started, failed, steps, fenced = time.process_time(), [], 0, 0
     for seed in range(options.first, options.first + options.seeds):
         try:
-            s = run(setting(seed))
+            s = run(config_for(seed))
         except Exception as error:
             print(f"seed {seed}: {_line(error)}", flush=True)
             failed.append(seed)
@@ -155,35 +161,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _one(seed: int, told: bool) -> int:
-    story: Story = []
+def _one(seed: int, traced: bool) -> int:
+    trace: Trace = []
     try:
-        run(setting(seed), story)
+        run(config_for(seed), trace)
     except Exception:
-        if told:
-            _print(story)
+        if traced:
+            _print(trace)
         traceback.print_exc()
-        if not told:
+        if not traced:
             _explain(seed)
         return 1
-    if told:
-        _print(story)
+    if traced:
+        _print(trace)
     print(f"seed {seed}: everything holds")
     return 0
 
 
 def _explain(seed: int) -> None:
     """The shortest history found that goes wrong the same way."""
-    small = shrunk(setting(seed), failure)
-    print(f"\nseed {seed}, shrunk to {len(small.inputs)} events, faults {sorted(small.faults)}:")
+    small = minimized(config_for(seed), failure)
+    print(f"\nseed {seed}, minimized to {len(small.inputs)} events, faults {sorted(small.faults)}:")
     for i in small.inputs:
         print(f"  {i}")
-    story: Story = []
+    trace: Trace = []
     try:
-        run(small, story)
+        run(small, trace)
     except Exception as error:
-        print(f"{len(story)} lines of story, the last ones:")
-        _print(story[-12:])
+        print(f"{len(trace)} lines of trace, the last ones:")
+        _print(trace[-12:])
         print(_line(error))
 
 
@@ -194,8 +200,8 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})"
 
 
-def _print(story: Story) -> None:
-    for step, *what in story:
+def _print(trace: Trace) -> None:
+    for step, *what in trace:
         print(f"{step:5}", *what)
 
 
@@ -206,7 +212,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--stop", type=int, default=1, help="after this many failures (1)")
     parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--story", action="store_true", help="with every step")
+    parser.add_argument("--trace", action="store_true", help="with every step")
     return parser.parse_args(argv)
 
 

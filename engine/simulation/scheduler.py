@@ -10,22 +10,22 @@ from typing import NamedTuple
 from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
-from engine.simulation.invariants import Figures, Violation, Watch, figures_of
-from engine.simulation.simulated_broker import Broker, Transaction, sealed
+from engine.simulation.invariants import InvariantMonitor, SeatUsage, Violation, seat_usage
+from engine.simulation.simulated_broker import Broker, Transaction, seal_transaction
 from engine.simulation.workload import Input
 from engine.state.seat_lease import BULK
 from engine.state.tenant_state import User
 
 LEASES = ("internal.seat-grants", "internal.seat-requests")
-ONCE_MORE = (*LEASES, "internal.group-reports", "internal.address-verdicts")
+REPEATABLE_TOPICS = (*LEASES, "internal.group-reports", "internal.address-verdicts")
 FAULTS = frozenset(
     ("crash", "abort", "pause", "move", "hold", "repeat message", "repeat event", "restart")
 )
 SETTLE_STEPS = 6_000
 
 
-class Setting(NamedTuple):
-    """Everything that a history follows from."""
+class SimulationConfig(NamedTuple):
+    """The parameters that determine a history."""
 
     seed: int
     partitions: int
@@ -36,46 +36,48 @@ class Setting(NamedTuple):
 
 
 @dataclass(slots=True)
-class Open:
-    """A partition as one worker has it. ``sent``: the transaction that is on its way."""
+class PartitionRun:
+    """A partition that a worker runs. ``sent``: the transaction that is in flight."""
 
     machine: PartitionMachine
     epoch: int
     applied: dict[str, int]
-    figures: dict[str, Figures]
+    usage: dict[str, SeatUsage]
     phases: dict[User, UserPhase]
     sent: Transaction | None = None
 
 
 @dataclass(slots=True)
 class Worker:
-    """``asleep``: steps until it goes on."""
+    """A worker process and the partitions it runs. ``paused_steps``: steps until it continues."""
 
     name: int
-    open: dict[int, Open] = field(default_factory=dict)
-    asleep: int = 0
+    open: dict[int, PartitionRun] = field(default_factory=dict)
+    paused_steps: int = 0
 
 
 class Simulation:
     """One history. Time is the order of steps; events bring their own timestamps."""
 
-    def __init__(self, setting: Setting, story: list[tuple[object, ...]] | None = None) -> None:
-        self.setting = setting
-        self.random = Random(f"{setting.seed}/{setting.schedule}")
-        self.broker = Broker(setting.partitions, self.random.choice((1, 2, BULK)))
-        self.watch = Watch(self.broker)
-        self.workers = [Worker(i) for i in range(setting.workers)]
-        self.owners = [self.random.choice(self.workers) for _ in range(setting.partitions)]
-        self.held: dict[tuple[str, int], int] = {}
-        self.todo = list(reversed(setting.inputs))
+    def __init__(
+        self, config: SimulationConfig, trace: list[tuple[object, ...]] | None = None
+    ) -> None:
+        self.config = config
+        self.random = Random(f"{config.seed}/{config.schedule}")
+        self.broker = Broker(config.partitions, self.random.choice((1, 2, BULK)))
+        self.monitor = InvariantMonitor(self.broker)
+        self.workers = [Worker(i) for i in range(config.workers)]
+        self.owners = [self.random.choice(self.workers) for _ in range(config.partitions)]
+        self.delayed_topics: dict[tuple[str, int], int] = {}
+        self.pending_inputs = list(reversed(config.inputs))
         self.published: list[Input] = []
         self.sent: dict[tuple[str, str], Input] = {}
-        self.story = story
+        self.trace = trace
         self.steps = 0
         self.faults = [
-            (act, weight) for kind, act, weight in self._faults() if kind in setting.faults
+            (act, weight) for kind, act, weight in self._faults() if kind in config.faults
         ]
-        for p in range(setting.partitions):
+        for p in range(config.partitions):
             self._assign(p)
 
     def _faults(self) -> list[tuple[str, Callable[[], None], int]]:
@@ -90,22 +92,23 @@ class Simulation:
             ("restart", self._restart, 2),
         ]
 
-    def tell(self, *what: object) -> None:
-        if self.story is not None:
-            self.story.append((self.steps, *what))
+    def record(self, *what: object) -> None:
+        """Adds a line to the trace, if there is one."""
+        if self.trace is not None:
+            self.trace.append((self.steps, *what))
 
     # -- phases
     def load(self) -> None:
-        """Events come, machines run, and everything that can go wrong does."""
+        """Publishes the inputs while machines run and faults happen."""
         r = self.random
         rate = r.choice((0.0, 0.02, 0.05, 0.1)) if self.faults else 0.0
         pace = r.choice((0.05, 0.1, 0.3))
         after = 80
-        while self.todo or after:
+        while self.pending_inputs or after:
             self.steps += 1
-            after -= not self.todo
+            after -= not self.pending_inputs
             self._time_passes()
-            if self.todo and r.random() < pace:
+            if self.pending_inputs and r.random() < pace:
                 for _ in range(r.choice((1, 1, 1, 2, 6))):
                     self._publish_next()
             elif r.random() < rate:
@@ -114,11 +117,11 @@ class Simulation:
                 self._work()
 
     def heal(self) -> None:
-        """Everybody wakes up, nothing is held back, every partition has an owner who runs."""
-        self.tell("heal")
-        self.held.clear()
+        """Ends all faults: workers run, no topic is delayed, each partition has a running owner."""
+        self.record("heal")
+        self.delayed_topics.clear()
         for worker in self.workers:
-            worker.asleep = 0
+            worker.paused_steps = 0
             for p, run in list(worker.open.items()):
                 if run.epoch != self.broker.epochs[p]:
                     self._seal(worker, p, run)
@@ -128,9 +131,13 @@ class Simulation:
                 self._open(owner, p)
 
     def settle(self, limit: int = SETTLE_STEPS) -> None:
-        """Runs until nothing is left to do, which must come to an end."""
+        """Runs until nothing is left to do.
+
+        Raises:
+            Violation: if that takes more than ``limit`` steps.
+        """
         for _ in range(limit):
-            busy = [p for p in range(self.setting.partitions) if self._busy(p)]
+            busy = [p for p in range(self.config.partitions) if self._busy(p)]
             if not busy:
                 return
             self.steps += 1
@@ -145,23 +152,29 @@ class Simulation:
         raise Violation("settles", f"not settled after {limit} steps")
 
     def machine(self, p: int) -> PartitionMachine:
+        """Returns the machine of the partition's owner."""
         return self.owners[p].open[p].machine
 
     def machines(self) -> list[PartitionMachine]:
-        return [self.machine(p) for p in range(self.setting.partitions)]
+        """Returns the owners' machines, by partition."""
+        return [self.machine(p) for p in range(self.config.partitions)]
 
     def publish(self, i: Input) -> None:
-        self.tell("input", i)
+        """Publishes an input and notes it for the checks at the end."""
+        self.record("input", i)
         self.sent[i.key, i.event.id] = i
         self.broker.publish(i.topic, i.key, i.event, i.at)
 
     def restart_all(self) -> None:
-        for p in range(self.setting.partitions):
+        """Restores every partition from its changelog."""
+        for p in range(self.config.partitions):
             self._open(self.owners[p], p)
 
-    # -- what partitions do
-    def _runs(self) -> list[tuple[Worker, int, Open]]:
-        return [(w, p, run) for w in self.workers if not w.asleep for p, run in w.open.items()]
+    # -- steps of partitions
+    def _runs(self) -> list[tuple[Worker, int, PartitionRun]]:
+        return [
+            (w, p, run) for w in self.workers if not w.paused_steps for p, run in w.open.items()
+        ]
 
     def _lag(self, p: int, applied: dict[str, int]) -> list[tuple[str, int]]:
         logs = self.broker.logs
@@ -169,7 +182,7 @@ class Simulation:
             (topic, behind)
             for topic in (*INTERNAL, *INPUTS)
             if (behind := len(logs[topic, p]) - applied.get(topic, 0)) > 0
-            and (topic, p) not in self.held
+            and (topic, p) not in self.delayed_topics
         ]
 
     def _busy(self, p: int) -> bool:
@@ -185,16 +198,16 @@ class Simulation:
         )
 
     def _work(self) -> None:
-        """One thing that a partition can do now: of its owner, or of a zombie."""
+        """Takes one random step of a partition, run by its owner or by a zombie."""
         runs = self._runs()
         if not runs:
             return
         worker, p, run = self.random.choice(runs)
-        acts: list[Callable[[Worker, int, Open], None]] = [self._run] * 5
+        acts: list[Callable[[Worker, int, PartitionRun], None]] = [self._run] * 5
         acts += [self._commit] * 4 if run.sent else [self._seal] * 3
         self.random.choice(acts)(worker, p, run)
 
-    def _run(self, worker: Worker, p: int, run: Open) -> None:
+    def _run(self, worker: Worker, p: int, run: PartitionRun) -> None:
         lag = self._lag(p, run.applied)
         machine = run.machine
         choices = ["handle"] * (3 if lag else 0)
@@ -209,79 +222,79 @@ class Simulation:
             count = min(behind, self.random.choice((1, 1, 2, 5, 50)))
             first = run.applied.get(topic, 0)
             batch = self.broker.logs[topic, p][first : first + count]
-            self.tell(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
+            self.record(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
             machine.handle(topic, batch)
             run.applied[topic] = first + count
         elif choice == "work":
             limit = self.random.choice((1, 2, 3, 100))
-            self.tell(f"worker {worker.name}", f"partition {p}", f"fans out to {limit} users")
+            self.record(f"worker {worker.name}", f"partition {p}", f"fans out to {limit} users")
             machine.run_background(limit)
         else:
-            self.tell(f"worker {worker.name}", f"partition {p}", "flushes")
+            self.record(f"worker {worker.name}", f"partition {p}", "flushes")
             machine.flush()
-        self.watch.machine(machine, run.figures)
-        self.watch.phases(machine, run.phases)
+        self.monitor.machine(machine, run.usage)
+        self.monitor.phases(machine, run.phases)
 
-    def _seal(self, _worker: Worker, p: int, run: Open) -> None:
+    def _seal(self, _worker: Worker, p: int, run: PartitionRun) -> None:
         effects = run.machine.effects
         changed = effects.rows or effects.records or run.applied != self.broker.applied[p]
         if run.sent is None and changed:
-            run.sent = sealed(run.machine, p, run.epoch, run.applied)
+            run.sent = seal_transaction(run.machine, p, run.epoch, run.applied)
 
-    def _commit(self, worker: Worker, p: int, run: Open) -> None:
+    def _commit(self, worker: Worker, p: int, run: PartitionRun) -> None:
         if run.sent is None:
             return
         first = len(self.broker.outputs)
         transaction, run.sent = run.sent, None
         if self.broker.append(transaction) is None:
-            self.tell(f"worker {worker.name}", f"partition {p}", "is fenced")
+            self.record(f"worker {worker.name}", f"partition {p}", "is fenced")
             del worker.open[p]
             return
         outputs = self.broker.outputs[first:]
-        self.tell(f"worker {worker.name}", f"partition {p}", "commits", transaction, outputs)
-        self.watch.committed(transaction, outputs)
+        self.record(f"worker {worker.name}", f"partition {p}", "commits", transaction, outputs)
+        self.monitor.committed(transaction, outputs)
 
-    # -- what becomes of partitions
+    # -- ownership of partitions
     def _open(self, worker: Worker, p: int) -> None:
         """Fence, then restore (architecture, section 2)."""
         epoch = self.broker.fence(p)
-        self.tell(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
+        self.record(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
         machine = self.broker.restored(p, self.random)
-        known = {key: figures_of(seats) for key, seats in machine.products.seats.items()}
+        known = {key: seat_usage(seats) for key, seats in machine.products.seats.items()}
         machine.work.phase_log = []
         phases = {
             user: machine.users.phase(user)
             for tenant in machine.configuration.tenants.values()
             for user in tenant.users.values()
         }
-        worker.open[p] = Open(machine, epoch, dict(self.broker.applied[p]), known, phases)
+        worker.open[p] = PartitionRun(machine, epoch, dict(self.broker.applied[p]), known, phases)
 
     def _assign(self, p: int) -> None:
-        awake = [w for w in self.workers if not w.asleep] or self.workers
+        awake = [w for w in self.workers if not w.paused_steps] or self.workers
         self.owners[p] = self.random.choice(awake)
         self._open(self.owners[p], p)
 
     def _time_passes(self) -> None:
         for worker in self.workers:
-            worker.asleep = max(0, worker.asleep - 1)
-        for place in [place for place, left in self.held.items() if left <= 1]:
-            del self.held[place]
-        for place in self.held:
-            self.held[place] -= 1
+            worker.paused_steps = max(0, worker.paused_steps - 1)
+        for place in [place for place, left in self.delayed_topics.items() if left <= 1]:
+            del self.delayed_topics[place]
+        for place in self.delayed_topics:
+            self.delayed_topics[place] -= 1
 
     def _publish_next(self) -> None:
-        if self.todo:
-            i = self.todo.pop()
+        if self.pending_inputs:
+            i = self.pending_inputs.pop()
             self.published.append(i)
             self.publish(i)
 
     # -- faults
     def _crash(self) -> None:
-        """A worker loses what it has computed and not committed; others take over."""
+        """A worker loses its uncommitted effects; other workers take over its partitions."""
         worker = self.random.choice(self.workers)
-        self.tell(f"worker {worker.name}", "crashes")
+        self.record(f"worker {worker.name}", "crashes")
         worker.open.clear()
-        worker.asleep = 0
+        worker.paused_steps = 0
         for p in self._owned(worker):
             self._assign(p)
 
@@ -293,29 +306,29 @@ class Simulation:
         runs = self._runs()
         if runs:
             worker, p, _ = self.random.choice(runs)
-            self.tell(f"worker {worker.name}", f"partition {p}", "aborts")
+            self.record(f"worker {worker.name}", f"partition {p}", "aborts")
             del worker.open[p]
             if self.owners[p] is worker:
                 self._open(worker, p)
 
     def _pause(self) -> None:
-        """A worker sleeps with effects that it has computed; it may wake up a zombie."""
+        """A worker pauses with uncommitted effects; it may continue as a zombie."""
         worker = self.random.choice(self.workers)
-        worker.asleep = self.random.randint(5, 60)
-        self.tell(f"worker {worker.name}", f"sleeps for {worker.asleep} steps")
+        worker.paused_steps = self.random.randint(5, 60)
+        self.record(f"worker {worker.name}", f"sleeps for {worker.paused_steps} steps")
         for p, run in worker.open.items():
             if self.random.random() < 0.5:
                 self._seal(worker, p, run)
-        if self.random.random() < 0.7 and not all(w.asleep for w in self.workers):
+        if self.random.random() < 0.7 and not all(w.paused_steps for w in self.workers):
             for p in self._owned(worker):
                 self._assign(p)
 
     def _move(self) -> None:
         """A rebalance: the old owner commits what it has computed, or is too late."""
-        p = self.random.randrange(self.setting.partitions)
+        p = self.random.randrange(self.config.partitions)
         worker = self.owners[p]
         run = worker.open.get(p)
-        if run is None or worker.asleep:
+        if run is None or worker.paused_steps:
             return
         if self.random.random() < 0.5:
             self._commit(worker, p, run)
@@ -327,28 +340,28 @@ class Simulation:
         self._assign(p)
 
     def _restart(self) -> None:
-        for p in range(self.setting.partitions):
-            if not self.owners[p].asleep:
+        for p in range(self.config.partitions):
+            if not self.owners[p].paused_steps:
                 self._open(self.owners[p], p)
 
     def _hold(self) -> None:
-        """What one partition is told stays on its way for a while."""
+        """Delays one topic of a partition for some steps."""
         topic = self.random.choice((*INTERNAL, *INPUTS))
-        p = self.random.randrange(self.setting.partitions)
-        self.held[topic, p] = self.random.randint(10, 100)
-        self.tell("hold", topic, f"of partition {p}")
+        p = self.random.randrange(self.config.partitions)
+        self.delayed_topics[topic, p] = self.random.randint(10, 100)
+        self.record("hold", topic, f"of partition {p}")
 
     def _repeat_message(self) -> None:
-        """Of leases any message may come again at any time; of the others the last one."""
-        topic = self.random.choice(ONCE_MORE)
-        p = self.random.randrange(self.setting.partitions)
+        """Repeats a message: any of a lease topic, else the last one of its log."""
+        topic = self.random.choice(REPEATABLE_TOPICS)
+        p = self.random.randrange(self.config.partitions)
         log = self.broker.logs[topic, p]
         if log:
             offset = self.random.randrange(len(log)) if topic in LEASES else len(log) - 1
-            self.tell("repeat", topic, f"of partition {p}", log[offset])
+            self.record("repeat", topic, f"of partition {p}", log[offset])
             self.broker.repeat(topic, p, offset)
 
     def _repeat_event(self) -> None:
-        """R24."""
+        """Publishes an input event a second time (R24)."""
         if self.published:
             self.publish(self.random.choice(self.published))

@@ -1,4 +1,4 @@
-"""What Kafka does for the product, in memory: logs, compacted changelogs, fenced transactions."""
+"""An in-memory stand-in for Kafka: logs, compacted changelogs, fenced transactions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 from engine.domain.effects import as_json
 from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
-from engine.simulation.in_memory_cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 
 Place = tuple[str, str]
 """Table and key of a row."""
 
 
 class Transaction(NamedTuple):
-    """All that a machine did since its last one, encoded when it is sealed: the machine may go on.
+    """Effects of a machine since its last transaction, encoded so that the machine can continue.
 
-    ``epoch``: of the producer that will commit it (KIP-98).
+    ``epoch``: the epoch of the producer that will commit it (KIP-98).
     """
 
     partition: int
@@ -28,7 +28,7 @@ class Transaction(NamedTuple):
     records: list[tuple[str, int, str, str | None]]
 
 
-class Broker(Cluster):
+class Broker(InMemoryCluster):
     """Logs outlive every worker. A partition's changelog keeps the last row of each place.
 
     ``bulk``: units that are worth granting ahead of need, few because tenants are small here;
@@ -45,16 +45,17 @@ class Broker(Cluster):
         self.journal: list[tuple[str, int, str, Any]] = []
 
     def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
+        """Appends an input event to its partition's log and to the journal."""
         super().publish(topic, key, event, at, source)
         self.journal.append((topic, partition_of(key, self.partitions), key, event))
 
     def fence(self, p: int) -> int:
-        """A new transactional producer for the partition; earlier ones cannot commit any more."""
+        """Starts a new transactional producer for the partition; earlier ones are fenced."""
         self.epochs[p] += 1
         return self.epochs[p]
 
     def restored(self, p: int, random: Random) -> PartitionMachine:
-        """A machine from the changelog, its rows in any order."""
+        """Returns a machine restored from the changelog, its rows in random order."""
         machine = PartitionMachine(p, self.partitions)
         machine.configuration.bulk = self.bulk
         rows = list(self.changelogs[p].items())
@@ -65,7 +66,7 @@ class Broker(Cluster):
         return machine
 
     def append(self, t: Transaction) -> list[Output] | None:
-        """Commits: all or nothing. The outputs that became visible, or None if it was fenced."""
+        """Commits all or nothing; returns the outputs that became visible, or None if fenced."""
         if t.epoch != self.epochs[t.partition]:
             self.fenced += 1
             return None
@@ -87,12 +88,15 @@ class Broker(Cluster):
         return self.outputs[first:]
 
     def repeat(self, topic: str, p: int, offset: int) -> None:
-        """The same message once more, at the end of its log."""
+        """Appends a message of the log once more, at its end."""
         event, at, _, source = self.logs[topic, p][offset]
         self._append(topic, p, event, at, source)
 
 
-def sealed(machine: PartitionMachine, p: int, epoch: int, applied: dict[str, int]) -> Transaction:
+def seal_transaction(
+    machine: PartitionMachine, p: int, epoch: int, applied: dict[str, int]
+) -> Transaction:
+    """Returns the effects of the machine since its last transaction, encoded."""
     effects = machine.drain_effects()
     return Transaction(
         p,

@@ -1,4 +1,4 @@
-"""Small random tenants: few users, few seats, and much that does not fit together."""
+"""Random small tenants: few users, few seats, and products that often conflict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.domain import events as ev
 from engine.domain.model import ServicePlan
 
 START = 1_700_000_000_000
-COMPANY = 8  # of a hundred plans
+COMPANY_PLAN_PERCENT = 8
 
 
 class Input(NamedTuple):
@@ -31,7 +31,7 @@ class Input(NamedTuple):
 
 
 # Plans that need and exclude each other like the real ones do.
-FAMILIAR = (
+REALISTIC_PLANS = (
     ServicePlan("exchange1", "EXCHANGE_STANDARD", exclusive_sets=("exchange",), mail_enabled=True),
     ServicePlan(
         "exchange2", "EXCHANGE_ENTERPRISE", exclusive_sets=("exchange",), mail_enabled=True
@@ -43,7 +43,7 @@ FAMILIAR = (
     ServicePlan("directory", "DIRECTORY", applies_to="Company"),
     ServicePlan("ems", "EMS"),
 )
-FAMILIAR_PRODUCTS = (
+REALISTIC_PRODUCTS = (
     ("audio", ("audio",)),
     ("e1", ("exchange1", "teams")),
     ("e3", ("exchange2", "teams", "directory")),
@@ -54,7 +54,7 @@ FAMILIAR_PRODUCTS = (
 
 
 class Tenants:
-    """Makes the input events of one seed, one after the other."""
+    """Generates the input events of one seed in order."""
 
     def __init__(self, random: Random, events: int) -> None:
         self.random = random
@@ -76,8 +76,8 @@ class Tenants:
     def _catalogue(self) -> None:
         r = self.random
         if r.random() < 0.5:
-            self.plans = {plan.id: plan for plan in FAMILIAR}
-            some = r.sample(FAMILIAR_PRODUCTS, r.randint(2, 4))
+            self.plans = {plan.id: plan for plan in REALISTIC_PLANS}
+            some = r.sample(REALISTIC_PRODUCTS, r.randint(2, 4))
             self.products = {sku: list(plans) for sku, plans in sorted(some)}
             return
         ids = [f"p{i}" for i in range(r.randint(3, 7))]
@@ -91,7 +91,7 @@ class Tenants:
         return ServicePlan(
             id,
             id.upper(),
-            "Company" if r.randrange(100) < COMPANY else "User",
+            "Company" if r.randrange(100) < COMPANY_PLAN_PERCENT else "User",
             (r.choice("xy"),) if r.random() < 0.3 else (),
             (tuple(sorted(r.sample(others, r.randint(1, 2)))),) if r.random() < 0.25 else (),
             ("CN",) if r.random() < 0.2 else (),
@@ -99,7 +99,7 @@ class Tenants:
         )
 
     def _begin(self) -> None:
-        """Most of what the load needs comes first, mostly."""
+        """Adds most tenants, products, subscriptions and group licences before the load."""
         r = self.random
         late = r.random() < 0.3
         for tenant in self.names:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.ingest.jsonl import Event, event_of
 
 TENANT = "contoso"
@@ -30,7 +30,7 @@ class Story:
     """The system in memory, and the words of the examples."""
 
     def __init__(self) -> None:
-        self.cluster = Cluster(partitions=2)
+        self.cluster = InMemoryCluster(partitions=2)
         self.count = 0
         self.clock = 1_800_000_000_000
 

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import validator_for
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.contract.asyncapi import asyncapi
 from streams.contract.decoder import DECODERS, Rejected
 from streams.contract.event_readers import READERS
@@ -27,7 +27,7 @@ GOLDEN = sorted((DATA / "golden").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
-def demo() -> Cluster:
+def demo() -> InMemoryCluster:
     return demo_cluster()
 
 
@@ -82,7 +82,7 @@ def test_the_asyncapi_document_is_valid() -> None:
             found = found[part]
 
 
-def test_what_the_demo_sends_and_publishes_is_as_the_schemas_say(demo: Cluster) -> None:
+def test_what_the_demo_sends_and_publishes_is_as_the_schemas_say(demo: InMemoryCluster) -> None:
     for step in demo_steps():
         for topic, key, value in step.records:
             decoded = DECODERS[topic](key, value, None)

@@ -10,14 +10,14 @@ import pytest
 
 from engine.metrics import snapshot
 from engine.partition_machine import PartitionMachine
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.state.seat_lease import Lease
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import demo_steps
 from tests.support.expected_metrics import told
 
 
-def check(cluster: Cluster) -> None:
+def check(cluster: InMemoryCluster) -> None:
     latest: dict[str, dict[str, Any]] = {
         topic: {} for topic in ("errors", "group-status", "product-seats", "user-licenses")
     }
@@ -43,7 +43,7 @@ def check(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_figures_are_those_of_the_topics_after_every_step(restarts: bool) -> None:
-    cluster = Cluster(partitions=4)
+    cluster = InMemoryCluster(partitions=4)
     clock = 1_700_000_000_000
     for step in demo_steps():
         for topic, key, value in step.records:

@@ -14,7 +14,7 @@ from engine.domain.model import Entry, ServicePlan
 from engine.domain.vocabulary import ERROR, OTHER
 from engine.machines.product_machine import SeatBudget
 from engine.rules.outcome import Outcome
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.simulation.workload import START
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.seat_lease import Lease
@@ -131,7 +131,7 @@ def test_a_second_evaluation_changes_nothing(seed: int) -> None:
 def test_r24_an_event_again_at_any_later_position_changes_nothing(
     seed: int, data: st.DataObject
 ) -> None:
-    cluster = Cluster(partitions=2)
+    cluster = InMemoryCluster(partitions=2)
     told = inputs(seed, 30)
     for n, i in enumerate(told):
         cluster.publish(i.topic, i.key, i.event, i.at)
@@ -157,7 +157,7 @@ def test_equal_facts_in_any_order_admit_the_same_users(
 
 
 def admitted(units: int, order: list[int]) -> list[str]:
-    cluster = Cluster(partitions=1)
+    cluster = InMemoryCluster(partitions=1)
     plan = ServicePlan("p", "P")
     cluster.publish("catalog", "s", ev.ProductDefined("e", "s", "S", "S", (plan,)), START)
     cluster.publish("tenants", "t", ev.TenantUpdated("e", "t", "US"), START)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.contract.decoder import DECODERS, Rejected
 from tests.support.scenario_player import SCENARIOS, Published, play, play_all
 
@@ -16,7 +16,7 @@ class EngineTarget:
     """A cluster in memory behind the real input contract."""
 
     def __init__(self, seed: int | None = None, restarts: bool = False) -> None:
-        self.cluster = Cluster(partitions=4)
+        self.cluster = InMemoryCluster(partitions=4)
         self.random = None if seed is None else random.Random(seed)
         self.restarts = restarts
         self.dead: list[Published] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import demo_steps
 from tests.streams.ingest.played import Played
 
 
-def demo_cluster() -> Cluster:
+def demo_cluster() -> InMemoryCluster:
     """Returns a settled cluster of four partitions to which all events of the demo were sent."""
     played = Played(partitions=4)
     cluster, clock = played.cluster, played.clock

@@ -13,7 +13,7 @@ from engine.domain.proxy_address import normalize_proxy_address
 from engine.machines.group_machine import GroupState
 from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
-from engine.simulation.in_memory_cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from engine.state import row_codecs
 from engine.state.row_codecs import (
     AddressClaimRow,
@@ -46,7 +46,7 @@ class TenantReplica:
     def __init__(self, db: Connection, tenant: str, users: list[str]) -> None:
         self.db, self.tenant = db, tenant
         self.known = reconstruction.products(db)
-        self.cluster = Cluster(1)
+        self.cluster = InMemoryCluster(1)
         self.machine = self.cluster.machines[0]
         self.rows = self.machine.effects.rows
         self.claims: dict[str, list[AddressClaimRow]] = {}

@@ -20,7 +20,7 @@ from engine.domain.events import (
 from engine.domain.model import ServicePlan
 from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.state.tenant_state import MOMENT, moment
 
 T = "contoso"
@@ -30,7 +30,7 @@ class Tenant:
     """A small tenant on a cluster in memory, driven by plain verbs."""
 
     def __init__(self, partitions: int = 3) -> None:
-        self.cluster = Cluster(partitions)
+        self.cluster = InMemoryCluster(partitions)
         self.count = 0
         for sku in ("base", "extra"):
             plans = (ServicePlan(f"{sku}-plan", sku.upper(), prohibited_locations=("CN",)),)

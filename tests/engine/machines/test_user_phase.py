@@ -15,7 +15,7 @@ from engine.machines.user_phase import (
     check_transition,
     phase_of,
 )
-from engine.simulation.runner import failure, setting
+from engine.simulation.runner import config_for, failure
 from engine.state.tenant_state import SeatRequest, TenantState, User
 from streams import COMPILED
 
@@ -83,5 +83,5 @@ def test_the_simulator_finds_a_request_that_is_not_abandoned(
         self._evaluate_later(user, at, cause, retry)
 
     monkeypatch.setattr(UserMachine, "_fact_changed", fact_changed)
-    errors = (failure(setting(seed)) for seed in range(50))
+    errors = (failure(config_for(seed)) for seed in range(50))
     assert any(isinstance(error, IllegalTransitionError) for error in errors)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.domain import events as ev
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.simulation.workload import Input
 from tests.spec.documents import short_form
 from tests.spec.events import named_products
@@ -26,7 +26,7 @@ def test_the_engine_does_what_the_rules_say(first: int) -> None:
 
 
 def play(seed: int) -> None:
-    cluster, world = Cluster(partitions=1), World()
+    cluster, world = InMemoryCluster(partitions=1), World()
     at = 0
     for i in inputs(seed, EVENTS):
         at = max(at + 1, i.at)  # equal times are ordered by ids here, by offsets there

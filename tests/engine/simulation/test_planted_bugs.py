@@ -13,7 +13,7 @@ from engine.machines.outcome_applier import OutcomeApplier
 from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
-from engine.simulation.runner import failure, setting
+from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
 from engine.state.seat_lease import Lease
@@ -178,6 +178,6 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     plant(monkeypatch)
-    found = next((s for s in range(SEEDS) if failure(setting(s)) is not None), None)
+    found = next((s for s in range(SEEDS) if failure(config_for(s)) is not None), None)
     assert found is not None
-    print(f"{plant.__name__}: seed {found}, {failure(setting(found))}"[:300])
+    print(f"{plant.__name__}: seed {found}, {failure(config_for(found))}"[:300])

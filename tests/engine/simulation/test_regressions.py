@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.domain import events as ev
 from engine.domain.model import ServicePlan
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 
 AT = 1_700_000_000_000
 MAIL = ServicePlan("mail", "MAIL", mail_enabled=True)
@@ -17,7 +17,7 @@ class Play:
     """One tenant; every event has the next timestamp."""
 
     def __init__(self, partitions: int = 1) -> None:
-        self.cluster = Cluster(partitions)
+        self.cluster = InMemoryCluster(partitions)
         self.count = 0
 
     def tell(self, topic: str, key: str, make: Any, *members: Any, **named: Any) -> None:

@@ -1,12 +1,12 @@
-"""The simulator itself: many histories hold, one seed is one history, and the judges agree."""
+"""The simulator itself: many hitraces hold, one seed is one history, and the judges agree."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.simulation.runner import Story, failure, main, run, setting
-from engine.simulation.scheduler import Setting
-from engine.simulation.shrink import shrunk
+from engine.simulation.minimize import minimized
+from engine.simulation.runner import Trace, config_for, failure, main, run
+from engine.simulation.scheduler import SimulationConfig
 from engine.state import seat_lease
 from streams.contract.decoder import DECODERS
 from tests.checkers import violations
@@ -17,7 +17,7 @@ from tests.support.scenario_player import encoded
 @pytest.mark.parametrize("first", range(0, 80, 20))
 def test_everything_holds_and_the_judges_of_recorded_topics_agree(first: int) -> None:
     for seed in range(first, first + 20):
-        s = run(setting(seed))
+        s = run(config_for(seed))
         assert violations(records(s.broker)) == [], seed
 
 
@@ -26,19 +26,19 @@ def test_the_order_of_seats_holds_when_partitions_tell_only_one_who_waits(
 ) -> None:
     monkeypatch.setattr(seat_lease, "HEADS", 1)
     for seed in range(1000, 1020):
-        run(setting(seed))
+        run(config_for(seed))
 
 
 def test_one_seed_is_one_history() -> None:
-    stories: list[Story] = [[], []]
-    for story in stories:
-        run(setting(11), story)
-    assert [str(line) for line in stories[0]] == [str(line) for line in stories[1]]
-    assert len(stories[0]) > 100
+    traces: list[Trace] = [[], []]
+    for trace in traces:
+        run(config_for(11), trace)
+    assert [str(line) for line in traces[0]] == [str(line) for line in traces[1]]
+    assert len(traces[0]) > 100
 
 
 def test_faults_do_happen() -> None:
-    fenced = sum(run(setting(seed)).broker.fenced for seed in range(20))
+    fenced = sum(run(config_for(seed)).broker.fenced for seed in range(20))
     assert fenced > 0
 
 
@@ -49,15 +49,15 @@ def test_the_events_are_those_of_the_contract() -> None:
             assert decoded == (i.event, "")
 
 
-def test_a_failing_history_is_shrunk() -> None:
+def test_a_failing_history_is_minimized() -> None:
     """Here: whatever has a deleted user in it goes wrong."""
 
-    def goes_wrong(how: Setting) -> Exception | None:
-        names = [type(i.event).__name__ for i in how.inputs]
+    def goes_wrong(config: SimulationConfig) -> Exception | None:
+        names = [type(i.event).__name__ for i in config.inputs]
         return ValueError() if "UserDeleted" in names else None
 
-    seed = next(s for s in range(100) if goes_wrong(setting(s)))
-    small = shrunk(setting(seed), goes_wrong)
+    seed = next(s for s in range(100) if goes_wrong(config_for(s)))
+    small = minimized(config_for(seed), goes_wrong)
     assert [type(i.event).__name__ for i in small.inputs] == ["UserDeleted"]
     assert small.faults == frozenset()
     assert failure(small) is None
@@ -66,5 +66,5 @@ def test_a_failing_history_is_shrunk() -> None:
 def test_the_command_reports(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "3"]) == 0
     assert "3 seeds" in capsys.readouterr().out
-    assert main(["--seed", "2", "--story"]) == 0
+    assert main(["--seed", "2", "--trace"]) == 0
     assert "everything holds" in capsys.readouterr().out

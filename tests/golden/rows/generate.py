@@ -25,13 +25,13 @@ Changelog = dict[tuple[str, str], str]
 
 
 def simulator() -> tuple[Any, Any]:
-    """Returns setting and Simulation, which moved after the first release."""
+    """Returns the function that makes a configuration, and Simulation: both moved since."""
     for module in ("engine.simulation.runner", "engine.simulator"):
         try:
             found = importlib.import_module(module)
         except ModuleNotFoundError:
             continue
-        return found.setting, found.Simulation
+        return getattr(found, "config_for", None) or found.setting, found.Simulation
     raise SystemExit("there is no simulator: run this in a checkout of the release")
 
 
@@ -56,10 +56,10 @@ def features(changelog: Changelog) -> Iterator[str]:
 
 def histories() -> Iterator[tuple[int, int, int, Changelog]]:
     """Yields seed, partition, partitions and the changelog after each transaction."""
-    setting, simulation = simulator()
+    config_for, simulation = simulator()
     for seed in range(SEEDS):
         found: list[tuple[int, int, int, Changelog]] = []
-        s = simulation(setting(seed))
+        s = simulation(config_for(seed))
         broker = s.broker
         append = broker.append
 

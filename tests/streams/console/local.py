@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka import TopicPartition
 
-from engine.simulation.in_memory_cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from streams.console.commands.definitions import EncodedRecord
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.producer import CommandProducer
@@ -42,7 +42,7 @@ class World:
     """Input records go through the engine; what it publishes, and they, go into the store."""
 
     def __init__(self, store: Store, partitions: int = 2) -> None:
-        self.cluster, self.store = Cluster(partitions), store
+        self.cluster, self.store = InMemoryCluster(partitions), store
         self.applier = ProjectionWriter(store.writer)
         self.at = START
         self.said = 0

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo import runner
 from streams.demo.report import show
@@ -72,7 +72,7 @@ class Seen:
 
 
 def play() -> Summary:
-    cluster, seen, taken, told = Cluster(partitions=4), Seen(), [], 0
+    cluster, seen, taken, told = InMemoryCluster(partitions=4), Seen(), [], 0
     for number, step in enumerate(STEPS):
         for topic, key, value in step.records:
             decoded = DECODERS[topic](key, value, None)

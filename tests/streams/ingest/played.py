@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from engine.simulation.in_memory_cluster import Cluster, Output
+from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from streams.contract.decoder import DECODERS, Rejected
 from streams.ingest import FeedItem, FeedProblem
 
@@ -15,7 +15,7 @@ class Played:
     """A cluster that takes feed items, one feed after the other."""
 
     def __init__(self, partitions: int = 2) -> None:
-        self.cluster = Cluster(partitions)
+        self.cluster = InMemoryCluster(partitions)
         self.clock = 1_700_000_000_000
 
     def feed(self, items: Iterable[FeedItem | FeedProblem]) -> list[Output]:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.documents.user_documents import published_states
-from engine.simulation.in_memory_cluster import Cluster
+from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.state.tenant_state import User
 from streams.bench.workload import bench_configuration, bench_demand, bench_onboarding
 from streams.catalog import product
@@ -43,11 +43,11 @@ def written(path: Path, *events: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Cluster:
+def demo() -> InMemoryCluster:
     return demo_cluster()
 
 
-def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
+def test_a_simulation_comes_to_what_a_cluster_publishes(demo: InMemoryCluster) -> None:
     simulation = Simulation()
     for step in demo_steps():
         found = [event_of(value) for _, _, value in step.records]
@@ -77,7 +77,7 @@ def test_a_simulation_comes_to_what_a_cluster_publishes(demo: Cluster) -> None:
     assert {key: tuple(s.published[1:3]) for key, s in simulated.items() if s.published} == seats
 
 
-def test_a_snapshot_gives_the_same_state_again(demo: Cluster) -> None:
+def test_a_snapshot_gives_the_same_state_again(demo: InMemoryCluster) -> None:
     snapshot = Snapshot(demo.machines, TENANT)
     assert len(snapshot.users()) > 1_900
     # Who emigrated, left or was given other plans keeps what does not follow from the facts of now.
