@@ -34,13 +34,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "references": frozenset(
         (
-            "docs/architecture.md",
-            "docs/develop/index.md",
             "engine/domain/model.py",
             "engine/machines/user_machine.py",
             "engine/rules/evaluation.py",
-            "tests/spec/contract.py",
-            "tests/support/generators.py",
         )
     ),
     "privates": frozenset(),

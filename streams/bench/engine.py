@@ -53,6 +53,7 @@ async def run(env: BenchEnvironment) -> Result:
     warm = _rate(evaluator.evaluate, everyone)
 
     def cold(user: Any) -> None:
+        """Evaluates a user without memoised results."""
         evaluator.clear_memo()
         evaluator.evaluate(user)
 

@@ -185,10 +185,11 @@ class BenchEnvironment:
         return worker
 
     async def publish(self, records: Iterable[Record], what: str, total: int) -> int:
-        """Publishes input events and waits for the broker to have them; how many they were."""
+        """Publishes input events, waits for the acks and returns the number of events."""
         step = self.show.step(what, total)
 
         def items() -> Iterable[FeedItem]:
+            """Yields the records and reports the progress every 1000."""
             for count, record in enumerate(records):
                 if count % 1000 == 0:
                     step(count)

@@ -46,6 +46,7 @@ def receive(
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
 
     async def serve_until_signal() -> int:
+        """Serves, prints the address once it is bound, and returns the exit code."""
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         ready.add_done_callback(
             lambda done: (

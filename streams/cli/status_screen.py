@@ -32,6 +32,7 @@ async def watch(settings: Settings, console: Console, every: float = 2.0) -> Non
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def asked_to_stop() -> None:
+        """Requests the end, and lets a second Ctrl-C interrupt."""
         stop.set()
         loop.remove_signal_handler(signal.SIGINT)
 

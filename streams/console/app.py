@@ -45,6 +45,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Runs the service, unless the caller passed its own."""
         app.state.service = service or make_service(settings)
         async with running(app.state.service) if service is None else contextlib.nullcontext():
             yield

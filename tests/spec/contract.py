@@ -1,4 +1,4 @@
-"""Which input can be read: sections 1 and 2 of `contract.md`, as one table."""
+"""The readable input as one table: contract section 1 (topics) and contract section 2 (events)."""
 
 from __future__ import annotations
 

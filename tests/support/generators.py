@@ -37,7 +37,7 @@ def records(broker: Broker) -> list[Record]:
     return found
 
 
-# ---- events as the contract writes them (section 2)
+# ---- events in the JSON of the input events (contract section 2)
 
 
 def contract_json(event: Any) -> Json:

@@ -144,6 +144,7 @@ async def put_subscription(
     command = definitions.put_subscription(skuId, body.prepaidUnits.model_dump())
 
     def show() -> Any:
+        """Returns the product as the read model has it after the command."""
         return queries.sku(service.store.read_connection(), tenant, skuId)
 
     return await execute(service, principal, tenant, command, show)

@@ -239,6 +239,7 @@ class ReadModelProjector:
         """Returns when the read model has passed these offsets. The caller sets the timeout."""
 
         def passed() -> bool:
+            """Returns True if all positions are at or beyond the offsets."""
             return all(self._positions.get(p, 0) >= offset for p, offset in offsets.items())
 
         async with self.updated:

@@ -83,6 +83,7 @@ def application(receiver: Receiver) -> FastAPI:
 
     @app.exception_handler(WorkerError)
     async def not_written(_request: Request, error: WorkerError) -> Response:
+        """Returns 503: the broker did not take the events, and the sender should retry."""
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
 
     scim: Any = ScimApplication(receiver.tenants, receiver.sources, receiver.writer)
