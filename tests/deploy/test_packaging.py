@@ -169,8 +169,8 @@ def test_the_wheel_runs_compiled_unless_told_otherwise(installed: Installed) -> 
     )
     assert installed.run("python", "-c", plain, SEATFLOW_PURE="1").stdout.split() == ["False", "py"]
     short_cuts = (
-        "import streams, engine.documents.user_documents as d, engine.domain.effects as e;"
-        " print(d._writer is None, e._marks is None)"
+        "import streams, engine.documents.user_documents as d, engine.domain.deduplication as e;"
+        " print(d._native is None, e._native is None)"
     )
     assert installed.run("python", "-c", short_cuts).stdout.split() == ["False", "False"]
     told = installed.run("python", "-c", short_cuts, SEATFLOW_PURE="1").stdout.split()
