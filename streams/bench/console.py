@@ -72,7 +72,7 @@ async def run(env: BenchEnvironment) -> Result:
 
 @contextmanager
 def console(env: BenchEnvironment, data: str) -> Iterator[str]:
-    """`seatflow console` on a free port, with nothing in its file; its address."""
+    """Runs `seatflow console` on a free port with an empty read model, and yields its address."""
     settings = env.settings
     variables = os.environ | {
         "SEATFLOW_BROKERS": settings.brokers,
@@ -136,7 +136,7 @@ def _get(url: str) -> bytes:
 
 
 def _pages(address: str) -> dict[str, float]:
-    """The median of some visits to each page, in milliseconds."""
+    """Returns the median response time of each page in milliseconds."""
     found = {}
     for name, path in PAGES.items():
         times = []

@@ -107,7 +107,7 @@ class Loop:
             self.commit()
 
     def onboard(self, users: int) -> None:
-        """The users' events in batches, some of them to a transaction."""
+        """Handles the users' events in batches, with a commit after every few batches."""
         records = list(bench_onboarding(users, GROUPS))
         self.seconds.clear()
         self.records.clear()
@@ -142,7 +142,7 @@ class Loop:
             self.machine.handle(topic, batch)
 
     def commit(self) -> None:
-        """A transaction, and all that follows from what it sends back, each again in one."""
+        """Commits, and handles the internal messages of the commit until there are none left."""
         self.machine.flush()
         self._encode()
         while self._back:
@@ -171,5 +171,5 @@ class Loop:
 
 
 def new_batch() -> Any:
-    """As a producer makes them, without a connection."""
+    """Returns a batch like a producer's, without a connection."""
     return RecordBatch(BatchBuilder(1 << 20, 0, is_transactional=True))

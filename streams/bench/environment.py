@@ -85,7 +85,7 @@ class WorkerProcess:
             raise BenchError(f"the worker ended ({self._process.returncode}): {' / '.join(tail)}")
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """The log's lines of this event, with ``at`` in seconds since 1970."""
+        """Returns the log entries of this event, with ``at`` in seconds since 1970."""
         found = []
         for line in self.log.read_text(errors="replace").splitlines():
             if f'"{event}"' in line:
@@ -201,11 +201,11 @@ class BenchEnvironment:
         return result.events
 
     async def committed(self, *names: str) -> int:
-        """The sum of the offsets up to which these topics are readable."""
+        """Returns the sum of the last stable offsets of these topics."""
         return sum((await self.reader.end_offsets(self.tps(*names))).values())
 
     async def _applied(self) -> dict[Any, int] | None:
-        """The ends of all that workers read, if all of it is applied, else None."""
+        """Returns the end offsets of all consumed topics if everything is applied, else None."""
         ends: dict[Any, int] = await self.reader.end_offsets(self.tps(*CONSUMED))
         try:
             noted = await self.admin.list_consumer_group_offsets(self.settings.app_id)
@@ -217,9 +217,13 @@ class BenchEnvironment:
     async def settled(
         self, worker: WorkerProcess, what: str, total: int
     ) -> list[tuple[float, int]]:
-        """Until nothing is left to do; returns when how much of ``user-licenses`` was readable.
+        """Waits until everything is applied, according to the group's offsets.
 
-        Seconds since 1970 and offsets, at each growth. The group's offsets say what is applied.
+        Returns the growth of ``user-licenses``: pairs of the time, in seconds since 1970, and the
+        sum of the readable offsets.
+
+        Raises:
+            BenchError: the worker ended, or the topics did not settle in time.
         """
         step = self.show.step(what, total)
         growth = [(time.time(), await self.committed("user-licenses"))]
@@ -243,7 +247,7 @@ class BenchEnvironment:
             await asyncio.sleep(LOOK_EVERY)
 
     async def read(self, *names: str) -> AsyncIterator[Any]:
-        """All committed records of these topics as they are now."""
+        """Yields the present committed records of these topics."""
         reader: Any = AIOKafkaConsumer(
             **client_options(self.settings),
             isolation_level="read_committed",
@@ -267,7 +271,7 @@ class BenchEnvironment:
 async def a_broker(
     brokers: str | None, show: ProgressBar, needed: object = True
 ) -> AsyncIterator[tuple[str, Path]]:
-    """The brokers given, or one that lives as long as the benches; and a directory for logs."""
+    """Yields the given brokers, or a temporary broker, and a temporary directory for logs."""
     from streams.local.broker import Broker, BrokerError
 
     with tempfile.TemporaryDirectory(prefix="seatflow-bench-") as name:

@@ -62,7 +62,7 @@ async def run(env: BenchEnvironment) -> Result:
 async def _change(
     env: BenchEnvironment, worker: WorkerProcess, members: int
 ) -> tuple[float, list[tuple[float, int]], list[float]]:
-    """When the group was licensed, how the published states grew, how long others waited."""
+    """Returns the start of the fan-out, the growth of the published states, and others' waits."""
     async with Probe(env, "results") as probe:
         ended = asyncio.Event()
 
@@ -88,7 +88,7 @@ async def _change(
 async def _published(
     env: BenchEnvironment, worker: WorkerProcess, members: int
 ) -> list[tuple[float, int]]:
-    """Until as many states as there are members are readable, others' own not counted."""
+    """Waits until the states of all members are readable, and returns their growth."""
     step = env.show.step("fan-out", members)
     growth = [(time.time(), await env.committed("user-licenses"))]
     deadline = time.monotonic() + 600

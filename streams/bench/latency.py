@@ -49,7 +49,7 @@ async def run(env: BenchEnvironment) -> Result:
 
 
 def join(n: int) -> tuple[str, str, dict[str, Any]]:
-    """Event ``n``: user n joins the group."""
+    """Returns the event by which user ``n`` joins the group."""
     body = {"type": "membership.added", "id": f"join-{n}", "time": TIME, "tenant": TENANT}
     user = f"u{n:07d}"
     return "user-changes", f"{TENANT}/{user}", {**body, "user": user, "group": LATE}

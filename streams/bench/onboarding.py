@@ -68,7 +68,7 @@ async def run(env: BenchEnvironment) -> Result:
 
 
 async def beside_the_limit(env: BenchEnvironment, users: int) -> tuple[Run, list[BrokerBaseline]]:
-    """The onboarding between two runs of the bare pipeline; the worker is stopped after it."""
+    """Runs the onboarding between two runs of the bare pipeline, and stops the worker after it."""
     before = await measure_baseline(env, users * EVENTS_PER_USER)
     done = await onboard(env, users)
     done.worker.stop()
@@ -83,7 +83,7 @@ def figures(
     share: float,
     least: float = 0.0,
 ) -> Result:
-    """``share``: the least part of the limit; ``least``: the least rate."""
+    """Returns the result; the goal is the rate ``least`` and the ``share`` of the limit."""
     rates = [limit.events_per_second for limit in limits]
     limit, rate, users = sum(rates) / len(rates), done.events_per_second, done.users
     cpu = [limit.cpu_seconds / done.events * 1e6 for limit in limits]
@@ -105,7 +105,7 @@ def figures(
 
 
 async def prepare(env: BenchEnvironment, units: Mapping[str, int], users: int) -> None:
-    """A worker learns the configuration and stops; then the users' events are put in the topic."""
+    """Has a worker apply the configuration and stop, and then publishes the users' events."""
     worker = env.start_worker()
     await env.publish(bench_configuration(units, GROUPS), "configuration", GROUPS + 7)
     await env.settled(worker, "configuration", 0)
@@ -115,7 +115,7 @@ async def prepare(env: BenchEnvironment, units: Mapping[str, int], users: int) -
 
 
 def license_group(group: str, name: str) -> Record:
-    """The event that licenses one product, by its short name, to a group."""
+    """Returns the event that assigns one product (by short name) to a group."""
     body = {
         "type": "licenses.changed",
         "id": f"license-{group}",
@@ -128,7 +128,7 @@ def license_group(group: str, name: str) -> Record:
 
 
 async def onboard(env: BenchEnvironment, users: int) -> Run:
-    """A worker starts, and handles what is in the topic."""
+    """Starts a worker, and measures it until all events in the topic are applied."""
     worker = env.start_worker()
     started = (await worker.restored(1))[0]["at"]
     rss, cpu = worker.rss(), worker.cpu()
@@ -145,7 +145,7 @@ async def onboard(env: BenchEnvironment, users: int) -> Run:
 
 
 def _steady(growth: list[tuple[float, int]], events: int) -> float:
-    """Events/s between the first and the last growth, without what a worker needs to begin."""
+    """Returns the events/s between the first and the last growth, i.e. without the start-up."""
     (_, none), (began, some), (ended, all) = growth[0], growth[1], growth[-1]
     return events * (all - some) / (all - none) / (ended - began) if ended > began else 0.0
 

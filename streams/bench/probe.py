@@ -84,7 +84,7 @@ class Probe:
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
-    """In milliseconds."""
+    """Returns p50, p95, p99 and the maximum in milliseconds."""
     ordered = sorted(seconds)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     last = len(ordered) - 1

@@ -40,7 +40,7 @@ _MEMBER = (
 
 
 def group_products(groups: int) -> list[tuple[str, ...]]:
-    """The products of each group: all of one, and some spread ones of two."""
+    """Returns the products of each group: one product, or two for some evenly spaced groups."""
     licensed: list[tuple[str, ...]] = []
     two = min(GROUPS_WITH_TWO, groups)
     for group in range(groups):
@@ -54,7 +54,7 @@ def group_products(groups: int) -> list[tuple[str, ...]]:
 
 
 def _people(users: int, groups: int, seed: int) -> Iterator[tuple[int, int, str]]:
-    """Two different groups and a location for each user."""
+    """Yields two different groups and a location for each user."""
     if groups < 2:
         raise ValueError(f"groups is {groups}; each user is a member of two")
     random = Random(seed).random
@@ -92,7 +92,7 @@ def bench_configuration(units: Mapping[str, int], groups: int = 500) -> Iterator
 
 
 def bench_onboarding(users: int, groups: int = 500, seed: int = 1) -> Iterator[Record]:
-    """Each user's attributes and two memberships, one user after the other."""
+    """Yields each user's attributes and two memberships, one user after the other."""
     topic = "user-changes"
     for n, (one, other, at) in enumerate(_people(users, groups, seed)):
         key = b"%s/u%07d" % (TENANT.encode(), n)

@@ -8,7 +8,7 @@ from streams.contract.topics import INPUTS, OUTPUTS, Topic
 
 
 def asyncapi(prefix: str = "licensing.", partitions: int = 8) -> Schema:
-    """The topics with their keys, settings and messages."""
+    """Returns the AsyncAPI document: topics with their keys, settings and messages."""
     channels, operations = {}, {}
     for topic in (*INPUTS, *OUTPUTS):
         id = topic.name

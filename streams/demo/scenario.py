@@ -308,7 +308,7 @@ class DemoScenario:
         return [defined, self._buy(LATE, self.units[LATE])]
 
     def _direct_changes(self) -> list[Record]:
-        """R16: changes that are applied, then one for each reason to reject a change."""
+        """Returns changes that are applied, then one for each reason to reject a change (R16)."""
         researchers = [person.id for person in self.researchers]
         marketers = [person.id for person in self.marketers]
         unknown = {"skuId": UNKNOWN_SKU}
@@ -354,11 +354,11 @@ class DemoScenario:
         ]
 
     def _seats(self) -> list[Record]:
-        """R9: some waiting users get a seat. R15: fewer units than used take no seat away."""
+        """Gives seats to some waiting users (R9), and takes none away by reducing units (R15)."""
         return [self._buy(SCARCE, self.units[SCARCE] + 5), self._buy("EXO2", 20, warning=5)]
 
     def _still_true(self, onboarding: list[Record]) -> list[Record]:
-        """R24: events that are sent again, of users without later events."""
+        """Returns repeated events of users without later events (R24)."""
         changed = [*self.movers, *self.promoted, *self.lawyers, self.lawyer_with_alias]
         changed += [*self.owners, *self.leavers, *self.emigrants]
         keys = {f"{TENANT}/{person.id}".encode() for person in changed}

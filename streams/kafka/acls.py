@@ -88,6 +88,6 @@ MEANING = {
 
 
 def grants(role: str, prefix: str, app: str, source: str = "hr.public.person") -> Iterator[Grant]:
-    """The grants of a role with the names of an installation; ``source``: a topic to bridge."""
+    """Yields the grants of a role with an installation's names; ``source`` is a topic to bridge."""
     for grant in ROLES[role]:
         yield grant._replace(name=grant.name.format(prefix=prefix, app=app, source=source))

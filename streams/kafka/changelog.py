@@ -87,7 +87,7 @@ class ChangelogSnapshot:
 
 @asynccontextmanager
 async def reader(settings: Settings) -> AsyncIterator[Any]:
-    """A consumer without a group that reads committed records only."""
+    """Yields a consumer without a group that reads committed records only."""
     consumer = await start_with_retry(
         lambda: AIOKafkaConsumer(
             **client_options(settings),

@@ -80,7 +80,7 @@ async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> 
 
 @asynccontextmanager
 async def _admin(settings: Settings) -> AsyncIterator[Any]:
-    """An admin client; waits for a broker that is just starting.
+    """Yields an admin client; waits for a broker that is just starting.
 
     Raises:
         WorkerError: if no broker answers in time.

@@ -47,7 +47,11 @@ def no_broker(settings: Settings) -> WorkerError:
 
 @asynccontextmanager
 async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
-    """A client of aiokafka, started and closed; WorkerError where no broker answers."""
+    """Starts a client of aiokafka, yields it and closes it.
+
+    Raises:
+        WorkerError: no broker answers, or one answers with an error.
+    """
     close = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
         try:
@@ -69,7 +73,7 @@ def admin_client(settings: Settings) -> AIOKafkaAdminClient:
 
 
 def consumer(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
-    """A consumer in no group, from the start of what it is assigned."""
+    """Returns a consumer without a group that starts at the beginning of its partitions."""
     return AIOKafkaConsumer(
         **client_options(settings),
         isolation_level=isolation,
@@ -84,7 +88,11 @@ def consumer(settings: Settings, isolation: str = "read_committed") -> AIOKafkaC
 async def topic_partitions(
     admin: Any, settings: Settings, names: Collection[str]
 ) -> list[TopicPartition]:
-    """All partitions of these topics (short names); WorkerError when one does not exist."""
+    """Returns all partitions of these topics (short names).
+
+    Raises:
+        WorkerError: one of the topics does not exist.
+    """
     wanted = {settings.topic_prefix + name for name in names}
     counts = {
         found["topic"]: len(found["partitions"])

@@ -20,7 +20,11 @@ POINTS = (
 
 
 def _parse(text: str) -> tuple[str, int]:
-    """``name:count``; a name alone counts once. Raises ValueError for a name that is no point."""
+    """Parses ``name:count``; the count is 1 if absent.
+
+    Raises:
+        ValueError: no point has that name.
+    """
     name, _, count = text.partition(":")
     if name and name not in POINTS:
         raise ValueError(f"SEATFLOW_FAULT is {text!r}: must be one of {', '.join(POINTS)}")

@@ -42,7 +42,7 @@ class Transaction:
         self._batches.add_effects(effects)
 
     def _update_time(self) -> None:
-        """A transaction may be filled for as long as the one before it takes."""
+        """Updates the timestamp of new records: a transaction may be filled for a long time."""
         self._batches.now = int(time.time() * 1000)
 
     def add_dead_letters(self, letters: Iterable[DeadLetter]) -> None:

@@ -13,14 +13,14 @@ Result = dict[str, Any]
 
 
 class PendingResults:
-    """Command id -> future of its first result."""
+    """The futures of the first results of commands, by command id."""
 
     def __init__(self) -> None:
         self._futures: dict[str, asyncio.Future[Result]] = {}
 
     @contextmanager
     def expected(self, command_id: str) -> Iterator[asyncio.Future[Result]]:
-        """The future of a command's result. Enter before the command is sent."""
+        """Yields the future of a command's result; to be entered before the command is sent."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._futures[command_id] = future
         try:

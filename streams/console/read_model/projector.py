@@ -176,7 +176,7 @@ class ReadModelProjector:
         self.progress.asked_at = time.time()
 
     async def _passed(self, positions: dict[TopicPartition, int], batches: Batches) -> None:
-        """The store has everything up to these positions, the batches among it."""
+        """Notes that the store has all records up to these positions, including the batches."""
         moved = positions != self._positions
         self._positions = positions
         for partition, records in batches.items():
@@ -186,7 +186,7 @@ class ReadModelProjector:
             await self._notify()
 
     def _write(self, batches: dict[TopicPartition, list[Any]]) -> None:
-        """Rows and offsets in one transaction; runs in the writer's thread."""
+        """Writes rows and offsets in one transaction; runs in the writer's thread."""
         by_topic: dict[str, list[Any]] = {}
         offsets = []
         for place, records in batches.items():

@@ -69,7 +69,7 @@ def user(db: Connection, tenant: str, id: str) -> GraphObject | None:
 
 
 def memberships(db: Connection, tenant: str, id: str) -> list[GraphObject]:
-    """The groups that the user is a direct member of, in the order of R8."""
+    """Returns the groups that the user is a direct member of, in the order of R8."""
     sql = (
         "SELECT m.grp, m.since, m.place, g.body, g.name FROM members m"
         " LEFT JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp"
@@ -156,7 +156,7 @@ def group(db: Connection, tenant: str, id: str) -> GraphObject | None:
 
 
 def group_names(db: Connection, tenant: str, ids: set[str]) -> dict[str, str]:
-    """Display names of those of the groups that have one."""
+    """Returns the display names of the groups that have one, by id."""
     found = {}
     for id in ids:
         sql = "SELECT name FROM groups WHERE tenant = ? AND grp = ?"
@@ -205,7 +205,7 @@ ERRORS = Listing(
 
 
 def error_causes(db: Connection, tenant: str) -> list[GraphObject]:
-    """Distinct users by error, product and group: what to repair first."""
+    """Returns the numbers of users by error, product and group, the largest first."""
     sql = (
         "SELECT e.error, e.sku, e.grp, count(DISTINCT e.user) AS users, min(e.since) AS since,"
         " c.part, g.name FROM errors e LEFT JOIN catalog c ON c.sku = e.sku"
@@ -276,7 +276,7 @@ def holders(db: Connection, tenant: str, id: str) -> list[GraphObject]:
 
 
 def names_of_skus(db: Connection, ids: set[str]) -> dict[str, tuple[str, str]]:
-    """skuId -> part number and display name, of the products that are defined."""
+    """Returns part number and display name of the defined products, by skuId."""
     found = {}
     for id in ids:
         row = db.execute("SELECT part, name FROM catalog WHERE sku = ?", (id,)).fetchone()

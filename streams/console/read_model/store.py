@@ -199,7 +199,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A transaction: committed at the end, rolled back on an exception."""
+    """Opens a transaction that is committed at the end, and rolled back on an exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection

@@ -184,7 +184,7 @@ def _problem(table: dict[str, Any]) -> str | None:
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A token, to be given to its holder, and its table for the file."""
+    """Returns a new token for its holder, and its table for the file."""
     token = secrets.token_urlsafe(32)
     digest = token_digest(token).hex()
     quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

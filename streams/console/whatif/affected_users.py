@@ -39,7 +39,11 @@ class ScopeTooLargeError(SeatflowError):
 
 
 def decoded(tenant: str, given: list[Any]) -> Decoded:
-    """The events as the workers would read them. Raises EventNotReadableError."""
+    """Returns the events as the workers would read them.
+
+    Raises:
+        EventNotReadableError: the workers would refuse one of them.
+    """
     found = []
     for number, body in enumerate(given, start=1):
         if not isinstance(body, dict):
@@ -69,7 +73,11 @@ def _event_type(body: dict[str, Any], number: int) -> EventType:
 
 
 def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]:
-    """The users whom the events can reach, those in line for a seat among them."""
+    """Returns the users that the events can affect, including those that wait for a seat.
+
+    Raises:
+        ScopeTooLargeError: these are more than ``most`` users.
+    """
     found: dict[str, None] = {}
     in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
     wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]

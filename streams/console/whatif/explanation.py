@@ -252,7 +252,7 @@ class _Explanation:
         return f"{own}, the user's location" if own else f"{self.facts.location}, the tenant's"
 
     def _seat(self, state: dict[str, Any], decision: TracedDecision) -> list[Finding]:
-        """R7.5, which is checked only when every attempted product passes the other checks."""
+        """Returns the findings of R7.5, which is checked only after all other checks passed."""
         sku = state["skuId"]
         if sku in self.facts.held:
             return [Finding("R2", True, "The user holds a seat of it already.")]
@@ -312,7 +312,7 @@ class _Explanation:
         return text + (" and others" if len(names) > GROUPS_NAMED else "")
 
     def _directly(self, sku: str) -> Finding:
-        """R16: what would come of it."""
+        """Returns the finding of R16: the outcome of a direct assignment."""
         seats = self.seats.get(sku)
         denied = frozenset([sku]) if not seats or seats["availableUnits"] <= 0 else frozenset()
         facts = self.facts._replace(denied=denied)

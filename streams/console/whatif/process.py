@@ -62,7 +62,11 @@ async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
 
 
 def _question(asked: dict[str, Any]) -> bytes:
-    """As bytes that the other process can read: what a topic could not carry is refused here."""
+    """Encodes the question for the other process.
+
+    Raises:
+        WhatIfError: the events contain values that a topic could not carry.
+    """
     try:
         text = json.dumps(asked, allow_nan=False).encode()
         orjson.loads(text)

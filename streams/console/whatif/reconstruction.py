@@ -103,7 +103,7 @@ class ReconstructedUser:
         return tuple(offer for offer in found if offer is not None)
 
     def situation(self, tenant: Tenant, denied: Iterable[str] = ()) -> EvaluationInput:
-        """The facts of an evaluation now."""
+        """Returns the present facts for an evaluation."""
         gone = [g for g in self.paths if g in self.licences and self.licences[g].deleted]
         return EvaluationInput(
             self.entries,
@@ -167,7 +167,7 @@ def _entries(
 
 
 def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
-    """R18: addresses of the user that an earlier user owns, with their owners."""
+    """Returns the user's addresses that an earlier user owns, with their owners (R18)."""
     row = db.execute(
         "SELECT addresses FROM users WHERE tenant = ? AND user = ?", (tenant, id)
     ).fetchone()

@@ -66,7 +66,7 @@ class TenantReplica:
         self.cluster.settle()
 
     def _deferred(self) -> dict[tuple[str, str], list[list[Any]]]:
-        """R21: (User or Group, id) -> changes that wait for a product."""
+        """Returns the changes that wait for a product (R21), by (User or Group, id)."""
         found: dict[tuple[str, str], list[list[Any]]] = {}
         sql = f"SELECT d.kind, d.target, d.cause, d.at, d.body {DEFERRED} ORDER BY d.rowid"
         for kind, target, cause, at, body in self.db.execute(sql, (self.tenant,)):
@@ -107,7 +107,7 @@ class TenantReplica:
         tenant.groups[state.group] = self.machine.configuration.group(1, wanted, state.deleted)
 
     def _add(self, found: ReconstructedUser) -> None:
-        """One user, in the state that is published of it."""
+        """Adds a user in its published state."""
         shown = found.user
         user = User(self.machine.configuration.tenant(self.tenant), shown["id"])
         self.names[user.id] = shown["displayName"]
@@ -197,7 +197,7 @@ class TenantReplica:
         return self.cluster.outputs[mark:]
 
     def states(self) -> dict[str, dict[tuple[str, str], tuple[str, str, str]]]:
-        """User -> (skuId, group) -> state, error, message."""
+        """Returns state, error and message by user and by (skuId, group)."""
         users = self.cluster.machines[0].configuration.tenant(self.tenant).users
         return {
             id: {
@@ -208,7 +208,7 @@ class TenantReplica:
         }
 
     def seats(self) -> dict[str, tuple[int, int, int]]:
-        """skuId -> units, consumed and waiting, those who are not copied among them."""
+        """Returns units, consumed and waiting by skuId, including users that are not copied."""
         found = {}
         machine = self.cluster.machines[0]
         for key, seats in machine.products.seats.items():

@@ -37,7 +37,7 @@ class App(faust.App):
         return Transport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
-        """A worker keeps nothing on disk."""
+        """Creates no directories: a worker keeps nothing on disk."""
 
     def batches(self, *topics: str) -> Any:
         """Returns the channel of several topics (short names) joined, with batches as values."""
