@@ -81,7 +81,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table for docs/faults.md."""
+    """Returns the table for docs/faults.md."""
     lines = [HEAD, ("---",) + ("---:",) * (len(HEAD) - 1), *(cells(row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -97,7 +97,7 @@ class Lab:
 
     @contextlib.contextmanager
     def supervised(self) -> Iterator[None]:
-        """One toy, started again whenever it ends."""
+        """Runs one counting worker, and restarts it whenever it ends."""
         self.toy(ready=False)
         over = threading.Event()
 
@@ -115,7 +115,7 @@ class Lab:
             thread.join()
 
     def send(self, count: int, keys: int = 200, topic: str = "user-changes", **body: Any) -> None:
-        """``count`` events over ``keys`` keys."""
+        """Sends ``count`` events over ``keys`` keys."""
         value = json.dumps(body).encode()
         self.produce(topic, ((b"key%d" % (i % keys), value) for i in range(count)))
         self.sent += count
@@ -136,7 +136,7 @@ class Lab:
         return totals["seen"], totals["heard"]
 
     def settles_exactly(self, timeout: float = 60) -> None:
-        """Every event is counted once on each side of the hop, and it stays so."""
+        """Waits until every event and message is counted once, and checks that it stays so."""
         wanted = (self.sent, self.sent)
         until(
             lambda: self.counts() == wanted,
@@ -149,7 +149,7 @@ class Lab:
         assert sum(json.loads(value).get("seen", 0) for value in published.values()) == self.sent
 
     def lag(self) -> dict[str, int]:
-        """End of each log minus the group's committed offset, where that is not 0."""
+        """Returns the lag of the group by partition, without zeros."""
         return asyncio.run(self._lag())
 
     async def _lag(self) -> dict[str, int]:

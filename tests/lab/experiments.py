@@ -44,7 +44,7 @@ def kill_at_random(lab: Lab) -> None:
 
 
 def kill_at_points(lab: Lab) -> None:
-    """Each point in turn, while a worker restores or works: it dies there and is started again."""
+    """Kills a worker at each fault point in turn, while it restores or works, and restarts it."""
     points = list(fault_injection.POINTS)
     lab.dice.shuffle(points)
     for point in points:
@@ -79,7 +79,7 @@ def pause_long(lab: Lab) -> None:
 
 
 def pause_short(lab: Lab) -> None:
-    """Shorter than the session timeout: nobody is to be replaced."""
+    """Pauses workers for less than the session timeout, so that none is replaced."""
     for _ in range(6):
         lab.sleep(0.5, 2)
         slot = some_worker(lab)
@@ -112,7 +112,7 @@ def rebalance_storm(lab: Lab) -> None:
 
 
 def slow_worker(lab: Lab) -> None:
-    """One of them gets a tenth of the time, in slices."""
+    """Slows one worker to a tenth of the processor time, in slices."""
     slot = some_worker(lab)
     lab.note(f"{slot.name} has 10 % of the CPU")
     end = time.monotonic() + 30
@@ -158,7 +158,7 @@ def broker_paused(lab: Lab) -> None:
 
 
 def leader_killed(lab: Lab) -> None:
-    """Each of the three leads some partitions and coordinates some transactions."""
+    """Kills two of three brokers in turn; each leads partitions and coordinates transactions."""
     nodes = list(lab.cluster.nodes)
     lab.dice.shuffle(nodes)
     for node in nodes[:2]:
@@ -193,7 +193,7 @@ def disk_full(lab: Lab) -> None:
 
 
 def network_cut(lab: Lab) -> None:
-    """Between one worker and the broker: for long, one way only, and for short."""
+    """Cuts the network between one worker and the broker: long, one way only, and short."""
     proxy = lab.cluster.proxy
     assert proxy is not None
     trials = [("cut", SESSION + 5), ("mute", SESSION + 5), ("cut", 3.0), ("mute", 3.0)]
@@ -214,7 +214,7 @@ def network_cut(lab: Lab) -> None:
 
 
 def replay(lab: Lab) -> None:
-    """The group's offsets back to 0, and all that was ever published once more, in its order."""
+    """Resets the group's offsets to 0, and publishes all input again in its order."""
     lab.sleep(12)
     lab.load.pace = 0.0
     lab.load.wait()
@@ -261,7 +261,7 @@ async def _rewind(lab: Lab) -> None:
 
 
 def seats_storm(lab: Lab) -> None:
-    """Ten times a second the units of a wanted product go up or down."""
+    """Changes the units of a product in demand ten times a second."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         units = lab.dice.randint(0, WILD_USERS // 2)

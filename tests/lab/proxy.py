@@ -41,7 +41,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
 
     def cut(self) -> None:
-        """Nothing passes, either way."""
+        """Holds the data in both directions."""
         self._loop.call_soon_threadsafe(self._requests.clear)
         self._loop.call_soon_threadsafe(self._replies.clear)
 

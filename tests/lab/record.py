@@ -60,7 +60,7 @@ class Recording(NamedTuple):
         return worst / 1000
 
     def last_output(self) -> float:
-        """When the last record was written that is no input; epoch seconds."""
+        """Returns the time of the last record that is not input, in epoch seconds."""
         return (
             max((t.at for t in self.taken if t.record.topic not in INPUT_NAMES), default=0) / 1000
         )
@@ -84,7 +84,7 @@ def _as_json(t: Taken) -> dict[str, object]:
 
 
 def record(bootstrap: str, prefix: str, partitions: int, timeout: float = 60.0) -> Recording:
-    """Everything in all topics now, committed transactions only."""
+    """Reads the present committed records of all topics."""
     return asyncio.run(_record(bootstrap, prefix, partitions, timeout))
 
 
@@ -124,7 +124,7 @@ def _taken(m: Any, prefix: str) -> Taken:
 
 
 def _merged(logs: Iterable[list[Taken]]) -> list[Taken]:
-    """By timestamp, but never against the order of a partition."""
+    """Merges by timestamp, and keeps the order of each partition."""
     keyed = []
     for log in logs:
         latest = 0

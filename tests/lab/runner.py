@@ -220,7 +220,7 @@ def _small_disk(experiment: Experiment, folder: Path) -> Iterator[SmallDisk]:
 
 
 def _commit() -> str:
-    """The commit of the code, "+" if it was changed since; empty outside of a checkout."""
+    """Returns the commit of the code, with "+" if it has changes; empty outside of a checkout."""
     run = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False
     )

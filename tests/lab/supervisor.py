@@ -52,7 +52,7 @@ class Supervisor:
         self._thread.start()
 
     def add(self, **env: str) -> Slot:
-        """One more worker, from now on."""
+        """Adds a worker."""
         name = f"worker-{len(self.slots) + 1}"
         slot = Slot(name, {"SEATFLOW_WORKER_ID": name, **env} if self.static else dict(env))
         with self._lock:
@@ -87,7 +87,7 @@ class Supervisor:
         return [slot for slot in self.slots if slot.wanted and slot.alive]
 
     def kill(self, slot: Slot) -> None:
-        """SIGKILL; it is started again."""
+        """Sends SIGKILL; the worker is started again."""
         with self._lock:
             if slot.alive:
                 slot.worker.signal(signal.SIGKILL)
@@ -98,12 +98,12 @@ class Supervisor:
                 slot.worker.signal(number)
 
     def remove(self, slot: Slot, how: signal.Signals = signal.SIGTERM) -> None:
-        """It is not wanted any more."""
+        """Removes a worker."""
         slot.wanted = False
         self.send(slot, how)
 
     def restart(self, slot: Slot, timeout: float = 30.0) -> None:
-        """SIGTERM, and start again when it has ended."""
+        """Sends SIGTERM; the worker is started again when it has ended."""
         worker = slot.worker
         self.send(slot, signal.SIGTERM)
         worker.process.wait(timeout)
@@ -125,7 +125,7 @@ class Supervisor:
     # ---- what they are doing
 
     def settled(self) -> bool:
-        """Every partition is run by somebody, and nobody is about to take one over."""
+        """Returns True if every partition is run by a worker, and no takeover is pending."""
         owned = opening = 0
         for slot in self.slots:
             if not slot.wanted:
@@ -149,7 +149,7 @@ class Supervisor:
             return ""
 
     def bugs(self) -> list[str]:
-        """The ends that no fault explains."""
+        """Returns the exits that no fault explains."""
         return [
             f"exit code {code}, {count} times"
             for code, count in sorted(self.codes.items())

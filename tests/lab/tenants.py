@@ -222,7 +222,7 @@ class WildTenant:
         )
 
     def heat(self) -> Event:
-        """Somebody joins or leaves the group of the hot product."""
+        """Returns an event by which a user joins or leaves the group of the hot product."""
         user = f"u{self.dice.randrange(WILD_USERS)}"
         kind = self.dice.choice(("membership.added", "membership.added", "membership.removed"))
         return self.make.user(kind, self.name, user, group="hot")
@@ -232,7 +232,7 @@ LIFE = ("group.upserted", "group.upserted", "group.deleted")
 
 
 class Tenants:
-    """All of it; `next` is the next record of the load."""
+    """All tenants of the load; ``next`` returns its next record."""
 
     def __init__(self, dice: Random, bad: float = 0.002, again: float = 0.002, hot: float = 0.1):
         self.dice, self.bad, self.again, self.hot = dice, bad, again, hot
@@ -242,7 +242,7 @@ class Tenants:
         self._recent: list[Event] = []
 
     def setup(self) -> list[list[Event]]:
-        """To be published and settled one after the other: the second knows the first."""
+        """Returns two parts; the first must have settled before the second is published."""
         catalogue = WildTenant.catalogue(self.make)
         events = [*catalogue, *self.calm.setup(), *(e for w in self.wild for e in w.setup())]
         users = [event for event in events if event[0] == "user-changes"]
@@ -265,7 +265,7 @@ class Tenants:
         return event
 
     def _bad(self) -> Event:
-        """Poison: what no reader of JSON, or none of ours, can make sense of."""
+        """Returns a poison record: invalid JSON, or no event of the contract."""
         dice, key = self.dice, f"{WILD[0]}/u{self.dice.randrange(WILD_USERS)}"
         topic, right, value = self.wild[0].next()
         assert value is not None

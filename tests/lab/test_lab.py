@@ -125,7 +125,7 @@ def test_the_longest_wait_is_from_the_input_to_the_transaction_that_applied_it()
 
 @pytest.fixture
 def echo() -> Iterator[Proxy]:
-    """A proxy in front of a server that keeps what it gets and says it back."""
+    """Provides a proxy in front of an echo server that keeps what it receives."""
     listener = socket.create_server(("127.0.0.1", 0))
     proxy = Proxy(free_port(), listener.getsockname())
     proxy.start()

@@ -109,7 +109,7 @@ def vary(event: Event, **changes: object) -> Event:
 
 
 def read(event: Event, changes: Event | None = None, headers: Headers | None = None) -> Any:
-    """The decoded event, which must come with no source."""
+    """Returns the decoded event, after checking that it has no CloudEvents source."""
     topic = TOPIC_OF[id(event)]
     decoded = DECODERS[topic](KEYS[topic], orjson.dumps(vary(event, **changes or {})), headers)
     assert not isinstance(decoded, Rejected), decoded.reason

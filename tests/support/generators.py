@@ -22,12 +22,12 @@ Json = dict[str, Any]
 
 
 def inputs(seed: int, events: int) -> list[Input]:
-    """The input of one small tenant, or two."""
+    """Returns the input of one or two small tenants."""
     return Tenants(Random(seed), events).inputs
 
 
 def records(broker: Broker) -> list[Record]:
-    """Everything that was published, input and output, in the order of its becoming visible."""
+    """Returns all published records, inputs and outputs, in the order of their visibility."""
     offsets: dict[tuple[str, int], int] = {}
     found = []
     for topic, p, key, value in broker.journal:
@@ -221,7 +221,7 @@ class Walk:
             self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
 
     def step(self) -> tuple[Outcome, Outcome, spec.Outcome]:
-        """The outcome before, the outcome now, and the oracle's."""
+        """Returns the previous outcome, the present one and the oracle's."""
         before = self.user.outcome
         decision = self.evaluator.evaluate(self.user, self.denied)
         now = decision.outcome

@@ -140,7 +140,7 @@ async def create_topics(
     partitions: int = 1,
     config: Mapping[str, str] | None = None,
 ) -> None:
-    """Make the topics and return when every partition of them has a leader."""
+    """Creates the topics and waits until each of their partitions has a leader."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -156,7 +156,7 @@ async def create_topics(
 
 @asynccontextmanager
 async def reading(bootstrap: str, isolation: str) -> AsyncIterator[Any]:
-    """A consumer without a group."""
+    """Yields a consumer without a group."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level=isolation,

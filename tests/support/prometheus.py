@@ -50,14 +50,14 @@ class Prometheus:
         )
 
     def scrape(self, addresses: Iterable[str]) -> None:
-        """From now on these, say http://127.0.0.1:41234."""
+        """Sets the addresses to scrape from now on, such as http://127.0.0.1:41234."""
         hosts = [address.removeprefix("http://") for address in addresses]
         fresh = self._targets.with_suffix(".new")
         fresh.write_text(json.dumps([{"targets": hosts}]))
         fresh.rename(self._targets)
 
     def query_range(self, expr: str, seconds: float, step: str = "1s") -> list[list[float]]:
-        """The values of each series in the last ``seconds``, without those that are no number."""
+        """Returns the values of each series in the last ``seconds``, without NaN."""
         now = time.time()
         parameters = {"query": expr, "start": now - seconds, "end": now, "step": step}
         result = self._get("query_range", **parameters)["result"]

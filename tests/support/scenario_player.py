@@ -56,14 +56,14 @@ def publish(target: Target, records: list[InputRecord]) -> None:
 
 
 def encoded(value: object) -> bytes:
-    """The bytes of a record's value."""
+    """Returns the bytes of a record's value."""
     if isinstance(value, str):
         return value.encode()
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def seen(records: list[Published]) -> AllPublished:
-    """The published records in the form that the expectations read."""
+    """Returns the published records in the form that the expectations use."""
     result = AllPublished()
     for topic, key, value in records:
         if isinstance(value, bytes) and topic != "dead-letters":

@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
 
 def address(worker: Worker) -> str:
-    """Of the worker's endpoint, from its log; say http://127.0.0.1:41234."""
+    """Returns the address of the worker's endpoint from its log, such as http://127.0.0.1:41234."""
     text = "\n".join(worker.lines)
     found = re.search(r"metrics\W+(http://[\w.]+:\d+)/metrics", text)
     assert found, text
@@ -36,7 +36,7 @@ def get(url: str) -> tuple[int, str]:
 
 
 def scrape(*workers: Worker) -> list[Sample]:
-    """The samples of all workers, one after the other."""
+    """Returns the samples of all workers, one after the other."""
     return [s for worker in workers for s in parse(get(f"{address(worker)}/metrics")[1])]
 
 
@@ -47,7 +47,7 @@ def parse(text: str) -> Iterable[Sample]:
 
 
 def summed(samples: Iterable[Sample], name: str, *labels: str) -> dict[tuple[str, ...], float]:
-    """The sum over workers by the values of these labels, zeros left out."""
+    """Returns the sum over all workers by the values of these labels, without zeros."""
     sums: dict[tuple[str, ...], float] = {}
     for sample in samples:
         if sample.name == name:

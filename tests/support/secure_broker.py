@@ -40,7 +40,7 @@ class Authority:
         )
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of a client, or of a server on this machine."""
+        """Issues certificate and key of a client, or of a server on this machine."""
         at = self.directory
         key, certificate, request = (at / f"{name}.{end}" for end in ("key", "crt", "csr"))
         extensions = at / "extensions"

@@ -57,7 +57,7 @@ class Worker:
         self._news.put(None)
 
     def wait_for(self, words: str, times: int = 1, timeout: float = 60.0) -> str:
-        """The line of the log in which ``words`` come for the ``times``-th time from now on."""
+        """Waits for ``times`` new lines of the log with ``words``, and returns the last one."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -135,7 +135,7 @@ class System:
             await producer.stop()
 
     def settle(self, timeout: float = 90.0) -> None:
-        """Until the group has committed all inputs and internal topics, and nothing new comes."""
+        """Waits until the group has committed all inputs and internal topics for good."""
         asyncio.run(self._settle(timeout))
 
     async def _settle(self, timeout: float) -> None:

@@ -20,7 +20,7 @@ from tests.support.system import Events, System, running
 
 @pytest.fixture(scope="module")
 def story(kafka: Kafka) -> Iterator[System]:
-    """The demo's tenant on two workers, settled; the partitions have moved once."""
+    """Runs the demo's tenant on two workers until it settles; partitions move once."""
     with running(kafka.bootstrap) as system:
         system.worker(SEATFLOW_METRICS_PORT="0")
         steps = demo_steps()
@@ -38,7 +38,7 @@ def samples(story: System) -> list[Sample]:
 
 
 def values(system: System, topic: str) -> list[Any]:
-    """The last value of each key."""
+    """Returns the last value of each key."""
     return [json.loads(value) for value in latest(system.records(topic)).values()]
 
 

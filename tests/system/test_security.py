@@ -46,7 +46,7 @@ class Secured:
     passwords: Path
 
     def env(self, user: str, **more: str) -> dict[str, str]:
-        """SASL over TLS, with a certificate too."""
+        """Returns the settings for SASL over TLS with a client certificate."""
         certificate, key = self.server.authority.issue(user)
         return {
             "SEATFLOW_BROKERS": f"127.0.0.1:{self.server.sasl}",
@@ -61,7 +61,7 @@ class Secured:
         } | more
 
     def tls_env(self, user: str) -> dict[str, str]:
-        """TLS alone: the certificate is the user."""
+        """Returns the settings for TLS alone, where the certificate names the user."""
         env = self.env(user, SEATFLOW_BROKERS=f"127.0.0.1:{self.server.tls}")
         env["SEATFLOW_SECURITY_PROTOCOL"] = "SSL"
         return {name: value for name, value in env.items() if "SASL_" not in name}

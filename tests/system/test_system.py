@@ -29,7 +29,7 @@ def system(kafka: Kafka) -> Iterator[System]:
 
 
 def configuration() -> list[Event]:
-    """Two groups; one shares a scarce product with the other, and needs a second one."""
+    """Returns two groups that share a scarce product; one of them needs a second product."""
     make = Events(run="c")
     return [
         make.product("base"),

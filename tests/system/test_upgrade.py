@@ -34,7 +34,7 @@ BETWEEN_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of the earlier release."""
+    """Provides a checkout of the earlier release."""
     archive = subprocess.run(
         ["git", "archive", EARLIER, "engine", "streams", "pyproject.toml"],
         cwd=ROOT,
