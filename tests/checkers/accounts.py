@@ -13,9 +13,9 @@ COMMANDS = {"licenses.changed", "user.reprocess", "group.reprocess"}
 
 
 def revisions_grow(history: History) -> list[Violation]:
-    """Each published state of a user has the next revision and says something new.
+    """Checks that each published state of a user has the next revision and a new content.
 
-    After a tombstone the count may go on or begin again.
+    After a tombstone the revisions may continue or start again at 1.
     """
     found: list[Violation] = []
     last: dict[str, Json] = {}
@@ -38,11 +38,12 @@ def revisions_grow(history: History) -> list[Violation]:
 
 
 def content(user: Json) -> Json:
+    """Returns the members of a published user that say something new."""
     return {name: value for name, value in user.items() if name not in VOLATILE}
 
 
 def errors_agree(history: History) -> list[Violation]:
-    """The open error records are the errors in the users' states."""
+    """Checks that the open error records are the errors in the users' states."""
     wanted = {
         f"{key}/{s['assignedByGroup'] or 'direct'}/{s['skuId']}": (s["state"], s["error"])
         for key, user in history.users.items()
@@ -58,7 +59,7 @@ def errors_agree(history: History) -> list[Violation]:
 
 
 def groups_agree(history: History) -> list[Violation]:
-    """The final numbers of each group are those of its members' states."""
+    """Checks that the final numbers of each group are those of its members' states."""
     intent = intent_of(history)
     found: list[Violation] = []
     published, through = history.latest("group-status"), states_through_groups(history)
@@ -76,6 +77,7 @@ def groups_agree(history: History) -> list[Violation]:
 
 
 def expected_status(intent: Intent, through: Through, key: str, group: AskedGroup) -> Json:
+    """Returns the status that follows from the states of the group's members."""
     members = intent.members_of.get(key, [])
     users = through.get(key, {})
     errors = [counted_errors(products) for products in users.values()]
@@ -97,7 +99,7 @@ Through = dict[str, dict[str, dict[str, Json]]]
 
 
 def states_through_groups(history: History) -> Through:
-    """tenant/group -> tenant/user -> skuId -> the user's state through the group."""
+    """Returns the users' states through groups, by tenant/group, tenant/user and skuId."""
     found: Through = {}
     for user, published in history.users.items():
         for s in states(published):
@@ -108,18 +110,19 @@ def states_through_groups(history: History) -> Through:
 
 
 def all_active(group: AskedGroup, products: dict[str, Json]) -> bool:
+    """Returns True if all licences of the group are active."""
     active = {sku for sku, state in products.items() if state["state"] == "Active"}
     return bool(group.licenses) and set(group.licenses) <= active
 
 
 def counted_errors(products: dict[str, Json]) -> set[str]:
-    """`Other` counts only where it is the user's only error from the group."""
+    """Returns the errors to count: `Other` only if it is the user's only error from the group."""
     errors = {s["error"] for s in products.values() if s["error"] != "None"}
     return errors if errors == {OTHER} else errors - {OTHER}
 
 
 def every_command_answered(history: History) -> list[Violation]:
-    """Each command has one final answer; deferred comes before it, or alone until defined (R21)."""
+    """Checks that each command has one final answer, after at most one `deferred` (R21)."""
     intent = intent_of(history)
     found: list[Violation] = []
     commands = {(e["key"], e["id"]): e for e in history.events if e["type"] in COMMANDS}
@@ -138,7 +141,7 @@ def every_command_answered(history: History) -> list[Violation]:
 
 
 def bad_input_is_dead_letter(history: History, prefix: str = "licensing.") -> list[Violation]:
-    """Each unreadable record is in dead-letters once, byte for byte, and nothing else is."""
+    """Checks that dead-letters has exactly the unreadable records, once and byte for byte."""
     name = "bad input is dead letter"
     letters: dict[tuple[str, str, str], list[Record]] = {}
     for record in history.records:

@@ -30,6 +30,7 @@ class Record:
 
     @cached_property
     def raw(self) -> bytes | None:
+        """The value as bytes; None for a tombstone."""
         if self.value is None or isinstance(self.value, bytes):
             return self.value
         return json.dumps(self.value, separators=(",", ":")).encode()
@@ -45,6 +46,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Violation:
+    """A broken rule, found by the check of that name."""
+
     check: str
     text: str
 
@@ -75,16 +78,18 @@ class History:
 
     @cached_property
     def by_topic(self) -> dict[str, list[Record]]:
+        """All records by topic, in their order."""
         found: dict[str, list[Record]] = {}
         for record in self.records:
             found.setdefault(record.topic, []).append(record)
         return found
 
     def log(self, topic: str) -> list[tuple[str, Json | None]]:
+        """Returns the keys and documents of a topic in their order."""
         return [(r.key or "", r.document) for r in self.by_topic.get(topic, [])]
 
     def latest(self, topic: str) -> dict[str, Json]:
-        """The last value of each key; tombstones take keys away."""
+        """Returns the last value of each key, without the keys that end with a tombstone."""
         values = dict(self.log(topic))
         return {key: value for key, value in values.items() if value is not None}
 
@@ -95,22 +100,26 @@ class History:
 
 
 def states(user: Json) -> list[Json]:
+    """Returns the licence assignment states of a published user."""
     found: list[Json] = user["licenseAssignmentStates"]
     return found
 
 
 def is_entry(state: Json) -> bool:
-    """The user has this licence, soundly or not."""
+    """Returns True if the user has this licence, with or without an error."""
     return state["state"] in ("Active", "ActiveWithError")
 
 
 def held_products(user: Json | None) -> set[str]:
+    """Returns the products of which the user holds a licence."""
     return {s["skuId"] for s in states(user) if is_entry(s)} if user else set()
 
 
 def tenant_of(key: str) -> str:
+    """Returns the tenant of a key."""
     return key.split("/")[0]
 
 
 def after_tenant(key: str) -> str:
+    """Returns the part of a key after the tenant."""
     return key.partition("/")[2]

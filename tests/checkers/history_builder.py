@@ -114,7 +114,7 @@ def catalogue(b: Builder) -> None:
 
 
 def example() -> list[Record]:
-    """One of everything: admitted, partly blocked, in conflict, kept for a dependency, deferred."""
+    """Returns a history with one case of each kind: admitted, blocked, in conflict, deferred …"""
     b = Builder()
     b.tenant()
     catalogue(b)
@@ -206,7 +206,7 @@ def latest(records: list[Record], topic: str, key: str) -> Record:
 def tampered(
     records: list[Record], topic: str, key: str, change: Callable[[Json], object]
 ) -> list[Record]:
-    """The history with the last record of a key changed in place."""
+    """Returns the history with the last record of a key changed in place."""
     record = latest(records, topic, key)
     document = json.loads(record.raw or b"null")
     change(document)
@@ -215,5 +215,5 @@ def tampered(
 
 
 def without(records: list[Record], topic: str, key: str | None = None) -> list[Record]:
-    """The history without the records of a topic, or of one of its keys."""
+    """Returns the history without the records of a topic, or of one of its keys."""
     return [r for r in records if r.topic != topic or key not in (None, r.key)]

@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 @dataclass
 class AskedUser:
+    """The intended state of a user."""
+
     known: bool = False
     location: str | None = None
     addresses: frozenset[str] = frozenset()
@@ -27,6 +29,8 @@ class AskedUser:
 
 @dataclass
 class AskedGroup:
+    """The intended state of a group."""
+
     licenses: dict[str, frozenset[str]] = field(default_factory=dict)
     deleted: bool = False
     ever_licensed: set[str] = field(default_factory=set)
@@ -38,6 +42,8 @@ class AskedGroup:
 
 @dataclass
 class AskedTenant:
+    """The intended settings of a tenant."""
+
     location: str | None = None
     seat_retry: str = "automatic"
     on_group_deletion: str = "convert"
@@ -169,11 +175,12 @@ class Intent:
 
 @lru_cache(maxsize=4)
 def intent_of(history: History) -> Intent:
+    """Returns the intent of a history."""
     return Intent(history)
 
 
 def answers(history: History) -> dict[tuple[str, str], list[str]]:
-    """(key, id of the command) -> its statuses in order."""
+    """Returns the statuses of each command in order, by key and id of the command."""
     found: dict[tuple[str, str], list[str]] = {}
     for key, result in history.log("results"):
         if result is not None:
@@ -182,9 +189,9 @@ def answers(history: History) -> dict[tuple[str, str], list[str]]:
 
 
 def in_order_of_effect(history: History, answered: dict[tuple[str, str], list[str]]) -> list[Json]:
-    """The events, with each deferred change moved to where its final answer puts it (R21).
+    """Returns the events, each deferred change moved to the place of its final answer (R21).
 
-    Its answer stands in the log of its key before those of the changes that came after it.
+    That answer precedes, in the log of its key, the answers to the changes that took effect later.
     """
     finals = [
         (key, result["causedBy"])

@@ -28,7 +28,7 @@ NOBODY: Json = {"licenseAssignmentStates": [], "assignedLicenses": []}
 
 
 def every_intent_published(history: History) -> list[Violation]:
-    """R4: each (group, product) that the memberships ask for is an entry or an error."""
+    """Checks R4: each (group, product) that the memberships request is an entry or an error."""
     intent = intent_of(history)
     found: list[Violation] = []
     for key, asked in intent.users.items():
@@ -51,7 +51,7 @@ def every_intent_published(history: History) -> list[Violation]:
 
 
 def no_state_without_cause(history: History) -> list[Violation]:
-    """Nothing is published that nothing asked for, but for what R11 and R13 keep."""
+    """Checks that every published state was requested, or is kept by R11 or R13."""
     intent = intent_of(history)
     found: list[Violation] = []
     for key, user in history.users.items():
@@ -83,7 +83,7 @@ def has_cause(intent: Intent, key: str, asked: AskedUser, state: Json) -> bool:
 
 
 def all_or_nothing(history: History) -> list[Violation]:
-    """R6: in every revision, a group's missing products were admitted together or not at all.
+    """Checks R6: in every revision, a group's missing products were admitted all or none.
 
     Products that one change added to a group are missing together, and with them all that were
     added before. So an error beside an entry of the same or a later change breaks the rule. Held
@@ -118,7 +118,7 @@ def is_partial(batches: list[set[str]], admitted: dict[str, bool]) -> bool:
 
 
 def no_false_conflict(history: History) -> list[Violation]:
-    """R7.2: a conflict has an enabled plan of another product, or a missing one of the group."""
+    """Checks R7.2: a conflict is with an enabled plan, or with another missing one of the group."""
     intent = intent_of(history)
     found: list[Violation] = []
     for key, user in history.users.items():
@@ -145,7 +145,7 @@ def has_conflict(products: dict[str, Product], user: Json, state: Json) -> bool:
 
 
 def settled(history: History) -> list[Violation]:
-    """Evaluating a published user afresh changes nothing: every state and refusal is true.
+    """Checks that evaluating a published user again changes nothing.
 
     Which products lacked a seat is taken from the user's own states (`no_false_refusal` judges
     that). Who owns a shared address, and what a direct entry in error asks for, the logs do not
@@ -233,7 +233,10 @@ def published_entries(
 
 
 def same_outcome(first: History, second: History) -> list[Violation]:
-    """Two runs of the same input end in the same states; revisions and times may differ."""
+    """Checks that two runs of the same input end in the same states.
+
+    Revisions and times may differ.
+    """
     found: list[Violation] = []
     for topic in ("user-licenses", "errors", "group-status", "product-seats"):
         one, two = outcome(first, topic), outcome(second, topic)
@@ -248,7 +251,7 @@ VOLATILE = {"revision", "since", "updatedAt", "causedBy", "message", "details"}
 
 
 def outcome(history: History, topic: str) -> dict[str, object]:
-    """A user who has nothing is like one who never had anything."""
+    """Returns the comparable outcome; a user without licences equals one that never had any."""
     return {
         key: without_volatile(value)
         for key, value in history.latest(topic).items()

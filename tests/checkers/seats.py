@@ -17,7 +17,7 @@ from tests.spec.licensing import COUNT
 
 
 def never_oversold(history: History) -> list[Violation]:
-    """Nobody becomes a holder of a product beyond the units that were ever bought until then.
+    """Checks that no user becomes a holder beyond the units that were purchased until then.
 
     Bought units may shrink at any time below what is consumed (R15), and the log does not tell how
     long before its publication a seat was granted; `counters_never_oversold` is sharper there.
@@ -50,7 +50,7 @@ def never_oversold(history: History) -> list[Violation]:
 
 
 def counters_never_oversold(history: History) -> list[Violation]:
-    """consumedUnits may grow only within units that were in force since the record before."""
+    """Checks that consumedUnits grows only within the units in force since the previous record."""
     found: list[Violation] = []
     bought: dict[str, list[int]] = {}
     before: dict[str, Json] = {}
@@ -76,7 +76,7 @@ def counters_never_oversold(history: History) -> list[Violation]:
 
 
 def readable(history: History) -> list[Record]:
-    """Everything but bad input."""
+    """Returns the records without bad input."""
     bad = {id(record) for record in history.bad}
     return [record for record in history.records if id(record) not in bad]
 
@@ -87,7 +87,7 @@ def units(document: Json) -> int:
 
 
 def seats_agree(history: History) -> list[Violation]:
-    """At the end: the published counters are those of the published users and the input."""
+    """Checks that the final counters follow from the published users and the input."""
     wanted, counters = expected_counters(history), history.latest("product-seats")
     found = [
         Violation("seats agree", f"{key} has a counter, but neither subscription nor holder")
@@ -127,7 +127,7 @@ def expected_counters(history: History) -> dict[str, dict[str, int]]:
 
 
 def union_agrees(history: History) -> list[Violation]:
-    """R1, R2: one assigned licence for each product held, off only what no entry enables."""
+    """Checks R1 and R2: one licence per held product, less the plans that no entry enables."""
     found: list[Violation] = []
     for key, user in history.users.items():
         off: dict[str, set[str]] = {}
@@ -146,7 +146,7 @@ def union_agrees(history: History) -> list[Violation]:
 
 
 def no_false_refusal(history: History) -> list[Violation]:
-    """Guarantee 3: with automatic retry nobody lacks a seat while a unit is free."""
+    """Checks guarantee 3: with automatic retry no user lacks a seat while a unit is free."""
     automatic = {
         e["key"]: e.get("policies", {}).get("seatRetry", "automatic") == "automatic"
         for e in history.events

@@ -29,6 +29,8 @@ scrape_configs:
 
 
 class Prometheus:
+    """A running Prometheus server."""
+
     def __init__(self, directory: Path) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._targets = directory / "targets.json"
@@ -65,10 +67,12 @@ class Prometheus:
         return [[v for v in values if math.isfinite(v)] for values in numbers]
 
     def series(self, match: str) -> list[dict[str, str]]:
+        """Returns the labels of the series that match."""
         found: list[dict[str, str]] = self._get("series", **{"match[]": match})
         return found
 
     def alerts(self) -> list[dict[str, Any]]:
+        """Returns the pending and firing alerts."""
         found: list[dict[str, Any]] = self._get("alerts")["alerts"]
         return found
 
@@ -81,6 +85,7 @@ class Prometheus:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
     def stop(self) -> None:
+        """Stops the server and waits for its end."""
         self._process.terminate()
         self._process.wait(20)
         self._log.close()
@@ -88,6 +93,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(directory: Path) -> Iterator[Prometheus]:
+    """Runs a server with its data in ``directory``, and yields it."""
     server = Prometheus(directory)
     try:
         yield server

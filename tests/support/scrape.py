@@ -14,6 +14,8 @@ from tests.support.system import Worker
 
 
 class Sample(NamedTuple):
+    """One sample of a metric."""
+
     name: str
     labels: dict[str, str]
     value: float
