@@ -50,7 +50,7 @@ def check_disabled_plans(products: Mapping[str, Product], added: Licenses) -> Re
 def change_direct(
     facts: EvaluationInput, added: Licenses, removed: frozenset[str]
 ) -> tuple[Entry, ...] | Rejection:
-    """R16 for a known user and defined products: the new entries, or the first reason why not."""
+    """Returns the new entries, or the first rejection (R16); user and products are known."""
     if not added and not removed:
         return Rejection(NO_CHANGE)
     end = direct_end_state(facts, added, removed)
@@ -94,7 +94,7 @@ def check_removable(facts: EvaluationInput, removed: frozenset[str]) -> Rejectio
 
 
 def own_location_missing(facts: EvaluationInput, added: Licenses) -> Rejection | None:
-    """A removal needs no location."""
+    """Returns the rejection of an addition without a location; a removal needs none."""
     if added and facts.location is None:
         return Rejection(INVALID_USAGE_LOCATION, min(added))
     return None
@@ -128,7 +128,7 @@ def seat_missing(facts: EvaluationInput, added: Licenses) -> Rejection | None:
 def change_group(
     products: Mapping[str, Product], present: Licenses, added: Licenses, removed: frozenset[str]
 ) -> dict[str, frozenset[str]] | Rejection:
-    """R20 for defined products: the group's new licences, or the reason why not."""
+    """Returns the group's new licences, or the rejection (R20); the products are defined."""
     rejected = check_disabled_plans(products, added)
     if rejected:
         return rejected

@@ -55,7 +55,7 @@ def list_of(check: Check) -> Check:
 
 
 def record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
-    """An object with these members; unknown members are ignored."""
+    """Returns the check for an object with these members; unknown members are ignored."""
 
     def check(value: object) -> bool:
         return isinstance(value, dict) and not bad_members(value, required, optional)
@@ -153,7 +153,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def read(topic: str, key: str | None, value: bytes | None, headers: Headers) -> Event:
-    """The event of one input record; `topic` is without its prefix. Raises UnreadableError."""
+    """Returns the event of one input record; `topic` is without its prefix.
+
+    Raises:
+        UnreadableError: the record breaks the contract.
+    """
     event = plain_event(decoded(value), headers)
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in EVENTS[topic]:
@@ -183,7 +187,7 @@ def decoded(value: bytes | None) -> Event:
 
 
 def plain_event(event: Event, headers: Headers) -> Event:
-    """CloudEvents 1.0, binary or structured, as a plain event."""
+    """Returns a CloudEvents 1.0 record, binary or structured, as a plain event."""
     if "ce_type" in headers:
         names = {"type": "ce_type", "id": "ce_id", "time": "ce_time"}
         return event | {n: headers[h] for n, h in names.items() if h in headers}

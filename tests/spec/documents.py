@@ -184,7 +184,7 @@ def active(user: User, group: str) -> set[str]:
 
 
 def errors_through(user: User, group: str) -> set[str]:
-    """`Other` counts only where it is the user's only error from this group."""
+    """Returns the errors to count: `Other` only if it is the user's only error from this group."""
     errors = {s.error for s in user.states if s.path == group and s.error != "None"}
     return errors if errors == {OTHER} else errors - {OTHER}
 
@@ -209,7 +209,7 @@ def seats_document(world: World, tenant: Tenant, sku: str) -> Json:
 
 
 def short_form(log: Log, tenant: str) -> Json:
-    """users, plans, errors, seats, groups, results and revision of one tenant, by id."""
+    """Returns users, plans, errors, seats, groups, results and revision of a tenant, by id."""
     form: Json = {
         kind: {} for kind in ("users", "plans", "errors", "seats", "groups", "results", "revision")
     }

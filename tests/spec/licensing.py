@@ -104,17 +104,17 @@ def user_plans(product: Product) -> frozenset[str]:
 
 
 def held(entries: Iterable[Entry]) -> frozenset[str]:
-    """R2: the products that take a seat."""
+    """Returns the products that take a seat (R2)."""
     return frozenset(e.sku for e in entries)
 
 
 def enabled_plans(entries: Iterable[Entry]) -> frozenset[str]:
-    """R1: the plans that the user has."""
+    """Returns the plans that the user has (R1)."""
     return frozenset(plan for e in entries for plan in e.enabled)
 
 
 def pairs(entries: Iterable[Entry]) -> list[tuple[str, str]]:
-    """Every (skuId, enabled plan) of the user."""
+    """Returns every (skuId, enabled plan) of the user."""
     return sorted({(e.sku, plan) for e in entries for plan in e.enabled})
 
 
@@ -124,7 +124,7 @@ def licenses_of(facts: EvaluationInput, group: str) -> Mapping[str, frozenset[st
 
 
 def asked_for(facts: EvaluationInput, entry: Entry) -> bool:
-    """A direct entry asks for itself."""
+    """Returns True if the entry is still requested; a direct entry always is."""
     if entry.path is None:
         return True
     return entry.path in facts.memberships and entry.sku in licenses_of(facts, entry.path)
@@ -133,7 +133,7 @@ def asked_for(facts: EvaluationInput, entry: Entry) -> bool:
 def lost_requirements(
     facts: EvaluationInput, before: tuple[Entry, ...], after: tuple[Entry, ...]
 ) -> list[tuple[str, list[object]]]:
-    """(skuId, [plan, [any of]]) of plans that stay enabled and lose a requirement they have."""
+    """Returns the plans that stay enabled and lose a requirement, as (skuId, [plan, [any of]])."""
     had, have, stay = (
         enabled_plans(before),
         enabled_plans(after),
@@ -215,7 +215,7 @@ def held_by_uniqueness(facts: EvaluationInput, entries: tuple[Entry, ...], entry
 
 
 def remove(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """R11: what nothing asks for goes, one by one, the latest admitted first, then by skuId."""
+    """Removes entries that nothing requests (R11), the latest admitted first, then by skuId."""
     while True:
         before = entries
         candidates = [e for e in entries if not asked_for(facts, e)]
@@ -228,7 +228,7 @@ def remove(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, .
 
 
 def convert(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """R13: what a dependency holds back from a deleted group becomes direct."""
+    """Makes the entries of a deleted group direct if a dependency holds them (R13)."""
     if facts.on_group_deletion != "convert":
         return entries
     for entry in entries:
@@ -290,7 +290,7 @@ def change_plans(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[En
 def attempt(
     facts: EvaluationInput, entries: tuple[Entry, ...], group: str
 ) -> tuple[tuple[Entry, ...], dict[str, Failure]]:
-    """The entries with all missing products of the group; and why not, if there is a reason."""
+    """Returns the entries with all missing products of the group, and the failures, if any."""
     licenses = licenses_of(facts, group)
     missing = sorted(set(licenses) - {e.sku for e in entries if e.path == group})
     number = 1 + max((e.admission_order for e in entries), default=0)
@@ -315,7 +315,7 @@ def lacks_seat(facts: EvaluationInput, entries: tuple[Entry, ...], sku: str) -> 
 
 
 def admit(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """R8: the groups in order, pass after pass, until none admits anything more."""
+    """Admits the groups in order, pass after pass, until none admits anything more (R8)."""
     while True:
         before = entries
         for group in facts.memberships:

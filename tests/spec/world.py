@@ -78,7 +78,7 @@ class Tenant:
         return self.claims[address][0]
 
     def shared_address(self, name: str) -> tuple[str, str] | None:
-        """R18: an address of the user that an earlier user owns, and that owner."""
+        """Returns an address of the user that an earlier user owns, and that owner (R18)."""
         for address in sorted(map(plain_address, self.users[name].addresses)):
             if self.owner(address) != name:
                 return address, self.owner(address)
@@ -105,7 +105,7 @@ class World:
         self.latest: dict[str, dict[str, Json | None]] = {}  # topic -> key -> value
 
     def apply(self, topic: str, event: Mapping[str, Any], at: At) -> None:
-        """R24: an event that was seen changes nothing."""
+        """Applies an event; a repeated one changes nothing (R24)."""
         identity = (topic, event.get("tenant"), event["type"], event["id"])
         if identity in self.seen:
             return
@@ -200,7 +200,7 @@ class World:
     # ---- users
 
     def _user_changes_user_upserted(self, event: Json, at: At) -> None:
-        """A patch: a member that is absent stays, null clears it."""
+        """Applies a patch: an absent member stays, null clears it."""
         tenant, name = self.tenant(event), event["user"]
         user = tenant.users.setdefault(name, User())
         user.known = True
@@ -227,7 +227,7 @@ class World:
         self._evaluate_all(tenant, released, at, retry=False)
 
     def _claim(self, tenant: Tenant, name: str, addresses: list[str]) -> list[str]:
-        """R18: who must be looked at again because the user released an address it owned."""
+        """Updates the user's claims; returns the users that a released address affects (R18)."""
         user = tenant.users[name]
         old = set(map(plain_address, user.addresses))
         new = set(map(plain_address, addresses))
@@ -383,7 +383,7 @@ class World:
 
 
 def note_since(user: User, at: At) -> None:
-    """When each published state began."""
+    """Notes the time at which each published state began."""
     old = user.since
     user.since = {}
     for s in user.states:
