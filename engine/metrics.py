@@ -1,4 +1,4 @@
-"""What the metrics tell of a partition, read off its machines: cheap, and changes nothing."""
+"""A snapshot of the numbers of a partition for the metrics; reads its machines only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class ProductSeats(NamedTuple):
 
 
 class MetricsSnapshot(NamedTuple):
-    """``seats``: of the products that this partition owns. ``errors``: users by kind of error, one
+    """The numbers of one partition.
+
+    ``seats``: of the products that this partition owns. ``errors``: users by kind of error, one
     with two kinds in both; ``with_errors``: users with any. ``groups``: this partition's, by state.
     ``held``, ``denied``: users who have a seat, who wait for one, as this partition's users say;
     over all partitions they make up ``used`` and ``waiting`` of all products. ``oversold``: seats
@@ -41,7 +43,7 @@ class MetricsSnapshot(NamedTuple):
 
 
 def snapshot(partition: PartitionMachine) -> MetricsSnapshot:
-    """Returns what the metrics tell of a partition; reads its machines, changes nothing."""
+    """Returns the numbers of a partition; reads its machines, changes nothing."""
     users, groups = partition.users, partition.groups
     tenants = partition.configuration.tenants.values()
     leases = [lease for tenant in tenants for lease in tenant.leases.values()]
@@ -61,6 +63,7 @@ def snapshot(partition: PartitionMachine) -> MetricsSnapshot:
 
 
 def seats(partition: PartitionMachine) -> list[ProductSeats]:
+    """Returns the published counters of the products that the partition owns."""
     found = []
     for product in partition.products.seats.values():
         if product.published:
@@ -73,7 +76,7 @@ def seats(partition: PartitionMachine) -> list[ProductSeats]:
 
 
 def _used_without_lease(partition: PartitionMachine) -> int:
-    """What partitions said they use, beyond what they were granted and did not return."""
+    """Returns the units that partitions use beyond those granted to them and not returned."""
     return sum(
         max(0, part.used - part.lease)
         for product in partition.products.seats.values()

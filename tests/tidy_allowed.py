@@ -11,24 +11,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "openings": frozenset(
         (
-            "engine/machines/outcome_applier.py",
             "engine/machines/product_machine.py",
-            "engine/machines/seat_allocation.py",
-            "engine/machines/user_machine.py",
-            "engine/metrics.py",
-            "engine/partition_machine.py",
-            "engine/state/configuration.py",
-            "engine/state/row_codecs.py",
             "engine/state/seat_lease.py",
-            "engine/state/tenant_state.py",
-            "engine/state/user_row_codecs.py",
         )
     ),
     "words": frozenset(
         (
             "engine/machines/product_machine.py",
-            "engine/machines/seat_allocation.py",
-            "engine/machines/user_restore.py",
             "engine/state/seat_lease.py",
         )
     ),

@@ -33,9 +33,11 @@ class AddressMachine:
         self.claims: dict[str, list[AddressClaimRow]] = {}
 
     def load(self, key: str, row: list[list[Any]]) -> None:
+        """Takes one restored row of ``address-claims``."""
         self.claims[key] = decode_address_claims(row)
 
     def handle(self, batch: list[Delivered]) -> None:
+        """Applies a batch of claims and releases."""
         for message, _, _, _ in batch:
             claim = decode_address_claim(message)
             self._claim(claim) if claim.claim else self._release(claim)
@@ -59,7 +61,7 @@ class AddressMachine:
         self._keep(key, claim, owner)
 
     def _keep(self, key: str, claim: AddressClaimMessage, owner: str | None) -> None:
-        """Answers the claimant; tells the others only when the owner is another than before."""
+        """Answers the claimant, and the other claimants only if the owner has changed."""
         claims = self.claims[key]
         if not claims:
             del self.claims[key]

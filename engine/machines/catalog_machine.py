@@ -30,13 +30,14 @@ class CatalogueMachine:
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
-        self.seen: dict[str, bytes] = {}
+        self.seen_fingerprints: dict[str, bytes] = {}
         self.tenants: dict[str, TenantSettingsRow] = {}
         self.duplicates = 0
 
     def load(self, table: str, key: str, row: Any) -> None:
+        """Takes one restored row."""
         if table == CATALOG_EVENTS:
-            self.seen[key] = decode_fingerprints(row)
+            self.seen_fingerprints[key] = decode_fingerprints(row)
         else:
             self.tenants[key] = decode_tenant_settings(row)
 
@@ -45,16 +46,16 @@ class CatalogueMachine:
         misrouted: list[int] = []
         for event, at, offset, source in batch:
             assert isinstance(event, ProductDefined)
-            if event.sku not in self.seen and not self.configuration.owns(event.sku):
+            if event.sku not in self.seen_fingerprints and not self.configuration.owns(event.sku):
                 misrouted.append(offset)
                 continue
             seen = check_and_add(
-                self.seen.get(event.sku, b""), CODES[ProductDefined], event.id, source
+                self.seen_fingerprints.get(event.sku, b""), CODES[ProductDefined], event.id, source
             )
             if seen is None:
                 self.duplicates += 1
                 continue
-            self.seen[event.sku] = seen
+            self.seen_fingerprints[event.sku] = seen
             self.effects.rows[CATALOG_EVENTS, event.sku] = encode_fingerprints(seen)
             row = encode_product(event.sku, event.part_number, event.display_name, event.plans)
             self._send(event.sku, ConfigurationMessage("product", "", "", row, at, event.id))

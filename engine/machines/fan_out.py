@@ -51,6 +51,7 @@ class Job:
 
     @property
     def key(self) -> str:
+        """The key of its row: kind/tenant/id."""
         return f"{self.kind}/{self.tenant}/{self.id}"
 
     def row(self) -> list[Any]:
@@ -96,10 +97,11 @@ class FanOut:
         self.jobs: dict[str, Job] = {}
 
     def load(self, key: str, row: list[Any]) -> None:
+        """Takes one restored row of ``jobs``."""
         self.jobs[key] = Job.load(row)
 
     def start(self) -> None:
-        """After a restore: users in flight may be due to a walk that passed them."""
+        """After a restore: users in flight may belong to a scan that has passed them."""
         for job in self.jobs.values():
             for tenant in self._tenants(job):
                 waiting = {user: None for user in tenant.users.values() if user.waits}
@@ -108,6 +110,7 @@ class FanOut:
     def begin(
         self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
     ) -> None:
+        """Starts a job, or requests another run of the one under way with the same key."""
         job = Job(kind, tenant, id, version, before, at, cause)
         running = self.jobs.get(job.key)
         if running is not None:
@@ -117,10 +120,11 @@ class FanOut:
         self._keep(job)
 
     def has(self, tenant: str, group: str) -> bool:
+        """Returns True while a job of the group is under way."""
         return f"{GROUP}/{tenant}/{group}" in self.jobs
 
     def version(self, tenant: str, group: str, current: int) -> int:
-        """The group's version that this partition has done."""
+        """Returns the version of the group that this partition has applied."""
         job = self.jobs.get(f"{GROUP}/{tenant}/{group}")
         return job.before if job else current
 
@@ -157,6 +161,7 @@ class FanOut:
 
     @property
     def pending(self) -> bool:
+        """True while a job has users left to scan."""
         return any(not job.walked for job in self.jobs.values())
 
     def finish_scans(self) -> list[Job]:

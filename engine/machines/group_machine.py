@@ -57,7 +57,7 @@ class GroupState:
 
     __slots__ = (
         "at", "cause", "deferred", "deleted", "group", "licenses", "name", "parts", "promised",
-        "published", "seen", "tenant", "version",
+        "published", "seen_fingerprints", "tenant", "version",
     )  # fmt: skip
 
     def __init__(self, tenant: str, group: str) -> None:
@@ -71,12 +71,13 @@ class GroupState:
         self.parts: dict[str, list[Any]] = {}
         self.promised: list[list[Any]] = []
         self.published: dict[str, Any] | None = None
-        self.seen = b""
+        self.seen_fingerprints = b""
         self.at = 0
         self.cause = ""
 
     @property
     def key(self) -> str:
+        """The key of its row: tenant/group."""
         return f"{self.tenant}/{self.group}"
 
     def row(self) -> list[Any]:
@@ -92,7 +93,7 @@ class GroupState:
                 self.parts,
                 self.promised,
                 self.published,
-                self.seen,
+                self.seen_fingerprints,
                 self.at,
                 self.cause,
             )
@@ -111,18 +112,19 @@ class GroupState:
         state.parts = found.reports
         state.promised = found.pending_completions
         state.published = found.published
-        state.seen = found.seen_fingerprints
+        state.seen_fingerprints = found.seen_fingerprints
         state.at = found.timestamp_ms
         state.cause = found.caused_by
         return state
 
     def done(self, partitions: int) -> int:
-        """The version that all partitions have done."""
+        """Returns the version that all partitions have applied."""
         if len(self.parts) < partitions:
             return 0
         return min(int(part[0]) for part in self.parts.values())
 
     def progress(self, partitions: int) -> str:
+        """Returns the ``licenseProcessingState`` that the partitions' reports make."""
         if self.version <= self.done(partitions):
             return GroupProcessingState.COMPLETE.value
         if any(part[0] >= self.version for part in self.parts.values()):
@@ -130,6 +132,7 @@ class GroupState:
         return GroupProcessingState.QUEUED.value
 
     def undefined(self, configuration: Configuration) -> list[str]:
+        """Returns the undefined products that deferred changes name (R21)."""
         named = {sku for _, add, remove, _ in self.deferred for sku in (*dict(add), *remove)}
         return sorted(named - configuration.products.keys())
 
@@ -148,6 +151,7 @@ class GroupMachine:
         self.with_errors = 0
 
     def load(self, key: str, row: list[Any]) -> None:
+        """Takes one restored row of ``group-state``."""
         state = self.groups[key] = GroupState.load(key, row)
         self._count({}, state.published or {})
         self.unpublished.add(key)
@@ -170,11 +174,11 @@ class GroupMachine:
                 misrouted.append(offset)
                 continue
             state = self._of(tenant, group)
-            seen = check_and_add(state.seen, CODES[type(event)], event.id, source)
+            seen = check_and_add(state.seen_fingerprints, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
-            state.seen = seen
+            state.seen_fingerprints = seen
             self._apply(state, event, at)
         self._settle()
         return misrouted
@@ -275,6 +279,7 @@ class GroupMachine:
             self.effects.emit(CONFIGURATION, state.key, message, p)
 
     def reports(self, batch: list[Delivered]) -> None:
+        """Applies a batch of the partitions' reports."""
         for message, _, _, _ in batch:
             report = decode_group_report(message)
             state = self._of(report.tenant, report.group)

@@ -161,7 +161,7 @@ class OutcomeApplier:
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
-        """After the user's ``groups``."""
+        """Counts a new membership; the caller has already added it to the user's ``groups``."""
         membership = self.work.change_group(user.tenant, group, at)
         if group not in user.paths:
             membership.enter(user)
@@ -169,22 +169,24 @@ class OutcomeApplier:
             membership.members += 1
 
     def left(self, user: User, group: str, at: int) -> None:
+        """Counts the end of a membership that the user's ``groups`` no longer has."""
         membership = self.work.change_group(user.tenant, group, at)
         if user.known:
             membership.members -= 1
         self._leave(user, group)
 
     def register_reference(self, tenant: TenantState, group: str, at: int) -> None:
-        """A group that only a removal names is published, too (contract, section 3)."""
+        """Lets a group that only a removal names be published, too (contract, section 3)."""
         if not tenant.membership(group).present and group not in tenant.groups:
             self.work.emptied_groups.append(self.work.change_group(tenant, group, at))
 
     def count_members(self, user: User, sign: int, at: int) -> None:
+        """Adds the user to, or removes it from, the member counts of its groups."""
         for group in user.groups:
             self.work.change_group(user.tenant, group, at).members += sign
 
     def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
-        """A group finds those who left it and keep its licences (R11)."""
+        """Keeps users who left a group and still have its licences findable by it (R11)."""
         if old_paths is user.paths or (not old_paths and user.paths is user.groups):
             return
         for group in user.paths:
@@ -202,7 +204,7 @@ class OutcomeApplier:
                 self.work.emptied_groups.append(membership)
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
-        """What the groups count of the user; those that count the same as before are left alone."""
+        """Updates the statistics of the groups for which the user's outcome has changed."""
         tenant, by_slot = user.tenant, user.outcome.group_stats
         if not old_paths:
             for slot, group in enumerate(user.paths):
@@ -222,14 +224,14 @@ class OutcomeApplier:
                 self.work.change_group(tenant, group, at).count(was, -1)
 
     def report(self, fanout: FanOut) -> None:
-        """Absolute numbers of the groups that changed, with the version that is done here."""
+        """Reports absolute numbers of the changed groups, with the version applied here."""
         for membership in self.work.groups_to_report:
             if membership.unreported:
                 self._report(membership, fanout)
         self.work.groups_to_report.clear()
 
     def report_emptied(self, fanout: FanOut) -> None:
-        """In the transaction that empties a group here: after a restart no row would tell of it."""
+        """Reports emptied groups in the same transaction: after a restart no row shows them."""
         for membership in self.work.emptied_groups:
             if (
                 membership.unreported
@@ -260,6 +262,7 @@ class OutcomeApplier:
 
     # -- rows
     def write_row(self, user: User) -> None:
+        """Writes the user's row, and before it the plan sets that the row refers to."""
         if self.suppress_output:
             return
         if not user.outcome.cache.plans_written:

@@ -292,11 +292,12 @@ class SeatAllocator:
 
     # -- restore
     def load(self, key: str, row: list[Any]) -> None:
+        """Takes one restored row of ``leases``."""
         tenant, sku = key.split("/", 1)
         self.configuration.tenant(tenant).lease(sku).load(row)
 
     def start(self) -> None:
-        """Everything that is not a row follows from the users' rows."""
+        """Computes the counters that are not persisted from the restored users."""
         for tenant in self.configuration.tenants.values():
             for user in tenant.users.values():
                 self._count(user)

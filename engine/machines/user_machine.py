@@ -40,7 +40,7 @@ from engine.state.row_codecs import (
     decode_tenant,
     product_key,
 )
-from engine.state.tenant_state import MOMENT, User, moment
+from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
 from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event
 
 
@@ -109,11 +109,11 @@ class UserMachine:
                     misrouted.append(offset)
                     continue
                 user = tenant.users[id] = User(tenant, id)
-            seen = check_and_add(user.seen, CODES[type(event)], event.id, source)
+            seen = check_and_add(user.seen_fingerprints, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
-            user.seen = seen
+            user.seen_fingerprints = seen
             dirty_users[user] = None
             more = user.more
             if more is not None and more.queue:
@@ -222,7 +222,7 @@ class UserMachine:
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
         """Applies the event, or returns False if it has to wait for what is under way (R23)."""
         kind = type(event)
-        when = moment(at, offset) if kind is ev.MembershipAdded else b""
+        when = order_key(at, offset) if kind is ev.MembershipAdded else b""
         if user in self.pending_evaluations and self._depends(user, kind, when):
             self._evaluate_now(user)
         if user.more is not None and user.waits and self._must_wait(user, kind, when):
@@ -253,10 +253,10 @@ class UserMachine:
         return user.attempt is None and self._depends(user, kind, when)
 
     def _depends(self, user: User, kind: type, when: bytes) -> bool:
-        """Whether to evaluate before the event of ``when`` may differ from evaluating after it.
+        """Returns True if evaluating before and after the event of ``when`` may differ.
 
-        It may not, when a user without licences and errors, asked for by one group at most, joins
-        another one later: R8 attempts the groups in this order anyway.
+        The results are equal when a user without licences and errors, licensed by one group at
+        most, joins another group later: R8 attempts the groups in this order anyway.
         """
         if kind is not ev.MembershipAdded or user.outcome.states:
             return True
@@ -265,7 +265,7 @@ class UserMachine:
             group = groups.get(id)
             if group is not None and group.license_set is not None:
                 asked += 1
-        return asked > 1 or user.since[-MOMENT:] > when
+        return asked > 1 or user.since[-ORDER_KEY_BYTES:] > when
 
     def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""

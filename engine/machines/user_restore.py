@@ -1,4 +1,4 @@
-"""Users from their rows, as one partition takes them over; what follows from them is made anew."""
+"""Restores users from their rows and rebuilds what follows from them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ NOTHING_MORE: Final[tuple[Any, ...]] = ()
 
 
 class UserRestore:
-    """Rows may come in any order; users' are kept until :meth:`prepare`, and taken at once then.
+    """Restores users from rows that come in any order.
 
-    Equal strings and outcomes become one object, as among users who were evaluated.
+    Rows of users are kept until :meth:`prepare`, later ones are applied immediately. Equal strings
+    and outcomes become one object, as among users who were evaluated.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class UserRestore:
         self._outcomes: dict[tuple[Any, ...], Outcome] = {}
 
     def load(self, table: str, key: str, row: Any) -> None:
+        """Takes one restored row."""
         if table == PLAN_SETS:
             self._plan_rows[key] = decode_plan_set(row)
         elif self._prepared:
@@ -51,11 +53,11 @@ class UserRestore:
             self._rows.append((key, row))
 
     def prepare(self) -> None:
-        """The configuration is complete, and every plan set is here."""
+        """Marks the configuration and the plan sets as complete."""
         self._prepared = True
 
     def start(self) -> None:
-        """Every group is to be reported again."""
+        """Restores the users kept so far, and marks every group to be reported again."""
         self.prepare()
         for key, row in self._rows:
             self._user(key, row)
@@ -70,7 +72,7 @@ class UserRestore:
         user = User(tenant, id)
         (
             user.known, location, user.upn, user.mail, addresses, user.given, groups, user.since,
-            paths, entries, problems, sinces, user.revision, user.seen, pending,
+            paths, entries, problems, sinces, user.revision, user.seen_fingerprints, pending,
         ) = decode_user(row)  # fmt: skip
         user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()

@@ -1,4 +1,4 @@
-"""One partition's copy of what is the same for all users: products, tenants, groups' licences.
+"""The configuration of one partition: products, tenants, and the groups' licences.
 
 Every machine of the partition reads it; ``internal.configuration`` writes it, and so do restored
 rows. A change makes new objects (see :mod:`engine.domain.model`).
@@ -23,7 +23,7 @@ from engine.state.tenant_state import TenantState
 
 
 class Configuration:
-    """Products of the catalogue and the tenants of all tenants."""
+    """The products of the catalog and the state of all tenants."""
 
     def __init__(self, number: int, partitions: int, partition_of: Callable[[str], int]) -> None:
         self.number = number
@@ -44,6 +44,7 @@ class Configuration:
         return self.partitions == 1 or partition_of(key, self.partitions) == self.number
 
     def tenant(self, tenant: str) -> TenantState:
+        """Returns the state of a tenant, created on first use."""
         found = self.tenants.get(tenant)
         if found is None:
             found = self.tenants[tenant] = TenantState(tenant)
@@ -56,7 +57,7 @@ class Configuration:
 
     # -- products
     def define(self, row: list[Any]) -> bool:
-        """Takes a product's definition; False if it is what is known already."""
+        """Takes a product's definition; returns False if it changes nothing."""
         product = decode_product(row)
         known = self.products.get(product.id)
         if known is not None and known.same_as(product):
@@ -75,12 +76,14 @@ class Configuration:
             self.prohibited.update(plan.prohibited_locations)
 
     def defined(self, skus: list[str]) -> bool:
+        """Returns True if all of the products are defined."""
         return all(sku in self.products for sku in skus)
 
     # -- groups
     def group(
         self, version: int, licenses: dict[str, tuple[str, ...]] | Any, deleted: bool
     ) -> Group:
+        """Returns a group that shares its plan sets with groups of equal licences."""
         known = {sku: off for sku, off in licenses.items() if sku in self.products}
         sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
         offer = self._offers.get(sets) if sets else None
@@ -89,7 +92,7 @@ class Configuration:
         return Group(version, licenses, deleted, offer)
 
     def load(self, table: str, key: str, row: Any) -> None:
-        """One restored row. Groups are completed by :meth:`start`, when all products are known."""
+        """Takes one restored row; groups are completed by :meth:`start`."""
         if table == PRODUCTS:
             self._know(decode_product(row))
         elif table == TENANTS:
@@ -101,6 +104,7 @@ class Configuration:
             self.tenant(tenant).groups[group] = Group(found.version, wanted, found.deleted, None)
 
     def start(self) -> None:
+        """Completes the restored groups: all products are known now."""
         for tenant in self.tenants.values():
             for id, group in tenant.groups.items():
                 tenant.groups[id] = self.group(group.version, group.licenses, group.deleted)

@@ -141,7 +141,7 @@ class GroupStateRow(NamedTuple):
 
 
 class PartitionLeaseRow(NamedTuple):
-    """What the product machine knows of one partition, inside a row of ``seats``.
+    """The lease of one partition, inside a row of ``seats``.
 
     ``longest_waiting``: (since in milliseconds, user id) in the order of R8.
     """

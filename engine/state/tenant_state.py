@@ -11,7 +11,7 @@ from engine.state.row_codecs import Row
 from engine.state.seat_lease import Lease
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow, encode_user
 
-MOMENT: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
+ORDER_KEY_BYTES: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
 SLACK: Final = 16
 LAST: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
@@ -21,8 +21,8 @@ Attributes = tuple[str | None, str | None, tuple[str, ...]]
 """Usage location, mail and proxy addresses as they are published (R19)."""
 
 
-def moment(at: int, offset: int) -> bytes:
-    """When a fact came (rules, section 1): timestamp in milliseconds, offset; sorts as they do."""
+def order_key(at: int, offset: int) -> bytes:
+    """Returns timestamp in milliseconds and offset (rules, section 1) as bytes that sort alike."""
     return _pack(min(max(at, 0), LAST), offset)[2:]
 
 
@@ -68,7 +68,7 @@ class SeatRequest:
 
 
 class PendingWork:
-    """What few users have, so that the others do not pay for it.
+    """Fields that few users need at a time, kept apart to save memory.
 
     ``change``: the direct change under way, as [event id, add, remove, at]; ``deferred``: direct
     changes that wait for a product (R21), likewise; ``queue``: events that wait for the attempt
@@ -94,13 +94,14 @@ class PendingWork:
         self.due: tuple[int, str, bool] | None = None
 
     def empty(self) -> bool:
+        """Returns True if nothing is pending."""
         return not (
             self.attempt or self.change or self.deferred or self.queue or self.pending
             or self.duplicates or self.shown or self.due
         )  # fmt: skip
 
     def to_row(self) -> PendingWorkRow:
-        """Returns what is persisted of it: everything."""
+        """Returns the persisted form."""
         return PendingWorkRow(
             seat_request=self.attempt.to_row() if self.attempt else None,
             change=self.change,
@@ -151,7 +152,7 @@ class User:
         "outcome",
         "paths",
         "revision",
-        "seen",
+        "seen_fingerprints",
         "since",
         "sinces",
         "tenant",
@@ -173,38 +174,43 @@ class User:
         self.paths: tuple[str, ...] = ()
         self.sinces: int | tuple[int, ...] = 0
         self.revision = 0
-        self.seen = b""
+        self.seen_fingerprints = b""
         self.more: PendingWork | None = None
 
     def extra(self) -> PendingWork:
+        """Returns the pending work, created on first use."""
         if self.more is None:
             self.more = PendingWork()
         return self.more
 
     @property
     def attempt(self) -> SeatRequest | None:
+        """The seat request in flight, if any."""
         return self.more.attempt if self.more else None
 
     @property
     def waits(self) -> bool:
-        """Not to be evaluated now: a seat is asked for, or an address verdict is due."""
+        """True while a seat is requested or an address verdict is due: no evaluation now."""
         more = self.more
         return more is not None and (more.attempt is not None or bool(more.pending))
 
     @property
     def duplicate(self) -> tuple[str, str] | None:
+        """The first address that another user owns, and its owner (R18)."""
         if self.more is None or not self.more.duplicates:
             return None
         return min(self.more.duplicates.items())
 
     def path(self, slot: int) -> str:
+        """Returns the group of a slot, empty for the direct assignment."""
         return self.paths[slot - 1] if slot else ""
 
     def since_of(self, index: int) -> int:
+        """Returns the timestamp in milliseconds since when the state at ``index`` holds."""
         return self.sinces if isinstance(self.sinces, int) else self.sinces[index]
 
     def belongs(self, group: str) -> bool:
-        """Whether it is a member, or keeps a licence of the group."""
+        """Returns True if the user is a member, or keeps a licence of the group."""
         return group in self.groups or group in self.paths
 
     def join(self, group: str, since: bytes) -> bool:
@@ -212,7 +218,7 @@ class User:
         groups = self.groups
         if group in groups:
             return False
-        last = self.since[-MOMENT:]
+        last = self.since[-ORDER_KEY_BYTES:]
         if last < since or (last == since and groups[-1] < group):
             self.groups = (*groups, group)
             self.since += since
@@ -221,6 +227,7 @@ class User:
         return True
 
     def leave(self, group: str) -> bool:
+        """Removes a membership; returns False if the user is not a member."""
         if group not in self.groups:
             return False
         self._order([place for place in self._places() if place[1] != group])
@@ -228,7 +235,10 @@ class User:
 
     def _places(self) -> list[tuple[bytes, str]]:
         since = self.since
-        return [(since[i * MOMENT : (i + 1) * MOMENT], g) for i, g in enumerate(self.groups)]
+        return [
+            (since[i * ORDER_KEY_BYTES : (i + 1) * ORDER_KEY_BYTES], g)
+            for i, g in enumerate(self.groups)
+        ]
 
     def _order(self, places: list[tuple[bytes, str]]) -> None:
         places.sort()
@@ -280,7 +290,7 @@ class User:
             outcome=self.outcome,
             state_since_ms=self.sinces,
             revision=self.revision,
-            seen_fingerprints=self.seen,
+            seen_fingerprints=self.seen_fingerprints,
             pending=self.more.to_row() if self.more is not None else None,
         )
 
@@ -290,7 +300,7 @@ class GroupMembership:
 
     ``users`` is in the order of their coming. It may name some who are no more in it, or one twice;
     ``present`` counts those who are. ``members``: the known users among the members. ``at``: time
-    of the latest change; ``unreported``: the group machine has not been told of it.
+    of the latest change; ``unreported``: not yet sent to the group machine.
     """
 
     __slots__ = (
@@ -332,7 +342,7 @@ class GroupMembership:
 
 
 class TenantState:
-    """What a partition knows of one tenant."""
+    """The state of one tenant on one partition."""
 
     __slots__ = ("groups", "id", "leases", "memberships", "settings", "users")
 
@@ -345,12 +355,14 @@ class TenantState:
         self.leases: dict[str, Lease] = {}
 
     def membership(self, group: str) -> GroupMembership:
+        """Returns the members of a group, created on first use."""
         found = self.memberships.get(group)
         if found is None:
             found = self.memberships[group] = GroupMembership(self.id, group)
         return found
 
     def lease(self, sku: str) -> Lease:
+        """Returns the lease of a product, created on first use."""
         found = self.leases.get(sku)
         if found is None:
             found = self.leases[sku] = Lease(self.id, sku)

@@ -31,13 +31,13 @@ class SeatRequestRow(NamedTuple):
 
 
 class PendingWorkRow(NamedTuple):
-    """What few users have, as the last field of a row.
+    """The pending work of a user, as the last field of a row.
 
     ``change`` and each of ``deferred_changes``: [event id, add, remove, timestamp in milliseconds];
     ``deferred_events``: [code, members, timestamp in milliseconds, offset]; ``pending_claims``:
     address -> number of the claim; ``duplicates``: address -> user id of its owner;
     ``published_attributes``: usage location, mail, proxy addresses; ``evaluation``: (timestamp in
-    milliseconds, causedBy, whether denied seats are tried again).
+    milliseconds, causedBy, True to retry denied seats).
     """
 
     seat_request: SeatRequestRow | None

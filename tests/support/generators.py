@@ -13,7 +13,7 @@ from engine.rules.outcome import Outcome
 from engine.simulation.simulated_broker import Broker
 from engine.simulation.workload import Input, Tenants
 from engine.state.configuration import Configuration
-from engine.state.tenant_state import User, moment
+from engine.state.tenant_state import User, order_key
 from tests.checkers import Record
 from tests.spec import licensing as spec
 from tests.spec.events import read_product
@@ -207,7 +207,7 @@ class Walk:
             group = r.choice(GROUPS)
             self.count += 1
             if not self.user.leave(group):
-                self.user.join(group, moment(self.count, 0))
+                self.user.join(group, order_key(self.count, 0))
         elif change < 7:
             self.license(r.choice(GROUPS), deleted=r.random() < 0.2)
         elif change == 7:

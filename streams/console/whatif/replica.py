@@ -26,7 +26,7 @@ from engine.state.row_codecs import (
     encode_tenant_settings,
 )
 from engine.state.seat_lease import Lease
-from engine.state.tenant_state import User, moment
+from engine.state.tenant_state import User, order_key
 from engine.state.user_row_codecs import decode_entries, decode_user
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
@@ -118,7 +118,7 @@ class TenantReplica:
         )
         user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
         user.groups = tuple(id for id, _ in found.groups)
-        user.since = b"".join(moment(*since) for _, since in found.groups)
+        user.since = b"".join(order_key(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
         asked = [found.licences[g].offer for g in found.asked]
         rest = [None] * (len(found.paths) - len(asked))

@@ -21,7 +21,7 @@ from engine.domain.model import ServicePlan
 from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import InMemoryCluster
-from engine.state.tenant_state import MOMENT, moment
+from engine.state.tenant_state import ORDER_KEY_BYTES, order_key
 
 T = "contoso"
 
@@ -171,9 +171,9 @@ def test_a_restored_partition_is_as_it_was_and_says_nothing_new(users: int) -> N
 def test_moments_sort_as_timestamps_and_offsets_do() -> None:
     """Also those that no clock gives, but that a producer may write."""
     given = [(-5, 1), (0, 2), (1, 0), (1, 7), (1_800_000_000_000, 3), (1 << 47, 0), (1 << 62, 4)]
-    moments = [moment(*each) for each in given]
+    moments = [order_key(*each) for each in given]
     assert moments == sorted(moments)
-    assert {len(each) for each in moments} == {MOMENT}
+    assert {len(each) for each in moments} == {ORDER_KEY_BYTES}
 
 
 def test_locations_that_nothing_prohibits_share_one_decision() -> None:

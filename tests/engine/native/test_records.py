@@ -135,7 +135,7 @@ def test_a_row(
     user.known, user.addresses, user.given = known, addresses, given_address
     user.location, user.upn, user.mail = facts
     user.groups, user.paths = groups, paths
-    (user.since, user.seen), user.sinces, user.revision = marks, sinces, revision
+    (user.since, user.seen_fingerprints), user.sinces, user.revision = marks, sinces, revision
     written = user.row()
     assert type(written) is bytes
     user.more = PendingWork()  # so that it is the plain row

@@ -45,7 +45,7 @@ def rows_of(machine: PartitionMachine) -> Rows:
         plans = tuple(product.plans.values())
         row = row_codecs.encode_product(sku, product.part_number, product.name, plans)
         found[row_codecs.PRODUCTS, sku] = row
-    for sku, seen in machine.catalogue.seen.items():
+    for sku, seen in machine.catalogue.seen_fingerprints.items():
         found[row_codecs.CATALOG_EVENTS, sku] = row_codecs.encode_fingerprints(seen)
     for id, settings in machine.catalogue.tenants.items():
         found[row_codecs.TENANT_SETTINGS, id] = row_codecs.encode_tenant_settings(settings)
