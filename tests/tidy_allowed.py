@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "lines": frozenset(
-        (
-            "engine/machines/product_machine.py",
-            "engine/machines/user_machine.py",
-        )
-    ),
+    "lines": frozenset(("engine/machines/product_machine.py",)),
     "openings": frozenset(
         (
             "engine/machines/product_machine.py",

@@ -1,0 +1,228 @@
+"""When users are evaluated: pending evaluations, the seats they request, and their conclusion.
+
+:class:`UserEvaluations` is the lower half of the user machine; the upper half applies events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+from engine.documents.audit import audit
+from engine.domain.effects import Effects
+from engine.machines.address_claims import AddressClaims
+from engine.machines.direct_changes import DirectChanges
+from engine.machines.fan_out import GROUP, FanOut, Job
+from engine.machines.outcome_applier import OutcomeApplier
+from engine.machines.seat_allocation import NO_RESERVATION, Allocation, SeatAllocator
+from engine.machines.unit_of_work import Cause, UnitOfWork
+from engine.machines.user_evaluator import NO_DENIALS, EvaluationResult, UserEvaluator
+from engine.machines.user_phase import Trigger, UserPhase, phase_of
+from engine.machines.user_restore import UserRestore
+from engine.state.configuration import Configuration
+from engine.state.tenant_state import User
+from engine.state.user_row_codecs import decode_deferred_event
+
+
+class PendingEvaluation(Cause):
+    """An evaluation that is to be made. ``retry``: it tries again what was denied (R9)."""
+
+    __slots__ = ("retry",)
+
+    def __init__(self, timestamp_ms: int, event_id: str, retry: bool) -> None:
+        super().__init__(timestamp_ms, event_id)
+        self.retry = retry
+
+
+SeatCandidate = tuple[int, str, str, User, PendingEvaluation, EvaluationResult]
+"""A user who wants seats, in R8's order: since, user id, tenant; why; what was decided."""
+
+CONCURRENCY: Final = "LicenseAssignmentAttributeConcurrencyException"
+
+
+class UserEvaluations:
+    """Evaluates users and makes the outcome theirs; asks for seats in the order of R8."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        effects: Effects,
+        work: UnitOfWork,
+        suppress_output: bool = False,
+    ) -> None:
+        self.configuration = configuration
+        self.effects = effects
+        self.work = work
+        self.evaluator = UserEvaluator(configuration)
+        self.allocator = SeatAllocator(configuration, effects, self.evaluator, work)
+        self.applier = OutcomeApplier(configuration, effects, work, self.allocator, suppress_output)
+        self.direct_changes = DirectChanges(configuration, effects)
+        self.restore = UserRestore(configuration, self.applier, self.direct_changes)
+        self.claims = AddressClaims(configuration, effects)
+        self.fan_out = FanOut(configuration, effects)
+        self.pending_evaluations: dict[User, PendingEvaluation] = {}
+        self.seat_candidates: list[SeatCandidate] = []
+        self.duplicates = 0
+        self.ignored = 0
+
+    def phase(self, user: User) -> UserPhase:
+        """Returns the phase that the user is in."""
+        return phase_of(user, user in self.pending_evaluations)
+
+    def _enter(self, user: User, trigger: Trigger) -> None:
+        if self.work.phase_log is not None:
+            self.work.phase_log.append((user, trigger, self.phase(user)))
+
+    def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
+        """Applies one event, or returns False if it has to wait; the user machine's own."""
+        raise NotImplementedError
+
+    # -- what is to be evaluated
+    def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
+        """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
+        if user.attempt is not None:
+            self._abandon(user, at, cause)
+            retry = True
+        self._evaluate_later(user, at, cause, retry)
+
+    def _evaluate_later(self, user: User, at: int, cause: str, retry: bool = True) -> None:
+        """``retry``: an event of the user's own or of a group, which tries seats again (R9)."""
+        if user.more is not None and user.more.pending:
+            user.more.due = (at, cause, retry or bool(user.more.due and user.more.due[2]))
+        elif user.known and user.attempt is None:
+            if not retry:
+                before = self.pending_evaluations.get(user)
+                retry = before is not None and before.retry
+            self.pending_evaluations[user] = PendingEvaluation(at, cause, retry)
+            if self.work.phase_log is not None:
+                self._enter(user, Trigger.FACT_CHANGED)
+
+    def _abandon(self, user: User, at: int, cause: str) -> None:
+        attempt = self.allocator.abandon(user, Cause(at, cause))
+        self.work.dirty_users[user] = None
+        reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
+        value = audit(
+            user.tenant.id,
+            ("User", user.id),
+            CONCURRENCY,
+            at,
+            attempt.cause,
+            [],
+            reason,
+            failed=True,
+        )
+        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value | {"causedBy": cause})
+        self._enter(user, Trigger.REQUEST_ABANDONED)
+
+    def _evaluate_change(self, user: User, at: int, cause: str) -> None:
+        self.pending_evaluations[user] = PendingEvaluation(at, cause, True)
+        self._enter(user, Trigger.CHANGE_BEGUN)
+        self._evaluate_now(user)
+
+    # -- evaluation
+    def _evaluate_now(self, user: User) -> None:
+        self._evaluate(user, self.pending_evaluations.pop(user), 0)
+        while self.seat_candidates:
+            self._request_seats(*self.seat_candidates.pop()[3:])
+
+    def _evaluate(self, user: User, pending: PendingEvaluation, competing_users: int) -> None:
+        """``competing_users``: how many more of this batch may want seats."""
+        decision = self.evaluator.evaluate(
+            user, self._denied(user, pending) if user.outcome.waiting else NO_DENIALS
+        )
+        skus, allocator = decision.required_seats, self.allocator
+        competing_users += len(self.seat_candidates)
+        if not skus or allocator.has_capacity(user, skus, competing_users):
+            self._conclude(user, decision, pending, NO_RESERVATION)
+        else:
+            entries = allocator.waitlist_entries(user)
+            since = min((s for _, s in entries), default=pending.timestamp_ms)
+            self.seat_candidates.append((since, user.id, user.tenant.id, user, pending, decision))
+
+    def _request_seats(
+        self, user: User, pending: PendingEvaluation, decision: EvaluationResult
+    ) -> None:
+        if user.attempt is not None:
+            return
+        self.work.dirty_users[user] = None
+        denied = self._denied(user, pending)
+        allocation = self.allocator.request(user, decision, pending, denied)
+        if allocation is not None:
+            self._apply(allocation)
+        else:
+            self._enter(user, Trigger.SEATS_REQUESTED)
+
+    @staticmethod
+    def _denied(user: User, pending: PendingEvaluation) -> frozenset[str]:
+        """R9: with manual retry, what was denied stays so until an event of the user or a group."""
+        waiting = user.outcome.waiting
+        if not waiting or pending.retry or user.tenant.settings.automatic:
+            return NO_DENIALS
+        return frozenset(waiting)
+
+    def _apply_allocations(self, allocations: Iterable[Allocation]) -> None:
+        for allocation in allocations:
+            self._apply(allocation)
+
+    def _apply(self, allocation: Allocation) -> None:
+        self._conclude(allocation.user, allocation.decision, allocation.cause, allocation.reserved)
+
+    def _conclude(
+        self, user: User, decision: EvaluationResult, cause: Cause, reserved: AbstractSet[str]
+    ) -> None:
+        """Applies a decision whose seats are reserved; events that waited for it follow."""
+        self.work.dirty_users[user] = None
+        self.pending_evaluations.pop(user, None)
+        self.applier.apply(user, decision, cause, reserved)
+        more = user.more
+        if more is not None:
+            self.direct_changes.complete(user, decision.rejection, cause.timestamp_ms)
+        if self.work.phase_log is not None:
+            self._enter(user, Trigger.OUTCOME_APPLIED)
+        if more is not None:
+            self._report_ended(self.fan_out.release(user))
+            self._drain(user)
+
+    def _drain(self, user: User) -> None:
+        """Events that waited for the attempt, in their order (R23)."""
+        while user.more is not None and user.more.queue:
+            queue, user.more.queue = user.more.queue, []
+            event, at, offset = decode_deferred_event(queue[0])
+            done = self._step(user, event, at, offset)
+            if left := queue[done:]:
+                user.extra().queue = left
+            if not done:
+                break
+        if user.more is not None and user.more.empty():
+            user.more = None
+
+    def _finish(self) -> None:
+        """Evaluates users, requests seats in R8's order, and writes the rows that changed."""
+        work = self.work
+        while self.pending_evaluations or self.seat_candidates or work.dirty_leases:
+            while self.pending_evaluations:
+                evaluations, self.pending_evaluations = self.pending_evaluations, {}
+                competing_users = len(evaluations)
+                for user, pending in evaluations.items():
+                    competing_users -= 1
+                    self._evaluate(user, pending, competing_users)
+            candidates, self.seat_candidates = sorted(self.seat_candidates), []
+            for *_, user, pending, decision in candidates:
+                self._request_seats(user, pending, decision)
+            self._apply_allocations(self.allocator.distribute_idle())
+            if not self.pending_evaluations and not self.seat_candidates:
+                self.allocator.report()
+        if work.dirty_users:
+            for user in work.dirty_users:
+                self.applier.write_row(user)
+            work.dirty_users.clear()
+        if work.emptied_groups:
+            self.applier.report_emptied(self.fan_out)
+
+    def _report_ended(self, jobs: Iterable[Job]) -> None:
+        """Has the version of a group reported when its fan-out has ended here."""
+        for job in jobs:
+            if job.kind == GROUP:
+                tenant = self.configuration.tenant(job.tenant)
+                self.work.change_group(tenant, job.id, job.at)
