@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "lines": frozenset(("engine/machines/product_machine.py",)),
-    "openings": frozenset(
-        (
-            "engine/machines/product_machine.py",
-            "engine/state/seat_lease.py",
-        )
-    ),
-    "words": frozenset(
-        (
-            "engine/machines/product_machine.py",
-            "engine/state/seat_lease.py",
-        )
-    ),
-    "references": frozenset(
-        (
-            "engine/domain/model.py",
-            "engine/machines/user_machine.py",
-            "engine/rules/evaluation.py",
-        )
-    ),
+    "lines": frozenset(),
+    "openings": frozenset(),
+    "words": frozenset(),
+    "references": frozenset(),
     "privates": frozenset(),
     "logs": frozenset(),
 }

@@ -1,4 +1,4 @@
-"""The facts of the rules, section 1, that users share: products, tenants, groups, plan sets.
+"""The facts that users share (rules, section 1): products, tenants, groups, plan sets.
 
 Ids are strings. Objects are immutable; a change makes a new object, so the memo of evaluations can
 compare by identity.
@@ -110,7 +110,7 @@ class PlanSet:
 
 
 class Entry(NamedTuple):
-    """One licence through one path (section 1).
+    """One licence through one path (rules, section 1).
 
     ``path_index`` stands for the path: 0 is direct, 1 … are the user's groups in the order of R8,
     then groups that only hold entries which could not be removed. Users who differ in group ids
@@ -138,7 +138,7 @@ class GroupLicenses:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant's settings (section 1).
+    """A tenant's settings (rules, section 1).
 
     ``automatic``: seatRetry (R9). ``convert``: onGroupDeletion (R13).
     """

@@ -1,4 +1,4 @@
-"""The user machine: users of one partition, evaluated once per batch, published once (section 3).
+"""The user machine: the users of one partition, evaluated and published once per batch.
 
 Events change facts, and the user is to be evaluated. It is evaluated at the end of the batch, or
 before an event that would make the outcome depend on where the batch ended: the published states

@@ -1,6 +1,6 @@
 """Evaluates R1–R15 for one user: removals, changed plans and admissions, until nothing changes.
 
-:func:`evaluate` is the whole of sections 2 to 4 of the rules, and pure. :func:`trace_evaluation`
+:func:`evaluate` implements R1 to R15 and is pure. :func:`trace_evaluation`
 does the same and also says which rule decided what.
 """
 
@@ -234,9 +234,9 @@ class Evaluation(EligibilityChecks):
                 reason = ErrorReason(OTHER, (("blockedBy", blocked_by),), message)
             self.refused[plans.sku, path_index] = (plans, reason)
 
-    # -- section 7: states
+    # -- states (rules, section 7)
     def outcome(self) -> Outcome:
-        """Returns the present entries, with the problems of section 7."""
+        """Returns the present entries, with their problems (rules, section 7)."""
         problems = [
             AssignmentProblem(sku, path_index, ERROR, plans.disabled, reason)
             for (sku, path_index), (plans, reason) in self.refused.items()

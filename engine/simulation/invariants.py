@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from engine.domain.partitioner import partition_of
 from engine.domain.vocabulary import OTHER
-from engine.machines.product_machine import SeatBudget
 from engine.machines.user_phase import UserPhase, check_at_rest, check_transition
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
+from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User
 

@@ -27,10 +27,10 @@ class Lease:
 
     ``used``: users with an entry; ``reserved``: units kept for users in flight; ``asking``: users
     in flight who need an answer; ``line``: users who were denied and are waiting; ``waiting``:
-    users whose published state says CountViolation. ``scarce``: freed units go back at once, and
-    only what the product machine grants is used. ``asked``: the number of the request that carries
-    the latest ask. ``ahead``: as ``granted`` was when more was asked for ahead of need; ``latest``:
-    units of the latest grant.
+    users whose published state says CountViolation. ``scarce``: freed units are returned
+    immediately, and only what the product machine grants is used. ``asked``: the number of the
+    request that carries the latest ask. ``ahead``: as ``granted`` was when more was asked for ahead
+    of need; ``latest``: units of the latest grant.
     """
 
     __slots__ = (
@@ -64,6 +64,7 @@ class Lease:
 
     @property
     def idle(self) -> int:
+        """Units that are neither used nor reserved."""
         return self.granted - self.returned - self.used - self.reserved
 
     def try_reserve(self) -> bool:
@@ -85,36 +86,39 @@ class Lease:
         return self.scarce and self.room == 0 and bool(self.line) and self.line[0] < (since, user)
 
     def ask(self, since: int, user: str) -> int:
-        """Puts the user among those who need an answer; the request number that will carry it."""
+        """Adds the user to those who need an answer; returns the number of that request."""
         self.asked = self.seq + 1
         insort(self.asking, (since, user, self.asked))
         self.must_answer = True
         return self.asked
 
     def withdraw(self, since: int, user: str) -> None:
+        """Removes the user from those who need an answer."""
         at = bisect_left(self.asking, (since, user, 0))
         if at < len(self.asking) and self.asking[at][:2] == (since, user):
             del self.asking[at]
 
     def queue(self, since: int, user: str) -> None:
+        """Adds the user to the wait list, at the place that R8 gives."""
         at = bisect_left(self.line, (since, user))
         if self.line[at : at + 1] != [(since, user)]:
             self.line.insert(at, (since, user))
 
     def leave(self, since: int, user: str) -> None:
+        """Removes the user from the wait list."""
         at = bisect_left(self.line, (since, user))
         if at < len(self.line) and self.line[at] == (since, user):
             del self.line[at]
 
     def heads(self, automatic: bool, limit: int) -> list[Place]:
-        """The longest waiting users, in flight or, if automatic (R9), in the line."""
+        """Returns the longest waiting users: in flight or, if automatic (R9), in the wait list."""
         found = [(since, user) for since, user, _ in self.asking[:limit]]
         if automatic:
             found = sorted(found + self.line[:limit])[:limit]
         return found
 
     def hear(self, grant: SeatGrantMessage) -> bool:
-        """Merges a grant; False if it is older than one already heard."""
+        """Merges a grant; returns False if a later one has been merged already."""
         if grant.granted > self.granted:
             self.latest = grant.granted - self.granted
             self.granted = grant.granted
@@ -131,15 +135,15 @@ class Lease:
         return True
 
     def give_back(self, keep: int = 0) -> None:
-        """In scarce times idle units, ``keep`` aside, are for the product machine to give (R8)."""
+        """Returns idle units but ``keep`` to the product machine if the product is scarce."""
         if self.scarce and self.idle > keep:
             self.returned += self.idle - keep
             self.must_answer = True
 
     def low(self, bulk: int) -> bool:
-        """Whether to ask for more before it is needed, so that nobody waits for the answer.
+        """Returns True if more units should be requested before they are needed.
 
-        Once for each grant, when half of it is used, and only where many units come at a time.
+        True once for each grant, when half of it is used, and only where many units come at a time.
         """
         return (
             self.latest >= bulk
@@ -150,10 +154,11 @@ class Lease:
         )
 
     def want(self, automatic: bool) -> int:
+        """Returns the number of units that users here wait for."""
         return len(self.asking) + (len(self.line) if automatic else 0)
 
     def figures(self, automatic: bool) -> tuple[int, ...]:
-        """What the product machine should know: compared with what it was told."""
+        """Returns the figures that are reported to the product machine when they change."""
         return (self.want(automatic), self.used, self.waiting)
 
     def request(
@@ -188,7 +193,7 @@ class Lease:
         )
 
     def row(self) -> list[Any]:
-        """Returns the lease's row; users' rows tell the rest."""
+        """Returns the lease's row; the rest follows from the users' rows."""
         return encode_lease(
             LeaseRow(
                 granted=self.granted,

@@ -39,7 +39,7 @@ HOT = {
         "machines/user_restore",
         "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
         "state/configuration", "state/message_codecs", "state/row_codecs",
-        "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
+        "state/seat_budget", "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
     ],
     "streams": [
         "contract/cloudevents", "contract/decoder", "contract/event_readers",

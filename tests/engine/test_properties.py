@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from engine.domain import events as ev
 from engine.domain.model import Entry, ServicePlan
 from engine.domain.vocabulary import ERROR, OTHER
-from engine.machines.product_machine import SeatBudget
 from engine.rules.outcome import Outcome
 from engine.simulation.in_memory_cluster import InMemoryCluster
 from engine.simulation.workload import START
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
+from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
 from tests.spec import licensing as spec
 from tests.support.generators import Walk, inputs

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserDeleted
-from engine.machines.product_machine import SeatBudget
 from engine.state.message_codecs import decode_seat_request
+from engine.state.seat_budget import SeatBudget
 from streams.kafka.faust_adapter import ConsumerThread
 from streams.worker.commit_loop import CommitLoop
 from streams.worker.partition_task import PartitionTask

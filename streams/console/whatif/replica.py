@@ -11,7 +11,6 @@ from engine.domain import events
 from engine.domain.effects import as_json
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.machines.group_machine import GroupState
-from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from engine.state import row_codecs
@@ -25,6 +24,7 @@ from engine.state.row_codecs import (
     encode_tenant,
     encode_tenant_settings,
 )
+from engine.state.seat_budget import PartitionLease, SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User, order_key
 from engine.state.user_row_codecs import decode_entries, decode_user

@@ -10,12 +10,12 @@ import pytest
 from engine.machines import address_machine, group_machine, product_machine, user_machine
 from engine.machines.address_claims import AddressClaims
 from engine.machines.outcome_applier import OutcomeApplier
-from engine.machines.product_machine import PartitionLease, SeatBudget
 from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
+from engine.state.seat_budget import PartitionLease, SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User
 from streams import COMPILED
