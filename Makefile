@@ -9,7 +9,7 @@ ONCE ?=
 # Options of the simulator and the benchmarks, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests test demo bench sim lab fmt wheel lock docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab fmt wheel lock docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -76,7 +76,11 @@ native-tests:
 	fi
 
 kafka-tests: compile
-	$(PY) -m pytest -v -m 'kafka or slow'
+	$(PY) -m pytest -v -m '(kafka or slow) and not containers'
+
+# Starts a Docker engine of its own, which needs root and the packages of tests/containers/install.sh.
+container-tests: setup ## the image and the compose file, run for real (some five minutes; not part of `make test` yet)
+	$(PY) -m pytest -v -s -m containers
 
 check: setup ## format, lint, types, layers, spelling, and the tests without Kafka (about a minute)
 	@$(MAKE) --no-print-directory lint

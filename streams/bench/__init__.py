@@ -47,7 +47,7 @@ def run(
         console.print(f"There is no bench {unknown[0]!r}. There are: {', '.join(NAMES)}, or all.")
         return 2
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
-        console.print("--plot needs matplotlib: pip install 'seatflow[dev]'")
+        console.print("--plot needs matplotlib, which the extra `dev` has")
         return 2
     # aiokafka tells of retries that then succeed.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

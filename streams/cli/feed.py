@@ -216,7 +216,7 @@ def needs_extra(module: str, extra: str) -> None:
     from streams.ingest.items import FeedError
 
     if importlib.util.find_spec(module) is None:
-        raise FeedError(f"this command needs the extra {extra}: pip install 'seatflow[{extra}]'")
+        raise FeedError(f"this command needs Seatflow's extra `{extra}` (docs/deployment.md)")
 
 
 def feed(

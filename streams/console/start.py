@@ -17,7 +17,8 @@ def start(settings: Settings) -> int:
         from streams.console.app import run_console
     except ModuleNotFoundError as missing:
         raise WorkerError(
-            f"the console needs {missing.name}: install it with `pip install 'seatflow[console]'`",
+            f"the console needs {missing.name}: install Seatflow with its extra `console`"
+            " (docs/deployment.md)",
             CONFIGURATION,
         ) from None
     return run_console(settings, lambda url: print(f"Console  {url}", flush=True))

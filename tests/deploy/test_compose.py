@@ -21,6 +21,8 @@ from streams.runtime.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("topics", "worker", "console", "receiver")
+LONG_RUNNING = ("kafka", "worker", "console", "receiver", "prometheus", "grafana")
 
 
 def test_it_follows_the_schema_of_compose() -> None:
@@ -33,27 +35,47 @@ def test_it_follows_the_schema_of_compose() -> None:
 
 
 def test_it_has_all_of_it() -> None:
-    assert {"kafka", "topics", "worker", "prometheus", "grafana"} <= set(SERVICES)
+    assert {"topics", *LONG_RUNNING} <= set(SERVICES)
     assert SERVICES["worker"]["deploy"]["replicas"] == 3
-    for name in ("kafka", "worker", "prometheus", "grafana"):
+    for name in LONG_RUNNING:
         assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+        # Unlike on-failure, it brings a service back when the engine itself restarts.
+        assert SERVICES[name]["restart"] == "unless-stopped"
     for service in SERVICES.values():
         for needed in service.get("depends_on", ()):
             assert needed in SERVICES
 
 
 def test_our_containers_can_write_nothing_and_have_no_rights() -> None:
-    for name in ("topics", "worker"):
+    for name in OURS:
         assert SERVICES[name]["read_only"] is True
-        assert SERVICES[name]["tmpfs"] == ["/tmp"]
+        assert SERVICES[name]["tmpfs"] == ["/tmp:size=16m,mode=1777"]
         assert SERVICES[name]["cap_drop"] == ["ALL"]
         assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_it_sets_only_settings_that_there_are() -> None:
     known = {f"SEATFLOW_{name.upper()}" for name in Settings.model_fields}
-    for name in ("topics", "worker"):
-        assert set(SERVICES[name]["environment"]) <= known
+    for name in OURS:
+        assert set(SERVICES[name].get("environment", {})) <= known
+
+
+def test_console_and_receiver_take_their_tokens_from_files() -> None:
+    for name, secret in (("console", "console-tokens"), ("receiver", "receiver-sources")):
+        assert SERVICES[name]["secrets"] == [secret]
+        assert "file" in COMPOSE["secrets"][secret]
+        assert SERVICES[name]["profiles"] == ["http"]
+    settings = SERVICES["console"]["environment"]
+    assert settings["SEATFLOW_HTTP_HOST"] == "0.0.0.0"
+    assert settings["SEATFLOW_HTTP_TOKENS_FILE"] == "/run/secrets/console-tokens"
+
+
+def test_the_health_check_of_kafka_starts_no_java() -> None:
+    """It asks as ``kafka_answers`` does, with the bash that Kafka's own scripts need."""
+    check = SERVICES["kafka"]["healthcheck"]["test"]
+    assert check[:3] == ["CMD", "bash", "-c"]
+    assert ".sh" not in check[3]
+    assert "/dev/tcp/127.0.0.1/19092" in check[3]
 
 
 def test_ports_of_this_machine_are_on_the_loopback_address() -> None:
@@ -92,6 +114,7 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     last_stage = text.split("\nFROM ")[-1]
     assert re.search(r"^USER 10001:10001$", last_stage, re.MULTILINE)
+    assert "--gid 10001" in last_stage
     assert "--no-deps --require-hashes -r requirements.lock" in text
 
 

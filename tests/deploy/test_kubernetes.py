@@ -40,13 +40,18 @@ def rendered(name: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(run.stdout) if document]
 
 
-def one(name: str, kind: str) -> dict[str, Any]:
-    (found,) = [document for document in rendered(name) if document["kind"] == kind]
+def one(name: str, kind: str, called: str | None = None) -> dict[str, Any]:
+    """Returns the only object of the kind, or the only one of the kind and the name."""
+    (found,) = [
+        document
+        for document in rendered(name)
+        if document["kind"] == kind and called in (None, document["metadata"]["name"])
+    ]
     return found
 
 
 def pods(name: str) -> list[dict[str, Any]]:
-    kinds = ("StatefulSet", "Job")
+    kinds = ("StatefulSet", "Job", "Deployment")
     return [d["spec"]["template"]["spec"] for d in rendered(name) if d["kind"] in kinds]
 
 
@@ -147,10 +152,63 @@ def test_what_selects_pods_finds_them() -> None:
     ]
     for selector in selectors:
         assert selector.items() <= labels.items()
-    service = one("overlays/example", "Service")["metadata"]["labels"]
+    service = one("overlays/example", "Service", "seatflow-worker")["metadata"]["labels"]
     monitor = one("overlays/example", "ServiceMonitor")["spec"]
     assert monitor["selector"]["matchLabels"].items() <= service.items()
     assert monitor["endpoints"][0]["port"] == one("base", "Service")["spec"]["ports"][0]["name"]
+
+
+HTTP = {"console": ("/login", "/health"), "receiver": ("/healthz", "/healthz")}
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_console_and_receiver_are_reached_by_the_ingress_and_hold_their_tokens(name: str) -> None:
+    overlay = "overlays/example"
+    deployment = one(overlay, "Deployment", f"seatflow-{name}")["spec"]
+    template = deployment["template"]
+    labels = template["metadata"]["labels"]
+    policy = one(overlay, "NetworkPolicy", f"seatflow-{name}")["spec"]
+    service = one(overlay, "Service", f"seatflow-{name}")["spec"]
+    for selector in (
+        deployment["selector"]["matchLabels"],
+        policy["podSelector"]["matchLabels"],
+        service["selector"],
+    ):
+        assert selector.items() <= labels.items()
+        assert selector["app.kubernetes.io/component"] == name
+    (container,) = template["spec"]["containers"]
+    (port,) = container["ports"]
+    assert service["ports"][0]["targetPort"] == port["name"]
+    assert policy["ingress"][0]["ports"] == [{"port": port["containerPort"]}]
+    assert {v["name"] for v in template["spec"]["volumes"]} == {
+        mount["name"] for mount in container["volumeMounts"]
+    }
+    (access,) = [v for v in template["spec"]["volumes"] if v["name"] == "access"]
+    assert access["secret"]["secretName"] == f"seatflow-{name}"
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_probes_of_console_and_receiver_are_paths_that_they_serve(name: str) -> None:
+    spec = one("overlays/example", "Deployment", f"seatflow-{name}")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    found = tuple(
+        container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")
+    )
+    assert found == HTTP[name]
+    sources = {"console": "console/pages", "receiver": "ingest/http"}
+    text = "".join(p.read_text() for p in (ROOT / "streams" / sources[name]).glob("*.py"))
+    assert all(f'get("{path}")' in text for path in found)
+
+
+def test_the_console_takes_only_settings_that_there_are() -> None:
+    spec = one("overlays/example", "Deployment", "seatflow-console")["spec"]["template"]["spec"]
+    known = {f"SEATFLOW_{field.upper()}" for field in Settings.model_fields}
+    assert {variable["name"] for variable in spec["containers"][0]["env"]} <= known
+
+
+def test_a_second_receiver_never_runs_beside_the_first() -> None:
+    spec = one("overlays/example", "Deployment", "seatflow-receiver")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
 def test_scaling_fits_the_partitions_and_the_names() -> None:

@@ -1,9 +1,9 @@
 """The broker of the Kafka tests, and the few things that most of them do with it.
 
 The broker is, in this order: the one that SEATFLOW_TEST_BROKERS names; a container, where a Docker
-engine answers; a child process run from Kafka's jars. It is shared by the whole session: a test
-takes a `topic_prefix` of its own, and a broker of its own (`streams.local.broker.Broker`) when it
-wants to kill or pause it.
+engine has Kafka's image; a child process run from Kafka's jars. It is shared by the whole session:
+a test takes a `topic_prefix` of its own, and a broker of its own (`streams.local.broker.Broker`)
+when it wants to kill or pause it.
 """
 
 import functools
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -24,6 +25,7 @@ from streams.local.broker import BASE_CONFIG, Broker, free_port, kafka_answers
 from streams.local.kafka_jars import KAFKA_VERSION
 
 RUNNING = os.environ.get("SEATFLOW_TEST_BROKERS")
+IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +53,30 @@ class Record:
 def origin() -> str:
     if RUNNING:
         return f"the running one at {RUNNING} (SEATFLOW_TEST_BROKERS)"
-    if _docker_answers():
-        return f"Testcontainers, apache/kafka:{KAFKA_VERSION}"
-    return f"its jars, Apache Kafka {KAFKA_VERSION} (no Docker engine answers)"
+    if (reason := _no_container()) is None:
+        return f"Testcontainers, {IMAGE}"
+    return f"its jars, Apache Kafka {KAFKA_VERSION} ({reason})"
 
 
-def _docker_answers() -> bool:
+@functools.cache
+def _no_container() -> str | None:
+    """Returns why the broker cannot be a container; None if it can. Fetches no image."""
     import docker
-    from docker.errors import DockerException
+    from docker.errors import DockerException, ImageNotFound
 
     try:
         client = docker.from_env(timeout=3)
-        try:
-            return bool(client.ping())
-        finally:
-            client.close()
     except (DockerException, OSError):
-        return False
+        return "no Docker engine answers"
+    try:
+        client.images.get(IMAGE)
+        return None
+    except ImageNotFound:
+        return f"the Docker engine has no image {IMAGE}"
+    except (DockerException, OSError):
+        return "no Docker engine answers"
+    finally:
+        client.close()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -90,7 +99,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     if RUNNING:
         yield Kafka(RUNNING, origin())
         return
-    if _docker_answers():
+    if _no_container() is None:
         yield from _from_container()
         return
     broker = Broker(0, tmp_path_factory.mktemp("kafka"))
@@ -103,13 +112,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 
 def _from_container() -> Iterator[Kafka]:
+    # The reaper is another image, to be fetched; this fixture removes its container itself.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.core.container import DockerContainer
 
     # The address that Kafka advertises must be known before it starts, so the port is not Docker's
     # to choose.
     port = free_port()
-    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(port, port)
-    host = container.get_container_host_ip()
+    container = DockerContainer(IMAGE).with_bind_ports(port, port)
+    # Ports are published where the engine is. Testcontainers' own answer needs the started
+    # container, where the tests run in a container themselves.
+    host = urlsplit(os.environ.get("DOCKER_HOST", "")).hostname or "127.0.0.1"
     config = {
         **BASE_CONFIG,
         "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:9093",
