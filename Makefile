@@ -125,7 +125,7 @@ lock: setup ## renew the lock files (exact versions and hashes) from pyproject.t
 	@$(MAKE) --no-print-directory setup
 
 docs: setup ## the site, and docs/reference from the tables in the code
-	@$(PY) -m streams.docgen.reference
+	@SEATFLOW_PURE=1 $(PY) -m streams.docgen.reference
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 

@@ -115,6 +115,10 @@ def use() -> bool:
     for file in BUILD.rglob("*.so"):
         parts = file.relative_to(BUILD).parts
         modules[".".join([*parts[:-1], parts[-1].partition(".")[0]])] = file
+    if modules.keys() & sys.modules.keys():
+        # The engine was imported before streams, so some plain modules are loaded already. Compiled
+        # ones beside them would not know their classes.
+        return False
     sys.meta_path.insert(0, _Finder(modules))
     return True
 

@@ -11,15 +11,16 @@ import pytest
 
 from streams.runtime import compiled
 
+LATE = "import engine.domain.events; "
 ASK = (
     "import streams; from engine.machines import user_machine as m;"
     " print(streams.COMPILED, m.__file__)"
 )
 
 
-def imported(**env: str) -> list[str]:
+def imported(before: str = "", **env: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", ASK],
+        [sys.executable, "-c", before + ASK],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
@@ -38,6 +39,12 @@ def test_they_are_used_where_they_are_up_to_date() -> None:
 
 def test_the_plain_ones_can_be_had_all_the_same() -> None:
     used, file = imported(SEATFLOW_PURE="1")
+    assert used == "False"
+    assert file.endswith("engine/machines/user_machine.py")
+
+
+def test_plain_and_compiled_modules_are_never_mixed() -> None:
+    used, file = imported(before=LATE, SEATFLOW_PURE="")
     assert used == "False"
     assert file.endswith("engine/machines/user_machine.py")
 
