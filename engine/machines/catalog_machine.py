@@ -70,7 +70,7 @@ class CatalogueMachine:
             if not known and not self.configuration.owns(event.tenant):
                 misrouted.append(offset)
                 continue
-            location, automatic, convert, seen = self.tenants.get(event.tenant, NEW_TENANT)
+            location, automatic, convert, seen, facts = self.tenants.get(event.tenant, NEW_TENANT)
             remembered = check_and_add(seen, CODES[TenantUpdated], event.id, source)
             if remembered is None:
                 self.duplicates += 1
@@ -81,10 +81,10 @@ class CatalogueMachine:
                 automatic = event.seat_retry == "automatic"
             if event.on_group_deletion is not ABSENT:
                 convert = event.on_group_deletion == "convert"
-            settings = TenantSettingsRow(location, automatic, convert, remembered)
+            settings = TenantSettingsRow(location, automatic, convert, remembered, facts)
             self.tenants[event.tenant] = settings
             self.effects.rows[TENANT_SETTINGS, event.tenant] = encode_tenant_settings(settings)
-            row = encode_tenant(location, automatic, convert)
+            row = encode_tenant(location, automatic, convert, facts)
             self._send(
                 event.tenant,
                 ConfigurationMessage("tenant", event.tenant, "", row, at, event.id),

@@ -157,7 +157,7 @@ class OutcomeApplier:
         user.known = False
         user.location = user.upn = user.mail = user.given = None
         user.addresses = ()
-        user.more = None
+        user.more = user.optional_facts = None
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:

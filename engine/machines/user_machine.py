@@ -127,7 +127,7 @@ class UserMachine(UserEvaluations):
     # -- configuration
     def _group(self, tenant_id: str, id: str, row: list[Any], at: int, cause: str) -> None:
         tenant = self.configuration.tenant(tenant_id)
-        version, licenses, deleted = decode_group(row)
+        version, licenses, deleted, _ = decode_group(row)
         known = tenant.groups.get(id)
         if known is not None and known.version >= version:
             return

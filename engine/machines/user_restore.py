@@ -73,6 +73,7 @@ class UserRestore:
         (
             user.known, location, user.upn, user.mail, addresses, user.given, groups, user.since,
             paths, entries, problems, sinces, user.revision, user.seen_fingerprints, pending,
+            facts,
         ) = decode_user(row)  # fmt: skip
         user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()
@@ -80,6 +81,7 @@ class UserRestore:
         user.paths = user.groups if paths is groups else self._ids(paths)
         user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
         user.more = PendingWork.of_row(pending) if pending is not None else None
+        user.optional_facts = dict(facts) if facts else None
         user.outcome = self._outcome(user, entries, problems)
         tenant.users[id] = user
         self._count(user)

@@ -20,7 +20,7 @@ FIRST_FORMAT: Final = 1
 #  3. docs/formats.md is renewed with `make docs`.
 #  4. The change log says that workers of the earlier release cannot take back a partition or read
 #     a message that this release has written: the upgrade then goes one way.
-ROW_FORMAT: Final = 1
+ROW_FORMAT: Final = 2
 MESSAGE_FORMAT: Final = 1
 
 FORMAT_TABLE: Final = "format"

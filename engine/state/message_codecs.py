@@ -8,10 +8,12 @@ between workers of two releases during a rolling upgrade: they may not change wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from engine.state import formats
 from engine.state.formats import FIRST_FORMAT, MESSAGE_FORMAT
+from engine.state.row_codecs import append_optional
 
 Message = dict[str, Any]
 
@@ -28,6 +30,8 @@ class ConfigurationMessage(NamedTuple):
 
     ``kind``: product, tenant or group; ``row``: the row of that table (see
     :mod:`engine.state.row_codecs`). ``tenant`` is empty for products, ``group`` for all but groups.
+    The row's optional facts are a member ``facts`` of their own on the wire, since workers of
+    release 0.1 read rows without them alone.
     """
 
     kind: str
@@ -164,6 +168,9 @@ def encode_configuration(message: ConfigurationMessage) -> Message:
     for name in ("tenant", "group"):
         if not encoded[name]:
             del encoded[name]
+    *fields, last = message.row
+    if isinstance(last, Mapping):
+        encoded |= {"row": fields, "facts": last}
     return encoded
 
 
@@ -174,7 +181,7 @@ def decode_configuration(message: Message) -> ConfigurationMessage:
         m["kind"],
         m.get("tenant", ""),
         m.get("group", ""),
-        m["row"],
+        append_optional(m["row"], m.get("facts")),
         m["at"],
         m["causedBy"],
     )

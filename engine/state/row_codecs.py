@@ -5,6 +5,10 @@ disk: fields may be renamed, but not moved, added or removed without a new forma
 :mod:`engine.state.formats`). Attributes of the objects in memory are mapped by name and may be
 called otherwise. ``docs/formats.md`` is generated from these classes. The users' table is in
 :mod:`engine.state.user_row_codecs`.
+
+``optional_facts`` is the last field of a row. It is a JSON object whose members are written only
+where they differ from their default, and the field is left out if the object would be empty. Rows
+of format 1 never have it. A new fact becomes a member of it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from engine.domain.model import Product, ServicePlan, Tenant
 
 Row = Any
 """A JSON-able value, or bytes that are already JSON."""
+OptionalFacts = Mapping[str, Any] | None
+"""Named JSON-able values; None if there are none."""
 
 # Names of tables are persisted, too: the key of a record is ``table|key``.
 PRODUCTS: Final = "products"
@@ -59,6 +65,7 @@ class TenantRow(NamedTuple):
     usage_location: str | None
     retries_seats: bool
     converts_on_group_deletion: bool
+    optional_facts: OptionalFacts = None
 
 
 class GroupRow(NamedTuple):
@@ -67,6 +74,7 @@ class GroupRow(NamedTuple):
     version: int
     licenses: dict[str, list[str]]
     deleted: bool
+    optional_facts: OptionalFacts = None
 
 
 class TenantSettingsRow(NamedTuple):
@@ -76,6 +84,7 @@ class TenantSettingsRow(NamedTuple):
     retries_seats: bool
     converts_on_group_deletion: bool
     seen_fingerprints: bytes
+    optional_facts: OptionalFacts = None
 
 
 class PlanSetRow(NamedTuple):
@@ -100,6 +109,7 @@ class LeaseRow(NamedTuple):
     consumed: int
     last_reported: tuple[int, ...]
     report_due: bool
+    optional_facts: OptionalFacts = None
 
 
 class JobRow(NamedTuple):
@@ -138,6 +148,7 @@ class GroupStateRow(NamedTuple):
     seen_fingerprints: bytes
     timestamp_ms: int
     caused_by: str
+    optional_facts: OptionalFacts = None
 
 
 class PartitionLeaseRow(NamedTuple):
@@ -161,6 +172,7 @@ class PartitionLeaseRow(NamedTuple):
     used: int
     waiting: int
     demand: int
+    optional_facts: OptionalFacts = None
 
 
 class SeatBudgetRow(NamedTuple):
@@ -182,6 +194,7 @@ class SeatBudgetRow(NamedTuple):
     published: list[Any] | None
     published_units: tuple[int, int, int, int] | None
     reduction_pending: bool
+    optional_facts: OptionalFacts = None
 
 
 class AddressClaimRow(NamedTuple):
@@ -191,6 +204,21 @@ class AddressClaimRow(NamedTuple):
     offset: int
     user: str
     partition: int
+
+
+# -- optional facts
+def append_optional(fields: list[Any], facts: OptionalFacts) -> list[Any]:
+    """Returns the row with its optional facts, if there are any, as the last field."""
+    return [*fields, facts] if facts else fields
+
+
+def split_optional(row: list[Any], kind: Any) -> tuple[list[Any], OptionalFacts]:
+    """Returns the fields of a row that every format has, and the optional facts.
+
+    ``kind``: the class of the row; its last field is ``optional_facts``.
+    """
+    fixed = len(kind._fields) - 1
+    return (row, None) if len(row) <= fixed else (row[:fixed], row[fixed])
 
 
 # -- products, tenants, groups
@@ -235,25 +263,29 @@ def product_key(row: list[Any]) -> str:
     return ProductRow._make(row).sku
 
 
-def encode_tenant(location: str | None, automatic: bool, convert: bool) -> list[Any]:
+def encode_tenant(
+    location: str | None, automatic: bool, convert: bool, facts: OptionalFacts = None
+) -> list[Any]:
     """Returns the row of a tenant's settings as every partition knows them."""
-    return [location, automatic, convert]
+    return append_optional([location, automatic, convert], facts)
 
 
 def decode_tenant(row: list[Any]) -> Tenant:
     """Returns the settings in the row."""
-    tenant = TenantRow._make(row)
+    tenant = TenantRow(*row)
     return Tenant(tenant.usage_location, tenant.retries_seats, tenant.converts_on_group_deletion)
 
 
-def encode_group(version: int, licenses: Mapping[str, Any], deleted: bool) -> list[Any]:
+def encode_group(
+    version: int, licenses: Mapping[str, Any], deleted: bool, facts: OptionalFacts = None
+) -> list[Any]:
     """Returns the row of a group's licences as every partition knows them."""
-    return [version, licenses, deleted]
+    return append_optional([version, licenses, deleted], facts)
 
 
 def decode_group(row: list[Any]) -> GroupRow:
     """Returns the fields of a row of ``groups``."""
-    return GroupRow._make(row)
+    return GroupRow(*row)
 
 
 # -- catalog, tenant settings
@@ -269,13 +301,13 @@ def decode_fingerprints(text: str) -> bytes:
 
 def encode_tenant_settings(row: TenantSettingsRow) -> list[Any]:
     """Returns a row of ``tenant-settings``."""
-    return [*row[:3], row.seen_fingerprints.hex()]
+    return append_optional([*row[:3], row.seen_fingerprints.hex()], row.optional_facts)
 
 
 def decode_tenant_settings(row: list[Any]) -> TenantSettingsRow:
     """Returns the fields of a row of ``tenant-settings``."""
-    location, automatic, convert, seen = row
-    return TenantSettingsRow(location, automatic, convert, bytes.fromhex(seen))
+    (location, automatic, convert, seen), facts = split_optional(row, TenantSettingsRow)
+    return TenantSettingsRow(location, automatic, convert, bytes.fromhex(seen), facts)
 
 
 # -- plan sets, leases, jobs
@@ -291,13 +323,14 @@ def decode_plan_set(row: list[Any]) -> PlanSetRow:
 
 def encode_lease(row: LeaseRow) -> list[Any]:
     """Returns a row of ``leases``."""
-    return list(row)
+    *fields, facts = row
+    return append_optional(fields, facts)
 
 
 def decode_lease(row: list[Any]) -> LeaseRow:
     """Returns the fields of a row of ``leases``."""
-    *counts, last_reported, report_due = row
-    return LeaseRow._make([*counts, tuple(last_reported), report_due])
+    (*counts, last_reported, report_due), facts = split_optional(row, LeaseRow)
+    return LeaseRow._make([*counts, tuple(last_reported), report_due, facts])
 
 
 def encode_job(row: JobRow) -> list[Any]:
@@ -313,7 +346,7 @@ def decode_job(row: list[Any]) -> JobRow:
 # -- groups' and products' owners
 def encode_group_state(row: GroupStateRow) -> list[Any]:
     """Returns a row of ``group-state``."""
-    return [
+    fields = [
         row.display_name,
         row.deleted,
         row.licenses,
@@ -326,19 +359,20 @@ def encode_group_state(row: GroupStateRow) -> list[Any]:
         row.timestamp_ms,
         row.caused_by,
     ]
+    return append_optional(fields, row.optional_facts)
 
 
 def decode_group_state(row: list[Any]) -> GroupStateRow:
     """Returns the fields of a row of ``group-state``."""
-    *first, seen, timestamp_ms, caused_by = row
-    return GroupStateRow._make([*first, bytes.fromhex(seen), timestamp_ms, caused_by])
+    (*first, seen, timestamp_ms, caused_by), facts = split_optional(row, GroupStateRow)
+    return GroupStateRow._make([*first, bytes.fromhex(seen), timestamp_ms, caused_by, facts])
 
 
 def encode_seat_budget(row: SeatBudgetRow) -> list[Any]:
     """Returns a row of ``seats``."""
-    return [
+    fields = [
         row.units,
-        {str(p): list(lease) for p, lease in row.partition_leases.items()},
+        {str(p): encode_partition_lease(lease) for p, lease in row.partition_leases.items()},
         row.contended,
         row.recall,
         row.awaiting_recall_from,
@@ -350,14 +384,16 @@ def encode_seat_budget(row: SeatBudgetRow) -> list[Any]:
         row.published_units,
         row.reduction_pending,
     ]
+    return append_optional(fields, row.optional_facts)
 
 
 def decode_seat_budget(row: list[Any]) -> SeatBudgetRow:
     """Returns the fields of a row of ``seats``."""
+    fields, facts = split_optional(row, SeatBudgetRow)
     (
         units, leases, contended, recall, awaited, covered, seen, at, cause, published,
         published_units, reduction,
-    ) = row  # fmt: skip
+    ) = fields  # fmt: skip
     return SeatBudgetRow(
         tuple(units) if units else None,
         {int(p): decode_partition_lease(lease) for p, lease in leases.items()},
@@ -371,14 +407,24 @@ def decode_seat_budget(row: list[Any]) -> SeatBudgetRow:
         published,
         tuple(published_units) if published_units else None,
         reduction,
+        facts,
     )
+
+
+def encode_partition_lease(row: PartitionLeaseRow) -> list[Any]:
+    """Returns one partition's part of a row of ``seats``."""
+    *fields, facts = row
+    return append_optional(fields, facts)
 
 
 def decode_partition_lease(row: list[Any]) -> PartitionLeaseRow:
     """Returns the fields of one partition's part of a row of ``seats``."""
-    answered, asked, denied, granted, waiting, *others = row
+    fields, facts = split_optional(row, PartitionLeaseRow)
+    answered, asked, denied, granted, waiting, *others = fields
     longest_waiting = [(since, user) for since, user in waiting]
-    return PartitionLeaseRow._make([answered, asked, denied, granted, longest_waiting, *others])
+    return PartitionLeaseRow._make(
+        [answered, asked, denied, granted, longest_waiting, *others, facts]
+    )
 
 
 # -- addresses

@@ -137,7 +137,8 @@ class User:
     ``outcome`` is what is published, with the group ids of its slots in ``paths`` and the
     since-when of its states in ``sinces`` (one number while all are equal). ``given``: the
     principal name of which the processor made the primary address (R19). ``revision``: of the last
-    publication; negative after a tombstone, until there is a new one.
+    publication; negative after a tombstone, until there is a new one. ``optional_facts``: JSON-able
+    facts that few users have, by the names of their members in the row; None if there are none.
     """
 
     __slots__ = (
@@ -149,6 +150,7 @@ class User:
         "location",
         "mail",
         "more",
+        "optional_facts",
         "outcome",
         "paths",
         "revision",
@@ -176,6 +178,14 @@ class User:
         self.revision = 0
         self.seen_fingerprints = b""
         self.more: PendingWork | None = None
+        self.optional_facts: dict[str, Any] | None = None
+
+    def set_optional_fact(self, name: str, value: Any) -> None:
+        """Sets a member of ``optional_facts``; None takes it away."""
+        facts = {**(self.optional_facts or {}), name: value}
+        if value is None:
+            del facts[name]
+        self.optional_facts = facts or None
 
     def extra(self) -> PendingWork:
         """Returns the pending work, created on first use."""
@@ -292,6 +302,7 @@ class User:
             revision=self.revision,
             seen_fingerprints=self.seen_fingerprints,
             pending=self.more.to_row() if self.more is not None else None,
+            optional_facts=self.optional_facts,
         )
 
 

@@ -13,7 +13,7 @@ from engine.domain import events as ev
 from engine.domain.events import ABSENT, CODES
 from engine.native import load_extension
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
-from engine.state.row_codecs import Row
+from engine.state.row_codecs import OptionalFacts, Row, append_optional, split_optional
 
 _writer: Final = load_extension("engine.native.records")
 
@@ -75,6 +75,7 @@ class UserRow(NamedTuple):
     revision: int
     seen_fingerprints: bytes
     pending: PendingWorkRow | None
+    optional_facts: OptionalFacts = None
 
 
 class EntryRow(NamedTuple):
@@ -105,6 +106,7 @@ def encode_user(
     revision: int,
     seen_fingerprints: bytes,
     pending: PendingWorkRow | None,
+    optional_facts: OptionalFacts = None,
 ) -> Row:
     """Returns a row of ``users``; the arguments are the fields of :class:`UserRow`."""
     if outcome.cache.row is None:
@@ -116,25 +118,27 @@ def encode_user(
     shared_paths: Any = paths
     if paths is groups or paths == groups:
         shared_paths = True
-    if _writer is not None and pending is None:
+    if _writer is not None and pending is None and not optional_facts:
         return _writer.user_row(
             known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
             member_since, shared_paths, entries, problems_text, state_since_ms, revision,
             seen_fingerprints,
         )  # fmt: skip
-    return [
+    fields = [
         known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
         member_since.hex(), shared_paths, entries, problems, state_since_ms, revision,
         seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
     ]  # fmt: skip
+    return append_optional(fields, optional_facts)
 
 
 def decode_user(row: list[Any]) -> UserRow:
     """Returns the fields of a row of ``users``. Equal paths and groups are one list."""
+    fields, optional_facts = split_optional(row, UserRow)
     (
         known, location, upn, mail, addresses, primary, groups, member_since, paths, entries,
         problems, state_since, revision, seen, pending,
-    ) = row  # fmt: skip
+    ) = fields  # fmt: skip
     return UserRow(
         known,
         location,
@@ -151,6 +155,7 @@ def decode_user(row: list[Any]) -> UserRow:
         revision,
         bytes.fromhex(seen),
         None if pending is None else _decode_pending(pending),
+        optional_facts,
     )
 
 
@@ -242,16 +247,27 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
 
 
 def encode_deferred_event(event: Any, timestamp_ms: int, offset: int) -> list[Any]:
-    """Returns an event that waits for what is under way (R23): code, members, time and offset."""
+    """Returns an event that waits for what is under way (R23): code, members, time and offset.
+
+    Members that have their default are left out.
+    """
     code = CODES[type(event)]
-    _, names = _DEFERRABLE[code]
-    members = {name: value for name, value in zip(names, event, strict=True) if value is not ABSENT}
+    kind, names = _DEFERRABLE[code]
+    members = {
+        name: value
+        for name, field, value in zip(names, kind._fields, event, strict=True)
+        if value is not kind._field_defaults.get(field, ABSENT)
+    }
     return [code, members, timestamp_ms, offset]
 
 
 def decode_deferred_event(row: list[Any]) -> tuple[Any, int, int]:
     """Returns the event, its timestamp in milliseconds and its offset."""
     code, members, timestamp_ms, offset = row
-    make, names = _DEFERRABLE[code]
-    values = [tuples(members[name]) if name in members else ABSENT for name in names]
-    return make(*values), timestamp_ms, offset
+    kind, names = _DEFERRABLE[code]
+    values = {
+        field: tuples(members[name])
+        for name, field in zip(names, kind._fields, strict=True)
+        if name in members
+    }
+    return kind(**values), timestamp_ms, offset

@@ -21,8 +21,8 @@ written ([guarantee 7](spec/contract.md)).
 
 - The format of a changelog is in its row `format|rows`: the highest format of any of its rows. A
   changelog without that row has format 1, and a worker writes the row in the first transaction of a
-  partition whose format is lower than its own. So no release that reads format 1 alone ever meets
-  the row.
+  partition whose format is lower than its own. Release 0.1 does not know the row and ends with an
+  error where it meets it.
 - The format of a message is its member `format`; 1 if it is missing.
 - A worker that finds a higher format ends with exit code 78 and one line that says what it found,
   what it reads, and that a later release has to run. Nothing is written.
@@ -37,7 +37,9 @@ reading every earlier layout, rows of the format left behind become golden data 
 
 The key of a record is `table|key`; its value is JSON without names, with the fields in this order.
 One more row, `applied|offsets`, has for each topic the offset of the next record to apply.
-Fingerprints (R24) and order keys (R8) are hexadecimal text.
+Fingerprints (R24) and order keys (R8) are hexadecimal text. The field `optional_facts`, since
+format 2, is a JSON object whose members are written only where they differ from their default; the
+field is left out where there are none.
 
 """
 ROWS: dict[str, type[Any]] = {

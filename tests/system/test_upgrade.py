@@ -1,10 +1,11 @@
-"""Two releases side by side: a rolling upgrade, its reversal, and state of a later release."""
+"""Two releases side by side: a rolling upgrade, the way back, and state of a later release."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import re
 import subprocess
 import tarfile
 import time
@@ -24,8 +25,8 @@ from tests.lab.verdict import Row, judge
 from tests.support.kafka import Kafka
 from tests.support.system import ROOT, System, Worker, running
 
-EARLIER = "24fbd5997da58c9a6130073482e3b72424c2ca64"
-"""The commit of the earlier release: 0.1.0."""
+EARLIER = "8756617871f299050f7a5614bb01438d1e7cf949"
+"""The commit of the earlier release; its workers know the format row, and write format 1."""
 
 WORKERS = ("worker-1", "worker-2")
 RECORDS_PER_SECOND = 60.0
@@ -49,15 +50,41 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def format_read_by(root: Path) -> int:
+    """Returns the latest row format that the release in ``root`` reads."""
+    source = (root / "engine" / "state" / "formats.py").read_text(encoding="utf-8")
+    found = re.search(r"^ROW_FORMAT: Final = (\d+)$", source, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def environment(root: Path, name: str) -> dict[str, str]:
+    """Returns the environment of a worker of the release in ``root``."""
+    return {"SEATFLOW_WORKER_ID": name, "SEATFLOW_PURE": "1", "PYTHONPATH": str(root)}
+
+
 def started(system: System, root: Path, name: str, times: int = 1) -> Worker:
     """Starts a worker of the release in ``root``; returns when it has restored its partitions."""
-    env = {"SEATFLOW_WORKER_ID": name, "SEATFLOW_PURE": "1", "PYTHONPATH": str(root)}
-    worker = system.worker_of(root, env)
+    worker = system.worker_of(root, environment(root, name))
     worker.wait_for("partition_restored", times)
     return worker
 
 
-def test_workers_are_replaced_one_by_one_and_back(kafka: Kafka, earlier: Path) -> None:
+def taken_back(system: System, earlier: Path, name: str) -> Worker:
+    """Starts a worker of the earlier release in place of one of this release.
+
+    Where it cannot read the rows that this release has written it must refuse them; a worker of
+    this release then takes the place.
+    """
+    if format_read_by(earlier) >= ROW_FORMAT:
+        return started(system, earlier, name)
+    worker = system.worker_of(earlier, environment(earlier, name))
+    line = refused(worker, ROW_FORMAT)
+    assert f"reads up to format {format_read_by(earlier)}" in line
+    return started(system, ROOT, name)
+
+
+def test_workers_are_replaced_one_by_one(kafka: Kafka, earlier: Path) -> None:
     with running(kafka.bootstrap) as system:
         tenants = Tenants(Random(11), bad=0.002, again=0.01, hot=0.1)
         load = Load(kafka.bootstrap, system.prefix, tenants.next)
@@ -69,11 +96,13 @@ def test_workers_are_replaced_one_by_one_and_back(kafka: Kafka, earlier: Path) -
                 load.wait()
                 system.settle()
             load.pace = RECORDS_PER_SECOND
-            # One worker after the other gets this release; then the last one goes back.
-            for root, name in [(ROOT, n) for n in WORKERS] + [(earlier, "worker-1")]:
+            for name in WORKERS:
                 time.sleep(BETWEEN_SECONDS)
                 assert workers[name].stop() == OK, workers[name].log()
-                workers[name] = started(system, root, name)
+                workers[name] = started(system, ROOT, name)
+            time.sleep(BETWEEN_SECONDS)
+            assert workers[WORKERS[0]].stop() == OK, workers[WORKERS[0]].log()
+            workers[WORKERS[0]] = taken_back(system, earlier, WORKERS[0])
             time.sleep(BETWEEN_SECONDS)
             load.pace = 0.0
             load.wait()

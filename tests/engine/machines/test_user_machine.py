@@ -140,6 +140,7 @@ def test_an_event_on_the_wrong_partition_is_not_applied_and_named() -> None:
     wrong = (partition_of(key, 4) + 1) % 4
     machine = PartitionMachine(wrong, 4)
     machine.start()
+    machine.drain_effects()
     result = machine.handle("user-changes", [Delivered(UserUpserted("e1", T, "a"), 1, 77)])
     assert result.misrouted == [77]
     assert not machine.drain_effects().rows

@@ -37,6 +37,7 @@ ids = st.lists(id, max_size=3)
 whole = st.integers(0, 1 << 45)
 flag = st.booleans()
 fingerprints = st.lists(st.binary(min_size=8, max_size=8), max_size=3).map(b"".join)
+facts = st.none() | st.dictionaries(text, text, min_size=1, max_size=2)
 units = st.none() | st.tuples(whole, whole, whole, whole)
 licenses = st.dictionaries(id, ids, max_size=3)
 pairs = st.lists(st.tuples(id, ids.map(tuple)), max_size=2).map(tuple)
@@ -51,10 +52,11 @@ partition_leases = st.builds(
     *[whole] * 3,
     flag,
     *[whole] * 4,
+    facts,
 )
 ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]]] = [
     (
-        st.builds(TenantSettingsRow, st.none() | text, flag, flag, fingerprints),
+        st.builds(TenantSettingsRow, st.none() | text, flag, flag, fingerprints, facts),
         codecs.encode_tenant_settings,
         codecs.decode_tenant_settings,
     ),
@@ -62,7 +64,13 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
     (st.builds(PlanSetRow, id, ids, ids), codecs.encode_plan_set, codecs.decode_plan_set),
     (
         st.builds(
-            LeaseRow, *[whole] * 5, flag, *[whole] * 3, st.lists(whole, max_size=3).map(tuple), flag
+            LeaseRow,
+            *[whole] * 5,
+            flag,
+            *[whole] * 3,
+            st.lists(whole, max_size=3).map(tuple),
+            flag,
+            facts,
         ),
         codecs.encode_lease,
         codecs.decode_lease,
@@ -82,7 +90,7 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
         codecs.decode_job,
     ),
     (
-        st.builds(GroupRow, whole, licenses, flag),
+        st.builds(GroupRow, whole, licenses, flag, facts),
         lambda row: codecs.encode_group(*row),
         codecs.decode_group,
     ),
@@ -100,6 +108,7 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
             fingerprints,
             whole,
             text,
+            facts,
         ),
         codecs.encode_group_state,
         codecs.decode_group_state,
@@ -119,6 +128,7 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
             st.none() | st.lists(whole, max_size=3),
             units,
             flag,
+            facts,
         ),
         codecs.encode_seat_budget,
         codecs.decode_seat_budget,
@@ -165,9 +175,11 @@ def test_a_product_is_read_back(plan: ServicePlan) -> None:
     assert codecs.decode_product(row).same_as(Product("sku", "PART", "Name", [plan]))
 
 
-@given(st.none() | text, flag, flag)
-def test_a_tenant_is_read_back(location: str | None, automatic: bool, convert: bool) -> None:
-    row = json_of(codecs.encode_tenant(location, automatic, convert))
+@given(st.none() | text, flag, flag, facts)
+def test_a_tenant_is_read_back(
+    location: str | None, automatic: bool, convert: bool, facts: Any
+) -> None:
+    row = json_of(codecs.encode_tenant(location, automatic, convert, facts))
     assert codecs.decode_tenant(row) == Tenant(location, automatic, convert)
 
 
@@ -242,11 +254,19 @@ outcomes = st.builds(
     outcomes,
     st.tuples(whole | st.lists(whole, max_size=2).map(tuple), st.integers(-5, 5), fingerprints),
     st.none() | pendings,
+    facts,
 )
 def test_a_user_is_read_back(
-    first: Any, addresses: Any, primary: Any, groups: Any, outcome: Outcome, last: Any, pending: Any
+    first: Any,
+    addresses: Any,
+    primary: Any,
+    groups: Any,
+    outcome: Outcome,
+    last: Any,
+    pending: Any,
+    facts: Any,
 ) -> None:
-    fields = (*first, addresses, primary, *groups, outcome, *last, pending)
+    fields = (*first, addresses, primary, *groups, outcome, *last, pending, facts)
     found = user_codecs.decode_user(json_of(user_codecs.encode_user(*fields)))
     entries = [
         user_codecs.EntryRow(e.path_index, e.admission_order, e.plans.key, e.disabled_plans)
@@ -268,6 +288,7 @@ def test_a_user_is_read_back(
         revision,
         seen,
         pending,
+        facts,
     )
 
 
