@@ -32,7 +32,7 @@ def missing_requirements(
 
 
 class EligibilityChecks:
-    """The entries of one user at one moment, and the checks against them.
+    """The entries of one user at one moment, before a change, and the checks against them.
 
     Each check returns the reason why it fails, or None if it passes.
     """
@@ -111,9 +111,11 @@ class EligibilityChecks:
         return ErrorReason(DEPENDENCY, (("missing", missing),), message)
 
     def check_uniqueness(self, plans: PlanSet, new: frozenset[str]) -> ErrorReason | None:
-        """R7.4: no mail plan is among ``new`` while the user shares a proxy address."""
+        """R7.4: a user who shares a proxy address gets no mail plan that no entry enables yet."""
         if self.facts.duplicate is None or plans.mail.isdisjoint(new):
             return None
+        if plans.mail & new <= self.enabled():
+            return None  # another path to a mailbox that is there already claims nothing new
         return self.shared_address(plans.sku)
 
     def shared_address(self, sku: str) -> ErrorReason:

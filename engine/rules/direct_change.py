@@ -90,7 +90,6 @@ def _apply(
     if change.add and own_location is None:
         message = "A direct licence needs a usage location of the user's own."
         return Rejection("InvalidUsageLocation", min(change.add)[0], (), message)
-    before = checks.enabled()
     added = {sku: products[sku].without(disabled) for sku, disabled in change.add}
     disabled_plans = dict(change.add)
     entries = [
@@ -111,21 +110,24 @@ def _apply(
         for sku in sorted(added)
         if sku not in present
     ]
-    checks.entries = entries
-    return _check_end_state(checks, before, added, change)
+    return _check_end_state(checks, entries, added, change)
 
 
 def _check_end_state(
-    checks: EligibilityChecks, before: set[str], added: dict[str, PlanSet], change: DirectChange
+    checks: EligibilityChecks,
+    entries: list[Entry],
+    added: dict[str, PlanSet],
+    change: DirectChange,
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]] | Rejection:
-    end = checks.enabled()
-    sets = [e.plans for e in checks.entries]
+    """Checks the ``entries`` that the change would leave; ``checks`` has those before it."""
+    sets = [e.plans for e in entries]
+    end = enabled_plans(sets)
     for sku in sorted(added):
         reason = checks.check(added[sku], added[sku].enabled, end, sets)
         if reason:
             return Rejection(reason.error, sku, reason.details, reason.message)
     first = min((*change.remove, *added))
-    reason = checks.lost_requirements(first, before, end, sets)
+    reason = checks.lost_requirements(first, checks.enabled(), end, sets)
     if reason:
         return Rejection(reason.error, first, reason.details, reason.message)
     held = checks.facts.held
@@ -133,4 +135,4 @@ def _check_end_state(
     for sku in seats_needed:
         if sku in checks.facts.denied:
             return Rejection(COUNT, sku, (), messages.count(checks.products, sku))
-    return tuple(checks.entries), seats_needed
+    return tuple(entries), seats_needed

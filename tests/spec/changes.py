@@ -105,7 +105,7 @@ def invalid_addition(
 ) -> Rejection | None:
     for sku in sorted(added):
         plans = user_plans(facts.products[sku]) - added[sku]
-        for error, details in check(facts, sku, plans, end):
+        for error, details in check(facts, sku, plans, facts.entries, end):
             return Rejection(error, sku, details)
     return None
 

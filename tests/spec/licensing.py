@@ -182,20 +182,26 @@ def check_dependency(
     return [(DEPENDENCY, {"missing": missing})] if missing else []
 
 
-def check_uniqueness(facts: EvaluationInput, sku: str, plans: frozenset[str]) -> list[Failure]:
-    mail = any(facts.products[sku][plan].mail for plan in plans)
-    return [(UNIQUENESS, {})] if facts.duplicate and mail else []
+def check_uniqueness(
+    facts: EvaluationInput, sku: str, plans: frozenset[str], before: tuple[Entry, ...]
+) -> list[Failure]:
+    new_mail = [p for p in plans - enabled_plans(before) if facts.products[sku][p].mail]
+    return [(UNIQUENESS, {})] if facts.duplicate and new_mail else []
 
 
 def check(
-    facts: EvaluationInput, sku: str, plans: frozenset[str], end: tuple[Entry, ...]
+    facts: EvaluationInput,
+    sku: str,
+    plans: frozenset[str],
+    before: tuple[Entry, ...],
+    end: tuple[Entry, ...],
 ) -> list[Failure]:
     """Returns the failures of these plans of the product in the end state, in R7's order."""
     return [
         *check_location(facts, sku, plans),
         *check_conflict(facts, sku, plans, end),
         *check_dependency(facts, sku, plans, end),
-        *check_uniqueness(facts, sku, plans),
+        *check_uniqueness(facts, sku, plans, before),
     ]
 
 
@@ -266,7 +272,7 @@ def check_change(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entr
     requested = requested_plans(facts, entry)
     new = requested - entry.enabled
     end = tuple(replace(e, enabled=requested) if e == entry else e for e in entries)
-    failures = check(facts, entry.sku, new, end) if new else []
+    failures = check(facts, entry.sku, new, entries, end) if new else []
     lost = [what for _, what in lost_requirements(facts, entries, end)]
     if lost:
         failures.append((DEPENDENCY, {"missing": lost}))
@@ -298,7 +304,7 @@ def attempt(
     end = entries + tuple(Entry(sku, group, wanted[sku], number) for sku in missing)
     errors: dict[str, Failure] = {}
     for sku in missing:
-        failures = check(facts, sku, wanted[sku], end)
+        failures = check(facts, sku, wanted[sku], entries, end)
         if failures:
             errors[sku] = failures[0]
     if not errors:
