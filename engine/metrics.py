@@ -65,7 +65,7 @@ def snapshot(partition: PartitionMachine) -> MetricsSnapshot:
 def seats(partition: PartitionMachine) -> list[ProductSeats]:
     """Returns the published counters of the products that the partition owns."""
     found = []
-    for product in partition.products.seats.values():
+    for product in partition.products.budgets.values():
         if product.published:
             (enabled, warning, *_), used, waiting, part_number = product.published
             units = enabled + warning
@@ -78,7 +78,7 @@ def seats(partition: PartitionMachine) -> list[ProductSeats]:
 def _used_without_lease(partition: PartitionMachine) -> int:
     """Returns the units that partitions use beyond those granted to them and not returned."""
     return sum(
-        max(0, part.used - part.lease)
-        for product in partition.products.seats.values()
-        for part in product.parts.values()
+        max(0, part.used - part.leased)
+        for product in partition.products.budgets.values()
+        for part in product.partition_leases.values()
     )

@@ -154,7 +154,7 @@ class PartitionMachine:
         return bool(
             self.work.groups_to_report
             or self.work.unreported_leases
-            or self.products.unpublished
+            or self.products.pending_publication
             or self.groups.unpublished
         )
 

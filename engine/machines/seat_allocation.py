@@ -19,7 +19,7 @@ from engine.machines.user_phase import Trigger, UserPhase
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import SEAT_REQUESTS, SeatGrantMessage, encode_seat_request
 from engine.state.row_codecs import LEASES
-from engine.state.seat_lease import Lease, Place
+from engine.state.seat_lease import Lease, WaitlistEntry
 from engine.state.tenant_state import SeatRequest, TenantState, User
 
 NO_RESERVATION: Final[frozenset[str]] = frozenset()
@@ -72,7 +72,7 @@ class SeatAllocator:
         """
         for sku in skus:
             lease = user.tenant.lease(sku)
-            if lease.scarce or lease.idle <= competing_users:
+            if lease.contended or lease.idle <= competing_users:
                 return False
         return True
 
@@ -116,7 +116,7 @@ class SeatAllocator:
                 decision = self.evaluator.evaluate(user, attempt.denied)
             else:
                 attempt.asking = sku
-                attempt.asked = lease.ask(attempt.since, user.id)
+                attempt.asked = lease.open_request(attempt.since, user.id)
                 return None
         self._end(user)
         return Allocation(user, decision, Cause(attempt.at, attempt.cause), attempt.got)
@@ -132,7 +132,7 @@ class SeatAllocator:
         assert attempt is not None
         if attempt.asking:
             lease = self.work.change_lease(user.tenant, attempt.asking, cause)
-            lease.withdraw(attempt.since, user.id)
+            lease.withdraw_request(attempt.since, user.id)
         for sku in attempt.got:
             self.work.change_lease(user.tenant, sku, cause).reserved -= 1
         self._end(user)
@@ -155,12 +155,12 @@ class SeatAllocator:
     def enqueue(self, user: User, cause: Cause) -> None:
         """Puts the user on the wait lists of the products that it was denied. Idempotent."""
         for sku, since in self.waitlist_entries(user):
-            self.work.change_lease(user.tenant, sku, cause).queue(since, user.id)
+            self.work.change_lease(user.tenant, sku, cause).enqueue(since, user.id)
 
     def dequeue(self, user: User, cause: Cause) -> None:
         """Takes the user off all wait lists."""
         for sku, since in self.waitlist_entries(user):
-            self.work.change_lease(user.tenant, sku, cause).leave(since, user.id)
+            self.work.change_lease(user.tenant, sku, cause).dequeue(since, user.id)
 
     # -- leases
     def apply_grant(self, message: SeatGrantMessage) -> Iterator[Allocation]:
@@ -169,41 +169,41 @@ class SeatAllocator:
         cause = Cause(message.timestamp_ms, message.caused_by)
         lease = self.work.change_lease(tenant, message.sku, cause)
         recall, granted = lease.recall, lease.granted
-        if not lease.hear(message):
+        if not lease.apply_grant(message):
             return
         # Units that an earlier grant set free are not for the next user of this partition.
-        lease.give_back(keep=lease.granted - granted)
+        lease.return_idle(keep=lease.granted - granted)
         yield from self._allocate(tenant, lease, cause)
-        for since, id, asked in list(lease.asking):
+        for since, id, asked in list(lease.open_requests):
             if asked <= message.denied_seq:
                 allocation = self._deny(tenant, lease, since, id, cause)
                 if allocation is not None:
                     yield allocation
             elif asked <= message.answered_seq:
-                lease.withdraw(since, id)  # its unit went to a user who has waited longer
+                lease.withdraw_request(since, id)  # its unit went to a user who has waited longer
                 user = tenant.users[id]
                 assert user.attempt is not None
-                user.attempt.asked = lease.ask(since, id)
+                user.attempt.asked = lease.open_request(since, id)
                 self.work.dirty_users[user] = None
         if lease.recall > recall:
             self._recall(lease)
-        if lease.scarce and lease.room and lease.want(tenant.settings.automatic):
-            lease.must_answer = True  # the owner has units left: it needs the next heads
+        if lease.contended and lease.free_units and lease.demand(tenant.settings.automatic):
+            lease.report_due = True  # the owner has units left: it needs the next users' places
 
     def _allocate(self, tenant: TenantState, lease: Lease, cause: Cause) -> Iterator[Allocation]:
         """Gives idle units to the longest waiting users of this partition (R8)."""
         while lease.idle > 0:
-            heads = lease.heads(tenant.settings.automatic, 1)
-            if not heads:
+            entries = lease.longest_waiting(tenant.settings.automatic, 1)
+            if not entries:
                 break
-            allocation = self._admit(tenant, lease, heads[0], cause)
+            allocation = self._admit(tenant, lease, entries[0], cause)
             if allocation is not None:
                 yield allocation
 
     def _admit(
-        self, tenant: TenantState, lease: Lease, place: Place, cause: Cause
+        self, tenant: TenantState, lease: Lease, entry: WaitlistEntry, cause: Cause
     ) -> Allocation | None:
-        since, id = place
+        since, id = entry
         user: User = tenant.users[id]
         lease.reserved += 1
         attempt = user.attempt
@@ -216,7 +216,7 @@ class SeatAllocator:
                 phase = UserPhase.REQUESTING_SEATS
                 self.work.phase_log.append((user, Trigger.SEAT_OFFERED, phase))
         else:
-            lease.withdraw(since, id)
+            lease.withdraw_request(since, id)
         attempt.got.add(lease.sku)
         return self._continue_request(user, cause)
 
@@ -227,7 +227,7 @@ class SeatAllocator:
         attempt = user.attempt
         if attempt is None or attempt.asking != lease.sku:
             return None
-        lease.withdraw(since, id)
+        lease.withdraw_request(since, id)
         attempt.denied |= {lease.sku}
         return self._continue_request(user, cause)
 
@@ -246,42 +246,42 @@ class SeatAllocator:
     def distribute_idle(self) -> Iterator[Allocation]:
         """Returns idle units of contended products; yields users who get one of the others."""
         for lease, cause in list(self.work.dirty_leases.items()):
-            if lease.scarce:
-                lease.give_back()
-            elif lease.asking and lease.idle > 0:
+            if lease.contended:
+                lease.return_idle()
+            elif lease.open_requests and lease.idle > 0:
                 yield from self._allocate(self.configuration.tenant(lease.tenant), lease, cause)
 
     def report(self) -> None:
         """Sends the requests that cannot wait; the other numbers go with :meth:`flush`."""
         for lease, cause in self.work.dirty_leases.items():
-            figures = lease.figures(self._automatic(lease))
-            low = lease.low(self.configuration.bulk)
-            if lease.must_answer or low or figures[:1] != (lease.told or (0,))[:1]:
+            usage = lease.usage_report(self._automatic(lease))
+            prefetch = lease.needs_prefetch(self.configuration.prefetch_min_units)
+            if lease.report_due or prefetch or usage[:1] != (lease.last_reported or (0,))[:1]:
                 self._request(lease, cause)
-            elif figures != lease.told:
+            elif usage != lease.last_reported:
                 self.work.unreported_leases[lease] = cause
-            self._keep(lease)
+            self._write_row(lease)
         self.work.dirty_leases.clear()
 
     def _automatic(self, lease: Lease) -> bool:
         return self.configuration.tenant(lease.tenant).settings.automatic
 
-    def _keep(self, lease: Lease) -> None:
+    def _write_row(self, lease: Lease) -> None:
         self.effects.rows[LEASES, f"{lease.tenant}/{lease.sku}"] = lease.row()
 
     def flush(self) -> None:
         """Sends the numbers that have changed since they were last reported."""
         for lease, cause in self.work.unreported_leases.items():
-            if lease.figures(self._automatic(lease)) != lease.told:
+            if lease.usage_report(self._automatic(lease)) != lease.last_reported:
                 self._request(lease, cause)
-                self._keep(lease)
+                self._write_row(lease)
         self.work.unreported_leases.clear()
 
     def _request(self, lease: Lease, cause: Cause) -> None:
         key = f"{lease.tenant}/{lease.sku}"
-        request = lease.request(
+        request = lease.next_request(
             self._automatic(lease),
-            lease.low(self.configuration.bulk),
+            lease.needs_prefetch(self.configuration.prefetch_min_units),
             self.configuration.number,
             cause.timestamp_ms,
             cause.event_id,
@@ -302,7 +302,7 @@ class SeatAllocator:
             for user in tenant.users.values():
                 self._count(user)
             for lease in tenant.leases.values():
-                lease.asked = max((asked for _, _, asked in lease.asking), default=0)
+                lease.requested_seq = max((asked for _, _, asked in lease.open_requests), default=0)
                 self.work.dirty_leases[lease] = AT_START
 
     def _count(self, user: User) -> None:
@@ -314,15 +314,15 @@ class SeatAllocator:
         if attempt is None:
             if not user.waits:
                 for sku, since in self.waitlist_entries(user):
-                    user.tenant.lease(sku).queue(since, user.id)
+                    user.tenant.lease(sku).enqueue(since, user.id)
             return
         self.in_flight[user] = None
         for sku in attempt.got:
             user.tenant.lease(sku).reserved += 1
         if attempt.asking:
             lease = user.tenant.lease(attempt.asking)
-            lease.asking.append((attempt.since, user.id, attempt.asked))
-            lease.asking.sort()
+            lease.open_requests.append((attempt.since, user.id, attempt.asked))
+            lease.open_requests.sort()
 
 
 def _missing(decision: EvaluationResult, attempt: SeatRequest) -> str | None:

@@ -113,10 +113,13 @@ def _leases(machine: PartitionMachine) -> None:
             count = [u.id for u in known if sku in u.outcome.waiting]
             require(lease.used == used, "lease used", sku, lease_fields(lease), used)
             require(
-                lease.reserved == 0 and not lease.asking, "lease idle", sku, lease_fields(lease)
+                lease.reserved == 0 and not lease.open_requests,
+                "lease idle",
+                sku,
+                lease_fields(lease),
             )
             require(lease.waiting == len(count), "lease waiting", sku, lease_fields(lease), count)
-            line = sorted(user for _, user in lease.line)
+            line = sorted(user for _, user in lease.waitlist)
             require(line == sorted(count), "waiting line", sku, lease_fields(lease), count)
 
 

@@ -88,7 +88,7 @@ class InvariantMonitor:
 
         ``ago``: tenant/skuId -> usage one step ago.
         """
-        for key, seats in machine.products.seats.items():
+        for key, seats in machine.products.budgets.items():
             now = seat_usage(seats)
             was = ago.get(key, NO_USAGE)
             allowed = max(now.units, was.leased)
@@ -176,12 +176,12 @@ class InvariantMonitor:
 
 def seat_usage(seats: SeatBudget) -> SeatUsage:
     """Returns the seat usage of a product over all its partitions."""
-    parts = seats.parts.values()
+    parts = seats.partition_leases.values()
     return SeatUsage(
         sum(seats.units[:2]) if seats.units else 0,
         sum(part.granted - part.returned for part in parts),
         sum(part.used for part in parts),
-        sum(part.denied for part in parts),
+        sum(part.denied_seq for part in parts),
     )
 
 
@@ -242,5 +242,14 @@ def paths(user: Json | None) -> set[tuple[str, str | None]]:
 
 def lease_fields(lease: Lease) -> Json:
     """Returns the fields of a lease that a violation shows."""
-    names = ("granted", "returned", "used", "reserved", "waiting", "scarce", "line", "asking")
+    names = (
+        "granted",
+        "returned",
+        "used",
+        "reserved",
+        "waiting",
+        "contended",
+        "waitlist",
+        "open_requests",
+    )
     return {name: getattr(lease, name) for name in names}

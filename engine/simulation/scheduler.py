@@ -13,7 +13,7 @@ from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import InvariantMonitor, SeatUsage, Violation, seat_usage
 from engine.simulation.simulated_broker import Broker, Transaction, seal_transaction
 from engine.simulation.workload import Input
-from engine.state.seat_lease import BULK
+from engine.state.seat_lease import PREFETCH_MIN_UNITS
 from engine.state.tenant_state import User
 
 LEASES = ("internal.seat-grants", "internal.seat-requests")
@@ -64,7 +64,7 @@ class Simulation:
     ) -> None:
         self.config = config
         self.random = Random(f"{config.seed}/{config.schedule}")
-        self.broker = Broker(config.partitions, self.random.choice((1, 2, BULK)))
+        self.broker = Broker(config.partitions, self.random.choice((1, 2, PREFETCH_MIN_UNITS)))
         self.monitor = InvariantMonitor(self.broker)
         self.workers = [Worker(i) for i in range(config.workers)]
         self.owners = [self.random.choice(self.workers) for _ in range(config.partitions)]
@@ -260,7 +260,7 @@ class Simulation:
         epoch = self.broker.fence(p)
         self.record(f"worker {worker.name}", f"partition {p}", f"is opened, epoch {epoch}")
         machine = self.broker.restored(p, self.random)
-        known = {key: seat_usage(seats) for key, seats in machine.products.seats.items()}
+        known = {key: seat_usage(seats) for key, seats in machine.products.budgets.items()}
         machine.work.phase_log = []
         phases = {
             user: machine.users.phase(user)

@@ -31,14 +31,14 @@ class Transaction(NamedTuple):
 class Broker(InMemoryCluster):
     """Logs outlive every worker. A partition's changelog keeps the last row of each place.
 
-    ``bulk``: units that are worth granting ahead of need, few because tenants are small here;
+    ``prefetch_min_units``: the smallest grant ahead of need, small because tenants are small here;
     ``journal``: input events and output documents in the order of their becoming visible, as
     (topic, partition, key, value).
     """
 
-    def __init__(self, partitions: int, bulk: int) -> None:
+    def __init__(self, partitions: int, prefetch_min_units: int) -> None:
         super().__init__(partitions)
-        self.bulk = bulk
+        self.prefetch_min_units = prefetch_min_units
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
         self.fenced = 0
@@ -57,7 +57,7 @@ class Broker(InMemoryCluster):
     def restored(self, p: int, random: Random) -> PartitionMachine:
         """Returns a machine restored from the changelog, its rows in random order."""
         machine = PartitionMachine(p, self.partitions)
-        machine.configuration.bulk = self.bulk
+        machine.configuration.prefetch_min_units = self.prefetch_min_units
         rows = list(self.changelogs[p].items())
         random.shuffle(rows)
         for (table, key), row in rows:

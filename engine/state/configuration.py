@@ -18,7 +18,7 @@ from engine.state.row_codecs import (
     decode_product,
     decode_tenant,
 )
-from engine.state.seat_lease import BULK
+from engine.state.seat_lease import PREFETCH_MIN_UNITS
 from engine.state.tenant_state import TenantState
 
 
@@ -33,7 +33,7 @@ class Configuration:
         self.tenants: dict[str, TenantState] = {}
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
         self._offers: dict[tuple[PlanSet, ...], GroupLicenses] = {}
-        self.bulk = BULK
+        self.prefetch_min_units = PREFETCH_MIN_UNITS
 
     def owns(self, key: str) -> bool:
         """Returns True if an object with this key belongs to this partition.

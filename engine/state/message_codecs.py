@@ -54,7 +54,7 @@ class SeatRequestMessage(NamedTuple):
     used: int
     waiting: int
     demand: int
-    asked_seq: int
+    requested_seq: int
     longest_waiting: list[tuple[int, str]]
     recall: int
     needs_prefetch: bool

@@ -158,7 +158,7 @@ class PartitionLeaseRow(NamedTuple):
     """
 
     answered_seq: int
-    asked_seq: int
+    requested_seq: int
     denied_seq: int
     granted: int
     longest_waiting: list[tuple[int, str]]

@@ -17,282 +17,296 @@ from engine.state.row_codecs import (
     decode_seat_budget,
     encode_seat_budget,
 )
-from engine.state.seat_lease import BULK
+from engine.state.seat_lease import PREFETCH_MIN_UNITS
 
 Units = tuple[int, int, int, int]
 """Enabled, warning, suspended, locked out."""
 
 
-def budget(units: Units | None) -> int:
+def seat_capacity(units: Units | None) -> int:
     """Enabled and warning units give seats, suspended and locked out ones do not (R15)."""
     return units[0] + units[1] if units else 0
 
 
 class PartitionLease:
-    """One partition's part of a budget; its figures are those of its latest request."""
+    """The units leased to one partition, with the numbers of its latest request.
+
+    ``requested_seq``: its latest request that needs an answer; ``answered_seq`` and ``denied_seq``:
+    all requests up to this number are answered, or denied. ``recall``: the last recall that it has
+    answered; ``grant_due``: a message to the partition is due.
+    """
 
     __slots__ = (
-        "answered", "asked", "denied", "granted", "heads", "low", "must_tell", "news", "recall",
-        "returned", "scarce", "seq", "used", "waiting", "want",
+        "answered_seq", "contended", "demand", "denied_seq", "grant_due", "grant_seq", "granted",
+        "longest_waiting", "needs_prefetch", "recall", "request_seq", "requested_seq", "returned",
+        "used", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.granted = 0
         self.returned = 0
-        self.seq = 0
+        self.request_seq = 0
         self.used = 0
         self.waiting = 0
-        self.want = 0
-        self.asked = 0
-        self.answered = 0
-        self.denied = 0
+        self.demand = 0
+        self.requested_seq = 0
+        self.answered_seq = 0
+        self.denied_seq = 0
         self.recall = 0
-        self.news = 0
-        self.scarce = False
-        self.must_tell = False
-        self.low = False
-        self.heads: list[tuple[int, str]] = []
+        self.grant_seq = 0
+        self.contended = False
+        self.grant_due = False
+        self.needs_prefetch = False
+        self.longest_waiting: list[tuple[int, str]] = []
 
     @property
-    def lease(self) -> int:
+    def leased(self) -> int:
         """Units that the partition may use."""
         return self.granted - self.returned
 
     @property
     def unanswered(self) -> bool:
         """True while a request of the partition has no answer yet."""
-        return self.asked > self.answered and self.want > 0
+        return self.requested_seq > self.answered_seq and self.demand > 0
 
-    def give(self, units: int) -> None:
+    def grant_units(self, units: int) -> None:
         """Grants units, which the next message to the partition carries."""
         self.granted += units
-        self.want = max(0, self.want - units)
-        del self.heads[:units]
-        self.must_tell = True
+        self.demand = max(0, self.demand - units)
+        del self.longest_waiting[:units]
+        self.grant_due = True
 
     def to_row(self) -> PartitionLeaseRow:
         """Returns what is persisted of it: everything."""
         return PartitionLeaseRow(
-            answered_seq=self.answered,
-            asked_seq=self.asked,
-            denied_seq=self.denied,
+            answered_seq=self.answered_seq,
+            requested_seq=self.requested_seq,
+            denied_seq=self.denied_seq,
             granted=self.granted,
-            longest_waiting=self.heads,
-            needs_prefetch=self.low,
-            grant_due=self.must_tell,
-            grant_seq=self.news,
+            longest_waiting=self.longest_waiting,
+            needs_prefetch=self.needs_prefetch,
+            grant_due=self.grant_due,
+            grant_seq=self.grant_seq,
             recall=self.recall,
             returned=self.returned,
-            contended=self.scarce,
-            request_seq=self.seq,
+            contended=self.contended,
+            request_seq=self.request_seq,
             used=self.used,
             waiting=self.waiting,
-            demand=self.want,
+            demand=self.demand,
         )
 
     @classmethod
     def of_row(cls, row: PartitionLeaseRow) -> PartitionLease:
-        """Returns the part that the row persists."""
-        part = cls()
-        part.answered = row.answered_seq
-        part.asked = row.asked_seq
-        part.denied = row.denied_seq
-        part.granted = row.granted
-        part.heads = row.longest_waiting
-        part.low = row.needs_prefetch
-        part.must_tell = row.grant_due
-        part.news = row.grant_seq
-        part.recall = row.recall
-        part.returned = row.returned
-        part.scarce = row.contended
-        part.seq = row.request_seq
-        part.used = row.used
-        part.waiting = row.waiting
-        part.want = row.demand
-        return part
+        """Returns the lease that the row persists."""
+        lease = cls()
+        lease.answered_seq = row.answered_seq
+        lease.requested_seq = row.requested_seq
+        lease.denied_seq = row.denied_seq
+        lease.granted = row.granted
+        lease.longest_waiting = row.longest_waiting
+        lease.needs_prefetch = row.needs_prefetch
+        lease.grant_due = row.grant_due
+        lease.grant_seq = row.grant_seq
+        lease.recall = row.recall
+        lease.returned = row.returned
+        lease.contended = row.contended
+        lease.request_seq = row.request_seq
+        lease.used = row.used
+        lease.waiting = row.waiting
+        lease.demand = row.demand
+        return lease
 
 
 class SeatBudget:
     """The budget of one product of one tenant.
 
-    ``recall``: number of the last recall; ``awaited``: partitions that have not answered it;
-    ``covers``: the asks (partition -> request number) that will be answered when they have.
-    ``shown``: the units that the published counters name. Fewer units are shown only when no
-    partition can use more than it has told: ``cutting`` until then. So consumed units never grow
-    beyond the units beside them.
+    ``recall``: number of the last recall; ``awaiting_recall_from``: partitions that have not
+    answered it; ``covered_requests``: partition -> number of the request that will be answered when
+    they have. ``published_units``: the units that the published counters name. Fewer units are
+    published only when no partition can use more than it has reported (``reduction_pending`` until
+    then), so that consumed units never grow beyond the units beside them. ``published``: the
+    content of the counters published last.
     """
 
     __slots__ = (
-        "at", "awaited", "cause", "covers", "cutting", "parts", "published", "recall", "scarce",
-        "seen", "shown", "sku", "tenant", "units",
+        "awaiting_recall_from", "caused_by", "contended", "covered_requests", "partition_leases",
+        "published", "published_units", "recall", "reduction_pending", "seen_fingerprints", "sku",
+        "tenant", "timestamp_ms", "units",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
         self.tenant = tenant
         self.sku = sku
         self.units: Units | None = None
-        self.shown: Units | None = None
-        self.cutting = False
-        self.parts: dict[int, PartitionLease] = {}
-        self.scarce = False
+        self.published_units: Units | None = None
+        self.reduction_pending = False
+        self.partition_leases: dict[int, PartitionLease] = {}
+        self.contended = False
         self.recall = 0
-        self.awaited: set[int] = set()
-        self.covers: dict[int, int] = {}
-        self.seen = b""
-        self.at = 0
-        self.cause = ""
+        self.awaiting_recall_from: set[int] = set()
+        self.covered_requests: dict[int, int] = {}
+        self.seen_fingerprints = b""
+        self.timestamp_ms = 0
+        self.caused_by = ""
         self.published: list[Any] | None = None
 
     @property
-    def budget(self) -> int:
+    def capacity(self) -> int:
         """Units that give seats (R15)."""
-        return budget(self.units)
+        return seat_capacity(self.units)
 
     @property
-    def free(self) -> int:
+    def free_units(self) -> int:
         """Units that no partition holds; negative after units were taken away (R15)."""
-        return self.budget - sum(part.lease for part in self.parts.values())
+        return self.capacity - sum(lease.leased for lease in self.partition_leases.values())
 
-    def settle(self, partitions: int, bulk: int = BULK) -> None:
+    def settle(self, partitions: int, prefetch_min_units: int = PREFETCH_MIN_UNITS) -> None:
         """Brings grants, recalls and denials in line with what is known. Idempotent.
 
-        ``bulk``: units that are worth a message to a partition that has not asked for any.
+        ``prefetch_min_units``: the smallest grant to a partition that has not requested any.
         """
-        self._hand_out(partitions, bulk)
-        wanted = sum(part.want for part in self.parts.values())
-        if (wanted or self.free < 0) and not self.scarce:
+        self._distribute(partitions, prefetch_min_units)
+        demand = sum(lease.demand for lease in self.partition_leases.values())
+        if (demand or self.free_units < 0) and not self.contended:
             self._begin_recall()
-        if self._unmet() and not self.awaited:
+        if self._unanswered_requests() and not self.awaiting_recall_from:
             self._deny_or_recall()
-        self._show()
-        if self.scarce and not wanted and not self.awaited and self.free > 0:
-            self.scarce = False
-        for part in self.parts.values():
-            if part.scarce != self.scarce and (part.lease > 0 or part.scarce):
-                part.must_tell = True
+        self._update_published_units()
+        if self.contended and not demand and not self.awaiting_recall_from and self.free_units > 0:
+            self.contended = False
+        for lease in self.partition_leases.values():
+            if lease.contended != self.contended and (lease.leased > 0 or lease.contended):
+                lease.grant_due = True
 
-    def _show(self) -> None:
+    def _update_published_units(self) -> None:
         """R15: fewer units than are leased count when every holder of a lease knows of it."""
-        if self.free >= 0 or budget(self.shown) <= self.budget:
-            self.shown, self.cutting = self.units, False
-        elif not self.cutting:
-            self.cutting = True
-            self._begin_recall(everybody=True)
-        elif not self.awaited and all(p.lease == p.used for p in self.parts.values()):
-            self.shown, self.cutting = self.units, False
+        if self.free_units >= 0 or seat_capacity(self.published_units) <= self.capacity:
+            self.published_units, self.reduction_pending = self.units, False
+        elif not self.reduction_pending:
+            self.reduction_pending = True
+            self._begin_recall(from_all=True)
+        elif not self.awaiting_recall_from and all(
+            lease.leased == lease.used for lease in self.partition_leases.values()
+        ):
+            self.published_units, self.reduction_pending = self.units, False
 
-    def _unmet(self) -> dict[int, int]:
-        return {p: part.asked for p, part in self.parts.items() if part.unanswered}
+    def _unanswered_requests(self) -> dict[int, int]:
+        return {
+            p: lease.requested_seq for p, lease in self.partition_leases.items() if lease.unanswered
+        }
 
-    def _hand_out(self, partitions: int, bulk: int) -> None:
-        free = self.free
-        wanting = [part for part in self.parts.values() if part.want]
-        total = sum(part.want for part in wanting)
+    def _distribute(self, partitions: int, prefetch_min_units: int) -> None:
+        free = self.free_units
+        demanding = [lease for lease in self.partition_leases.values() if lease.demand]
+        total = sum(lease.demand for lease in demanding)
         if 0 < free < total:
-            self._hand_out_in_order(free, wanting)
+            self._distribute_in_order(free, demanding)
         if free < total or free <= 0:
             return
-        # Plenty: most users of the next batches then need no round trip, nor do the very first.
-        share = 0 if self.scarce else (free - total) * 3 // (4 * partitions)
-        if share >= bulk:
+        # A share on top of the demand: most users of the next batches then need no round trip.
+        share = 0 if self.contended else (free - total) * 3 // (4 * partitions)
+        if share >= prefetch_min_units:
             for p in range(partitions):
-                if p not in self.parts:
-                    self.parts[p] = PartitionLease()
-                    self.parts[p].low = True
-        for part in self.parts.values():
-            if part.want or (part.low and share):
-                part.give(part.want + share)
-                part.answered = max(part.answered, part.asked)
-            part.low = False
+                if p not in self.partition_leases:
+                    self.partition_leases[p] = PartitionLease()
+                    self.partition_leases[p].needs_prefetch = True
+        for lease in self.partition_leases.values():
+            if lease.demand or (lease.needs_prefetch and share):
+                lease.grant_units(lease.demand + share)
+                lease.answered_seq = max(lease.answered_seq, lease.requested_seq)
+            lease.needs_prefetch = False
 
-    def _hand_out_in_order(self, free: int, wanting: list[PartitionLease]) -> None:
-        """R8 across partitions.
+    def _distribute_in_order(self, free: int, demanding: list[PartitionLease]) -> None:
+        """Distributes the units in the order of R8 across partitions.
 
-        A partition tells only its longest waiting users: when those it told are served and it has
-        more, nobody younger is served before it has told the next.
+        A partition names only its longest waiting users: when these are served and it has more,
+        nobody younger is served before it has named the next.
         """
-        given = dict.fromkeys(wanting, 0)
+        served = dict.fromkeys(demanding, 0)
         while free:
-            known = [p for p in wanting if given[p] < min(len(p.heads), p.want)]
-            if not known:
+            named = [p for p in demanding if served[p] < min(len(p.longest_waiting), p.demand)]
+            if not named:
                 break
-            first = min(known, key=lambda p: p.heads[given[p]])
-            place = first.heads[given[first]]
-            blind = [p for p in wanting if given[p] == len(p.heads) < p.want]
-            if any(not p.heads or p.heads[-1] < place for p in blind):
+            first = min(named, key=lambda p: p.longest_waiting[served[p]])
+            oldest = first.longest_waiting[served[first]]
+            unnamed = [p for p in demanding if served[p] == len(p.longest_waiting) < p.demand]
+            if any(not p.longest_waiting or p.longest_waiting[-1] < oldest for p in unnamed):
                 break
-            given[first] += 1
+            served[first] += 1
             free -= 1
-        for part, units in given.items():
+        for lease, units in served.items():
             if units:
-                part.give(units)
+                lease.grant_units(units)
 
-    def _begin_recall(self, everybody: bool = False) -> None:
-        self.scarce = True
+    def _begin_recall(self, from_all: bool = False) -> None:
+        self.contended = True
         self.recall += 1
-        self.covers = self._unmet()
-        for p, part in self.parts.items():
-            if part.lease > (0 if everybody else part.used):
-                self.awaited.add(p)
-                part.must_tell = True
+        self.covered_requests = self._unanswered_requests()
+        for p, lease in self.partition_leases.items():
+            if lease.leased > (0 if from_all else lease.used):
+                self.awaiting_recall_from.add(p)
+                lease.grant_due = True
 
     def _deny_or_recall(self) -> None:
         """Denies what cannot be met when every unit is used.
 
-        What is only reserved, for users in flight, may come back: it is recalled until it is used
-        or here. That ends, since users in flight wait in skuId order, and a recall takes back what
-        is reserved out of it.
+        Units that are only reserved, for users in flight, may come back: they are recalled until
+        they are used or returned. That ends, since users in flight wait in skuId order, and a
+        recall takes back what is reserved out of that order.
         """
-        if not self.covers or any(part.lease > part.used for part in self.parts.values()):
+        if not self.covered_requests or any(
+            lease.leased > lease.used for lease in self.partition_leases.values()
+        ):
             self._begin_recall()
-        if self.awaited:
+        if self.awaiting_recall_from:
             return
-        for p, asked in self.covers.items():
-            part = self.parts[p]
-            part.answered = part.denied = max(part.answered, asked)
-            part.must_tell = True
-        self.covers = {}
-        if self._unmet():
+        for p, requested_seq in self.covered_requests.items():
+            lease = self.partition_leases[p]
+            lease.answered_seq = lease.denied_seq = max(lease.answered_seq, requested_seq)
+            lease.grant_due = True
+        self.covered_requests = {}
+        if self._unanswered_requests():
             self._deny_or_recall()
 
-    def hear(self, p: int, request: SeatRequestMessage) -> None:
+    def apply_request(self, p: int, request: SeatRequestMessage) -> None:
         """Merges a request of partition ``p``; an older one than the last changes nothing."""
-        part = self.parts.setdefault(p, PartitionLease())
-        part.returned = max(part.returned, request.returned)
-        if request.request_seq <= part.seq:
+        lease = self.partition_leases.setdefault(p, PartitionLease())
+        lease.returned = max(lease.returned, request.returned)
+        if request.request_seq <= lease.request_seq:
             return
-        part.seq = request.request_seq
-        part.used = request.used
-        part.waiting = request.waiting
-        part.asked = request.asked_seq
-        part.recall = request.recall
-        coming = part.granted - request.granted  # units that the partition has not heard of
-        part.want = max(0, request.demand - coming)
-        part.low = request.needs_prefetch and not coming
-        part.heads = request.longest_waiting[coming:]
-        if part.recall >= self.recall:
-            self.awaited.discard(p)
+        lease.request_seq = request.request_seq
+        lease.used = request.used
+        lease.waiting = request.waiting
+        lease.requested_seq = request.requested_seq
+        lease.recall = request.recall
+        in_flight = lease.granted - request.granted  # units whose grant had not reached it
+        lease.demand = max(0, request.demand - in_flight)
+        lease.needs_prefetch = request.needs_prefetch and not in_flight
+        lease.longest_waiting = request.longest_waiting[in_flight:]
+        if lease.recall >= self.recall:
+            self.awaiting_recall_from.discard(p)
 
-    def grant(self, p: int) -> SeatGrantMessage:
+    def next_grant(self, p: int) -> SeatGrantMessage:
         """Returns the next grant for partition ``p``; a recall only if unanswered."""
-        part = self.parts[p]
-        part.news += 1
-        part.must_tell = False
-        part.scarce = self.scarce
+        lease = self.partition_leases[p]
+        lease.grant_seq += 1
+        lease.grant_due = False
+        lease.contended = self.contended
         return SeatGrantMessage(
             tenant=self.tenant,
             sku=self.sku,
-            granted=part.granted,
-            answered_seq=part.answered,
-            denied_seq=part.denied,
-            grant_seq=part.news,
-            contended=self.scarce,
-            recall=self.recall if p in self.awaited else part.recall,
-            free_units=max(0, self.free),
-            purchased=self.budget,
-            consumed=sum(x.used for x in self.parts.values()),
-            timestamp_ms=self.at,
-            caused_by=self.cause,
+            granted=lease.granted,
+            answered_seq=lease.answered_seq,
+            denied_seq=lease.denied_seq,
+            grant_seq=lease.grant_seq,
+            contended=self.contended,
+            recall=self.recall if p in self.awaiting_recall_from else lease.recall,
+            free_units=max(0, self.free_units),
+            purchased=self.capacity,
+            consumed=sum(lease.used for lease in self.partition_leases.values()),
+            timestamp_ms=self.timestamp_ms,
+            caused_by=self.caused_by,
         )
 
     def row(self) -> list[Any]:
@@ -300,35 +314,37 @@ class SeatBudget:
         return encode_seat_budget(
             SeatBudgetRow(
                 units=self.units,
-                partition_leases={p: part.to_row() for p, part in self.parts.items()},
-                contended=self.scarce,
+                partition_leases={p: lease.to_row() for p, lease in self.partition_leases.items()},
+                contended=self.contended,
                 recall=self.recall,
-                awaiting_recall_from=sorted(self.awaited),
-                covered_requests=self.covers,
-                seen_fingerprints=self.seen,
-                timestamp_ms=self.at,
-                caused_by=self.cause,
+                awaiting_recall_from=sorted(self.awaiting_recall_from),
+                covered_requests=self.covered_requests,
+                seen_fingerprints=self.seen_fingerprints,
+                timestamp_ms=self.timestamp_ms,
+                caused_by=self.caused_by,
                 published=self.published,
-                published_units=self.shown,
-                reduction_pending=self.cutting,
+                published_units=self.published_units,
+                reduction_pending=self.reduction_pending,
             )
         )
 
     @classmethod
     def load(cls, key: str, row: list[Any]) -> SeatBudget:
         """Returns the budget that a row of ``seats`` persists."""
-        seats = cls(*key.split("/", 1))
+        budget = cls(*key.split("/", 1))
         found = decode_seat_budget(row)
-        seats.units = found.units
-        seats.parts = {p: PartitionLease.of_row(part) for p, part in found.partition_leases.items()}
-        seats.scarce = found.contended
-        seats.recall = found.recall
-        seats.awaited = set(found.awaiting_recall_from)
-        seats.covers = found.covered_requests
-        seats.seen = found.seen_fingerprints
-        seats.at = found.timestamp_ms
-        seats.cause = found.caused_by
-        seats.published = found.published
-        seats.shown = found.published_units
-        seats.cutting = found.reduction_pending
-        return seats
+        budget.units = found.units
+        budget.partition_leases = {
+            p: PartitionLease.of_row(lease) for p, lease in found.partition_leases.items()
+        }
+        budget.contended = found.contended
+        budget.recall = found.recall
+        budget.awaiting_recall_from = set(found.awaiting_recall_from)
+        budget.covered_requests = found.covered_requests
+        budget.seen_fingerprints = found.seen_fingerprints
+        budget.timestamp_ms = found.timestamp_ms
+        budget.caused_by = found.caused_by
+        budget.published = found.published
+        budget.published_units = found.published_units
+        budget.reduction_pending = found.reduction_pending
+        return budget

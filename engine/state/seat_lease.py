@@ -13,30 +13,32 @@ from typing import Any, Final
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.row_codecs import LeaseRow, decode_lease, encode_lease
 
-Place = tuple[int, str]
-"""A place in the waiting line of R8: since when, user id."""
+WaitlistEntry = tuple[int, str]
+"""A user's place in the order of R8: waiting since (ms), user id."""
 
-HEADS: Final = 16
-MOST_HEADS: Final = 1000
-BULK = 16
-"""Units that are granted ahead of need, at least: fewer are not worth a message."""
+LONGEST_WAITING_MIN: Final = 16
+LONGEST_WAITING_MAX: Final = 1000
+PREFETCH_MIN_UNITS: Final = 16
+"""The smallest grant ahead of need: fewer units are not worth a message."""
 
 
 class Lease:
     """Units of one product that one partition may use.
 
-    ``used``: users with an entry; ``reserved``: units kept for users in flight; ``asking``: users
-    in flight who need an answer; ``line``: users who were denied and are waiting; ``waiting``:
-    users whose published state says CountViolation. ``scarce``: freed units are returned
-    immediately, and only what the product machine grants is used. ``asked``: the number of the
-    request that carries the latest ask. ``ahead``: as ``granted`` was when more was asked for ahead
-    of need; ``latest``: units of the latest grant.
+    ``used``: users with an entry; ``reserved``: units kept for users in flight. ``open_requests``:
+    users in flight who need an answer, as (since, user id, request number), oldest first;
+    ``requested_seq``: the highest of these numbers. ``waitlist``: users who were denied and wait;
+    ``waiting``: users whose published state says CountViolation. ``contended``: freed units are
+    returned immediately, and only what the product machine grants is used. ``free_units``: units
+    that no partition held at the last grant. ``last_grant_units``: size of the last grant;
+    ``granted_at_prefetch``: ``granted`` when units were last requested ahead of need.
     """
 
     __slots__ = (
-        "ahead", "asked", "asking", "consumed", "granted", "latest", "line", "must_answer", "news",
-        "purchased", "recall", "reserved", "returned", "room", "scarce", "seq", "sku", "tenant",
-        "told", "used", "waiting",
+        "consumed", "contended", "free_units", "grant_seq", "granted", "granted_at_prefetch",
+        "last_grant_units", "last_reported", "open_requests", "purchased", "recall", "report_due",
+        "request_seq", "requested_seq", "reserved", "returned", "sku", "tenant", "used",
+        "waiting", "waitlist",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
@@ -47,20 +49,20 @@ class Lease:
         self.used = 0
         self.reserved = 0
         self.waiting = 0
-        self.scarce = False
-        self.seq = 0
-        self.news = 0
+        self.contended = False
+        self.request_seq = 0
+        self.grant_seq = 0
         self.recall = 0
-        self.room = 0
+        self.free_units = 0
         self.purchased = 0
         self.consumed = 0
-        self.asked = 0
-        self.asking: list[tuple[int, str, int]] = []
-        self.line: list[Place] = []
-        self.must_answer = False
-        self.told: tuple[int, ...] = ()
-        self.ahead = 0
-        self.latest = 0
+        self.requested_seq = 0
+        self.open_requests: list[tuple[int, str, int]] = []
+        self.waitlist: list[WaitlistEntry] = []
+        self.report_due = False
+        self.last_reported: tuple[int, ...] = ()
+        self.granted_at_prefetch = 0
+        self.last_grant_units = 0
 
     @property
     def idle(self) -> int:
@@ -72,7 +74,7 @@ class Lease:
 
         Returns False if none is idle or the product is contended: a request must then be sent.
         """
-        if self.scarce or self.idle <= 0:
+        if self.contended or self.idle <= 0:
             return False
         self.reserved += 1
         return True
@@ -83,113 +85,123 @@ class Lease:
         No unit was free at the last grant, and one that comes free is for an older user of this
         partition's wait list.
         """
-        return self.scarce and self.room == 0 and bool(self.line) and self.line[0] < (since, user)
+        return (
+            self.contended
+            and self.free_units == 0
+            and bool(self.waitlist)
+            and self.waitlist[0] < (since, user)
+        )
 
-    def ask(self, since: int, user: str) -> int:
-        """Adds the user to those who need an answer; returns the number of that request."""
-        self.asked = self.seq + 1
-        insort(self.asking, (since, user, self.asked))
-        self.must_answer = True
-        return self.asked
+    def open_request(self, since: int, user: str) -> int:
+        """Adds the user to those who need an answer; returns the number of the next request."""
+        self.requested_seq = self.request_seq + 1
+        insort(self.open_requests, (since, user, self.requested_seq))
+        self.report_due = True
+        return self.requested_seq
 
-    def withdraw(self, since: int, user: str) -> None:
+    def withdraw_request(self, since: int, user: str) -> None:
         """Removes the user from those who need an answer."""
-        at = bisect_left(self.asking, (since, user, 0))
-        if at < len(self.asking) and self.asking[at][:2] == (since, user):
-            del self.asking[at]
+        i = bisect_left(self.open_requests, (since, user, 0))
+        if i < len(self.open_requests) and self.open_requests[i][:2] == (since, user):
+            del self.open_requests[i]
 
-    def queue(self, since: int, user: str) -> None:
-        """Adds the user to the wait list, at the place that R8 gives."""
-        at = bisect_left(self.line, (since, user))
-        if self.line[at : at + 1] != [(since, user)]:
-            self.line.insert(at, (since, user))
+    def enqueue(self, since: int, user: str) -> None:
+        """Adds the user to the wait list, in the order of R8. Idempotent."""
+        i = bisect_left(self.waitlist, (since, user))
+        if self.waitlist[i : i + 1] != [(since, user)]:
+            self.waitlist.insert(i, (since, user))
 
-    def leave(self, since: int, user: str) -> None:
+    def dequeue(self, since: int, user: str) -> None:
         """Removes the user from the wait list."""
-        at = bisect_left(self.line, (since, user))
-        if at < len(self.line) and self.line[at] == (since, user):
-            del self.line[at]
+        i = bisect_left(self.waitlist, (since, user))
+        if i < len(self.waitlist) and self.waitlist[i] == (since, user):
+            del self.waitlist[i]
 
-    def heads(self, automatic: bool, limit: int) -> list[Place]:
+    def longest_waiting(self, automatic: bool, limit: int) -> list[WaitlistEntry]:
         """Returns the longest waiting users: in flight or, if automatic (R9), in the wait list."""
-        found = [(since, user) for since, user, _ in self.asking[:limit]]
+        entries = [(since, user) for since, user, _ in self.open_requests[:limit]]
         if automatic:
-            found = sorted(found + self.line[:limit])[:limit]
-        return found
+            entries = sorted(entries + self.waitlist[:limit])[:limit]
+        return entries
 
-    def hear(self, grant: SeatGrantMessage) -> bool:
+    def apply_grant(self, grant: SeatGrantMessage) -> bool:
         """Merges a grant; returns False if a later one has been merged already."""
         if grant.granted > self.granted:
-            self.latest = grant.granted - self.granted
+            self.last_grant_units = grant.granted - self.granted
             self.granted = grant.granted
-        if grant.grant_seq <= self.news:
+        if grant.grant_seq <= self.grant_seq:
             return False
-        self.news = grant.grant_seq
-        self.scarce = grant.contended
-        self.room = grant.free_units
+        self.grant_seq = grant.grant_seq
+        self.contended = grant.contended
+        self.free_units = grant.free_units
         self.purchased = grant.purchased
         self.consumed = grant.consumed
         if grant.recall > self.recall:
             self.recall = grant.recall
-            self.must_answer = True
+            self.report_due = True
         return True
 
-    def give_back(self, keep: int = 0) -> None:
-        """Returns idle units but ``keep`` to the product machine if the product is scarce."""
-        if self.scarce and self.idle > keep:
+    def return_idle(self, keep: int = 0) -> None:
+        """Returns idle units, except ``keep`` of them, if the product is contended."""
+        if self.contended and self.idle > keep:
             self.returned += self.idle - keep
-            self.must_answer = True
+            self.report_due = True
 
-    def low(self, bulk: int) -> bool:
+    def needs_prefetch(self, min_units: int) -> bool:
         """Returns True if more units should be requested before they are needed.
 
         True once for each grant, when half of it is used, and only where many units come at a time.
         """
         return (
-            self.latest >= bulk
-            and self.idle * 2 < self.latest
-            and self.ahead != self.granted
-            and self.room > 0
-            and not self.scarce
+            self.last_grant_units >= min_units
+            and self.idle * 2 < self.last_grant_units
+            and self.granted_at_prefetch != self.granted
+            and self.free_units > 0
+            and not self.contended
         )
 
-    def want(self, automatic: bool) -> int:
+    def demand(self, automatic: bool) -> int:
         """Returns the number of units that users here wait for."""
-        return len(self.asking) + (len(self.line) if automatic else 0)
+        return len(self.open_requests) + (len(self.waitlist) if automatic else 0)
 
-    def figures(self, automatic: bool) -> tuple[int, ...]:
-        """Returns the figures that are reported to the product machine when they change."""
-        return (self.want(automatic), self.used, self.waiting)
+    def usage_report(self, automatic: bool) -> tuple[int, ...]:
+        """Returns demand, used and waiting: reported to the product machine when they change."""
+        return (self.demand(automatic), self.used, self.waiting)
 
-    def request(
-        self, automatic: bool, low: bool = False, partition: int = 0, at: int = 0, cause: str = ""
+    def next_request(
+        self,
+        automatic: bool,
+        prefetch: bool = False,
+        partition: int = 0,
+        timestamp_ms: int = 0,
+        caused_by: str = "",
     ) -> SeatRequestMessage:
-        """Returns the next request: absolute figures, so that the latest one says it all.
+        """Returns the next request. Its numbers are absolute: the latest request replaces others.
 
-        In plenty nobody needs to know who waits longest, and the ``heads`` are few.
+        While units are plentiful nobody needs to know who waits longest, and few are named.
         """
-        self.seq += 1
-        self.must_answer = False
-        heads = min(max(HEADS, self.room if self.scarce else 0), MOST_HEADS)
-        if low:
-            self.ahead = self.granted
-        self.told = self.figures(automatic)
+        self.request_seq += 1
+        self.report_due = False
+        limit = max(LONGEST_WAITING_MIN, self.free_units if self.contended else 0)
+        if prefetch:
+            self.granted_at_prefetch = self.granted
+        self.last_reported = self.usage_report(automatic)
         return SeatRequestMessage(
             tenant=self.tenant,
             sku=self.sku,
             partition=partition,
-            request_seq=self.seq,
+            request_seq=self.request_seq,
             granted=self.granted,
             returned=self.returned,
             used=self.used,
             waiting=self.waiting,
-            demand=self.want(automatic),
-            asked_seq=self.asked if self.asking else 0,
-            longest_waiting=self.heads(automatic, heads),
+            demand=self.demand(automatic),
+            requested_seq=self.requested_seq if self.open_requests else 0,
+            longest_waiting=self.longest_waiting(automatic, min(limit, LONGEST_WAITING_MAX)),
             recall=self.recall,
-            needs_prefetch=low,
-            timestamp_ms=at,
-            caused_by=cause,
+            needs_prefetch=prefetch,
+            timestamp_ms=timestamp_ms,
+            caused_by=caused_by,
         )
 
     def row(self) -> list[Any]:
@@ -198,15 +210,15 @@ class Lease:
             LeaseRow(
                 granted=self.granted,
                 returned=self.returned,
-                request_seq=self.seq,
-                grant_seq=self.news,
+                request_seq=self.request_seq,
+                grant_seq=self.grant_seq,
                 recall=self.recall,
-                contended=self.scarce,
-                free_units=self.room,
+                contended=self.contended,
+                free_units=self.free_units,
                 purchased=self.purchased,
                 consumed=self.consumed,
-                last_reported=self.told,
-                report_due=self.must_answer,
+                last_reported=self.last_reported,
+                report_due=self.report_due,
             )
         )
 
@@ -215,12 +227,12 @@ class Lease:
         lease = decode_lease(row)
         self.granted = lease.granted
         self.returned = lease.returned
-        self.seq = lease.request_seq
-        self.news = lease.grant_seq
+        self.request_seq = lease.request_seq
+        self.grant_seq = lease.grant_seq
         self.recall = lease.recall
-        self.scarce = lease.contended
-        self.room = lease.free_units
+        self.contended = lease.contended
+        self.free_units = lease.free_units
         self.purchased = lease.purchased
         self.consumed = lease.consumed
-        self.told = lease.last_reported
-        self.must_answer = lease.report_due
+        self.last_reported = lease.last_reported
+        self.report_due = lease.report_due

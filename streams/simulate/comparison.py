@@ -134,7 +134,7 @@ def take_baseline(simulation: Simulation) -> Baseline:
     return Baseline(
         {(user.tenant.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
         {key: state.published or {} for key, state in machine.groups.groups.items()},
-        {key: list(seats.published or ()) for key, seats in machine.products.seats.items()},
+        {key: list(seats.published or ()) for key, seats in machine.products.budgets.items()},
         simulation.events,
         len(simulation.rejected),
     )
@@ -234,7 +234,7 @@ class _Users:
 
 def _products(before: Baseline, simulation: Simulation) -> list[Product]:
     machine, found = simulation.machine, []
-    for key, seats in machine.products.seats.items():
+    for key, seats in machine.products.budgets.items():
         units, used, waiting, part = seats.published or ([0, 0], 0, 0, None)
         _, used_before, short_before, _ = before.seats.get(key) or ([0, 0], 0, 0, None)
         sku = seats.sku

@@ -107,7 +107,7 @@ class Snapshot:
             for group in tenant.groups.values()
             for sku in group.licenses
         }
-        named |= {seats.sku for m in self._machines for seats in m.products.seats.values()}
+        named |= {seats.sku for m in self._machines for seats in m.products.budgets.values()}
         named |= {e.plans.sku for user in self.users() for e in user.outcome.entries}
         for sku in sorted(named & products.keys()):
             yield _defined(products[sku])
@@ -126,11 +126,11 @@ class Snapshot:
         ``enough``: with units for all users who have a seat, even if fewer are bought (R15).
         """
         for machine in self._machines:
-            for seats in machine.products.seats.values():
+            for seats in machine.products.budgets.values():
                 if seats.tenant != self.tenant or seats.units is None:
                     continue
                 enabled, warning, *rest = seats.units
-                used = sum(part.used for part in seats.parts.values())
+                used = sum(part.used for part in seats.partition_leases.values())
                 lacking = max(0, used - enabled - warning)
                 if enough or lacking:
                     units = (enabled + (lacking if enough else 0), warning, *rest)

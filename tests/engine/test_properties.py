@@ -223,53 +223,53 @@ class Ledger:
         if lease.try_reserve():
             self._seated(lease)
         else:
-            lease.ask(self.users, f"u{self.users}")
+            lease.open_request(self.users, f"u{self.users}")
 
     def go(self) -> None:
         lease = self.random.choice(self.leases)
         if lease.used:
             lease.used -= 1
-            lease.give_back()
+            lease.return_idle()
 
     def tell(self) -> None:
         p = self.random.randrange(len(self.leases))
         lease = self.leases[p]
-        lease.give_back()
-        self.sent.append(Sent(None, p, lease.request(True)))
+        lease.return_idle()
+        self.sent.append(Sent(None, p, lease.next_request(True)))
 
     def deliver(self, at: int) -> None:
         """Any message, for the first time or again; what is never chosen is lost."""
         to, sender, message = self.sent[at]
         if to is None:
             assert isinstance(message, SeatRequestMessage)
-            self.seats.hear(sender, message)
+            self.seats.apply_request(sender, message)
             self._machine()
             return
         lease = self.leases[to]
         assert isinstance(message, SeatGrantMessage)
-        lease.hear(message)
-        while lease.idle > 0 and lease.asking:
-            since, user, _ = lease.asking[0]
-            lease.withdraw(since, user)
+        lease.apply_grant(message)
+        while lease.idle > 0 and lease.open_requests:
+            since, user, _ = lease.open_requests[0]
+            lease.withdraw_request(since, user)
             lease.reserved += 1
             self._seated(lease)
-        lease.give_back()
+        lease.return_idle()
 
     def _seated(self, lease: Lease) -> None:
         lease.reserved -= 1
         lease.used += 1
 
     def _machine(self) -> None:
-        self.seats.settle(len(self.leases), bulk=1)
-        for p, part in self.seats.parts.items():
-            if part.must_tell:
-                self.sent.append(Sent(p, p, self.seats.grant(p)))
+        self.seats.settle(len(self.leases), prefetch_min_units=1)
+        for p, part in self.seats.partition_leases.items():
+            if part.grant_due:
+                self.sent.append(Sent(p, p, self.seats.next_grant(p)))
 
     def check(self) -> None:
         """Used, leased as the partitions see it, as the machine sees it, units (but for R15)."""
         used = sum(lease.used + lease.reserved for lease in self.leases)
         held = sum(lease.granted - lease.returned for lease in self.leases)
-        leased = sum(part.granted - part.returned for part in self.seats.parts.values())
+        leased = sum(part.granted - part.returned for part in self.seats.partition_leases.values())
         units = sum(self.seats.units[:2]) if self.seats.units else 0
         assert used <= held <= leased <= max(units, self.most)
         self.most = leased
@@ -293,14 +293,14 @@ def test_after_the_network_heals_nobody_waits_beside_a_free_unit(
     ledger.play(acts)
     for _ in range(12):  # every request is repeated, and every latest message arrives
         for p, lease in enumerate(ledger.leases):
-            lease.give_back()
-            ledger.sent.append(Sent(None, p, lease.request(True)))
+            lease.return_idle()
+            ledger.sent.append(Sent(None, p, lease.next_request(True)))
             ledger.deliver(len(ledger.sent) - 1)
             latest = [n for n, sent in enumerate(ledger.sent) if sent.to is not None]
             for n in latest[-6:]:
                 ledger.deliver(n)
             ledger.check()
-    waiting = sum(len(lease.asking) for lease in ledger.leases)
+    waiting = sum(len(lease.open_requests) for lease in ledger.leases)
     used = sum(lease.used for lease in ledger.leases)
     units = sum(ledger.seats.units[:2]) if ledger.seats.units else 0
     assert not waiting or used >= units

@@ -22,11 +22,11 @@ from tests.engine.machines.test_user_machine import Tenant
 
 def hear(seats: SeatBudget, seq: int, **figures: Any) -> None:
     """A request of partition 0, which has heard of all that was granted to it."""
-    part = seats.parts.get(0)
+    part = seats.partition_leases.get(0)
     nothing = {"returned": 0, "used": 0, "waiting": 0, "want": 0, "asked": 0, "heads": []}
     known = {"seq": seq, "recall": 0, "granted": part.granted if part else 0, "partition": 0}
     names = {"tenant": "contoso", "skuId": "sku", "at": 0, "causedBy": "e"}
-    seats.hear(0, decode_seat_request({**nothing, **known, **names, **figures}))
+    seats.apply_request(0, decode_seat_request({**nothing, **known, **names, **figures}))
     seats.settle(2)
 
 
@@ -37,7 +37,7 @@ def leased() -> SeatBudget:
     seats.settle(2)
     hear(seats, 1, want=3, asked=1, heads=[[1, "a"], [2, "b"], [3, "c"]])
     hear(seats, 2, used=3)
-    assert seats.parts[0].lease > 3
+    assert seats.partition_leases[0].leased > 3
     seats.units = (2, 0, 0, 0)
     seats.settle(2)
     return seats
@@ -46,21 +46,25 @@ def leased() -> SeatBudget:
 def test_fewer_units_are_shown_only_when_no_partition_can_use_more() -> None:
     """Contract 4.2, R15: consumed units never grow beyond the units published beside them."""
     seats = leased()
-    assert seats.shown == (20, 0, 0, 0)
+    assert seats.published_units == (20, 0, 0, 0)
     hear(seats, 3, used=4)  # it did not know yet
-    assert seats.shown == (20, 0, 0, 0)
-    rest = seats.parts[0].lease - 4
+    assert seats.published_units == (20, 0, 0, 0)
+    rest = seats.partition_leases[0].leased - 4
     hear(seats, 4, used=4, returned=rest, recall=seats.recall)
-    assert seats.shown == seats.units == (2, 0, 0, 0)
+    assert seats.published_units == seats.units == (2, 0, 0, 0)
 
 
 def test_a_cut_that_is_taken_back_or_restored_is_shown_right() -> None:
     seats = leased()
     again = SeatBudget.load("contoso/sku", seats.row())
-    assert (again.shown, again.cutting, again.awaited) == ((20, 0, 0, 0), True, {0})
+    assert (again.published_units, again.reduction_pending, again.awaiting_recall_from) == (
+        (20, 0, 0, 0),
+        True,
+        {0},
+    )
     again.units = (15, 0, 0, 0)
     again.settle(2)
-    assert again.shown == (15, 0, 0, 0)
+    assert again.published_units == (15, 0, 0, 0)
 
 
 def test_a_holder_that_used_all_it_has_must_know_of_the_cut_too() -> None:
@@ -72,9 +76,9 @@ def test_a_holder_that_used_all_it_has_must_know_of_the_cut_too() -> None:
     hear(seats, 2, used=3)
     seats.units = (1, 0, 0, 0)
     seats.settle(1)
-    assert seats.shown == (3, 0, 0, 0)
+    assert seats.published_units == (3, 0, 0, 0)
     hear(seats, 3, used=3, recall=seats.recall)
-    assert seats.shown == (1, 0, 0, 0)
+    assert seats.published_units == (1, 0, 0, 0)
 
 
 class OneCommit:
@@ -175,7 +179,7 @@ def test_a_seat_set_free_by_one_grant_is_not_given_away_by_the_next() -> None:
     machine = tenant.cluster.machines[0]
     state = machine.configuration.tenant("contoso")
     base, extra = state.lease("base"), state.lease("extra")
-    base.scarce = extra.scarce = True
+    base.contended = extra.contended = True
     left = MembershipRemoved("m1", "contoso", "ann", "g")
     machine.handle(
         "user-changes",
@@ -185,12 +189,12 @@ def test_a_seat_set_free_by_one_grant_is_not_given_away_by_the_next() -> None:
             Delivered(MembershipAdded("m3", "contoso", "bob", "g"), 4_002, 102),
         ],
     )
-    assert (base.used, base.idle, len(base.asking), len(extra.asking)) == (1, 0, 1, 1)
+    assert (base.used, base.idle, len(base.open_requests), len(extra.open_requests)) == (1, 0, 1, 1)
     machine.handle(
         "internal.seat-grants",
         [
-            grant("extra", extra.news + 1, extra.granted + 1, answered=extra.seq),
-            grant("base", base.news + 1, base.granted),
+            grant("extra", extra.grant_seq + 1, extra.granted + 1, answered=extra.request_seq),
+            grant("base", base.grant_seq + 1, base.granted),
         ],
     )
     assert (extra.used, base.used, base.reserved, base.returned) == (1, 0, 0, 1)

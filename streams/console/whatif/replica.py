@@ -173,7 +173,7 @@ class TenantReplica:
         seats, lease, part = SeatBudget(self.tenant, sku), Lease(self.tenant, sku), PartitionLease()
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
-        seats.units, seats.parts = (units, 0, 0, 0), {0: part}
+        seats.units, seats.partition_leases = (units, 0, 0, 0), {0: part}
         self.rows[row_codecs.SEAT_BUDGETS, f"{self.tenant}/{sku}"] = seats.row()
         self.rows[row_codecs.LEASES, f"{self.tenant}/{sku}"] = lease.row()
 
@@ -211,11 +211,11 @@ class TenantReplica:
         """Returns units, consumed and waiting by skuId, including users that are not copied."""
         found = {}
         machine = self.cluster.machines[0]
-        for key, seats in machine.products.seats.items():
+        for key, seats in machine.products.budgets.items():
             sku = key.partition("/")[2]
             lease = machine.configuration.tenant(self.tenant).lease(sku)
             less = self.held_by_others.get(sku, 0)
-            found[sku] = (seats.budget + less, lease.used + less, lease.waiting)
+            found[sku] = (seats.capacity + less, lease.used + less, lease.waiting)
         return found
 
 

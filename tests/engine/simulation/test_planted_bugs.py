@@ -52,42 +52,43 @@ def outputs_without_their_rows(patch: Patch) -> None:
 
 def one_unit_too_many(patch: Patch) -> None:
     def free(seats: SeatBudget) -> int:
-        return seats.budget + 1 - sum(part.lease for part in seats.parts.values())
+        return seats.capacity + 1 - sum(part.leased for part in seats.partition_leases.values())
 
-    patch.setattr(SeatBudget, "free", property(free))
+    patch.setattr(SeatBudget, "free_units", property(free))
 
 
 def denied_without_recall(patch: Patch) -> None:
     def deny(self: SeatBudget) -> None:
-        self.scarce = True
-        for p, asked in self._unmet().items():
-            part = self.parts[p]
-            part.answered = part.denied = asked
-            part.must_tell = True
+        self.contended = True
+        for p, asked in self._unanswered_requests().items():
+            part = self.partition_leases[p]
+            part.answered_seq = part.denied_seq = asked
+            part.grant_due = True
 
     patch.setattr(SeatBudget, "_deny_or_recall", deny)
 
 
 def idle_units_are_kept(patch: Patch) -> None:
-    patch.setattr(Lease, "give_back", lambda self, keep=0: None)
+    patch.setattr(Lease, "return_idle", lambda self, keep=0: None)
 
 
 def old_news_counts(patch: Patch) -> None:
     """The latest message wins, instead of the maximum."""
 
-    def hear(self: SeatBudget, p: int, request: SeatRequestMessage) -> None:
-        part = self.parts.setdefault(p, PartitionLease())
+    def apply_request(self: SeatBudget, p: int, request: SeatRequestMessage) -> None:
+        part = self.partition_leases.setdefault(p, PartitionLease())
         part.returned = request.returned
-        part.seq, part.used, part.waiting = request.request_seq, request.used, request.waiting
-        part.want, part.asked, part.recall = request.demand, request.asked_seq, request.recall
-        part.heads = list(request.longest_waiting)
-        self.awaited.discard(p)
+        part.request_seq, part.requested_seq = request.request_seq, request.requested_seq
+        part.used, part.waiting, part.demand = request.used, request.waiting, request.demand
+        part.recall = request.recall
+        part.longest_waiting = list(request.longest_waiting)
+        self.awaiting_recall_from.discard(p)
 
-    patch.setattr(SeatBudget, "hear", hear)
+    patch.setattr(SeatBudget, "apply_request", apply_request)
 
 
 def the_line_is_forgotten(patch: Patch) -> None:
-    patch.setattr(Lease, "queue", lambda self, since, user: None)
+    patch.setattr(Lease, "enqueue", lambda self, since, user: None)
 
 
 def an_error_is_never_closed(patch: Patch) -> None:

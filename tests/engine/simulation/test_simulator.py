@@ -24,7 +24,7 @@ def test_everything_holds_and_the_judges_of_recorded_topics_agree(first: int) ->
 def test_the_order_of_seats_holds_when_partitions_tell_only_one_who_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(seat_lease, "HEADS", 1)
+    monkeypatch.setattr(seat_lease, "LONGEST_WAITING_MIN", 1)
     for seed in range(1000, 1020):
         run(config_for(seed))
 

@@ -73,7 +73,7 @@ def rows_of(machine: PartitionMachine) -> Rows:
         found[row_codecs.JOBS, key] = job.row()
     for key, state in machine.groups.groups.items():
         found[row_codecs.GROUP_STATES, key] = state.row()
-    for key, seats in machine.products.seats.items():
+    for key, seats in machine.products.budgets.items():
         found[row_codecs.SEAT_BUDGETS, key] = seats.row()
     for key, claims in machine.addresses.claims.items():
         found[row_codecs.ADDRESS_CLAIMS, key] = row_codecs.encode_address_claims(claims)

@@ -14,7 +14,7 @@ GRANT = SeatGrantMessage("t", "E3", 10, 0, 0, 1, False, 0, 0, 10, 0, 0, "e")
 
 def leased(**changes: Any) -> Lease:
     lease = Lease("t", "E3")
-    assert lease.hear(GRANT._replace(**changes))
+    assert lease.apply_grant(GRANT._replace(**changes))
     return lease
 
 
@@ -38,19 +38,21 @@ def test_only_idle_units_that_are_not_contended_are_reserved(
 
 def test_a_grant_that_came_late_or_again_makes_no_unit() -> None:
     lease = leased(granted=10, grant_seq=5, recall=2)
-    assert not lease.hear(GRANT._replace(granted=10, grant_seq=5))
-    assert not lease.hear(GRANT._replace(granted=7, grant_seq=4, contended=True))
-    assert (lease.granted, lease.scarce, lease.idle) == (10, False, 10)
-    assert not lease.hear(GRANT._replace(granted=12, grant_seq=3))  # units are never lost either
+    assert not lease.apply_grant(GRANT._replace(granted=10, grant_seq=5))
+    assert not lease.apply_grant(GRANT._replace(granted=7, grant_seq=4, contended=True))
+    assert (lease.granted, lease.contended, lease.idle) == (10, False, 10)
+    assert not lease.apply_grant(
+        GRANT._replace(granted=12, grant_seq=3)
+    )  # units are never lost either
     assert lease.granted == 12
 
 
 def test_a_new_recall_is_answered_and_an_old_one_is_not() -> None:
     lease = leased(recall=2)
-    assert lease.must_answer
-    lease.must_answer = False
-    assert lease.hear(GRANT._replace(grant_seq=2, recall=2))
-    assert not lease.must_answer
+    assert lease.report_due
+    lease.report_due = False
+    assert lease.apply_grant(GRANT._replace(grant_seq=2, recall=2))
+    assert not lease.report_due
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_idle_units_are_returned_only_when_contended(
 ) -> None:
     lease = leased(contended=contended)
     lease.used, lease.reserved = 3, 1
-    lease.give_back(keep)
+    lease.return_idle(keep)
     assert lease.returned == returned
     assert lease.granted >= lease.returned + lease.used + lease.reserved
 
@@ -69,34 +71,34 @@ def test_idle_units_are_returned_only_when_contended(
 def test_the_line_is_in_the_order_of_r8_and_knows_each_user_once() -> None:
     lease = leased()
     for since, user in [(5, "b"), (3, "z"), (5, "a"), (3, "z")]:
-        lease.queue(since, user)
-    assert lease.line == [(3, "z"), (5, "a"), (5, "b")]
-    lease.leave(5, "a")
-    lease.leave(5, "nobody")
-    assert lease.line == [(3, "z"), (5, "b")]
+        lease.enqueue(since, user)
+    assert lease.waitlist == [(3, "z"), (5, "a"), (5, "b")]
+    lease.dequeue(5, "a")
+    lease.dequeue(5, "nobody")
+    assert lease.waitlist == [(3, "z"), (5, "b")]
 
 
 def test_a_request_behind_an_older_user_is_refused_without_asking() -> None:
     lease = leased(contended=True, free_units=0)
     assert not lease.can_refuse_locally(4, "x")  # nobody waits here
-    lease.queue(3, "z")
+    lease.enqueue(3, "z")
     assert lease.can_refuse_locally(4, "x")
     assert not lease.can_refuse_locally(2, "x")
-    lease.room = 1
+    lease.free_units = 1
     assert not lease.can_refuse_locally(4, "x")
 
 
 def test_the_longest_waiting_are_named_and_manual_retry_leaves_the_line_out() -> None:
     lease = leased()
-    lease.ask(4, "flying")
+    lease.open_request(4, "flying")
     for since, user in [(3, "old"), (5, "young")]:
-        lease.queue(since, user)
-    assert lease.heads(True, 2) == [(3, "old"), (4, "flying")]
-    assert lease.heads(False, 2) == [(4, "flying")]
-    assert (lease.want(True), lease.want(False)) == (3, 1)
-    lease.withdraw(4, "flying")
-    lease.withdraw(4, "nobody")
-    assert lease.heads(False, 2) == []
+        lease.enqueue(since, user)
+    assert lease.longest_waiting(True, 2) == [(3, "old"), (4, "flying")]
+    assert lease.longest_waiting(False, 2) == [(4, "flying")]
+    assert (lease.demand(True), lease.demand(False)) == (3, 1)
+    lease.withdraw_request(4, "flying")
+    lease.withdraw_request(4, "nobody")
+    assert lease.longest_waiting(False, 2) == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_more_is_asked_for_before_it_is_needed_once_for_each_grant(
 ) -> None:
     lease = leased(**grant)
     lease.used = used
-    assert lease.low(bulk=8) is expected
+    assert lease.needs_prefetch(min_units=8) is expected
     if expected:
-        lease.request(automatic=True, low=True)
-        assert not lease.low(bulk=8)
+        lease.next_request(automatic=True, prefetch=True)
+        assert not lease.needs_prefetch(min_units=8)

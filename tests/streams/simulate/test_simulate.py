@@ -73,7 +73,7 @@ def test_a_simulation_comes_to_what_a_cluster_publishes(demo: InMemoryCluster) -
     for output in demo.outputs:
         if output.topic == "product-seats":
             seats[output.key] = (output.value["consumedUnits"], output.value["waitingUsers"])
-    simulated = simulation.machine.products.seats
+    simulated = simulation.machine.products.budgets
     assert {key: tuple(s.published[1:3]) for key, s in simulated.items() if s.published} == seats
 
 
