@@ -106,7 +106,9 @@ class Findings:
             "with_errors_before", "with_errors", "gained", "bad_rows",
         )  # fmt: skip
         yield {"kind": "summary", **{n: getattr(self, n) for n in names}, "lost": self.loss.users}
-        yield {"kind": "loss", **asdict(self.loss)}
+        loss = self.loss  # `asdict` would count the pairs of its counter
+        plans = dict(loss.plans)
+        yield {"kind": "loss", "users": loss.users, "plans": plans, "examples": loss.examples}
         for kind in ("failures", "products", "groups", "rejections"):
             for each in getattr(self, kind):
                 yield {"kind": kind.removesuffix("s"), **asdict(each)}

@@ -1,0 +1,1 @@
+"""Tests of the what-if engine, which the console and ``seatflow simulate`` share."""
