@@ -246,6 +246,8 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
     _report(result, "would be published" if dry_run else f"written to {out}" if out else None)
     for what, count in sorted(getattr(items, "skipped", {}).items()):
         print(f"skipped: {count:,} × {what}", file=sys.stderr)
+    for warning in getattr(items, "warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
     return SOME_ROWS_BAD if result.bad_rows else 0
 
 

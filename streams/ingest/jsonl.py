@@ -16,12 +16,11 @@ from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Rejected
 from streams.contract.event_types import resolve
 from streams.contract.rejection import DecodeError
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
+from streams.ingest.source_files import UTF8_BOM, in_utf8
 
 CHUNK_BYTES = 1 << 20
 # The longest event, its line end, and some white space around it.
 MAX_LINE_BYTES = MAX_VALUE_BYTES + 1024
-
-_BOM = b"\xef\xbb\xbf"
 
 
 def events_from_jsonl(path: str | Path) -> JsonlFeed:
@@ -46,7 +45,9 @@ class JsonlFeed:
             raise FeedError(f"{self.name} cannot be read: {error.strerror}") from None
         status = os.fstat(self._file.fileno())
         if stat.S_ISREG(status.st_mode):
-            self.total_bytes = status.st_size
+            self._file = in_utf8(self._file, self.name)
+            self.total_bytes = self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
         self._items = self._read()
 
     def __iter__(self) -> Iterator[FeedItem | FeedProblem]:
@@ -83,7 +84,7 @@ class JsonlFeed:
         while chunk := self._file.read(CHUNK_BYTES):
             first, *others = chunk.split(b"\n")
             if self.done_bytes == 0:
-                first = first.removeprefix(_BOM)
+                first = first.removeprefix(UTF8_BOM)
             self.done_bytes += len(chunk)
             rest = b"" if too_long else rest + first
             too_long = too_long or len(rest) > MAX_LINE_BYTES

@@ -4,11 +4,15 @@ An event's id consists of the file's fingerprint and the row, e.g. ``csv:9f3c52a
 Feeding a file twice therefore gives the same ids and changes nothing (R24), and ``causedBy`` leads
 back to the row. The fingerprint also covers the options that determine the events (tenant, group,
 ``--run``).
+
+Files in UTF-16, as Windows PowerShell writes them, are converted to UTF-8 before they are read.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import re
 import shutil
 import sys
@@ -22,19 +26,66 @@ from typing import Any, BinaryIO
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 
 CHUNK_BYTES = 1 << 20
+UTF8_BOM = codecs.BOM_UTF8
+
+
+def wide_encoding(head: bytes) -> str | None:
+    """Returns the encoding of a text in UTF-16 or UTF-32 by its first four bytes, else None.
+
+    Without a byte order mark, the zero byte of a first ASCII character tells.
+    """
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if len(head) >= 2 and head[0] and not head[1]:
+        return "utf-16-le"
+    if len(head) >= 2 and not head[0] and head[1]:
+        return "utf-16-be"
+    return None
+
+
+def in_utf8(file: BinaryIO, name: str) -> BinaryIO:
+    """Returns the file, or a copy in UTF-8 of one in UTF-16. Raises: FeedError, if it is neither.
+
+    ``file`` must be seekable; the file returned is at its beginning.
+    """
+    encoding = wide_encoding(file.read(4))
+    file.seek(0)
+    if encoding is None:
+        return file
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the feed
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with file:
+            while chunk := file.read(CHUNK_BYTES):
+                copy.write(decoder.decode(chunk).encode())
+            copy.write(decoder.decode(b"", final=True).encode())
+    except UnicodeError:
+        copy.close()
+        raise FeedError(
+            f"{name} looks like {encoding.upper()} but is not: save it as UTF-8"
+        ) from None
+    copy.seek(0)
+    return copy
 
 
 class FeedFile:
-    """An open file. ``fingerprint`` identifies its content; ``time``: of its last change."""
+    """An open file. ``fingerprint`` identifies its content; ``time``: of its last change.
+
+    ``size``: of the file as it is stored, in bytes.
+    """
 
     def __init__(self, path: Path | None, format: str, options: Iterable[str]) -> None:
         self.name = "standard input" if path is None else str(path)
         self._path = path
         try:
-            self.file = self._open()
+            stored = self._open()
+            self.size = stored.seek(0, io.SEEK_END)
+            stored.seek(0)
+            self.file = in_utf8(stored, self.name)
             digest = hashlib.blake2b("\n".join(options).encode() + b"\n", digest_size=8)
             hashlib.file_digest(self.file, lambda: digest)  # type: ignore[arg-type]
-            self.size = self.file.tell()
             self.file.seek(0)
         except OSError as error:
             raise FeedError(f"{self.name} cannot be read: {error.strerror}") from None
@@ -131,12 +182,12 @@ def documents(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         first = file.readline()
         rest_of_blank += first
     try:
-        orjson.loads(first.removeprefix(b"\xef\xbb\xbf"))
+        orjson.loads(first.removeprefix(UTF8_BOM))
     except orjson.JSONDecodeError:
-        yield 1, (rest_of_blank + file.read()).removeprefix(b"\xef\xbb\xbf")
+        yield 1, (rest_of_blank + file.read()).removeprefix(UTF8_BOM)
         return
     line = rest_of_blank.count(b"\n") or 1
-    yield line, first.removeprefix(b"\xef\xbb\xbf")
+    yield line, first.removeprefix(UTF8_BOM)
     for following in file:
         line += 1
         if following.strip():
@@ -147,6 +198,13 @@ def parse_object(document: bytes) -> dict[str, Any] | str:
     """Returns the JSON object, or the reason why the document is none."""
     import orjson
 
+    try:
+        document.decode()
+    except UnicodeDecodeError as error:
+        line = document.count(b"\n", 0, error.start) + 1
+        return (
+            f"not UTF-8: byte {document[error.start]:#04x} at line {line}: save the file as UTF-8"
+        )
     try:
         value = orjson.loads(document)
     except orjson.JSONDecodeError as error:

@@ -163,9 +163,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, words: str
         list(events_from_csv(written(tmp_path / "f.csv", text), "t"))
 
 
-def test_utf_16_is_named(tmp_path: Path) -> None:
-    file = written(tmp_path / "f.csv", "id\nu1\n", "utf-16")
-    with pytest.raises(FeedError, match="UTF-8"):
+def test_utf_16_is_read(tmp_path: Path) -> None:
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        file = written(tmp_path / "f.csv", "id,displayName\nu1,Jörg\n", encoding)
+        [found] = events(events_from_csv(file, "t"))
+        assert (found["user"], found["displayName"]) == ("u1", "Jörg")
+    file.write_bytes(b"\xff\xfei\x00\n")
+    with pytest.raises(FeedError, match="UTF-16"):
         list(events_from_csv(file, "t"))
 
 
