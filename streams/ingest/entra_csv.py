@@ -2,23 +2,23 @@
 
 A column is identified by the ``[property]`` in its header, which all versions of the templates
 have, or by its name; unknown columns are ignored. A row that cannot be read is reported, and
-reading continues.
+reading continues. Accepted are comma, semicolon and tab, UTF-8 and UTF-16, Excel's line ``sep=;``
+and PowerShell's line ``#TYPE``.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from streams.ingest.event_builder import EventBuilder, EventOrReason, user_id
+from streams.ingest.csv_rows import CsvRows, text_of
+from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
-from streams.ingest.source_files import FeedFile, FileFeed
+from streams.ingest.source_files import FeedFile, FileFeed, in_utf8
 
-MAX_CELL_CHARACTERS = 1 << 20
 ROWS_PER_PROGRESS_UPDATE = 256
 
 # Normalized column name (lower-case letters only) -> the property it holds.
@@ -42,6 +42,7 @@ _COLUMNS = {
 }
 _ATTRIBUTES = ("userPrincipalName", "displayName", "usageLocation", "mail")
 _NAMES_A_USER = ("id", "userPrincipalName", "member")
+_is_name = re.compile(r"[^\s,;@]+@[^\s,;@]+|[A-Za-z0-9_.:-]*\d[A-Za-z0-9_.:-]*").fullmatch
 
 
 def events_from_csv(
@@ -82,8 +83,8 @@ class CsvFeed(FileFeed):
         run: str,
     ) -> None:
         super().__init__(path, (tenant, group or "", "remove" if remove else "", run))
-        csv.field_size_limit(MAX_CELL_CHARACTERS)
-        self._tenant, self._group, self._remove = tenant, group, remove
+        self._tenant, self._remove = tenant, remove
+        self._group = group_id(group) if group else None
         self._ids = _principal_names(ids) if ids else {}
         self._result = ResultFile(Path(result)) if result else None
 
@@ -93,17 +94,13 @@ class CsvFeed(FileFeed):
             self._result.finish(published)
 
     def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
-        # Bytes that are not UTF-8 become lone surrogates, which no event can hold: a bad row.
-        text = io.TextIOWrapper(
-            source.file, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        )
-        rows, columns = _table(text, source.name)
+        rows, columns = _table(text_of(source.file))
         self._check(columns, source.name)
         builder, before = (
             EventBuilder(self._tenant, source.fingerprint, source.time),
             self.done_bytes,
         )
-        for count, (line, row) in enumerate(_numbered(rows)):
+        for count, (line, row) in enumerate(rows):
             if count % ROWS_PER_PROGRESS_UPDATE == 0:
                 self.done_bytes = before + source.file.tell()
             if isinstance(row, str):
@@ -135,6 +132,9 @@ class CsvFeed(FileFeed):
                     reason = f"{name} is '{cell[:60]}': remove leading and trailing spaces"
                     yield self._bad(source, line, cell.strip(), reason)
                     return
+                if '"' in cell and name in _NAMES_A_USER:  # of a cell opened on an earlier line
+                    yield self._bad(source, line, cell, f"{name} has a quote: '{cell[:60]}'")
+                    return
                 cells[name] = cell
         if cells.get("type", "user").lower() not in ("user", "member", "guest"):
             self.skipped[f"{cells['type']} in the table"] += 1
@@ -165,7 +165,8 @@ class CsvFeed(FileFeed):
     def _results(
         self, user: str, cells: dict[str, str], builder: EventBuilder
     ) -> list[EventOrReason]:
-        groups = [self._group] if self._group else _listed(cells.get("groups", ""))
+        listed = map(group_id, _listed(cells.get("groups", "")))
+        groups = [self._group] if self._group else list(listed)
         if self._remove and not groups:
             return [builder.user("user.deleted", user)]
         memberships = [builder.membership(not self._remove, user, group) for group in groups]
@@ -216,51 +217,26 @@ class ResultFile:
         self._part.replace(self._path)
 
 
-def _table(text: TextIO, name: str) -> tuple[Iterator[list[str]], dict[str, int]]:
+def _table(text: TextIO) -> tuple[CsvRows, dict[str, int]]:
     """Returns the rows after the header, and the index of each known column."""
-    first = text.readline()
-    if "\x00" in first or first.startswith("\udcff\udcfe"):
-        raise FeedError(f"{name} is encoded in UTF-16: save it as 'CSV UTF-8'")
-    skipped = 0
-    if first.lower().startswith(("version:", '"version:')):
-        first, skipped = text.readline(), 1
-    delimiter = max(",;\t", key=first.count)
-    header = next(csv.reader([first], delimiter=delimiter), [])
+    rows = CsvRows(text)
     columns: dict[str, int] = {}
-    for at, cell in enumerate(header):
+    for at, cell in enumerate(rows.header):
         if known := _COLUMNS.get(_column(cell)):
             columns.setdefault(known, at)
-    rows = _Rows(csv.reader(text, delimiter=delimiter), skipped + 1)
+    identifying = [columns[name] for name in _NAMES_A_USER if name in columns]
+
+    def looks_like_row(cells: list[str]) -> bool:
+        named = [cells[at] for at in identifying if at < len(cells) and cells[at]]
+        return bool(named) and all(_is_name(name) for name in named)
+
+    rows.looks_like_row = looks_like_row
     return rows, columns
 
 
 def _column(cell: str) -> str:
     found = re.search(r"\[(\w+)\]", cell)
     return re.sub(r"[^a-z]", "", (found[1] if found else cell).lower())
-
-
-class _Rows(Iterator[list[str]]):
-    """A csv.reader that knows the line on which each row begins (``line``)."""
-
-    def __init__(self, rows: object, before: int) -> None:
-        self._rows, self._before = rows, before
-        self.line = before
-
-    def __next__(self) -> list[str]:
-        self.line = self._before + self._rows.line_num + 1  # type: ignore[attr-defined]
-        return next(self._rows)  # type: ignore[call-overload, no-any-return]
-
-
-def _numbered(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield rows.line, f"not CSV: {error}"  # type: ignore[attr-defined]
-        else:
-            yield rows.line, row  # type: ignore[attr-defined]
 
 
 def _listed(cell: str) -> list[str]:
@@ -270,11 +246,15 @@ def _listed(cell: str) -> list[str]:
 def _principal_names(path: str | Path) -> dict[str, str]:
     """Returns the object id of each principal name (lower case) in an export of users."""
     try:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
-            rows, columns = _table(text, str(path))
+        with open(path, "rb") as file:
+            rows, columns = _table(text_of(in_utf8(file, str(path))))
             if not {"id", "userPrincipalName"} <= columns.keys():
                 raise FeedError(f"{path} must have the columns id and userPrincipalName")
             id, name = columns["id"], columns["userPrincipalName"]
-            return {row[name].lower(): row[id] for row in rows if len(row) > max(id, name)}
+            return {
+                row[name].lower(): row[id]
+                for _, row in rows
+                if not isinstance(row, str) and len(row) > max(id, name)
+            }
     except OSError as error:
         raise FeedError(f"{path} cannot be read: {error.strerror}") from None

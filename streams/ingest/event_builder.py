@@ -14,6 +14,22 @@ EventOrReason = FeedItem | str
 """A record, or the reason why none could be built."""
 
 _foreign = re.compile(r"[^A-Za-z0-9_.@-]")
+_is_id = re.compile(r"[A-Za-z0-9_.:@-]{1,128}").fullmatch
+_is_guid = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+
+
+def is_object_id(value: object) -> bool:
+    """Returns whether a value is an object id of a directory, a GUID in any case."""
+    return isinstance(value, str) and _is_guid(value) is not None
+
+
+def normalized_id(value: Any) -> Any:
+    """Returns an object id in lower case, as Graph writes it; any other value unchanged.
+
+    Exports, templates and scripts write the same GUID in capitals or small letters. Event ids are
+    compared by their characters, so every feed applies this function (:class:`EventBuilder`).
+    """
+    return value.lower() if is_object_id(value) else value
 
 
 def user_id(principal_name: str) -> str:
@@ -26,8 +42,15 @@ def user_id(principal_name: str) -> str:
     return _foreign.sub(lambda found: f":{ord(found[0]):x}:", name)
 
 
+def group_id(name: str) -> str:
+    """Returns a group's id from its id or name: a name that is no id is encoded like user ids."""
+    return name if _is_id(name) else user_id(name)
+
+
 class EventBuilder:
     """Builds events of one tenant, with ids of the form ``fingerprint:row[.number]``.
+
+    Object ids are written in lower case, whatever the source has.
 
     ``fingerprint``: identifies the source file or request. ``time``: RFC 3339, for all events.
     """
@@ -62,7 +85,7 @@ class EventBuilder:
     def membership(self, added: bool, user: Any, group: Any) -> EventOrReason:
         """Builds a ``membership.added`` or ``membership.removed``."""
         kind = "membership.added" if added else "membership.removed"
-        return self._subject("user-changes", kind, "user", user, {"group": group})
+        return self._subject("user-changes", kind, "user", user, {"group": normalized_id(group)})
 
     def _subject(
         self, topic: str, kind: str, name: str, subject: Any, members: dict[str, Any]
@@ -72,6 +95,7 @@ class EventBuilder:
             id = f"{id}.{self._count}"
         self._count += 1
         body = {"type": kind, "id": id, "time": self._time, "tenant": self._tenant}
+        subject = normalized_id(subject)
         body[name] = subject
         body |= members
         return checked_item(topic, f"{self._tenant}/{subject}", body)
