@@ -172,7 +172,7 @@ def user_licenses(user: User, timestamp_ms: int, cause: str) -> bytes:
     """Returns a record of ``user-licenses`` (contract, section 3)."""
     template, now = template_of(user.outcome), timestamp(timestamp_ms)
     since = None
-    if user.sinces != timestamp_ms:
+    if user.state_since_ms != timestamp_ms:
         since = [timestamp(user.since_of(i)) for i in range(len(template.states))]
     location, mail, addresses = user.attributes()
     # A plain tuple: to make the named one takes longer than to write the record in C.

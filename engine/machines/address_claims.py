@@ -29,14 +29,14 @@ class AddressClaims:
         after = set() if gone else set(map(normalize_proxy_address, user.addresses))
         for address in sorted(before - after):
             self._send(user, address, 0, at, offset, cause)
-            if user.more is not None:
-                user.more.pending.pop(address, None)
-                user.more.duplicates.pop(address, None)
+            if user.pending_work is not None:
+                user.pending_work.pending_claims.pop(address, None)
+                user.pending_work.duplicates.pop(address, None)
         for address in sorted(after - before):
-            more = user.extra()
-            more.claims += 1
-            more.pending[address] = more.claims
-            self._send(user, address, more.claims, at, offset, cause)
+            pending = user.ensure_pending_work()
+            pending.last_claim += 1
+            pending.pending_claims[address] = pending.last_claim
+            self._send(user, address, pending.last_claim, at, offset, cause)
 
     def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
         key = f"{user.tenant.id}/{address}"
@@ -61,15 +61,15 @@ class AddressClaims:
         address, answers = verdict.address, verdict.answers
         if not user.known or address not in map(normalize_proxy_address, user.addresses):
             return False
-        more = user.extra()
-        if address in more.pending and answers != more.pending[address]:
+        pending = user.ensure_pending_work()
+        if address in pending.pending_claims and answers != pending.pending_claims[address]:
             return False  # older than the claim under way
-        more.pending.pop(address, None)
-        before = dict(more.duplicates)
+        pending.pending_claims.pop(address, None)
+        before = dict(pending.duplicates)
         if verdict.owner == user.id:
-            more.duplicates.pop(address, None)
+            pending.duplicates.pop(address, None)
         else:
-            more.duplicates[address] = verdict.owner
-        if more.pending:
+            pending.duplicates[address] = verdict.owner
+        if pending.pending_claims:
             return False
-        return more.due is not None or before != more.duplicates
+        return pending.evaluation is not None or before != pending.duplicates

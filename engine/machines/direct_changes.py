@@ -39,11 +39,13 @@ class DirectChanges:
             message = "The change names nothing to add and nothing to remove."
             self._answer(user, event.id, "rejected", Rejection("NoChange", None, (), message))
         elif not self.configuration.defined(named):
-            user.extra().deferred.append([event.id, event.add, event.remove, at])
+            user.ensure_pending_work().deferred_changes.append(
+                [event.id, event.add, event.remove, at]
+            )
             self.users_with_deferred[user] = None
             self._answer(user, event.id, "deferred")
         else:
-            user.extra().change = [event.id, event.add, event.remove, at]
+            user.ensure_pending_work().change = [event.id, event.add, event.remove, at]
             return True
         return False
 
@@ -52,7 +54,7 @@ class DirectChanges:
         if not user.known:
             self._answer(user, event.id, "rejected", user_not_found(user))
             return False
-        user.extra().change = [event.id, None, None, at]
+        user.ensure_pending_work().change = [event.id, None, None, at]
         return True
 
     def take_ready(self, user: User) -> list[tuple[ev.UserLicensesChanged, int]]:
@@ -60,12 +62,12 @@ class DirectChanges:
 
         Each comes with its timestamp in milliseconds, to be applied as if it arrived now.
         """
-        assert user.more is not None
-        deferred = user.more.deferred
+        assert user.pending_work is not None
+        deferred = user.pending_work.deferred_changes
         ready = [d for d in deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
         if len(ready) == len(deferred):
             self.users_with_deferred.pop(user, None)
-        user.more.deferred = [d for d in deferred if d not in ready]
+        user.pending_work.deferred_changes = [d for d in deferred if d not in ready]
         return [
             (ev.UserLicensesChanged(id, user.tenant.id, user.id, tuples(add), tuples(remove)), at)
             for id, add, remove, at in ready
@@ -76,10 +78,10 @@ class DirectChanges:
 
         ``timestamp_ms``: of the evaluation that was applied.
         """
-        if user.more is None or user.more.change is None:
+        if user.pending_work is None or user.pending_work.change is None:
             return
-        id, add, *_ = user.more.change
-        user.more.change = None
+        id, add, *_ = user.pending_work.change
+        user.pending_work.change = None
         self._answer(user, id, "rejected" if rejection else "applied", rejection)
         if rejection and add is not None:
             self._audit_rejection(user, id, timestamp_ms, rejection)
@@ -87,10 +89,10 @@ class DirectChanges:
     def reject_open(self, user: User) -> None:
         """Rejects the changes of a user who is deleted: those deferred, and the one under way."""
         self.users_with_deferred.pop(user, None)
-        more = user.more
-        if more is None:
+        pending = user.pending_work
+        if pending is None:
             return
-        for id, *_ in [*more.deferred, *([more.change] if more.change else [])]:
+        for id, *_ in [*pending.deferred_changes, *([pending.change] if pending.change else [])]:
             self._answer(user, id, "rejected", user_not_found(user))
 
     def _answer(self, user: User, id: str, status: str, rejection: Rejection | None = None) -> None:

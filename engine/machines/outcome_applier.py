@@ -19,7 +19,7 @@ from engine.state.message_codecs import GROUP_REPORTS, GroupReportMessage, encod
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.tenant_state import GroupMembership, TenantState, User
 
-NO_FIGURES: Final[tuple[bool, tuple[str, ...]]] = (False, ())
+NO_GROUP_STATS: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
 
 class OutcomeApplier:
@@ -63,15 +63,15 @@ class OutcomeApplier:
         if new.mail != old.mail:
             user.keep_published(user.attributes())
         if new.mail:
-            user.give_address()
+            user.assign_primary_address()
         if new is old and paths == old_paths and not reserved:
             allocator.enqueue(user, cause)  # a seat request took it off the lists
-            if user.more is not None and user.more.shown is not None:
+            if user.pending_work is not None and user.pending_work.published_attributes is not None:
                 self._publish(user, old, old_paths, cause)
             return
         allocator.dequeue(user, cause)
         since = user_documents.states_since(user, new, paths, cause.timestamp_ms)
-        user.outcome, user.paths, user.sinces = new, paths, since
+        user.outcome, user.paths, user.state_since_ms = new, paths, since
         self.count_errors(old, new)
         self._seats(user, old, reserved, cause)
         allocator.enqueue(user, cause)
@@ -101,10 +101,10 @@ class OutcomeApplier:
 
     def _publish(self, user: User, old: Outcome, old_paths: tuple[str, ...], cause: Cause) -> None:
         """One revision, if what is published differs from before (R10, R24)."""
-        more = user.more
-        before = more.shown if more is not None else None
-        if more is not None:
-            more.shown = None
+        pending = user.pending_work
+        before = pending.published_attributes if pending is not None else None
+        if pending is not None:
+            pending.published_attributes = None
         if self.suppress_output:
             return
         same_attributes = before is None or before == user.attributes()
@@ -139,8 +139,8 @@ class OutcomeApplier:
         tenant, at = user.tenant, cause.timestamp_ms
         if user.known:
             self.count_members(user, -1, at)
-        groups, user.groups, user.since = user.groups, (), b""
-        user.outcome, user.paths, user.sinces = EMPTY_OUTCOME, (), 0
+        groups, user.groups, user.member_since = user.groups, (), b""
+        user.outcome, user.paths, user.state_since_ms = EMPTY_OUTCOME, (), 0
         self.count_errors(old, EMPTY_OUTCOME)
         self._seats(user, old, NO_RESERVATION, cause)
         for group in dict.fromkeys((*old_paths, *groups)):
@@ -155,16 +155,16 @@ class OutcomeApplier:
             if record is not None:
                 self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
-        user.location = user.upn = user.mail = user.given = None
+        user.location = user.upn = user.mail = user.assigned_primary_address = None
         user.addresses = ()
-        user.more = user.optional_facts = None
+        user.pending_work = user.optional_facts = None
 
     # -- groups
     def joined(self, user: User, group: str, at: int) -> None:
         """Counts a new membership; the caller has already added it to the user's ``groups``."""
         membership = self.work.change_group(user.tenant, group, at)
         if group not in user.paths:
-            membership.enter(user)
+            membership.add(user)
         if user.known:
             membership.members += 1
 
@@ -177,7 +177,7 @@ class OutcomeApplier:
 
     def register_reference(self, tenant: TenantState, group: str, at: int) -> None:
         """Lets a group that only a removal names be published, too (contract, section 3)."""
-        if not tenant.membership(group).present and group not in tenant.groups:
+        if not tenant.membership(group).user_count and group not in tenant.groups:
             self.work.emptied_groups.append(self.work.change_group(tenant, group, at))
 
     def count_members(self, user: User, sign: int, at: int) -> None:
@@ -191,7 +191,7 @@ class OutcomeApplier:
             return
         for group in user.paths:
             if group not in user.groups and group not in old_paths:
-                user.tenant.membership(group).enter(user)
+                user.tenant.membership(group).add(user)
         for group in old_paths:
             if group not in user.groups:
                 self._leave(user, group)
@@ -199,8 +199,8 @@ class OutcomeApplier:
     def _leave(self, user: User, group: str) -> None:
         if not user.belongs(group):
             membership = user.tenant.membership(group)
-            membership.leave()
-            if not membership.present:
+            membership.remove()
+            if not membership.user_count:
                 self.work.emptied_groups.append(membership)
 
     def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
@@ -208,20 +208,20 @@ class OutcomeApplier:
         tenant, by_slot = user.tenant, user.outcome.group_stats
         if not old_paths:
             for slot, group in enumerate(user.paths):
-                if by_slot[slot] != NO_FIGURES:
-                    self.work.change_group(tenant, group, at).count(by_slot[slot], 1)
+                if by_slot[slot] != NO_GROUP_STATS:
+                    self.work.change_group(tenant, group, at).add_stats(by_slot[slot], 1)
             return
         before = dict(zip(old_paths, old.group_stats, strict=True))
         for slot, group in enumerate(user.paths):
-            figures = by_slot[slot]
-            was = before.pop(group, NO_FIGURES)
-            if figures != was:
+            stats = by_slot[slot]
+            was = before.pop(group, NO_GROUP_STATS)
+            if stats != was:
                 membership = self.work.change_group(tenant, group, at)
-                membership.count(was, -1)
-                membership.count(figures, 1)
+                membership.add_stats(was, -1)
+                membership.add_stats(stats, 1)
         for group, was in before.items():
-            if was != NO_FIGURES:
-                self.work.change_group(tenant, group, at).count(was, -1)
+            if was != NO_GROUP_STATS:
+                self.work.change_group(tenant, group, at).add_stats(was, -1)
 
     def report(self, fanout: FanOut) -> None:
         """Reports absolute numbers of the changed groups, with the version applied here."""
@@ -254,7 +254,7 @@ class OutcomeApplier:
             membership.licensed,
             membership.with_errors,
             {e: n for e, n in sorted(membership.errors.items()) if n},
-            membership.at,
+            membership.timestamp_ms,
         )
         self.effects.emit(
             GROUP_REPORTS, key, encode_group_report(report), self.configuration.partition_of(key)

@@ -87,9 +87,9 @@ class SeatAllocator:
             return Allocation(user, decision, cause, NO_RESERVATION)
         since = min((s for _, s in self.waitlist_entries(user)), default=cause.timestamp_ms)
         self.dequeue(user, cause)
-        attempt = SeatRequest(since, cause.timestamp_ms, cause.event_id)
-        user.extra().attempt = attempt
-        attempt.denied = denied
+        seat_request = SeatRequest(since, cause.timestamp_ms, cause.event_id)
+        user.ensure_pending_work().seat_request = seat_request
+        seat_request.denied = denied
         self.in_flight[user] = None
         return self._continue_request(user, cause, decision)
 
@@ -100,44 +100,49 @@ class SeatAllocator:
 
         ``decided``: the decision with what is denied by now, if the caller has it already.
         """
-        attempt = user.attempt
-        assert attempt is not None
-        attempt.asking = ""
+        seat_request = user.seat_request
+        assert seat_request is not None
+        seat_request.requested_sku = ""
         self.work.dirty_users[user] = None
-        decision = decided or self.evaluator.evaluate(user, attempt.denied)
-        while sku := _missing(decision, attempt):
+        decision = decided or self.evaluator.evaluate(user, seat_request.denied)
+        while sku := _missing(decision, seat_request):
             lease = self.work.change_lease(user.tenant, sku, cause)
             if lease.try_reserve():
-                attempt.got.add(sku)
+                seat_request.reserved.add(sku)
             elif user.tenant.settings.automatic and lease.can_refuse_locally(
-                attempt.since, user.id
+                seat_request.since, user.id
             ):
-                attempt.denied |= {sku}
-                decision = self.evaluator.evaluate(user, attempt.denied)
+                seat_request.denied |= {sku}
+                decision = self.evaluator.evaluate(user, seat_request.denied)
             else:
-                attempt.asking = sku
-                attempt.asked = lease.open_request(attempt.since, user.id)
+                seat_request.requested_sku = sku
+                seat_request.request_seq = lease.open_request(seat_request.since, user.id)
                 return None
         self._end(user)
-        return Allocation(user, decision, Cause(attempt.at, attempt.cause), attempt.got)
+        return Allocation(
+            user,
+            decision,
+            Cause(seat_request.timestamp_ms, seat_request.caused_by),
+            seat_request.reserved,
+        )
 
     def _end(self, user: User) -> None:
-        assert user.more is not None
-        user.more.attempt = None
+        assert user.pending_work is not None
+        user.pending_work.seat_request = None
         self.in_flight.pop(user, None)
 
     def abandon(self, user: User, cause: Cause) -> SeatRequest:
         """Ends the user's request without a result and returns its reservations (R23)."""
-        attempt = user.attempt
-        assert attempt is not None
-        if attempt.asking:
-            lease = self.work.change_lease(user.tenant, attempt.asking, cause)
-            lease.withdraw_request(attempt.since, user.id)
-        for sku in attempt.got:
+        seat_request = user.seat_request
+        assert seat_request is not None
+        if seat_request.requested_sku:
+            lease = self.work.change_lease(user.tenant, seat_request.requested_sku, cause)
+            lease.withdraw_request(seat_request.since, user.id)
+        for sku in seat_request.reserved:
             self.work.change_lease(user.tenant, sku, cause).reserved -= 1
         self._end(user)
         self.enqueue(user, cause)
-        return attempt
+        return seat_request
 
     # -- the wait list
     @staticmethod
@@ -182,8 +187,8 @@ class SeatAllocator:
             elif asked <= message.answered_seq:
                 lease.withdraw_request(since, id)  # its unit went to a user who has waited longer
                 user = tenant.users[id]
-                assert user.attempt is not None
-                user.attempt.asked = lease.open_request(since, id)
+                assert user.seat_request is not None
+                user.seat_request.request_seq = lease.open_request(since, id)
                 self.work.dirty_users[user] = None
         if lease.recall > recall:
             self._recall(lease)
@@ -206,40 +211,40 @@ class SeatAllocator:
         since, id = entry
         user: User = tenant.users[id]
         lease.reserved += 1
-        attempt = user.attempt
-        if attempt is None:
+        seat_request = user.seat_request
+        if seat_request is None:
             self.dequeue(user, cause)
-            attempt = SeatRequest(since, cause.timestamp_ms, cause.event_id)
-            user.extra().attempt = attempt
+            seat_request = SeatRequest(since, cause.timestamp_ms, cause.event_id)
+            user.ensure_pending_work().seat_request = seat_request
             self.in_flight[user] = None
             if self.work.phase_log is not None:
                 phase = UserPhase.REQUESTING_SEATS
                 self.work.phase_log.append((user, Trigger.SEAT_OFFERED, phase))
         else:
             lease.withdraw_request(since, id)
-        attempt.got.add(lease.sku)
+        seat_request.reserved.add(lease.sku)
         return self._continue_request(user, cause)
 
     def _deny(
         self, tenant: TenantState, lease: Lease, since: int, id: str, cause: Cause
     ) -> Allocation | None:
         user: User = tenant.users[id]
-        attempt = user.attempt
-        if attempt is None or attempt.asking != lease.sku:
+        seat_request = user.seat_request
+        if seat_request is None or seat_request.requested_sku != lease.sku:
             return None
         lease.withdraw_request(since, id)
-        attempt.denied |= {lease.sku}
+        seat_request.denied |= {lease.sku}
         return self._continue_request(user, cause)
 
     def _recall(self, lease: Lease) -> None:
         """Returns units reserved out of skuId order: two users could wait for each other."""
         for user in list(self.in_flight):
-            attempt = user.attempt
-            if attempt is None or user.tenant.leases.get(lease.sku) is not lease:
+            seat_request = user.seat_request
+            if seat_request is None or user.tenant.leases.get(lease.sku) is not lease:
                 continue
-            if lease.sku in attempt.got and attempt.asking < lease.sku:
+            if lease.sku in seat_request.reserved and seat_request.requested_sku < lease.sku:
                 self.work.dirty_users[user] = None
-                attempt.got.discard(lease.sku)
+                seat_request.reserved.discard(lease.sku)
                 lease.reserved -= 1
 
     # -- after each batch
@@ -310,24 +315,24 @@ class SeatAllocator:
             user.tenant.lease(sku).used += 1
         for sku in user.outcome.waiting:
             user.tenant.lease(sku).waiting += 1
-        attempt = user.attempt
-        if attempt is None:
+        seat_request = user.seat_request
+        if seat_request is None:
             if not user.waits:
                 for sku, since in self.waitlist_entries(user):
                     user.tenant.lease(sku).enqueue(since, user.id)
             return
         self.in_flight[user] = None
-        for sku in attempt.got:
+        for sku in seat_request.reserved:
             user.tenant.lease(sku).reserved += 1
-        if attempt.asking:
-            lease = user.tenant.lease(attempt.asking)
-            lease.open_requests.append((attempt.since, user.id, attempt.asked))
+        if seat_request.requested_sku:
+            lease = user.tenant.lease(seat_request.requested_sku)
+            lease.open_requests.append((seat_request.since, user.id, seat_request.request_seq))
             lease.open_requests.sort()
 
 
-def _missing(decision: EvaluationResult, attempt: SeatRequest) -> str | None:
+def _missing(decision: EvaluationResult, seat_request: SeatRequest) -> str | None:
     """The first product, in skuId order, whose seat is neither had nor denied yet."""
     for sku in decision.required_seats:
-        if sku not in attempt.got and sku not in attempt.denied:
+        if sku not in seat_request.reserved and sku not in seat_request.denied:
             return sku
     return None

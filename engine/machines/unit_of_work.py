@@ -53,7 +53,7 @@ class UnitOfWork:
     def change_group(self, tenant: TenantState, group: str, timestamp_ms: int) -> GroupMembership:
         """Returns the membership of a group, marked to be reported to the group's owner."""
         membership = tenant.memberships.get(group) or tenant.membership(group)
-        membership.at = timestamp_ms
+        membership.timestamp_ms = timestamp_ms
         if not membership.unreported:
             membership.unreported = True
             self.groups_to_report.append(membership)

@@ -81,16 +81,20 @@ class UserEvaluations:
     # -- what is to be evaluated
     def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
-        if user.attempt is not None:
+        if user.seat_request is not None:
             self._abandon(user, at, cause)
             retry = True
         self._evaluate_later(user, at, cause, retry)
 
     def _evaluate_later(self, user: User, at: int, cause: str, retry: bool = True) -> None:
         """``retry``: an event of the user's own or of a group, which tries seats again (R9)."""
-        if user.more is not None and user.more.pending:
-            user.more.due = (at, cause, retry or bool(user.more.due and user.more.due[2]))
-        elif user.known and user.attempt is None:
+        if user.pending_work is not None and user.pending_work.pending_claims:
+            user.pending_work.evaluation = (
+                at,
+                cause,
+                retry or bool(user.pending_work.evaluation and user.pending_work.evaluation[2]),
+            )
+        elif user.known and user.seat_request is None:
             if not retry:
                 before = self.pending_evaluations.get(user)
                 retry = before is not None and before.retry
@@ -99,7 +103,7 @@ class UserEvaluations:
                 self._enter(user, Trigger.FACT_CHANGED)
 
     def _abandon(self, user: User, at: int, cause: str) -> None:
-        attempt = self.allocator.abandon(user, Cause(at, cause))
+        seat_request = self.allocator.abandon(user, Cause(at, cause))
         self.work.dirty_users[user] = None
         reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
         value = audit(
@@ -107,7 +111,7 @@ class UserEvaluations:
             ("User", user.id),
             CONCURRENCY,
             at,
-            attempt.cause,
+            seat_request.caused_by,
             [],
             reason,
             failed=True,
@@ -143,7 +147,7 @@ class UserEvaluations:
     def _request_seats(
         self, user: User, pending: PendingEvaluation, decision: EvaluationResult
     ) -> None:
-        if user.attempt is not None:
+        if user.seat_request is not None:
             return
         self.work.dirty_users[user] = None
         denied = self._denied(user, pending)
@@ -175,27 +179,27 @@ class UserEvaluations:
         self.work.dirty_users[user] = None
         self.pending_evaluations.pop(user, None)
         self.applier.apply(user, decision, cause, reserved)
-        more = user.more
-        if more is not None:
+        pending = user.pending_work
+        if pending is not None:
             self.direct_changes.complete(user, decision.rejection, cause.timestamp_ms)
         if self.work.phase_log is not None:
             self._enter(user, Trigger.OUTCOME_APPLIED)
-        if more is not None:
+        if pending is not None:
             self._report_ended(self.fan_out.release(user))
             self._drain(user)
 
     def _drain(self, user: User) -> None:
         """Events that waited for the attempt, in their order (R23)."""
-        while user.more is not None and user.more.queue:
-            queue, user.more.queue = user.more.queue, []
+        while user.pending_work is not None and user.pending_work.deferred_events:
+            queue, user.pending_work.deferred_events = user.pending_work.deferred_events, []
             event, at, offset = decode_deferred_event(queue[0])
             done = self._step(user, event, at, offset)
             if left := queue[done:]:
-                user.extra().queue = left
+                user.ensure_pending_work().deferred_events = left
             if not done:
                 break
-        if user.more is not None and user.more.empty():
-            user.more = None
+        if user.pending_work is not None and user.pending_work.empty():
+            user.pending_work = None
 
     def _finish(self) -> None:
         """Evaluates users, requests seats in R8's order, and writes the rows that changed."""

@@ -62,7 +62,7 @@ class UserEvaluator:
     def evaluate(self, user: User, denied: frozenset[str] = NO_DENIALS) -> EvaluationResult:
         """Evaluates the user's present facts; ``denied``: products without a seat to be had."""
         facts, paths = self._facts(user, denied)
-        change = user.more.change if user.more is not None else None
+        change = user.pending_work.change if user.pending_work is not None else None
         if not paths and not change and not user.outcome.entries:
             return EMPTY_RESULT
         if change is None or change[1] is None:  # a reprocess changes nothing itself
@@ -129,7 +129,7 @@ class UserEvaluator:
             tuple(group_licenses),
             converted,
             self._location(user.location or tenant.settings.location),
-            user.duplicate if user.more is not None else None,
+            user.duplicate if user.pending_work is not None else None,
             denied,
             old.held,
         )

@@ -59,11 +59,13 @@ class UserMachine(UserEvaluations):
                 continue
             user.seen_fingerprints = seen
             dirty_users[user] = None
-            more = user.more
-            if more is not None and more.queue:
-                more.queue.append(encode_deferred_event(event, at, offset))
+            pending = user.pending_work
+            if pending is not None and pending.deferred_events:
+                pending.deferred_events.append(encode_deferred_event(event, at, offset))
             elif not self._step(user, event, at, offset):
-                user.extra().queue.append(encode_deferred_event(event, at, offset))
+                user.ensure_pending_work().deferred_events.append(
+                    encode_deferred_event(event, at, offset)
+                )
         self._finish()
         return misrouted
 
@@ -99,15 +101,19 @@ class UserMachine(UserEvaluations):
             if user is None:
                 continue
             self.work.dirty_users[user] = None
-            awaiting = user.more is not None and bool(user.more.pending)
+            awaiting = user.pending_work is not None and bool(user.pending_work.pending_claims)
             if not self.claims.verdict(user, verdict):
                 continue
-            assert user.more is not None
-            due = user.more.due or (verdict.timestamp_ms, verdict.caused_by, False)
-            user.more.due = None
+            assert user.pending_work is not None
+            evaluation = user.pending_work.evaluation or (
+                verdict.timestamp_ms,
+                verdict.caused_by,
+                False,
+            )
+            user.pending_work.evaluation = None
             if awaiting:
                 self._enter(user, Trigger.ADDRESSES_SETTLED)
-            self._fact_changed(user, *due)
+            self._fact_changed(user, *evaluation)
         self._finish()
 
     def run_background(self, limit: int) -> bool:
@@ -135,7 +141,7 @@ class UserMachine(UserEvaluations):
         tenant.groups[id] = self.configuration.group(version, wanted, deleted)
         self.effects.rows[GROUPS, f"{tenant_id}/{id}"] = row
         before = known.version if known else 0
-        if tenant.membership(id).present or self.fan_out.has(tenant_id, id):
+        if tenant.membership(id).user_count or self.fan_out.has(tenant_id, id):
             self.fan_out.begin(GROUP, tenant_id, id, version, before, at, cause)
         self.work.change_group(tenant, id, at)
 
@@ -151,9 +157,11 @@ class UserMachine(UserEvaluations):
         for user in list(self.direct_changes.users_with_deferred):
             for event, deferred_at in self.direct_changes.take_ready(user):
                 self.work.dirty_users[user] = None
-                waiting = user.more is not None and user.more.queue
+                waiting = user.pending_work is not None and user.pending_work.deferred_events
                 if waiting or not self._step(user, event, deferred_at, 0):
-                    user.extra().queue.append(encode_deferred_event(event, deferred_at, 0))
+                    user.ensure_pending_work().deferred_events.append(
+                        encode_deferred_event(event, deferred_at, 0)
+                    )
 
     # -- one event of one user
     def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
@@ -162,7 +170,7 @@ class UserMachine(UserEvaluations):
         when = order_key(at, offset) if kind is ev.MembershipAdded else b""
         if user in self.pending_evaluations and self._depends(user, kind, when):
             self._evaluate_now(user)
-        if user.more is not None and user.waits and self._must_wait(user, kind, when):
+        if user.pending_work is not None and user.waits and self._must_wait(user, kind, when):
             return False
         if kind is ev.MembershipAdded:
             self._joined(user, event, at, when)
@@ -185,9 +193,9 @@ class UserMachine(UserEvaluations):
     def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
         if kind is ev.UserLicensesChanged or kind is ev.UserReprocess:
             return True
-        if user.more is not None and user.more.change is not None:
+        if user.pending_work is not None and user.pending_work.change is not None:
             return True  # a direct change that asks for a seat keeps its place
-        return user.attempt is None and self._depends(user, kind, when)
+        return user.seat_request is None and self._depends(user, kind, when)
 
     def _depends(self, user: User, kind: type, when: bytes) -> bool:
         """Returns True if evaluating before and after the event of ``when`` may differ.
@@ -202,7 +210,7 @@ class UserMachine(UserEvaluations):
             group = groups.get(id)
             if group is not None and group.license_set is not None:
                 asked += 1
-        return asked > 1 or user.since[-ORDER_KEY_BYTES:] > when
+        return asked > 1 or user.member_since[-ORDER_KEY_BYTES:] > when
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
@@ -230,10 +238,10 @@ class UserMachine(UserEvaluations):
 
     def _claim(self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str) -> None:
         """Claims new addresses: the user waits for verdicts instead of seats (R18)."""
-        pending = user.more is not None and bool(user.more.pending)
+        had_claims = user.pending_work is not None and bool(user.pending_work.pending_claims)
         self.claims.change(user, old, at, offset, cause)
-        if not pending and user.more is not None and user.more.pending:
-            if user.attempt is not None:
+        if not had_claims and user.pending_work is not None and user.pending_work.pending_claims:
+            if user.seat_request is not None:
                 self._abandon(user, at, cause)
             else:
                 self._enter(user, Trigger.ADDRESS_CLAIMED)
@@ -241,7 +249,7 @@ class UserMachine(UserEvaluations):
 
     def _deleted(self, user: User, event: ev.UserDeleted, at: int, offset: int) -> None:
         cause = Cause(at, event.id)
-        if user.attempt is not None:
+        if user.seat_request is not None:
             self._abandon(user, at, event.id)
         self.pending_evaluations.pop(user, None)
         self.claims.change(user, user.addresses, at, offset, event.id, gone=True)

@@ -112,10 +112,10 @@ def phase_of(user: User, evaluation_pending: bool) -> UserPhase:
     Raises:
         IllegalPhaseError: if the user's pending work belongs to no phase.
     """
-    more = user.more
-    requesting = more is not None and more.attempt is not None
-    changing = more is not None and more.change is not None
-    awaiting = more is not None and bool(more.pending)
+    pending = user.pending_work
+    requesting = pending is not None and pending.seat_request is not None
+    changing = pending is not None and pending.change is not None
+    awaiting = pending is not None and bool(pending.pending_claims)
     if awaiting and (requesting or changing or evaluation_pending):
         raise IllegalPhaseError(f"{user.id} awaits verdicts and something else: {_work(user)}")
     if requesting and evaluation_pending:
@@ -151,20 +151,20 @@ def check_at_rest(user: User, phase: UserPhase) -> None:
     Raises:
         IllegalPhaseError: if an evaluation was forgotten, or events wait for nothing.
     """
-    more = user.more
+    pending = user.pending_work
     if phase is UserPhase.EVALUATION_PENDING:
         raise IllegalPhaseError(f"{user.id} was not evaluated at the end of the batch")
-    if more is None:
+    if pending is None:
         return
-    if more.queue and not user.waits:
+    if pending.deferred_events and not user.waits:
         raise IllegalPhaseError(f"{user.id} has queued events and waits for nothing")
-    if more.change is not None and more.attempt is None:
+    if pending.change is not None and pending.seat_request is None:
         raise IllegalPhaseError(f"{user.id} has a direct change under way and requests nothing")
-    if more.due is not None and not more.pending:
+    if pending.evaluation is not None and not pending.pending_claims:
         raise IllegalPhaseError(f"{user.id} has a postponed evaluation and awaits no verdict")
 
 
 def _work(user: User) -> str:
-    more = user.more
-    names = ("attempt", "change", "pending", "due", "queue")
-    return ", ".join(n for n in names if more is not None and getattr(more, n))
+    pending = user.pending_work
+    names = ("seat_request", "change", "pending_claims", "evaluation", "deferred_events")
+    return ", ".join(n for n in names if pending is not None and getattr(pending, n))

@@ -71,16 +71,16 @@ class UserRestore:
         tenant = self.configuration.tenant(tenant_id)
         user = User(tenant, id)
         (
-            user.known, location, user.upn, user.mail, addresses, user.given, groups, user.since,
-            paths, entries, problems, sinces, user.revision, user.seen_fingerprints, pending,
-            facts,
+            user.known, location, user.upn, user.mail, addresses, user.assigned_primary_address,
+            groups, user.member_since, paths, entries, problems, sinces, user.revision,
+            user.seen_fingerprints, pending, facts,
         ) = decode_user(row)  # fmt: skip
         user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()
         user.groups = self._ids(groups)
         user.paths = user.groups if paths is groups else self._ids(paths)
-        user.sinces = tuple(sinces) if isinstance(sinces, list) else sinces
-        user.more = PendingWork.of_row(pending) if pending is not None else None
+        user.state_since_ms = tuple(sinces) if isinstance(sinces, list) else sinces
+        user.pending_work = PendingWork.of_row(pending) if pending is not None else None
         user.optional_facts = dict(facts) if facts else None
         user.outcome = self._outcome(user, entries, problems)
         tenant.users[id] = user
@@ -138,22 +138,22 @@ class UserRestore:
     def _count(self, user: User) -> None:
         """Indexes and counters that follow from the users."""
         applier, tenant, groups = self.applier, user.tenant, user.groups
-        figures = user.outcome.group_stats
+        stats = user.outcome.group_stats
         for slot, group in enumerate(groups):
             membership = self.work.change_group(tenant, group, 0)
             membership.users.append(user)
-            membership.present += 1
+            membership.user_count += 1
             if user.known:
                 membership.members += 1
             if user.paths is groups:
-                membership.count(figures[slot], 1)
+                membership.add_stats(stats[slot], 1)
         if user.paths is not groups:
             for slot, group in enumerate(user.paths):
                 membership = self.work.change_group(tenant, group, 0)
-                membership.count(figures[slot], 1)
+                membership.add_stats(stats[slot], 1)
                 if group not in groups and group not in user.paths[:slot]:
-                    membership.enter(user)
+                    membership.add(user)
         if user.outcome.errors:
             applier.count_errors(EMPTY_OUTCOME, user.outcome)
-        if user.more is not None and user.more.deferred:
+        if user.pending_work is not None and user.pending_work.deferred_changes:
             self.direct_changes.users_with_deferred[user] = None

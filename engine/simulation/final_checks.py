@@ -48,12 +48,18 @@ def verify(s: Simulation) -> None:
 
 
 def _nothing_under_way(key: str, user: User) -> None:
-    more = user.more
-    if more is None:
+    pending = user.pending_work
+    if pending is None:
         return
-    left = [n for n in ("attempt", "change", "queue", "pending", "due") if getattr(more, n)]
+    names = ("seat_request", "change", "deferred_events", "pending_claims", "evaluation")
+    left = [n for n in names if getattr(pending, n)]
     require(not left, "nobody in flight", key, left)
-    require(more.shown is None or not user.known, "everything shown", key, more.shown)
+    require(
+        pending.published_attributes is None or not user.known,
+        "everything shown",
+        key,
+        pending.published_attributes,
+    )
 
 
 def _published(s: Simulation, key: str, user: User) -> None:
@@ -190,7 +196,7 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
             claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
         owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}
         expected = {a: owner for a, owner in owners.items() if owner != user.id}
-        actual = user.more.duplicates if user.more else {}
+        actual = user.pending_work.duplicates if user.pending_work else {}
         require(actual == expected, "R18 duplicates", user.id, actual, expected)
     found_claims = {key: set(row) for key, row in claims.items()}
     require(found_claims == claimed, "R18 claims", found_claims, claimed)

@@ -1,4 +1,4 @@
-"""One user's facts."""
+"""The state of the users, groups and tenants of one partition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from engine.state.seat_lease import Lease
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow, encode_user
 
 ORDER_KEY_BYTES: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
-SLACK: Final = 16
-LAST: Final = (1 << 48) - 1
+COMPACT_THRESHOLD: Final = 16
+MAX_TIMESTAMP_MS: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
 
 
@@ -21,142 +21,162 @@ Attributes = tuple[str | None, str | None, tuple[str, ...]]
 """Usage location, mail and proxy addresses as they are published (R19)."""
 
 
-def order_key(at: int, offset: int) -> bytes:
+def order_key(timestamp_ms: int, offset: int) -> bytes:
     """Returns timestamp in milliseconds and offset (rules, section 1) as bytes that sort alike."""
-    return _pack(min(max(at, 0), LAST), offset)[2:]
+    return _pack(min(max(timestamp_ms, 0), MAX_TIMESTAMP_MS), offset)[2:]
 
 
 class SeatRequest:
-    """A user in flight: seats are being asked for in skuId order (architecture, section 4).
+    """The seats that a user in flight needs, requested in skuId order (architecture, section 4).
 
-    ``got``: products reserved so far; ``denied``: products that cannot be had; ``asking``: the one
-    that is waited for, in the request number ``asked``. ``since`` is the place in R8's order.
+    ``reserved``: products reserved so far; ``denied``: products without a unit for the user;
+    ``requested_sku``: the product whose answer is awaited, empty if none, in the lease's request
+    ``request_seq``. ``since``: the user's place in the order of R8, in milliseconds;
+    ``timestamp_ms`` and ``caused_by``: of the evaluation that needs the seats.
     """
 
-    __slots__ = ("asked", "asking", "at", "cause", "denied", "got", "since")
+    __slots__ = (
+        "caused_by",
+        "denied",
+        "request_seq",
+        "requested_sku",
+        "reserved",
+        "since",
+        "timestamp_ms",
+    )
 
-    def __init__(self, since: int, at: int, cause: str) -> None:
+    def __init__(self, since: int, timestamp_ms: int, caused_by: str) -> None:
         self.since = since
-        self.at = at
-        self.cause = cause
-        self.got: set[str] = set()
+        self.timestamp_ms = timestamp_ms
+        self.caused_by = caused_by
+        self.reserved: set[str] = set()
         self.denied: frozenset[str] = frozenset()
-        self.asking = ""
-        self.asked = 0
+        self.requested_sku = ""
+        self.request_seq = 0
 
     def to_row(self) -> SeatRequestRow:
-        """Returns what is persisted of the attempt."""
+        """Returns what is persisted of the request."""
         return SeatRequestRow(
             since_ms=self.since,
-            timestamp_ms=self.at,
-            caused_by=self.cause,
-            reserved=sorted(self.got),
+            timestamp_ms=self.timestamp_ms,
+            caused_by=self.caused_by,
+            reserved=sorted(self.reserved),
             denied=sorted(self.denied),
-            requested_sku=self.asking,
-            request_seq=self.asked,
+            requested_sku=self.requested_sku,
+            request_seq=self.request_seq,
         )
 
     @classmethod
     def of_row(cls, row: SeatRequestRow) -> SeatRequest:
-        """Returns the attempt that the row persists."""
-        attempt = cls(row.since_ms, row.timestamp_ms, row.caused_by)
-        attempt.got = set(row.reserved)
-        attempt.denied = frozenset(row.denied)
-        attempt.asking = row.requested_sku
-        attempt.asked = row.request_seq
-        return attempt
+        """Returns the request that the row persists."""
+        request = cls(row.since_ms, row.timestamp_ms, row.caused_by)
+        request.reserved = set(row.reserved)
+        request.denied = frozenset(row.denied)
+        request.requested_sku = row.requested_sku
+        request.request_seq = row.request_seq
+        return request
 
 
 class PendingWork:
     """Fields that few users need at a time, kept apart to save memory.
 
-    ``change``: the direct change under way, as [event id, add, remove, at]; ``deferred``: direct
-    changes that wait for a product (R21), likewise; ``queue``: events that wait for the attempt
-    under way (R23), as [kind, members of the event, at, offset, source]; ``pending``: address ->
-    number of the claim that is not answered yet; ``duplicates``: address -> its earlier owner
-    (R18); ``shown``: published attributes before they changed; ``due``: (at, cause, retry)
-    of an evaluation that waits for a verdict.
+    ``change``: the direct change under way, as [event id, add, remove, timestamp_ms];
+    ``deferred_changes``: direct changes that wait for a product (R21), likewise;
+    ``deferred_events``: events that wait for the seat request or the direct change under way (R23),
+    as :func:`engine.state.user_row_codecs.encode_deferred_event` encodes them; ``last_claim``:
+    number of the latest address claim; ``pending_claims``: address -> number of the claim that is
+    not answered yet; ``duplicates``: address -> its earlier owner (R18); ``published_attributes``:
+    as they were before they changed; ``evaluation``: (timestamp_ms, caused_by, retry) of an
+    evaluation that waits for a verdict.
     """
 
     __slots__ = (
-        "attempt", "change", "claims", "deferred", "due", "duplicates", "pending", "queue", "shown",
+        "change", "deferred_changes", "deferred_events", "duplicates", "evaluation", "last_claim",
+        "pending_claims", "published_attributes", "seat_request",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempt: SeatRequest | None = None
+        self.seat_request: SeatRequest | None = None
         self.change: list[Any] | None = None
-        self.deferred: list[list[Any]] = []
-        self.queue: list[list[Any]] = []
-        self.claims = 0
-        self.pending: dict[str, int] = {}
+        self.deferred_changes: list[list[Any]] = []
+        self.deferred_events: list[list[Any]] = []
+        self.last_claim = 0
+        self.pending_claims: dict[str, int] = {}
         self.duplicates: dict[str, str] = {}
-        self.shown: tuple[Any, ...] | None = None
-        self.due: tuple[int, str, bool] | None = None
+        self.published_attributes: tuple[Any, ...] | None = None
+        self.evaluation: tuple[int, str, bool] | None = None
 
     def empty(self) -> bool:
         """Returns True if nothing is pending."""
         return not (
-            self.attempt or self.change or self.deferred or self.queue or self.pending
-            or self.duplicates or self.shown or self.due
-        )  # fmt: skip
+            self.seat_request
+            or self.change
+            or self.deferred_changes
+            or self.deferred_events
+            or self.pending_claims
+            or self.duplicates
+            or self.published_attributes
+            or self.evaluation
+        )
 
     def to_row(self) -> PendingWorkRow:
         """Returns the persisted form."""
         return PendingWorkRow(
-            seat_request=self.attempt.to_row() if self.attempt else None,
+            seat_request=self.seat_request.to_row() if self.seat_request else None,
             change=self.change,
-            deferred_changes=self.deferred,
-            deferred_events=self.queue,
-            last_claim=self.claims,
-            pending_claims=self.pending,
+            deferred_changes=self.deferred_changes,
+            deferred_events=self.deferred_events,
+            last_claim=self.last_claim,
+            pending_claims=self.pending_claims,
             duplicates=self.duplicates,
-            published_attributes=self.shown,
-            evaluation=self.due,
+            published_attributes=self.published_attributes,
+            evaluation=self.evaluation,
         )
 
     @classmethod
     def of_row(cls, row: PendingWorkRow) -> PendingWork:
         """Returns the pending work that the row persists."""
-        more = cls()
-        more.attempt = SeatRequest.of_row(row.seat_request) if row.seat_request else None
-        more.change = row.change
-        more.deferred = row.deferred_changes
-        more.queue = row.deferred_events
-        more.claims = row.last_claim
-        more.pending = row.pending_claims
-        more.duplicates = row.duplicates
-        more.shown = row.published_attributes
-        more.due = row.evaluation
-        return more
+        pending = cls()
+        pending.seat_request = SeatRequest.of_row(row.seat_request) if row.seat_request else None
+        pending.change = row.change
+        pending.deferred_changes = row.deferred_changes
+        pending.deferred_events = row.deferred_events
+        pending.last_claim = row.last_claim
+        pending.pending_claims = row.pending_claims
+        pending.duplicates = row.duplicates
+        pending.published_attributes = row.published_attributes
+        pending.evaluation = row.evaluation
+        return pending
 
 
 class User:
     """A user as one partition knows it; unknown while only memberships name it (R22).
 
-    ``groups`` and ``since``: memberships in the order of R8, and their moments one after the other.
+    ``groups`` and ``member_since``: memberships in the order of R8, and their order keys, joined.
     ``outcome`` is what is published, with the group ids of its slots in ``paths`` and the
-    since-when of its states in ``sinces`` (one number while all are equal). ``given``: the
-    principal name of which the processor made the primary address (R19). ``revision``: of the last
-    publication; negative after a tombstone, until there is a new one. ``optional_facts``: JSON-able
-    facts that few users have, by the names of their members in the row; None if there are none.
+    timestamps of its states in ``state_since_ms`` (one number while all are equal).
+    ``assigned_primary_address``: the principal name that the processor made the primary address
+    (R19). ``revision``: of the last publication; negative after a tombstone, until there is a new
+    one. ``optional_facts``: JSON-able facts that few users have, by the names of their members in
+    the row; None if there are none.
     """
 
     __slots__ = (
         "addresses",
-        "given",
+        "assigned_primary_address",
         "groups",
         "id",
         "known",
         "location",
         "mail",
-        "more",
+        "member_since",
         "optional_facts",
         "outcome",
         "paths",
+        "pending_work",
         "revision",
         "seen_fingerprints",
-        "since",
-        "sinces",
+        "state_since_ms",
         "tenant",
         "upn",
     )  # fmt: skip
@@ -169,15 +189,15 @@ class User:
         self.upn: str | None = None
         self.mail: str | None = None
         self.addresses: tuple[str, ...] = ()
-        self.given: str | None = None
+        self.assigned_primary_address: str | None = None
         self.groups: tuple[str, ...] = ()
-        self.since = b""
+        self.member_since = b""
         self.outcome: Outcome = EMPTY_OUTCOME
         self.paths: tuple[str, ...] = ()
-        self.sinces: int | tuple[int, ...] = 0
+        self.state_since_ms: int | tuple[int, ...] = 0
         self.revision = 0
         self.seen_fingerprints = b""
-        self.more: PendingWork | None = None
+        self.pending_work: PendingWork | None = None
         self.optional_facts: dict[str, Any] | None = None
 
     def set_optional_fact(self, name: str, value: Any) -> None:
@@ -187,29 +207,31 @@ class User:
             del facts[name]
         self.optional_facts = facts or None
 
-    def extra(self) -> PendingWork:
+    def ensure_pending_work(self) -> PendingWork:
         """Returns the pending work, created on first use."""
-        if self.more is None:
-            self.more = PendingWork()
-        return self.more
+        if self.pending_work is None:
+            self.pending_work = PendingWork()
+        return self.pending_work
 
     @property
-    def attempt(self) -> SeatRequest | None:
+    def seat_request(self) -> SeatRequest | None:
         """The seat request in flight, if any."""
-        return self.more.attempt if self.more else None
+        return self.pending_work.seat_request if self.pending_work else None
 
     @property
     def waits(self) -> bool:
         """True while a seat is requested or an address verdict is due: no evaluation now."""
-        more = self.more
-        return more is not None and (more.attempt is not None or bool(more.pending))
+        pending = self.pending_work
+        return pending is not None and (
+            pending.seat_request is not None or bool(pending.pending_claims)
+        )
 
     @property
     def duplicate(self) -> tuple[str, str] | None:
         """The first address that another user owns, and its owner (R18)."""
-        if self.more is None or not self.more.duplicates:
+        if self.pending_work is None or not self.pending_work.duplicates:
             return None
-        return min(self.more.duplicates.items())
+        return min(self.pending_work.duplicates.items())
 
     def path(self, slot: int) -> str:
         """Returns the group of a slot, empty for the direct assignment."""
@@ -217,7 +239,11 @@ class User:
 
     def since_of(self, index: int) -> int:
         """Returns the timestamp in milliseconds since when the state at ``index`` holds."""
-        return self.sinces if isinstance(self.sinces, int) else self.sinces[index]
+        return (
+            self.state_since_ms
+            if isinstance(self.state_since_ms, int)
+            else self.state_since_ms[index]
+        )
 
     def belongs(self, group: str) -> bool:
         """Returns True if the user is a member, or keeps a licence of the group."""
@@ -228,37 +254,41 @@ class User:
         groups = self.groups
         if group in groups:
             return False
-        last = self.since[-ORDER_KEY_BYTES:]
+        last = self.member_since[-ORDER_KEY_BYTES:]
         if last < since or (last == since and groups[-1] < group):
             self.groups = (*groups, group)
-            self.since += since
+            self.member_since += since
         else:
-            self._order([*self._places(), (since, group)])
+            self._set_memberships([*self._memberships(), (since, group)])
         return True
 
     def leave(self, group: str) -> bool:
         """Removes a membership; returns False if the user is not a member."""
         if group not in self.groups:
             return False
-        self._order([place for place in self._places() if place[1] != group])
+        self._set_memberships([m for m in self._memberships() if m[1] != group])
         return True
 
-    def _places(self) -> list[tuple[bytes, str]]:
-        since = self.since
+    def _memberships(self) -> list[tuple[bytes, str]]:
+        since = self.member_since
         return [
             (since[i * ORDER_KEY_BYTES : (i + 1) * ORDER_KEY_BYTES], g)
             for i, g in enumerate(self.groups)
         ]
 
-    def _order(self, places: list[tuple[bytes, str]]) -> None:
-        places.sort()
-        self.groups = tuple([group for _, group in places])
-        self.since = b"".join([since for since, _ in places])
+    def _set_memberships(self, memberships: list[tuple[bytes, str]]) -> None:
+        memberships.sort()
+        self.groups = tuple([group for _, group in memberships])
+        self.member_since = b"".join([since for since, _ in memberships])
 
     def attributes(self) -> Attributes:
         """R19: usage location, mail and proxy addresses as they are published."""
         addresses = self.addresses
-        given = primary = None if self.given is None else f"SMTP:{self.given}"
+        given = primary = (
+            None
+            if self.assigned_primary_address is None
+            else f"SMTP:{self.assigned_primary_address}"
+        )
         for address in addresses:
             if address.startswith("SMTP:"):
                 primary = address
@@ -272,17 +302,19 @@ class User:
 
     def keep_published(self, attributes: Attributes) -> None:
         """Keeps the published attributes before they change, to tell later whether they did."""
-        if self.revision > 0 and (self.more is None or self.more.shown is None):
-            self.extra().shown = attributes
+        if self.revision > 0 and (
+            self.pending_work is None or self.pending_work.published_attributes is None
+        ):
+            self.ensure_pending_work().published_attributes = attributes
 
-    def give_address(self) -> None:
+    def assign_primary_address(self) -> None:
         """R19: a mail-enabled user always has a primary address."""
-        if not self.upn or self.given is not None:
+        if not self.upn or self.assigned_primary_address is not None:
             return
         for address in self.addresses:
             if address.startswith("SMTP:"):
                 return
-        self.given = self.upn
+        self.assigned_primary_address = self.upn
 
     # -- changelog
     def row(self) -> Row:
@@ -293,15 +325,15 @@ class User:
             user_principal_name=self.upn,
             mail=self.mail,
             proxy_addresses=self.addresses,
-            assigned_primary_address=self.given,
+            assigned_primary_address=self.assigned_primary_address,
             groups=self.groups,
-            member_since=self.since,
+            member_since=self.member_since,
             paths=self.paths,
             outcome=self.outcome,
-            state_since_ms=self.sinces,
+            state_since_ms=self.state_since_ms,
             revision=self.revision,
             seen_fingerprints=self.seen_fingerprints,
-            pending=self.more.to_row() if self.more is not None else None,
+            pending=self.pending_work.to_row() if self.pending_work is not None else None,
             optional_facts=self.optional_facts,
         )
 
@@ -309,42 +341,43 @@ class User:
 class GroupMembership:
     """A group's users here are its members, and those who left and keep one of its licences (R11).
 
-    ``users`` is in the order of their coming. It may name some who are no more in it, or one twice;
-    ``present`` counts those who are. ``members``: the known users among the members. ``at``: time
-    of the latest change; ``unreported``: not yet sent to the group machine.
+    ``users``: in the order of their arrival; it may still name users who have left, or one twice,
+    until it is compacted. ``user_count``: users who are in it; ``members``: the known users among
+    the members. ``timestamp_ms``: time of the latest change; ``unreported``: not yet sent to the
+    group machine.
     """
 
     __slots__ = (
-        "at", "errors", "group", "licensed", "members", "present", "tenant", "unreported", "users",
-        "with_errors",
+        "errors", "group", "licensed", "members", "tenant", "timestamp_ms", "unreported",
+        "user_count", "users", "with_errors",
     )  # fmt: skip
 
     def __init__(self, tenant: str, group: str) -> None:
         self.tenant = tenant
         self.group = group
         self.users: list[User] = []
-        self.present = 0
+        self.user_count = 0
         self.members = 0
         self.licensed = 0
         self.with_errors = 0
         self.errors: dict[str, int] = {}
-        self.at = 0
+        self.timestamp_ms = 0
         self.unreported = False
 
-    def enter(self, user: User) -> None:
-        """Of a user who was not in it."""
+    def add(self, user: User) -> None:
+        """Adds a user that is not in it."""
         self.users.append(user)
-        self.present += 1
+        self.user_count += 1
 
-    def leave(self) -> None:
-        """Of a user who is neither a member now nor keeps a licence."""
-        self.present -= 1
-        if len(self.users) > 2 * self.present + SLACK:
+    def remove(self) -> None:
+        """Removes a user that is no longer a member and keeps no licence of the group."""
+        self.user_count -= 1
+        if len(self.users) > 2 * self.user_count + COMPACT_THRESHOLD:
             self.users = list({user: None for user in self.users if user.belongs(self.group)})
 
-    def count(self, figures: tuple[bool, tuple[str, ...]], sign: int) -> None:
+    def add_stats(self, stats: tuple[bool, tuple[str, ...]], sign: int) -> None:
         """Adds or takes away what an outcome says of the group (:attr:`Outcome.group_stats`)."""
-        licensed, errors = figures
+        licensed, errors = stats
         self.licensed += sign * licensed
         if errors:
             self.with_errors += sign

@@ -65,7 +65,7 @@ class Snapshot:
         # Users who wait for a seat come after those who have one, the longest waiting first (R8).
         # Users who share an address come after its owner (R18).
         has = [user for user in found if not user.outcome.waiting]
-        has.sort(key=lambda u: (u.duplicate is not None, u.since[:1], u.id))
+        has.sort(key=lambda u: (u.duplicate is not None, u.member_since[:1], u.id))
         waiting.sort(
             key=lambda u: (min(u.since_of(i) for i, _ in enumerate(u.outcome.states)), u.id)
         )
@@ -173,7 +173,7 @@ class Snapshot:
                 path not in user.groups
             ):  # the user left the group but keeps what another licence needs (R11)
                 yield self._event("membership.removed", user=user.id, group=path)
-        for _, added, removed, _ in user.more.deferred if user.more else ():
+        for _, added, removed, _ in user.pending_work.deferred_changes if user.pending_work else ():
             listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
             yield self._licenses(listed, list(removed), user=user.id)
 

@@ -14,7 +14,7 @@ class MailUser(Protocol):
     principal_name: str | None
     mail: str | None
     addresses: list[str]
-    given: str | None
+    assigned_primary_address: str | None
     entries: tuple[Entry, ...]
 
 
@@ -31,14 +31,18 @@ def give_address(user: MailUser, products: Mapping[str, Product]) -> None:
     """A mail-enabled user always has a primary address; one that was given stays."""
     has_one = any(a.startswith(PRIMARY) for a in all_addresses(user))
     if mail_enabled(user, products) and not has_one and user.principal_name is not None:
-        user.given = PRIMARY + user.principal_name
+        user.assigned_primary_address = PRIMARY + user.principal_name
 
 
 def all_addresses(user: MailUser) -> list[str]:
-    if user.given is None:
+    if user.assigned_primary_address is None:
         return list(user.addresses)
-    others = [a for a in user.addresses if plain_address(a) != plain_address(user.given)]
-    return [user.given, *others]
+    others = [
+        a
+        for a in user.addresses
+        if plain_address(a) != plain_address(user.assigned_primary_address)
+    ]
+    return [user.assigned_primary_address, *others]
 
 
 def mail_address(user: MailUser, products: Mapping[str, Product]) -> str | None:

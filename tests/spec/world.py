@@ -44,7 +44,9 @@ class User:
     location: str | None = None
     mail: str | None = None
     addresses: list[str] = field(default_factory=list)
-    given: str | None = None  # R19: the address that came with the first mail plan
+    assigned_primary_address: str | None = (
+        None  # R19: the address that came with the first mail plan
+    )
     memberships: dict[str, At] = field(default_factory=dict)  # group -> since when
     entries: tuple[Entry, ...] = ()
     states: tuple[AssignmentState, ...] = ()
@@ -209,7 +211,7 @@ class World:
         user.mail = event.get("mail", user.mail)
         released: list[str] = []
         if "proxyAddresses" in event:
-            user.given = None
+            user.assigned_primary_address = None
             released = self._claim(tenant, name, event["proxyAddresses"] or [])
         self._evaluate_all(tenant, [name], at)
         self._evaluate_all(tenant, released, at, retry=False)

@@ -215,8 +215,8 @@ class Walk:
         elif change == 8:
             self.user.location = r.choice(("US", "CN", None))
         elif change == 9:
-            more = self.user.extra()
-            more.duplicates = {} if more.duplicates else {"smtp:a@x": "v"}
+            pending = self.user.ensure_pending_work()
+            pending.duplicates = {} if pending.duplicates else {"smtp:a@x": "v"}
         else:
             self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
 

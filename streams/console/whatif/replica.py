@@ -118,7 +118,7 @@ class TenantReplica:
         )
         user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
         user.groups = tuple(id for id, _ in found.groups)
-        user.since = b"".join(order_key(*since) for _, since in found.groups)
+        user.member_since = b"".join(order_key(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
         asked = [found.licences[g].offer for g in found.asked]
         rest = [None] * (len(found.paths) - len(asked))
@@ -127,11 +127,13 @@ class TenantReplica:
             (s["skuId"], found.slot(s["assignedByGroup"])): milliseconds(s["since"])
             for s in shown["licenseAssignmentStates"]
         }
-        user.sinces = tuple(since.get((s.sku, s.path_index), 0) for s in user.outcome.states)
+        user.state_since_ms = tuple(
+            since.get((s.sku, s.path_index), 0) for s in user.outcome.states
+        )
         if ("User", user.id) in self.deferred:
-            user.extra().deferred = self.deferred["User", user.id]
+            user.ensure_pending_work().deferred_changes = self.deferred["User", user.id]
         if found.duplicates:
-            user.extra().duplicates = found.duplicates
+            user.ensure_pending_work().duplicates = found.duplicates
         for text in map(normalize_proxy_address, user.addresses):
             if text not in self.claims:
                 claims = reconstruction.claims(self.db, self.tenant, text)

@@ -32,17 +32,17 @@ def test_a_phase_follows_from_the_state() -> None:
     user.known = True
     assert phase_of(user, evaluation_pending=False) is UserPhase.IDLE
     assert phase_of(user, evaluation_pending=True) is UserPhase.EVALUATION_PENDING
-    user.extra().attempt = SeatRequest(1, 1, "e1")
+    user.ensure_pending_work().seat_request = SeatRequest(1, 1, "e1")
     assert phase_of(user, evaluation_pending=False) is UserPhase.REQUESTING_SEATS
-    user.extra().change = ["e2", [], [], 1]
+    user.ensure_pending_work().change = ["e2", [], [], 1]
     assert phase_of(user, evaluation_pending=False) is UserPhase.CHANGING_DIRECTLY
 
 
 def test_a_user_waits_for_seats_or_for_verdicts_and_not_for_both() -> None:
     user = known_user()
-    user.extra().pending["smtp:a@x"] = 1
+    user.ensure_pending_work().pending_claims["smtp:a@x"] = 1
     assert phase_of(user, evaluation_pending=False) is UserPhase.AWAITING_VERDICTS
-    user.extra().attempt = SeatRequest(1, 1, "e1")
+    user.ensure_pending_work().seat_request = SeatRequest(1, 1, "e1")
     with pytest.raises(IllegalPhaseError, match="awaits verdicts and something else"):
         phase_of(user, evaluation_pending=False)
 
@@ -57,7 +57,7 @@ def test_nothing_is_left_over_between_batches() -> None:
     check_at_rest(user, UserPhase.IDLE)
     with pytest.raises(IllegalPhaseError, match="was not evaluated"):
         check_at_rest(user, UserPhase.EVALUATION_PENDING)
-    user.extra().queue.append(["MembershipAdded", {}, 1, 1])
+    user.ensure_pending_work().deferred_events.append(["MembershipAdded", {}, 1, 1])
     with pytest.raises(IllegalPhaseError, match="queued events"):
         check_at_rest(user, UserPhase.IDLE)
 

@@ -132,11 +132,15 @@ def test_a_row(
     revision: int,
 ) -> None:
     user = User(TenantState("contoso"), "u1")
-    user.known, user.addresses, user.given = known, addresses, given_address
+    user.known, user.addresses, user.assigned_primary_address = known, addresses, given_address
     user.location, user.upn, user.mail = facts
     user.groups, user.paths = groups, paths
-    (user.since, user.seen_fingerprints), user.sinces, user.revision = marks, sinces, revision
+    (user.member_since, user.seen_fingerprints), user.state_since_ms, user.revision = (
+        marks,
+        sinces,
+        revision,
+    )
     written = user.row()
     assert type(written) is bytes
-    user.more = PendingWork()  # so that it is the plain row
+    user.pending_work = PendingWork()  # so that it is the plain row
     assert orjson.loads(written) == [*orjson.loads(orjson.dumps(user.row()))[:-1], None]

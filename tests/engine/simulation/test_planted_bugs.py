@@ -135,8 +135,8 @@ def verdicts_are_not_kept(patch: Patch) -> None:
 
     def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
         done = real(user, verdict)
-        if not done and user.more is not None:
-            user.more.pending[verdict.address] = verdict.answers
+        if not done and user.pending_work is not None:
+            user.pending_work.pending_claims[verdict.address] = verdict.answers
         return done
 
     patch.setattr(AddressClaims, "verdict", staticmethod(verdict))
