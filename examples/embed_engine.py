@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from engine.simulation.in_memory_cluster import InMemoryCluster
-from streams.ingest.jsonl import Event, event_of
+from streams.contract.event_reader import Event, event_of
 
 START_MS = 1_800_000_000_000
 

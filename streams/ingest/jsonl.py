@@ -7,14 +7,10 @@ import stat
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-import orjson
-
-from engine.domain.events import InputEvent
-from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Rejected
-from streams.contract.event_types import resolve
-from streams.contract.rejection import DecodeError
+from streams.contract.decoder import MAX_VALUE_BYTES
+from streams.contract.event_reader import Event, event_of
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import UTF8_BOM, in_utf8
 
@@ -93,52 +89,3 @@ class JsonlFeed:
                 number, rest, too_long = number + 1, following, False
         if rest or too_long:
             yield number, None if too_long else rest
-
-
-class Event(NamedTuple):
-    """A line that is an event: the record, the decoded event, and its CloudEvents source."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    event: InputEvent
-    source: str
-
-
-def event_of(value: bytes) -> Event | str:
-    """Returns the event with its record, or the reason why the line is no event."""
-    try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return _reason("user-changes", value)
-    if type(body) is not dict:
-        return _reason("user-changes", value)
-    members = body
-    if "specversion" in body and type(body.get("data")) is dict:
-        members = body["data"]  # a CloudEvent in structured mode
-    try:
-        event_type = resolve(body.get("type"), members)
-    except DecodeError as error:
-        return str(error.args[0])
-    key = _encoded(event_type.key_of(members))
-    if key is None:
-        return _reason(event_type.topic, value)
-    parsed = body if len(value) <= MAX_VALUE_BYTES else None
-    decoded = DECODERS[event_type.topic](key, value, None, parsed)
-    if type(decoded) is Rejected:
-        return decoded.reason
-    event, source = decoded  # type: ignore[misc]
-    return Event(event_type.topic, key, value, event, source)
-
-
-def _encoded(key: str | None) -> bytes | None:
-    """Returns the key as bytes; None where there is none: the decoder tells what is wrong."""
-    try:
-        return None if key is None else key.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return None
-
-
-def _reason(topic: str, value: bytes) -> str:
-    decoded = DECODERS[topic](None, value, None)
-    return decoded.reason if isinstance(decoded, Rejected) else "the event has no key"

@@ -16,8 +16,8 @@ import orjson
 
 from engine.domain.events import Delivered
 from engine.partition_machine import PartitionMachine
+from streams.contract.event_reader import Event
 from streams.ingest.items import FeedProblem
-from streams.ingest.jsonl import Event
 
 # Users are evaluated once per batch; longer batches save nothing.
 BATCH_EVENTS = 10_000

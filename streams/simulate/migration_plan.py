@@ -17,8 +17,9 @@ import orjson
 from engine.domain.vocabulary import ACTIVE
 from engine.rules.outcome import Outcome
 from engine.state.tenant_state import TenantState, User
+from streams.contract.event_reader import Event, event_of
 from streams.ingest.items import FeedError
-from streams.ingest.jsonl import Event, event_of, events_from_jsonl
+from streams.ingest.jsonl import events_from_jsonl
 from streams.simulate.comparison import compare, take_baseline
 from streams.simulate.in_memory import Simulation
 

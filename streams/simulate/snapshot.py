@@ -217,7 +217,7 @@ def _defined(product: Product) -> Event:
 
 def differences(snapshot: Snapshot) -> list[str]:
     """Returns the users for whom a simulation of the snapshot gives another state."""
-    from streams.ingest.jsonl import event_of
+    from streams.contract.event_reader import event_of
     from streams.simulate.in_memory import Simulation
 
     simulation = Simulation()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.simulation.in_memory_cluster import InMemoryCluster
-from streams.ingest.jsonl import Event, event_of
+from streams.contract.event_reader import Event, event_of
 
 TENANT = "contoso"
 _block = re.compile(r"^```text\n# Example: (.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -14,12 +14,12 @@ from jsonschema.validators import validator_for
 from engine.simulation.in_memory_cluster import InMemoryCluster
 from streams.contract.asyncapi import asyncapi
 from streams.contract.decoder import DECODERS, Rejected
+from streams.contract.event_reader import Event, event_of
 from streams.contract.event_readers import READERS
 from streams.contract.schemas import EVENTS, MESSAGES, RECORDS, schema_of
 from streams.contract.topics import INPUT_NAMES, OUTPUTS
 from streams.demo.scenario import demo_steps
 from streams.docgen.reference import pages
-from streams.ingest.jsonl import Event, event_of
 from tests.support.demo_cluster import demo_cluster
 
 DATA = Path(__file__).parent / "data"

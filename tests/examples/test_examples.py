@@ -17,8 +17,8 @@ import pytest
 import uvicorn
 
 from streams.console.app import create_app
-from streams.ingest.jsonl import Event as JsonlEvent
-from streams.ingest.jsonl import event_of
+from streams.contract.event_reader import Event as JsonlEvent
+from streams.contract.event_reader import event_of
 from tests.streams.console.local import local_service
 from tests.streams.ingest.receiver import TOKEN, receiving
 from tests.support.kafka import Kafka

@@ -11,13 +11,10 @@ from engine.domain import events
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import COUNT
 from streams.console.whatif.reconstruction import Connection
-from streams.contract.decoder import DECODERS, Rejected
+from streams.contract.event_reader import Event, event_of
 from streams.contract.event_types import EventType, resolve
 from streams.contract.rejection import DecodeError
 from streams.runtime.errors import SeatflowError
-
-Decoded = list[tuple[str, str, Any]]
-"""Topic, key and engine event, in order."""
 
 OF_GROUPS = (
     events.GroupUpserted,
@@ -38,7 +35,7 @@ class ScopeTooLargeError(SeatflowError):
 # --- events --------------------------------------------------------------------------------------
 
 
-def decoded(tenant: str, given: list[Any]) -> Decoded:
+def decoded(tenant: str, given: list[Any]) -> list[Event]:
     """Returns the events as the workers would read them.
 
     Raises:
@@ -51,14 +48,12 @@ def decoded(tenant: str, given: list[Any]) -> Decoded:
         if body.get("tenant", tenant) != tenant:
             raise EventNotReadableError(f"event {number} belongs to another tenant than {tenant}.")
         event = {"id": f"whatif-{number}", **body}
-        event_type = _event_type(body, number)
-        if "tenant" in event_type.key:
+        if "tenant" in _event_type(body, number).key:
             event["tenant"] = tenant
-        topic, key = event_type.topic, str(event_type.key_of(event))
-        read = DECODERS[topic](key.encode(), orjson.dumps(event), None)
-        if isinstance(read, Rejected):
-            raise EventNotReadableError(f"event {number}: {read.reason}.")
-        found.append((topic, key, read[0]))
+        read = event_of(orjson.dumps(event))
+        if isinstance(read, str):
+            raise EventNotReadableError(f"event {number}: {read}.")
+        found.append(read)
     return found
 
 
@@ -72,7 +67,7 @@ def _event_type(body: dict[str, Any], number: int) -> EventType:
 # --- who is reached ------------------------------------------------------------------------------
 
 
-def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]:
+def reached(db: Connection, tenant: str, given: list[Event], most: int) -> list[str]:
     """Returns the users that the events can affect, including those that wait for a seat.
 
     Raises:
@@ -81,8 +76,8 @@ def reached(db: Connection, tenant: str, given: Decoded, most: int) -> list[str]
     found: dict[str, None] = {}
     in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
     wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
-    for _, _, event in given:
-        wishes += list(_affected_queries(tenant, event))
+    for each in given:
+        wishes += list(_affected_queries(tenant, each.event))
     for sql, arguments in dict.fromkeys(wishes):
         for row in db.execute(sql, arguments):
             found[row[0]] = None

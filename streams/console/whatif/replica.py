@@ -31,8 +31,9 @@ from engine.state.user_row_codecs import decode_entries, decode_user
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
 from streams.console.whatif import reconstruction
-from streams.console.whatif.affected_users import DEFERRED, Decoded, decoded, reached
+from streams.console.whatif.affected_users import DEFERRED, decoded, reached
 from streams.console.whatif.reconstruction import Connection, ReconstructedUser, milliseconds
+from streams.contract.event_reader import Event
 
 SHOWN = 1_000
 
@@ -180,14 +181,14 @@ class TenantReplica:
         self.rows[row_codecs.LEASES, f"{self.tenant}/{sku}"] = lease.row()
 
     # -- asking it
-    def apply(self, given: Decoded) -> None:
+    def apply(self, given: list[Event]) -> None:
         """Applies the events, each to its end."""
         at = max(int(time.time() * 1000), 0)
-        for number, (topic, key, event) in enumerate(given):
+        for number, (topic, key, _, event, _) in enumerate(given):
             if isinstance(event, events.SubscriptionUpdated):
                 less = self.held_by_others.get(event.sku, 0)
                 event = event._replace(enabled=event.enabled - less)
-            self.cluster.publish(topic, key, event, at + number)
+            self.cluster.publish(topic, key.decode(), event, at + number)
             self.cluster.settle()
 
     def latest(self, topic: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from scim2_models import SCIMException
 
+from streams.contract.event_reader import event_of
 from streams.ingest.event_builder import EventBuilder, EventOrReason
 from streams.ingest.http.scim import ScimApplication, Tenants
 from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Record, Writer
-from streams.ingest.jsonl import event_of
 from streams.ingest.scim_requests import RequestError, resource_of
 from streams.ingest.scim_resources import ENTRA
 from streams.runtime.errors import WorkerError

@@ -19,8 +19,8 @@ from streams.bench.workload import bench_configuration, bench_demand, bench_onbo
 from streams.catalog import product
 from streams.cli.main import app
 from streams.cli.simulate import run
+from streams.contract.event_reader import Event, event_of
 from streams.demo.scenario import SCARCE, TENANT, demo_steps
-from streams.ingest.jsonl import Event, event_of
 from streams.simulate import Findings, Simulation
 from streams.simulate.comparison import known
 from streams.simulate.html_report import page
