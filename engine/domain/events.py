@@ -96,6 +96,27 @@ class GroupLicensesChanged(NamedTuple):
     remove: tuple[str, ...]
 
 
+class UserLicensesSet(NamedTuple):
+    """``licenses.set`` of a user: the whole list of direct licences (R28).
+
+    ``licenses`` holds (skuId, disabled plan ids) pairs, one per product, in the order of the event.
+    """
+
+    id: str
+    tenant: str
+    user: str
+    licenses: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class GroupLicensesSet(NamedTuple):
+    """``licenses.set`` of a group: the whole list of its licences (R28)."""
+
+    id: str
+    tenant: str
+    group: str
+    licenses: tuple[tuple[str, tuple[str, ...]], ...]
+
+
 class UserReprocess(NamedTuple):
     """All licences of the user that are in error are tried again (R10)."""
 
@@ -168,10 +189,12 @@ CODES: Final[Mapping[type, str]] = {
     MembershipRemoved: "MembershipRemoved",
     MembershipIgnored: "MembershipIgnored",
     UserLicensesChanged: "UserLicensesChanged",
+    UserLicensesSet: "UserLicensesSet",
     UserReprocess: "UserReprocess",
     GroupUpserted: "GroupUpserted",
     GroupDeleted: "GroupDeleted",
     GroupLicensesChanged: "GroupLicensesChanged",
+    GroupLicensesSet: "GroupLicensesSet",
     GroupReprocess: "GroupReprocess",
     ProductDefined: "product",
     SubscriptionUpdated: "subscription",
@@ -181,6 +204,7 @@ CODES: Final[Mapping[type, str]] = {
 of applied events (R24) and of deferred events in the changelog. A class may be renamed."""
 
 LicensesChanged = UserLicensesChanged | GroupLicensesChanged
+LicensesSet = UserLicensesSet | GroupLicensesSet
 InputEvent = (
     UserUpserted
     | UserDeleted
@@ -188,10 +212,12 @@ InputEvent = (
     | MembershipRemoved
     | MembershipIgnored
     | UserLicensesChanged
+    | UserLicensesSet
     | UserReprocess
     | GroupUpserted
     | GroupDeleted
     | GroupLicensesChanged
+    | GroupLicensesSet
     | GroupReprocess
     | ProductDefined
     | SubscriptionUpdated

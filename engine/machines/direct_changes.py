@@ -13,10 +13,12 @@ from engine.documents.audit import audit
 from engine.documents.results import result
 from engine.domain import events as ev
 from engine.domain.effects import Effects
-from engine.rules.direct_change import Rejection
+from engine.rules.direct_change import NO_CHANGE, DirectChange, Rejection, replace_all
 from engine.state.configuration import Configuration
 from engine.state.tenant_state import User
 from engine.state.user_row_codecs import tuples
+
+Licenses = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class DirectChanges:
@@ -32,21 +34,38 @@ class DirectChanges:
 
     def begin(self, user: User, event: ev.UserLicensesChanged, at: int) -> bool:
         """Begins a change; returns False if it was rejected or deferred instead."""
-        named = [*dict(event.add), *event.remove]
+        if self._wait_or_reject(user, event.id, event.add, event.remove, at):
+            return False
+        return self._begin(user, event.id, DirectChange(event.add, event.remove), at)
+
+    def begin_whole_list(self, user: User, event: ev.UserLicensesSet, at: int) -> bool:
+        """Begins the change to a whole list (R28); returns False as :meth:`begin` does."""
+        if self._wait_or_reject(user, event.id, event.licenses, None, at):
+            return False
+        direct = {
+            e.plans.sku: e.disabled_plans or () for e in user.outcome.entries if e.path_index == 0
+        }
+        return self._begin(user, event.id, replace_all(direct, event.licenses), at)
+
+    def _wait_or_reject(
+        self, user: User, id: str, add: Licenses, remove: tuple[str, ...] | None, at: int
+    ) -> bool:
+        """Rejects a change of an unknown user; defers one of undefined products (R21)."""
         if not user.known:
-            self._answer(user, event.id, "rejected", user_not_found(user))
-        elif not named:
-            message = "The change names nothing to add and nothing to remove."
-            self._answer(user, event.id, "rejected", Rejection("NoChange", None, (), message))
-        elif not self.configuration.defined(named):
-            user.ensure_pending_work().deferred_changes.append(
-                [event.id, event.add, event.remove, at]
-            )
-            self.users_with_deferred[user] = None
-            self._answer(user, event.id, "deferred")
-        else:
-            user.ensure_pending_work().change = [event.id, event.add, event.remove, at]
+            self._answer(user, id, "rejected", user_not_found(user))
             return True
+        if self.configuration.defined([*dict(add), *(remove or ())]):
+            return False
+        user.ensure_pending_work().deferred_changes.append([id, add, remove, at])
+        self.users_with_deferred[user] = None
+        self._answer(user, id, "deferred")
+        return True
+
+    def _begin(self, user: User, id: str, change: DirectChange, at: int) -> bool:
+        if change.add or change.remove:
+            user.ensure_pending_work().change = [id, *change, at]
+            return True
+        self._answer(user, id, "rejected", NO_CHANGE)
         return False
 
     def begin_reprocess(self, user: User, event: ev.UserReprocess, at: int) -> bool:
@@ -57,21 +76,20 @@ class DirectChanges:
         user.ensure_pending_work().change = [event.id, None, None, at]
         return True
 
-    def take_ready(self, user: User) -> list[tuple[ev.UserLicensesChanged, int]]:
+    def take_ready(
+        self, user: User
+    ) -> list[tuple[ev.UserLicensesChanged | ev.UserLicensesSet, int]]:
         """Removes and returns the deferred changes whose products are all defined now (R21).
 
         Each comes with its timestamp in milliseconds, to be applied as if it arrived now.
         """
         assert user.pending_work is not None
         deferred = user.pending_work.deferred_changes
-        ready = [d for d in deferred if self.configuration.defined([*dict(d[1]), *d[2]])]
+        ready = [d for d in deferred if self.configuration.defined([*dict(d[1]), *(d[2] or ())])]
         if len(ready) == len(deferred):
             self.users_with_deferred.pop(user, None)
         user.pending_work.deferred_changes = [d for d in deferred if d not in ready]
-        return [
-            (ev.UserLicensesChanged(id, user.tenant.id, user.id, tuples(add), tuples(remove)), at)
-            for id, add, remove, at in ready
-        ]
+        return [(_deferred_event(user, *deferred), at) for *deferred, at in ready]
 
     def complete(self, user: User, rejection: Rejection | None, timestamp_ms: int) -> None:
         """Answers the change under way, if there is one, after its outcome has been applied.
@@ -106,6 +124,14 @@ class DirectChanges:
             f"{rejection.error}: {rejection.message}", failed=True,
         )  # fmt: skip
         self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value)
+
+
+def _deferred_event(
+    user: User, id: str, add: Any, remove: Any
+) -> ev.UserLicensesChanged | ev.UserLicensesSet:
+    if remove is None:
+        return ev.UserLicensesSet(id, user.tenant.id, user.id, tuples(add))
+    return ev.UserLicensesChanged(id, user.tenant.id, user.id, tuples(add), tuples(remove))
 
 
 def user_not_found(user: User) -> Rejection:

@@ -19,6 +19,7 @@ from engine.domain.events import (
     Delivered,
     GroupDeleted,
     GroupLicensesChanged,
+    GroupLicensesSet,
     GroupReprocess,
     GroupUpserted,
 )
@@ -26,9 +27,11 @@ from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
 from engine.domain.vocabulary import GroupProcessingState
 from engine.rules.direct_change import (
+    NO_CHANGE,
     Rejection,
     check_disabled_plans,
     check_group_prerequisites,
+    replace_all,
 )
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import (
@@ -45,14 +48,17 @@ from engine.state.row_codecs import (
     encode_group_state,
 )
 
-LICENCES = tuple[tuple[str, tuple[str, ...]], ...]
+Licenses = tuple[tuple[str, tuple[str, ...]], ...]
+Removed = tuple[str, ...] | None
+"""The products to remove; None for a whole list (R28)."""
 
 
 class GroupState:
     """One group. ``parts``: partition -> [version, members, licensed, with errors, errors].
 
-    ``deferred``: changes that wait for a product, as [event id, add, remove, at]. ``promised``:
-    what is due when a version is done everywhere, as [version, kind, event id].
+    ``deferred``: changes that wait for a product, as [event id, add, remove, at]; ``remove`` of a
+    whole list (R28) is None: what ``add`` does not name. ``promised``: what is due when a version
+    is done everywhere, as [version, kind, event id].
     """
 
     __slots__ = (
@@ -133,7 +139,9 @@ class GroupState:
 
     def undefined(self, configuration: Configuration) -> list[str]:
         """Returns the undefined products that deferred changes name (R21)."""
-        named = {sku for _, add, remove, _ in self.deferred for sku in (*dict(add), *remove)}
+        named = {
+            sku for _, add, remove, _ in self.deferred for sku in (*dict(add), *(remove or ()))
+        }
         return sorted(named - configuration.products.keys())
 
 
@@ -185,7 +193,9 @@ class GroupMachine:
 
     def _apply(self, state: GroupState, event: object, at: int) -> None:
         if isinstance(event, GroupLicensesChanged):
-            self._change_licenses(state, event, at)
+            self._change_licenses(state, event.id, event.add, event.remove, at)
+        elif isinstance(event, GroupLicensesSet):
+            self._change_licenses(state, event.id, event.licenses, None, at)
         elif isinstance(event, GroupUpserted):
             self._upsert(state, event, at)
         elif isinstance(event, GroupDeleted):
@@ -217,20 +227,24 @@ class GroupMachine:
         self._send(state, at, event.id)
 
     # -- R20, R21: licence changes
-    def _change_licenses(self, state: GroupState, event: GroupLicensesChanged, at: int) -> None:
-        self._stamp(state, at, event.id)
-        if not event.add and not event.remove:
-            message = "The change names nothing to add and nothing to remove."
-            self._result(state, event.id, "rejected", Rejection("NoChange", None, (), message))
-        elif not self.configuration.defined([*dict(event.add), *event.remove]):
-            state.deferred.append([event.id, event.add, event.remove, at])
-            self._result(state, event.id, "deferred")
+    def _change_licenses(
+        self, state: GroupState, id: str, add: Licenses, remove: Removed, at: int
+    ) -> None:
+        self._stamp(state, at, id)
+        if self.configuration.defined([*dict(add), *(remove or ())]):
+            self._carry_out(state, id, add, remove, at)
         else:
-            self._carry_out(state, event.id, event.add, event.remove, at)
+            state.deferred.append([id, add, remove, at])
+            self._result(state, id, "deferred")
 
     def _carry_out(
-        self, state: GroupState, id: str, add: LICENCES, remove: tuple[str, ...], at: int
+        self, state: GroupState, id: str, add: Licenses, remove: Removed, at: int
     ) -> None:
+        if remove is None:
+            add, remove = replace_all(state.licenses, add)
+        if not add and not remove:
+            self._result(state, id, "rejected", NO_CHANGE)
+            return
         wanted = {sku: off for sku, off in state.licenses.items() if sku not in remove}
         wanted |= {sku: list(off) for sku, off in add}
         products = self.configuration.products
@@ -253,9 +267,10 @@ class GroupMachine:
         for state in [state for state in self.groups.values() if state.deferred]:
             waiting, state.deferred = state.deferred, []
             for id, add, remove, at in waiting:
-                if self.configuration.defined([*dict(add), *remove]):
+                if self.configuration.defined([*dict(add), *(remove or ())]):
                     licenses = tuple((sku, tuple(off)) for sku, off in add)
-                    self._carry_out(state, id, licenses, tuple(remove), at)
+                    removed = None if remove is None else tuple(remove)
+                    self._carry_out(state, id, licenses, removed, at)
                 else:
                     state.deferred.append([id, add, remove, at])
             self.changed.add(state.key)

@@ -8,7 +8,7 @@ follow from the order of the events alone. The phases of a user are in
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
@@ -32,6 +32,9 @@ from engine.state.row_codecs import (
 )
 from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
 from engine.state.user_row_codecs import encode_deferred_event
+
+COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
+"""Events that are answered in ``results``; they wait for what is under way (R23)."""
 
 
 class UserMachine(UserEvaluations):
@@ -182,6 +185,8 @@ class UserMachine(UserEvaluations):
             self._deleted(user, event, at, offset)
         elif kind is ev.UserLicensesChanged:
             self._licenses_changed(user, event, at)
+        elif kind is ev.UserLicensesSet:
+            self._licenses_set(user, event, at)
         elif kind is ev.UserReprocess:
             self._reprocess(user, event, at)
         elif kind is ev.MembershipIgnored:
@@ -191,7 +196,7 @@ class UserMachine(UserEvaluations):
         return True
 
     def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
-        if kind is ev.UserLicensesChanged or kind is ev.UserReprocess:
+        if kind in COMMANDS:
             return True
         if user.pending_work is not None and user.pending_work.change is not None:
             return True  # a direct change that asks for a seat keeps its place
@@ -282,6 +287,12 @@ class UserMachine(UserEvaluations):
         if self.direct_changes.begin(user, event, at):
             self._evaluate_change(user, at, event.id)
         elif not event.add and not event.remove:
+            self._evaluate_later(user, at, event.id)  # R9: an event of the user's own
+
+    def _licenses_set(self, user: User, event: ev.UserLicensesSet, at: int) -> None:
+        if self.direct_changes.begin_whole_list(user, event, at):
+            self._evaluate_change(user, at, event.id)
+        else:
             self._evaluate_later(user, at, event.id)  # R9: an event of the user's own
 
     # -- restore

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple
 
 from engine.domain import messages
 from engine.domain.messages import Details, Products
@@ -19,6 +20,9 @@ class Rejection(NamedTuple):
     sku: str | None
     details: Details
     message: str
+
+
+NO_CHANGE: Final = Rejection("NoChange", None, (), "The change adds nothing and removes nothing.")
 
 
 class DirectChange(NamedTuple):
@@ -41,6 +45,22 @@ def change_direct(
         or _check_removable(products, facts.entries, change)
         or _apply(products, facts, own_location, change)
     )
+
+
+def replace_all(
+    present: Mapping[str, Collection[str]], listed: tuple[tuple[str, tuple[str, ...]], ...]
+) -> DirectChange:
+    """Returns the change that leaves the listed licences of a user or a group, and no others (R28).
+
+    ``present``: skuId to disabled plans. What is listed as it is present is not changed.
+    """
+    added = {
+        sku: disabled
+        for sku, disabled in listed
+        if sku not in present or set(present[sku]) != set(disabled)
+    }
+    removed = present.keys() - dict(listed).keys()
+    return DirectChange(tuple(added.items()), tuple(sorted(removed)))
 
 
 def check_disabled_plans(

@@ -17,7 +17,8 @@ from engine.simulation.scheduler import Simulation
 from engine.state.tenant_state import User
 
 Json = dict[str, Any]
-COMMANDS = (ev.UserLicensesChanged, ev.UserReprocess, ev.GroupLicensesChanged, ev.GroupReprocess)
+CHANGES = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.GroupLicensesChanged, ev.GroupLicensesSet)
+COMMANDS = (*CHANGES, ev.UserReprocess, ev.GroupReprocess)
 
 
 def verify(s: Simulation) -> None:
@@ -214,8 +215,10 @@ def _answers(s: Simulation) -> None:
         if not isinstance(i.event, COMMANDS):
             continue
         statuses = answers.pop((i.key, i.event.id), [])
-        if isinstance(i.event, ev.LicensesChanged) and statuses == ["deferred"]:
-            named = {*dict(i.event.add), *i.event.remove}
+        if isinstance(i.event, CHANGES) and statuses == ["deferred"]:
+            named = {*dict(i.event[3])}
+            if isinstance(i.event, ev.LicensesChanged):
+                named.update(i.event.remove)
             require(not named <= defined, "answers", i, "stays deferred")
             continue
         final = statuses[1:] if statuses[:1] == ["deferred"] else statuses

@@ -10,6 +10,8 @@ from engine.domain.model import ServicePlan
 
 START = 1_700_000_000_000
 COMPANY_PLAN_PERCENT = 8
+WHOLE_LIST_PERCENT = 20
+"""Of the licence changes that R28 makes of a whole list."""
 
 
 class Input(NamedTuple):
@@ -195,7 +197,9 @@ class Tenants:
     def _direct(self, tenant: str) -> None:
         user = self.random.choice(self.users)
         add, remove = self._change()
-        event = ev.UserLicensesChanged(self._id, tenant, user, add, remove)
+        event: ev.InputEvent = ev.UserLicensesChanged(self._id, tenant, user, add, remove)
+        if self._whole_list():
+            event = ev.UserLicensesSet(self._id, tenant, user, add)
         self._add("user-changes", f"{tenant}/{user}", event)
 
     def _user_reprocess(self, tenant: str) -> None:
@@ -216,6 +220,9 @@ class Tenants:
         remove = tuple(sku for sku in skus if sku not in named and r.random() < 0.25)
         return add, remove
 
+    def _whole_list(self) -> bool:
+        return self.random.randrange(100) < WHOLE_LIST_PERCENT
+
     def _some_plans(self, sku: str) -> tuple[str, ...]:
         r = self.random
         if r.random() < 0.6:
@@ -225,7 +232,9 @@ class Tenants:
 
     def _group_licenses(self, tenant: str, group: str) -> None:
         add, remove = self._change()
-        event = ev.GroupLicensesChanged(self._id, tenant, group, add, remove)
+        event: ev.InputEvent = ev.GroupLicensesChanged(self._id, tenant, group, add, remove)
+        if self._whole_list():
+            event = ev.GroupLicensesSet(self._id, tenant, group, add)
         self._add("group-changes", f"{tenant}/{group}", event)
 
     def _group_upserted(self, tenant: str) -> None:

@@ -132,7 +132,8 @@ class JobRow(NamedTuple):
 class GroupStateRow(NamedTuple):
     """``group-state``, key tenant/group: a group as its owner keeps it.
 
-    ``deferred``: licence changes as [event id, add, remove, timestamp in milliseconds];
+    ``deferred``: licence changes as [event id, add, remove, timestamp in milliseconds], ``remove``
+    being null for a whole list (R28);
     ``reports``: partition -> [version, members, licensed, with errors, {error: users}];
     ``pending_completions``: [version, kind, event id]; ``published``: the status last published.
     """

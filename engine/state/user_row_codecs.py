@@ -34,6 +34,7 @@ class PendingWorkRow(NamedTuple):
     """The pending work of a user, as the last field of a row.
 
     ``change`` and each of ``deferred_changes``: [event id, add, remove, timestamp in milliseconds];
+    ``remove`` of a deferred whole list (R28) is null: what ``add`` does not name.
     ``deferred_events``: [code, members, timestamp in milliseconds, offset]; ``pending_claims``:
     address -> number of the claim; ``duplicates``: address -> user id of its owner;
     ``published_attributes``: usage location, mail, proxy addresses; ``evaluation``: (timestamp in
@@ -242,6 +243,7 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
     CODES[ev.MembershipRemoved]: (ev.MembershipRemoved, _MEMBERSHIP),
     CODES[ev.MembershipIgnored]: (ev.MembershipIgnored, (*_MEMBERSHIP, "member_type")),
     CODES[ev.UserLicensesChanged]: (ev.UserLicensesChanged, (*_USER, "add", "remove")),
+    CODES[ev.UserLicensesSet]: (ev.UserLicensesSet, (*_USER, "licenses")),
     CODES[ev.UserReprocess]: (ev.UserReprocess, _USER),
 }
 

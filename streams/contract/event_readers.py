@@ -89,16 +89,33 @@ def _licenses(make: Callable[..., InputEvent], subject_of: _SubjectOf) -> Reader
 
     def read(body: Body, event: str, key: bytes | None) -> InputEvent:
         tenant, subject = subject_of(body, key)
-        added: dict[str, tuple[str, ...]] = {}
-        for i, item in enumerate(require_type(list, body.get("addLicenses", []), "addLicenses")):
-            name = f"addLicenses[{i}]"
-            sku = shared_id(require_type(dict, item, name).get("skuId", ABSENT), f"{name}.skuId")
-            plans = item.get("disabledPlans", [])
-            added[sku] = each_once(shared_id, plans, f"{name}.disabledPlans")
+        added = _license_list(body.get("addLicenses", []), "addLicenses")
         removed = each_once(shared_id, body.get("removeLicenses", []), "removeLicenses")
-        return make(event, tenant, subject, tuple(added.items()), removed)
+        return make(event, tenant, subject, added, removed)
 
     return read
+
+
+def _whole_list(make: Callable[..., InputEvent], subject_of: _SubjectOf) -> Reader:
+    """Returns the reader of ``licenses.set`` of a user or of a group."""
+
+    def read(body: Body, event: str, key: bytes | None) -> InputEvent:
+        tenant, subject = subject_of(body, key)
+        # Required: left out by mistake, it would take all licences away.
+        licenses = _license_list(body.get("licenses", ABSENT), "licenses")
+        return make(event, tenant, subject, licenses)
+
+    return read
+
+
+def _license_list(given: Any, name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns (skuId, disabled plans) pairs, one per product; a later one replaces an earlier."""
+    found: dict[str, tuple[str, ...]] = {}
+    for i, item in enumerate(require_type(list, given, name)):
+        at = f"{name}[{i}]"
+        sku = shared_id(require_type(dict, item, at).get("skuId", ABSENT), f"{at}.skuId")
+        found[sku] = each_once(shared_id, item.get("disabledPlans", []), f"{at}.disabledPlans")
+    return tuple(found.items())
 
 
 def _user_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:
@@ -195,10 +212,12 @@ _BY_FACT: Final[dict[type[Any], Reader]] = {
     ev.MembershipAdded: _membership_added,
     ev.MembershipRemoved: _membership_removed,
     ev.UserLicensesChanged: _licenses(ev.UserLicensesChanged, _user),
+    ev.UserLicensesSet: _whole_list(ev.UserLicensesSet, _user),
     ev.UserReprocess: _subject_only(ev.UserReprocess, _user),
     ev.GroupUpserted: _group_upserted,
     ev.GroupDeleted: _subject_only(ev.GroupDeleted, _group),
     ev.GroupLicensesChanged: _licenses(ev.GroupLicensesChanged, _group),
+    ev.GroupLicensesSet: _whole_list(ev.GroupLicensesSet, _group),
     ev.GroupReprocess: _subject_only(ev.GroupReprocess, _group),
     ev.ProductDefined: _product_defined,
     ev.SubscriptionUpdated: _subscription_updated,

@@ -21,7 +21,7 @@ class EventType(NamedTuple):
     """One type of input event.
 
     ``name``: the value of the event's ``type`` member. A user's and a group's ``licenses.changed``
-    share theirs; the topic and the key tell them apart.
+    share theirs, and so do their ``licenses.set``; the topic and the key tell them apart.
     ``topic``: without the prefix.
     ``fact``: the engine's class.
     ``key``: the members that form the record's key, joined by "/".
@@ -55,8 +55,8 @@ def _of_user(name: str, fact: type[Any], summary: str, *members: str, **more: An
     return EventType(name, "user-changes", fact, USER_KEY, summary, members, **more)
 
 
-def _of_group(name: str, fact: type[Any], summary: str, *members: str) -> EventType:
-    return EventType(name, "group-changes", fact, GROUP_KEY, summary, members)
+def _of_group(name: str, fact: type[Any], summary: str, *members: str, **more: Any) -> EventType:
+    return EventType(name, "group-changes", fact, GROUP_KEY, summary, members, **more)
 
 
 EVENT_TYPES: Final = (
@@ -90,6 +90,13 @@ EVENT_TYPES: Final = (
         "removeLicenses",
     ),
     _of_user(
+        "licenses.set",
+        events.UserLicensesSet,
+        "A user's direct licences as a whole: what is not listed is removed.",
+        "licenses",
+        required=("licenses",),
+    ),
+    _of_user(
         "user.reprocess", events.UserReprocess, "Retries the user's licences that are in error."
     ),
     _of_group("group.upserted", events.GroupUpserted, "A group's name.", "displayName"),
@@ -102,6 +109,13 @@ EVENT_TYPES: Final = (
         "A group's licences change.",
         "addLicenses",
         "removeLicenses",
+    ),
+    _of_group(
+        "licenses.set",
+        events.GroupLicensesSet,
+        "A group's licences as a whole: what is not listed is removed.",
+        "licenses",
+        required=("licenses",),
     ),
     _of_group(
         "group.reprocess",

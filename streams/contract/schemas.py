@@ -106,6 +106,7 @@ _MEMBERS: dict[str, Schema] = {
     "memberType": NAME | {"default": "user"},
     "addLicenses": _list(LICENSE, default=[]),
     "removeLicenses": _list(ID, default=[]),
+    "licenses": _list(LICENSE),
     "skuPartNumber": NAME,
     "servicePlans": _list(PLAN),
     "prepaidUnits": PREPAID,

@@ -9,7 +9,7 @@ from tests.checkers.intent import AskedGroup, Intent, intent_of
 from tests.spec.licensing import OTHER
 
 VOLATILE = {"revision", "updatedAt", "causedBy"}
-COMMANDS = {"licenses.changed", "user.reprocess", "group.reprocess"}
+COMMANDS = {"licenses.changed", "licenses.set", "user.reprocess", "group.reprocess"}
 
 
 def revisions_grow(history: History) -> list[Violation]:

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from tests.checkers.history import History
-from tests.spec.events import added_licenses, named_products, read_product, removed_licenses
+from tests.spec.events import change_of_licenses, named_products, read_product
 from tests.spec.licensing import Group, Product
 from tests.spec.mail import plain_address
 
@@ -139,8 +139,8 @@ class Intent:
                 group.ever_deleted, group.only_grew = True, False
                 group.licenses, group.deleted = {}, True
                 group.unclear |= event["after deferred"]
-            case "licenses.changed" if "applied" in answered:
-                added, removed = added_licenses(event), removed_licenses(event)
+            case "licenses.changed" | "licenses.set" if "applied" in answered:
+                added, removed = change_of_licenses(event, group.licenses)
                 group.only_grew &= not removed & set(group.licenses)
                 group.batches.append(set(added) - set(group.licenses))
                 kept = {s: off for s, off in group.licenses.items() if s not in removed}
@@ -168,9 +168,10 @@ class Intent:
                 self.groups.setdefault(f"{event['tenant']}/{event['group']}", AskedGroup())
                 self.left.add((event["key"], event["group"]))
                 user.memberships.pop(event["group"], None)
-            case "licenses.changed" if "applied" in answered:
-                kept = {s: o for s, o in user.direct.items() if s not in removed_licenses(event)}
-                user.direct = kept | dict(added_licenses(event))
+            case "licenses.changed" | "licenses.set" if "applied" in answered:
+                added, removed = change_of_licenses(event, user.direct)
+                kept = {s: o for s, o in user.direct.items() if s not in removed}
+                user.direct = kept | dict(added)
 
 
 @lru_cache(maxsize=4)
@@ -209,7 +210,7 @@ def in_order_of_effect(history: History, answered: dict[tuple[str, str], list[st
             line.sort(key=lambda e: rank.get((e["key"], e["id"]), 1 << 60))
             continue
         # A reprocess is answered only when all partitions have done it: that tells no order.
-        own = rank.get(identity, -1) if event["type"] == "licenses.changed" else -1
+        own = rank.get(identity, -1) if event["type"].startswith("licenses.") else -1
         while line and own > rank.get((line[0]["key"], line[0]["id"]), 1 << 60):
             ordered.append(line.pop(0))
         ordered.append(event | {"after deferred": bool(line)})

@@ -62,7 +62,7 @@ class Scenario:
         names, own = set(self.document.get("seats", {})), set()
         for action in (a for step in self.document["steps"] for a in step.get("do", ())):
             verb, argument = next(iter(action.items()))
-            if verb in ("assign", "license"):
+            if verb in ("assign", "license", "set_direct", "set_licenses"):
                 names |= set(argument[1] or {})
             elif verb == "seats":
                 names |= set(argument)
@@ -77,7 +77,15 @@ class Scenario:
         verb, argument = next(iter(action.items()))
         if verb in ("seats", "tenant", "product", "raw", "repeat"):
             return self._other(verb, argument)
-        if verb in ("user", "delete_user", "reprocess_user", "join", "leave", "assign"):
+        if verb in (
+            "user",
+            "delete_user",
+            "reprocess_user",
+            "join",
+            "leave",
+            "assign",
+            "set_direct",
+        ):
             return [self._user(verb, argument, action)]
         return [self._group(verb, argument, action)]
 
@@ -100,6 +108,8 @@ class Scenario:
                 event = {"type": "membership.added", "group": argument[1]}
                 if len(argument) > 2:
                     event["memberType"] = argument[2]
+            case "set_direct":
+                event = {"type": "licenses.set", "licenses": self._licenses(argument[1])}
             case "leave":
                 event = {"type": "membership.removed", "group": argument[1]}
             case _:
@@ -119,6 +129,8 @@ class Scenario:
                 event = {"type": "group.reprocess"}
             case "license":
                 event = self._licenses_changed(argument[1], [])
+            case "set_licenses":
+                event = {"type": "licenses.set", "licenses": self._licenses(argument[1])}
             case "unlicense":
                 event = self._licenses_changed({}, argument[1])
             case _:
@@ -155,15 +167,18 @@ class Scenario:
     def _licenses_changed(self, added: Json, removed: list[str]) -> Json:
         return {
             "type": "licenses.changed",
-            "addLicenses": [
-                {
-                    "skuId": self._sku(name),
-                    "disabledPlans": [self._plan(name, plan) for plan in disabled or []],
-                }
-                for name, disabled in added.items()
-            ],
+            "addLicenses": self._licenses(added),
             "removeLicenses": [self._sku(name) for name in removed],
         }
+
+    def _licenses(self, named: Json) -> list[Json]:
+        return [
+            {
+                "skuId": self._sku(name),
+                "disabledPlans": [self._plan(name, plan) for plan in disabled or []],
+            }
+            for name, disabled in named.items()
+        ]
 
     def _units(self, name: str, units: int | Json) -> InputRecord:
         none = {"enabled": 0, "warning": 0, "suspended": 0, "lockedOut": 0}

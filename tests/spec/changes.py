@@ -129,6 +129,8 @@ def change_group(
     products: Mapping[str, Product], present: Licenses, added: Licenses, removed: frozenset[str]
 ) -> dict[str, frozenset[str]] | Rejection:
     """Returns the group's new licences, or the rejection (R20); the products are defined."""
+    if not added and not removed:
+        return Rejection(NO_CHANGE)
     rejected = check_disabled_plans(products, added)
     if rejected:
         return rejected

@@ -76,6 +76,9 @@ LICENSES: dict[str, Check] = {
     "addLicenses": list_of(record({"skuId": identifier}, {"disabledPlans": list_of(identifier)})),
     "removeLicenses": list_of(identifier),
 }
+WHOLE_LIST: dict[str, Check] = {
+    "licenses": list_of(record({"skuId": identifier}, {"disabledPlans": list_of(identifier)}))
+}
 SERVICE_PLAN = record(
     {"servicePlanId": identifier},
     {
@@ -112,12 +115,14 @@ EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
         "membership.added": (MEMBERSHIP, {"memberType": text}),
         "membership.removed": (MEMBERSHIP, {"memberType": text}),
         "licenses.changed": (USER, LICENSES),
+        "licenses.set": (USER | WHOLE_LIST, {}),
         "user.reprocess": (USER, {}),
     },
     "group-changes": {
         "group.upserted": (GROUP, {"displayName": or_null(text)}),
         "group.deleted": (GROUP, {}),
         "licenses.changed": (GROUP, LICENSES),
+        "licenses.set": (GROUP | WHOLE_LIST, {}),
         "group.reprocess": (GROUP, {}),
     },
     "catalog": {

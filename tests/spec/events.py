@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.spec.changes import Licenses
@@ -25,14 +25,23 @@ def read_plan(plan: Json) -> Plan:
     )
 
 
-def added_licenses(event: Json) -> Licenses:
-    added = event.get("addLicenses", [])
-    return {a["skuId"]: frozenset(a.get("disabledPlans", ())) for a in added}
+def listed_licenses(licenses: Iterable[Json]) -> Licenses:
+    return {a["skuId"]: frozenset(a.get("disabledPlans", ())) for a in licenses}
 
 
-def removed_licenses(event: Json) -> frozenset[str]:
-    return frozenset(event.get("removeLicenses", ()))
+def change_of_licenses(event: Json, present: Licenses) -> tuple[Licenses, frozenset[str]]:
+    """Returns what the event adds, and the products that it removes.
+
+    A whole list (R28) removes what it does not name, and adds what it names differently.
+    """
+    if event["type"] == "licenses.set":
+        listed = listed_licenses(event["licenses"])
+        new = {sku: off for sku, off in listed.items() if present.get(sku) != off}
+        return new, frozenset(present) - frozenset(listed)
+    added = listed_licenses(event.get("addLicenses", []))
+    return added, frozenset(event.get("removeLicenses", ()))
 
 
 def named_products(event: Json) -> set[str]:
-    return set(added_licenses(event)) | removed_licenses(event)
+    named = set(event.get("removeLicenses", ()))
+    return named.union(*(listed_licenses(event.get(m, [])) for m in ("addLicenses", "licenses")))

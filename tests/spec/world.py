@@ -19,7 +19,7 @@ from tests.spec.changes import (
     change_group,
     undefined_products,
 )
-from tests.spec.events import added_licenses, named_products, read_product, removed_licenses
+from tests.spec.events import change_of_licenses, named_products, read_product
 from tests.spec.licensing import (
     COUNT,
     AssignmentState,
@@ -186,12 +186,13 @@ class World:
         else:
             self._change_group_licenses(event, at)
 
+    _group_changes_licenses_set = _group_changes_licenses_changed  # R28
+
     def _change_group_licenses(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["group"]
         group = tenant.groups[name]
-        result = change_group(
-            self.products, group.licenses, added_licenses(event), removed_licenses(event)
-        )
+        added, removed = change_of_licenses(event, group.licenses)
+        result = change_group(self.products, group.licenses, added, removed)
         if isinstance(result, Rejection):
             self._answer("group", event, "rejected", result)
             return
@@ -275,6 +276,8 @@ class World:
         else:
             self._change_user_licenses(event, at)
 
+    _user_changes_licenses_set = _user_changes_licenses_changed  # R28
+
     def _change_user_licenses(self, event: Json, at: At) -> None:
         """R16, then the re-evaluation of R9."""
         tenant, name = self.tenant(event), event["user"]
@@ -283,7 +286,8 @@ class World:
             self._answer("user", event, "rejected", Rejection(USER_NOT_FOUND))
             return
         facts = self._facts(tenant, name)
-        result = change_direct(facts, added_licenses(event), removed_licenses(event))
+        present = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
+        result = change_direct(facts, *change_of_licenses(event, present))
         if isinstance(result, Rejection):
             self._answer("user", event, "rejected", self._with_numbers(tenant, result))
             return

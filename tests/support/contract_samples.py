@@ -37,6 +37,12 @@ USER_LICENSES = {
     "addLicenses": [{"skuId": "E3", "disabledPlans": ["yammer"]}],
     "removeLicenses": ["E1"],
 }
+USER_LICENSES_SET = {
+    **HEAD,
+    "type": "licenses.set",
+    "user": "u1",
+    "licenses": [{"skuId": "E3", "disabledPlans": ["yammer"]}],
+}
 USER_REPROCESS = {**HEAD, "type": "user.reprocess", "user": "u1"}
 GROUP = {**HEAD, "type": "group.upserted", "group": "g1", "displayName": "Sales"}
 GROUP_DELETED = {**HEAD, "type": "group.deleted", "group": "g1"}
@@ -46,6 +52,12 @@ GROUP_LICENSES = {
     "group": "g1",
     "addLicenses": [{"skuId": "E3", "disabledPlans": []}],
     "removeLicenses": [],
+}
+GROUP_LICENSES_SET = {
+    **HEAD,
+    "type": "licenses.set",
+    "group": "g1",
+    "licenses": [{"skuId": "E3", "disabledPlans": []}, {"skuId": "E1"}],
 }
 GROUP_REPROCESS = {**HEAD, "type": "group.reprocess", "group": "g1"}
 PLAN = {
@@ -89,10 +101,12 @@ EVENTS: list[tuple[str, Event]] = [
     ("user-changes", ADDED),
     ("user-changes", REMOVED),
     ("user-changes", USER_LICENSES),
+    ("user-changes", USER_LICENSES_SET),
     ("user-changes", USER_REPROCESS),
     ("group-changes", GROUP),
     ("group-changes", GROUP_DELETED),
     ("group-changes", GROUP_LICENSES),
+    ("group-changes", GROUP_LICENSES_SET),
     ("group-changes", GROUP_REPROCESS),
     ("catalog", PRODUCT),
     ("subscriptions", SUBSCRIPTION),

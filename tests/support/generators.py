@@ -60,6 +60,14 @@ def _licenses(target: str) -> Callable[[Any], tuple[str, Json]]:
     return body
 
 
+def _whole_list(target: str) -> Callable[[Any], tuple[str, Json]]:
+    def body(event: ev.LicensesSet) -> tuple[str, Json]:
+        licenses = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in event.licenses]
+        return "licenses.set", {target: event[2], "licenses": licenses}
+
+    return body
+
+
 def _user(event: ev.UserUpserted) -> tuple[str, Json]:
     addresses = event.proxy_addresses
     return "user.upserted", {
@@ -123,6 +131,7 @@ BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ev.MembershipAdded: _membership("membership.added"),
     ev.MembershipRemoved: _membership("membership.removed"),
     ev.UserLicensesChanged: _licenses("user"),
+    ev.UserLicensesSet: _whole_list("user"),
     ev.UserReprocess: _bare("user.reprocess", "user"),
     ev.GroupUpserted: lambda e: (
         "group.upserted",
@@ -130,6 +139,7 @@ BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ),
     ev.GroupDeleted: _bare("group.deleted", "group"),
     ev.GroupLicensesChanged: _licenses("group"),
+    ev.GroupLicensesSet: _whole_list("group"),
     ev.GroupReprocess: _bare("group.reprocess", "group"),
     ev.ProductDefined: _product,
     ev.SubscriptionUpdated: _subscription,

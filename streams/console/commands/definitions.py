@@ -28,6 +28,8 @@ WITH_RESULT: Final = frozenset(
     {
         events.UserLicensesChanged,
         events.GroupLicensesChanged,
+        events.UserLicensesSet,
+        events.GroupLicensesSet,
         events.UserReprocess,
         events.GroupReprocess,
     }

@@ -169,7 +169,7 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             facts.leave(event)
         elif isinstance(event, ev.UserDeleted):
             facts.delete((event.tenant, event.user))
-        elif isinstance(event, ev.UserLicensesChanged):
+        elif isinstance(event, ev.UserLicensesChanged | ev.UserLicensesSet):
             facts.changes.append(_change("User", event, record.timestamp))
     facts.write(to)
 
@@ -181,8 +181,10 @@ INSERT INTO changes SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (
 """
 
 
-def _change(kind: str, event: ev.LicensesChanged, at: int) -> tuple[Any, ...]:
-    return event.id, event.tenant, kind, event[2], at, text_of([event.add, event.remove])
+def _change(kind: str, event: ev.LicensesChanged | ev.LicensesSet, at: int) -> tuple[Any, ...]:
+    # Of an event of either type the fields after the subject: the engine's rows have them so.
+    add, remove = (*event[3:], None)[:2]
+    return event.id, event.tenant, kind, event[2], at, text_of([add, remove])
 
 
 def _group_changes(to: ProjectionWriter, records: Records) -> None:
@@ -191,7 +193,7 @@ def _group_changes(to: ProjectionWriter, records: Records) -> None:
         [
             _change("Group", event, record.timestamp)
             for event, record, _ in _accepted("group-changes", records)
-            if isinstance(event, ev.GroupLicensesChanged)
+            if isinstance(event, ev.GroupLicensesChanged | ev.GroupLicensesSet)
         ],
     )
 

@@ -18,7 +18,7 @@ from streams.runtime.errors import CONFIGURATION, WorkerError
 
 KEEP_DAYS = 90
 """Of the audit, results, dead letters and seat figures: longer than their topics keep them."""
-FORMAT = 1
+FORMAT = 2
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -68,7 +68,8 @@ CREATE TABLE tenants(tenant TEXT PRIMARY KEY, name TEXT, body TEXT) WITHOUT ROWI
 
 CREATE TABLE results(cause TEXT, tenant TEXT, at INTEGER, status TEXT, body TEXT);
 CREATE INDEX results_by_cause ON results(cause);
--- Licence changes without a final result: [add, remove] as the engine takes them.
+-- Licence changes without a final result: [add, remove] as the engine takes them, where
+-- `remove` is null for a whole list (R28).
 CREATE TABLE changes(cause TEXT, tenant TEXT, kind TEXT, target TEXT, at INTEGER, body TEXT);
 CREATE INDEX changes_by_cause ON changes(cause);
 CREATE TABLE audit(id INTEGER PRIMARY KEY, tenant TEXT, time TEXT, kind TEXT, target TEXT,

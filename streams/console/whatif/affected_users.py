@@ -21,6 +21,7 @@ OF_GROUPS = (
     events.GroupDeleted,
     events.GroupReprocess,
     events.GroupLicensesChanged,
+    events.GroupLicensesSet,
 )
 
 

@@ -9,12 +9,14 @@ import pytest
 from engine.domain.events import (
     Delivered,
     GroupLicensesChanged,
+    GroupLicensesSet,
     MembershipAdded,
     MembershipRemoved,
     ProductDefined,
     SubscriptionUpdated,
     UserDeleted,
     UserLicensesChanged,
+    UserLicensesSet,
     UserUpserted,
 )
 from engine.domain.model import ServicePlan
@@ -202,3 +204,51 @@ def test_locations_that_nothing_prohibits_share_one_decision() -> None:
     assert tenant.states("d") == {"base/g": f"Error/{wrong}"}
     assert tenant.states("b") == {"base/g": f"ActiveWithError/{wrong}"}
     assert tenant.states("c") == {"base/g": "Active/None"}
+
+
+def test_a_deferred_whole_list_is_kept_over_a_restart_and_removes_what_is_there_then() -> None:
+    """R21, R28: what is not listed is removed when the change is carried out."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 5)
+    tenant.seats("later", 5)
+    tenant.license("g", "base")
+    tenant.upsert("a")
+    tenant.assign("a", "base")
+    tenant.settle()
+    tenant.user(UserLicensesSet(tenant.id(), T, "a", (("later", ()),)))
+    whole = GroupLicensesSet(tenant.id(), T, "g", (("later", ()),))
+    tenant._send("group-changes", f"{T}/g", whole)
+    tenant.settle()
+    status = tenant.published("group-status", f"{T}/g")[-1]
+    assert status["deferred"] == ["later"]
+    tenant.cluster.restart(0)
+    plans = (ServicePlan("later-plan", "LATER"),)
+    tenant._send("catalog", "later", ProductDefined(tenant.id(), "later", "LATER", "later", plans))
+    tenant.settle()
+    assert tenant.states("a") == {"later/None": "Active/None"}
+    assert [r["status"] for r in tenant.published("results", f"{T}/a")][1:] == [
+        "deferred",
+        "applied",
+    ]
+    status = tenant.published("group-status", f"{T}/g")[-1]
+    assert [each["skuId"] for each in status["assignedLicenses"]] == ["later"]
+
+
+def test_a_whole_list_changes_only_what_differs() -> None:
+    """R28: a licence that is listed as it is there is not checked again."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 5)
+    tenant.seats("extra", 5)
+    tenant.upsert("a")
+    tenant.assign("a", "base", "extra")
+    tenant.upsert("a", usage_location=None)
+    tenant.settle()
+    tenant.user(UserLicensesSet(tenant.id(), T, "a", (("base", ()),)))
+    tenant.user(UserLicensesSet(tenant.id(), T, "a", (("base", ()),)))
+    tenant.settle()
+    results = tenant.published("results", f"{T}/a")
+    assert [(r["status"], r.get("error")) for r in results[1:]] == [
+        ("applied", None),
+        ("rejected", "NoChange"),
+    ]
+    assert set(tenant.states("a")) == {"base/None"}

@@ -49,7 +49,7 @@ def left_open(world: World, i: Input) -> bool:
     event = i.event
     if isinstance(event, ev.GroupLicensesChanged):
         return not event.add and not event.remove
-    if isinstance(event, ev.UserLicensesChanged):
+    if isinstance(event, ev.UserLicensesChanged | ev.UserLicensesSet):
         # The rules leave open if a rejected change retries users that wait under manual retry.
         tenant = world.tenants.get(event.tenant)
         return tenant is not None and tenant.seat_retry == "manual"

@@ -200,6 +200,7 @@ events: SearchStrategy[Any] = st.one_of(
     st.builds(ev.MembershipRemoved, id, id, id, id),
     st.builds(ev.MembershipIgnored, id, id, id, id, text),
     st.builds(ev.UserLicensesChanged, id, id, id, pairs, ids.map(tuple)),
+    st.builds(ev.UserLicensesSet, id, id, id, pairs),
     st.builds(ev.UserReprocess, id, id, id),
 )
 pendings = st.builds(
@@ -307,10 +308,12 @@ def test_every_event_type_has_a_code_of_its_own() -> None:
         "MembershipRemoved": "MembershipRemoved",
         "MembershipIgnored": "MembershipIgnored",
         "UserLicensesChanged": "UserLicensesChanged",
+        "UserLicensesSet": "UserLicensesSet",
         "UserReprocess": "UserReprocess",
         "GroupUpserted": "GroupUpserted",
         "GroupDeleted": "GroupDeleted",
         "GroupLicensesChanged": "GroupLicensesChanged",
+        "GroupLicensesSet": "GroupLicensesSet",
         "GroupReprocess": "GroupReprocess",
         "ProductDefined": "product",
         "SubscriptionUpdated": "subscription",
