@@ -26,6 +26,7 @@ from streams.bench.environment import SETTLE_TIMEOUT_SECONDS, BenchEnvironment, 
 from streams.bench.onboarding import GROUPS, SPARE, onboard, prepare
 from streams.bench.report import Result
 from streams.bench.workload import TENANT, bench_demand
+from streams.runtime.deadline import Deadline
 
 USERS, QUICK_USERS = 1_000_000, 3_000
 TIMES = 5
@@ -109,9 +110,9 @@ def _pass_on(stream: Any, lines: queue.Queue[str]) -> None:
 async def _caught_up(env: BenchEnvironment, address: str) -> int:
     """Waits until it lags no more; how many records it has applied."""
     step = env.show.step("the console catches up", None)
-    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
+    deadline = Deadline(SETTLE_TIMEOUT_SECONDS)
     health: dict[str, Any] = {}
-    while time.monotonic() < deadline:
+    while not deadline.has_passed:
         try:
             health = json.loads(await asyncio.to_thread(_get, f"{address}/health"))
         except urllib.error.URLError:  # it has told its address, and is about to listen

@@ -18,11 +18,11 @@ import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
@@ -32,9 +32,11 @@ from streams.contract.topics import CONSUMED, TOPICS
 from streams.ingest.items import FeedItem
 from streams.ingest.publisher import publish
 from streams.kafka.topic_admin import create_topics
+from streams.kafka.topic_reader import admin_client, connected, consumer, read_to_end
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import SeatflowError
 from streams.runtime.log_events import PARTITION_RESTORED
-from streams.runtime.settings import Settings, client_options
+from streams.runtime.settings import Settings
 
 PARTITIONS = 8
 LOOK_EVERY = 0.05
@@ -96,10 +98,10 @@ class WorkerProcess:
 
     async def restored(self, partitions: int) -> list[dict[str, Any]]:
         """Waits until all partitions are restored, and returns the worker's log entries of them."""
-        deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
+        deadline = Deadline(SETTLE_TIMEOUT_SECONDS)
         while len(said := self.said(PARTITION_RESTORED)) < partitions:
             self.check()
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise BenchError("the worker did not restore its partitions")
             await asyncio.sleep(LOOK_EVERY)
         return said
@@ -150,9 +152,7 @@ class BenchEnvironment:
         report = await create_topics(self.settings)
         if report.problems:
             raise BenchError(report.problems[0])
-        options = client_options(self.settings)
-        self.admin = AIOKafkaAdminClient(**options)
-        self.reader = AIOKafkaConsumer(**options, isolation_level="read_committed")
+        self.admin, self.reader = admin_client(self.settings), consumer(self.settings)
         await self.admin.start()
         await self.reader.start()
         return self
@@ -229,7 +229,7 @@ class BenchEnvironment:
         growth = [(time.time(), await self.committed("user-licenses"))]
         first, looked, since = growth[0][1], 0.0, 0.0
         ends: dict[Any, int] | None = None
-        deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
+        deadline = Deadline(SETTLE_TIMEOUT_SECONDS)
         while True:
             at, count = time.time(), await self.committed("user-licenses")
             if count != growth[-1][1]:
@@ -242,29 +242,18 @@ class BenchEnvironment:
                 elif at - since > QUIET_FOR:
                     return growth
                 worker.check()
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise BenchError(f"{what}: not settled in {SETTLE_TIMEOUT_SECONDS:.0f} s")
             await asyncio.sleep(LOOK_EVERY)
 
     async def read(self, *names: str) -> AsyncIterator[Any]:
         """Yields the present committed records of these topics."""
-        reader: Any = AIOKafkaConsumer(
-            **client_options(self.settings),
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=8 << 20,
-        )
-        await reader.start()
-        try:
+        async with connected(consumer(self.settings), self.settings) as reader:
             tps = self.tps(*names)
             reader.assign(tps)
-            await reader.seek_to_beginning(*tps)
-            ends = await reader.end_offsets(tps)
-            while [tp for tp in tps if await reader.position(tp) < ends[tp]]:
-                for records in (await reader.getmany(timeout_ms=200)).values():
-                    for record in records:
-                        yield record
-        finally:
-            await reader.stop()
+            async for batches in read_to_end(reader, tps):
+                for record in chain.from_iterable(batches.values()):
+                    yield record
 
 
 @asynccontextmanager

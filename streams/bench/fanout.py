@@ -17,6 +17,7 @@ from streams.bench.probe import Probe, percentiles
 from streams.bench.report import Result
 from streams.bench.workload import TENANT, TIME, Record, bench_configuration
 from streams.catalog import product
+from streams.runtime.deadline import Deadline
 
 MEMBERS, QUICK_MEMBERS = 1_000_000, 4_000
 BIG = "everybody"
@@ -91,13 +92,13 @@ async def _published(
     """Waits until the states of all members are readable, and returns their growth."""
     step = env.show.step("fan-out", members)
     growth = [(time.time(), await env.committed("user-licenses"))]
-    deadline = time.monotonic() + 600
+    deadline = Deadline(600)
     while growth[-1][1] - growth[0][1] < members:
         await asyncio.sleep(0.05)
         worker.check()
         growth.append((time.time(), await env.committed("user-licenses")))
         step(growth[-1][1] - growth[0][1])
-        if time.monotonic() > deadline:
+        if deadline.has_passed:
             raise BenchError("the fan-out did not end in 600 s")
     return growth
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer
 
 from streams.bench.environment import BenchEnvironment, BenchError
 from streams.kafka.producers import idempotent_producer
-from streams.runtime.settings import client_options
+from streams.kafka.topic_reader import consumer, follow
+from streams.runtime.deadline import Deadline
 
 OUTCOME_TIMEOUT_SECONDS = 60.0
 
@@ -21,10 +22,9 @@ class Probe:
     """Sends events and reads their outcome from the output topic ``outcome``."""
 
     def __init__(self, env: BenchEnvironment, outcome: str) -> None:
-        options = client_options(env.settings)
         self._env, self._outcome = env, outcome
         self._producer: Any = idempotent_producer(env.settings, linger_ms=0)
-        self._consumer: Any = AIOKafkaConsumer(**options, isolation_level="read_committed")
+        self._consumer: Any = consumer(env.settings)
         self._sent: dict[str, float] = {}
         self.waits: list[tuple[float, float]] = []  # when sent (monotonic), seconds until seen
         self._watch: asyncio.Task[None] | None = None
@@ -47,14 +47,12 @@ class Probe:
         await self._consumer.stop()
 
     async def _follow(self) -> None:
-        while True:
-            got = await self._consumer.getmany(timeout_ms=1000)
+        async for batches in follow(self._consumer):
             now = time.monotonic()
-            for records in got.values():
-                for record in records:
-                    cause = record.value and orjson.loads(record.value)["causedBy"]
-                    if sent := self._sent.pop(cause, None):
-                        self.waits.append((sent, now - sent))
+            for record in chain.from_iterable(batches.values()):
+                cause = record.value and orjson.loads(record.value)["causedBy"]
+                if sent := self._sent.pop(cause, None):
+                    self.waits.append((sent, now - sent))
 
     async def send(self, topic: str, key: str, body: dict[str, Any]) -> None:
         """Sends an event whose outcome is awaited."""
@@ -74,9 +72,9 @@ class Probe:
 
     async def all_seen(self) -> None:
         """Waits until every event had an outcome. Raises BenchError after a minute."""
-        deadline = time.monotonic() + OUTCOME_TIMEOUT_SECONDS
+        deadline = Deadline(OUTCOME_TIMEOUT_SECONDS)
         while self._sent:
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise BenchError(
                     f"{len(self._sent)} events had no outcome in {OUTCOME_TIMEOUT_SECONDS:.0f} s"
                 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from streams.local.broker import die_with_parent
 from streams.local.kafka_jars import BrokerError
 from streams.local.ports import can_bind
+from streams.runtime.deadline import Deadline
 
 READY_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 5.0
@@ -63,8 +64,8 @@ def _is_free(port: int) -> bool:
 
 
 def _address(process: subprocess.Popen[bytes], path: Path) -> str:
-    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    deadline = Deadline(READY_TIMEOUT_SECONDS)
+    while not deadline.has_passed and process.poll() is None:
         if match := re.search(r"(https?://\S+)", path.read_text(errors="replace")):
             return match[1]
         time.sleep(0.1)

@@ -34,6 +34,7 @@ from streams.kafka.topic_reader import TopicReader
 from streams.local.broker import Broker, die_with_parent
 from streams.local.kafka_jars import KAFKA_VERSION
 from streams.local.signals import signals_interrupt
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import MEANING, TEMPORARY, WorkerError
 from streams.runtime.settings import PREFIX, Settings, load_settings
 
@@ -82,10 +83,10 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         for process in self._processes:
             process.popen.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        deadline = Deadline(STOP_TIMEOUT_SECONDS)
         for popen, _ in self._processes:
             try:
-                popen.wait(max(0.1, deadline - time.monotonic()))
+                popen.wait(max(0.1, deadline.remaining_seconds))
             except subprocess.TimeoutExpired:
                 popen.kill()
                 popen.wait()
@@ -126,13 +127,13 @@ class Workers:
 
     def wait_until_ready(self) -> None:
         """Waits until each worker has restored its partitions. Raises: WorkerError."""
-        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        deadline = Deadline(READY_TIMEOUT_SECONDS)
         while True:
             self.check()
             addresses = self.metrics()
             if len(addresses) == self._count and all(map(_ready, addresses)):
                 return
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise WorkerError(
                     f"the workers were not ready within {READY_TIMEOUT_SECONDS:.0f} s; their logs"
                     f" are in {self._directory}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.domain.model import timestamp
@@ -20,9 +20,17 @@ from streams.ingest.items import FeedItem
 from streams.ingest.publisher import partition_of
 from streams.kafka.dead_letters import dead_letter
 from streams.kafka.producers import transactional_producer
-from streams.kafka.topic_reader import FETCH_BYTES, admin_client, connected, topic_partitions
+from streams.kafka.topic_reader import (
+    Batches,
+    admin_client,
+    connected,
+    consumer,
+    follow,
+    read_to_end,
+    topic_partitions,
+)
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
-from streams.runtime.settings import Settings, client_options
+from streams.runtime.settings import Settings
 
 RECORDS = 2_000
 INPUTS = ("user-changes",)
@@ -51,14 +59,7 @@ class Bridge:
             raise WorkerError(f"the topic {self._topic} does not exist", CONFIGURATION)
         self._partitions = len([p for p in places if p.topic.endswith(INPUTS[0])])
         producer = transactional_producer(settings, f"{self._group}-bridge")
-        reading = AIOKafkaConsumer(
-            **client_options(settings),
-            group_id=self._group,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=FETCH_BYTES,
-        )
+        reading = consumer(settings, group_id=self._group)
         async with connected(producer, settings), connected(reading, settings):
             mine = [TopicPartition(self._topic, number) for number in numbers]
             reading.assign(mine)
@@ -67,18 +68,17 @@ class Bridge:
     async def _run(
         self, producer: Any, reading: Any, mine: list[TopicPartition], until_end: bool
     ) -> None:
-        ends = await reading.end_offsets(mine)
-        while True:
-            batches = await reading.getmany(timeout_ms=200, max_records=RECORDS)
-            if batches:
-                try:
-                    await self._transaction(producer, batches)
-                except KafkaError as error:
-                    raise WorkerError(f"the bridge stopped: {error!r}", TEMPORARY) from error
-            elif until_end and not [p for p in mine if await reading.position(p) < ends[p]]:
-                return
+        if until_end:
+            incoming = read_to_end(reading, mine, max_records=RECORDS)
+        else:
+            incoming = follow(reading, RECORDS)
+        async for batches in incoming:
+            try:
+                await self._transaction(producer, batches)
+            except KafkaError as error:
+                raise WorkerError(f"the bridge stopped: {error!r}", TEMPORARY) from error
 
-    async def _transaction(self, producer: Any, batches: dict[TopicPartition, list[Any]]) -> None:
+    async def _transaction(self, producer: Any, batches: Batches) -> None:
         prefix, sent = self._settings.topic_prefix, []
         async with producer.transaction():
             for records in batches.values():

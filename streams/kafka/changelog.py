@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from engine.state.formats import (
     FORMAT_KEY,
@@ -27,11 +27,11 @@ from streams.kafka import changelog_rows
 from streams.kafka.changelog_rows import APPLIED, Values, row_key
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import start_with_retry
+from streams.kafka.topic_reader import consumer, read_to_end
 from streams.runtime import fault_injection
 from streams.runtime.errors import CONFIGURATION, WorkerError
-from streams.runtime.settings import Settings, client_options
+from streams.runtime.settings import Settings
 
-FETCH_BYTES = 8 << 20
 ROWS_PER_LOOP_YIELD = 5_000  # between two turns of the event loop
 START_TIMEOUT_SECONDS = 60.0
 
@@ -88,36 +88,26 @@ class ChangelogSnapshot:
 @asynccontextmanager
 async def reader(settings: Settings) -> AsyncIterator[Any]:
     """Yields a consumer without a group that reads committed records only."""
-    consumer = await start_with_retry(
-        lambda: AIOKafkaConsumer(
-            **client_options(settings),
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=100,
-            check_crcs=False,
-        ),
+    client = await start_with_retry(
+        lambda: consumer(settings, auto_offset_reset="none", check_crcs=False),
         START_TIMEOUT_SECONDS,
     )
     try:
-        yield consumer
+        yield client
     finally:
-        await close_with_timeout(consumer.stop())
+        await close_with_timeout(client.stop())
 
 
-async def read(consumer: Any, settings: Settings, partition: int) -> ChangelogSnapshot:
+async def read(client: Any, settings: Settings, partition: int) -> ChangelogSnapshot:
     """Reads the whole changelog of a partition whose previous owner is fenced.
 
-    The end is recognized by position: a log of transactions ends with control records, which are
-    never delivered.
+    It waits for the next records without limit; the watchdog ends a worker that stalls.
     """
     tp = TopicPartition(settings.topic_prefix + CHANGELOG.name, partition)
-    consumer.assign([tp])
-    end = (await consumer.end_offsets([tp]))[tp]
-    consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
+    client.assign([tp])
     restored = ChangelogSnapshot()
-    while await consumer.position(tp) < end:
-        for records in (await consumer.getmany(timeout_ms=200)).values():
+    async for batches in read_to_end(client, [tp], from_beginning=True, idle_timeout_seconds=None):
+        for records in batches.values():
             restored.fold(records)
             fault_injection.trigger("during-restore")
     return restored

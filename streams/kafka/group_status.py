@@ -25,6 +25,7 @@ from streams.kafka.topic_reader import (
     consumer,
     topic_partitions,
 )
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
@@ -95,8 +96,8 @@ class LagReader:
         for place, offset in waiting.items():
             self._consumer.seek(place, offset)
             self._consumer.resume(place)
-        deadline = time.monotonic() + AGES_WITHIN
-        while waiting and time.monotonic() < deadline:
+        deadline = Deadline(AGES_WITHIN)
+        while waiting and not deadline.has_passed:
             batches = await self._consumer.getmany(timeout_ms=100, max_records=len(waiting))
             for place, records in batches.items():
                 if records and waiting.pop(place, None) is not None:
@@ -125,7 +126,7 @@ async def wait_until_settled(
     Raises:
         WorkerError: the lag is not zero after ``timeout`` seconds.
     """
-    began = time.monotonic()
+    deadline = Deadline(timeout)
     zero_since: float | None = None
     while True:
         lag = await reader.read()
@@ -138,7 +139,7 @@ async def wait_until_settled(
             return zero_since
         if on_look:
             await on_look(left)
-        if timeout is not None and now - began > timeout:
+        if timeout is not None and deadline.has_passed:
             raise _not_settled(lag, timeout)
         await asyncio.sleep(LOOK_EVERY)
 

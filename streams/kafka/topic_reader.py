@@ -1,13 +1,15 @@
-"""Reading topics as anybody may: committed records only, in no group, into dicts.
+"""Readers of topics: consumers without a group, read to the end or followed.
 
-What `seatflow status`, `read` and `demo` know of a running system, they know from here.
+``read_to_end`` is the one loop that reads up to the present end of a log; ``follow`` is the one
+that does not end. ``TopicReader`` keeps the records in dicts, for `seatflow status`, `read` and
+`demo`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self
 
@@ -16,13 +18,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.kafka.closing import close_with_timeout
+from streams.kafka.connect import closing
 from streams.kafka.topic_admin import SECURE
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings, client_options
 
 ANSWERS_WITHIN_MS = 10_000
 FETCH_BYTES = 8 << 20  # the longest record that a topic of ours takes
-STUCK_AFTER = 30.0
+IDLE_TIMEOUT_SECONDS = 30.0
+WAIT_MS = 200  # for the next records of a log
+
+Batches = dict[TopicPartition, list[Any]]
 
 
 class TopicRecord(NamedTuple):
@@ -52,7 +59,6 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
     Raises:
         WorkerError: no broker answers, or one answers with an error.
     """
-    close = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
         try:
             await client.start()
@@ -64,7 +70,7 @@ async def connected(client: Any, settings: Settings) -> AsyncIterator[Any]:
             f"the broker at {settings.brokers} did not answer as it should: {error!r}", TEMPORARY
         ) from None
     finally:
-        await close_with_timeout(close())
+        await close_with_timeout(closing(client))
 
 
 def admin_client(settings: Settings) -> AIOKafkaAdminClient:
@@ -72,17 +78,23 @@ def admin_client(settings: Settings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ANSWERS_WITHIN_MS)
 
 
-def consumer(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
-    """Returns a consumer without a group that starts at the beginning of its partitions."""
-    return AIOKafkaConsumer(
-        **client_options(settings),
-        isolation_level=isolation,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=100,
-        request_timeout_ms=ANSWERS_WITHIN_MS,
-    )
+def consumer(
+    settings: Settings, isolation: str = "read_committed", **options: Any
+) -> AIOKafkaConsumer:
+    """Returns a consumer, not started yet, that commits nothing.
+
+    It belongs to no group and starts at the beginning of its partitions, unless the options of
+    AIOKafkaConsumer say otherwise.
+    """
+    defaults = {
+        "isolation_level": isolation,
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "max_partition_fetch_bytes": FETCH_BYTES,
+        "fetch_max_wait_ms": 100,
+        "request_timeout_ms": ANSWERS_WITHIN_MS,
+    }
+    return AIOKafkaConsumer(**client_options(settings), **defaults | options)
 
 
 async def topic_partitions(
@@ -106,6 +118,56 @@ async def topic_partitions(
             CONFIGURATION,
         )
     return [TopicPartition(name, n) for name in sorted(wanted) for n in range(counts[name])]
+
+
+async def read_to_end(
+    client: Any,
+    partitions: Sequence[TopicPartition],
+    *,
+    from_beginning: bool = False,
+    idle_timeout_seconds: float | None = IDLE_TIMEOUT_SECONDS,
+    timeout_seconds: float | None = None,
+    max_records: int | None = None,
+) -> AsyncIterator[Batches]:
+    """Yields the records up to the end of each partition as of the call, batch by batch.
+
+    The end is that of the client's isolation level: with ``read_committed`` the last stable
+    offset. It is recognized by position: the markers of transactions take offsets, too, and are
+    never delivered.
+
+    Args:
+        client: a started consumer to which the partitions are assigned.
+        partitions: all partitions that are assigned to the client.
+        from_beginning: start at the first offset of each log, not at the client's position.
+        idle_timeout_seconds: the longest wait without any record; None waits without limit.
+        timeout_seconds: the longest time for the whole log; None is without limit.
+        max_records: the most records in a batch.
+
+    Raises:
+        TimeoutError: one of the two limits has passed.
+    """
+    ends = await client.end_offsets(partitions)
+    if from_beginning:
+        for partition, offset in (await client.beginning_offsets(partitions)).items():
+            client.seek(partition, offset)
+    idle, total = Deadline(idle_timeout_seconds), Deadline(timeout_seconds)
+    left = list(partitions)
+    while left := [p for p in left if await client.position(p) < ends[p]]:
+        if batches := await client.getmany(timeout_ms=WAIT_MS, max_records=max_records):
+            yield batches
+            idle.extend()
+        elif idle.has_passed:
+            raise TimeoutError(f"no record of {left[0].topic} came within {idle.seconds:g} s")
+        if total.has_passed:
+            raise TimeoutError(f"{left[0].topic} was not read to its end in {total.seconds:g} s")
+        await asyncio.sleep(0)  # batches that are buffered come without a turn of the loop
+
+
+async def follow(client: Any, max_records: int | None = None) -> AsyncIterator[Batches]:
+    """Yields the records from the client's position on, batch by batch, without an end."""
+    while True:
+        if batches := await client.getmany(timeout_ms=WAIT_MS, max_records=max_records):
+            yield batches
 
 
 class TopicReader:
@@ -141,7 +203,14 @@ class TopicReader:
 
     async def read(self, wait: float) -> int:
         """Takes what comes within ``wait`` seconds, and returns how many records that were."""
-        batches = await self._consumer.getmany(timeout_ms=int(wait * 1000))
+        return self._take_all(await self._consumer.getmany(timeout_ms=int(wait * 1000)))
+
+    async def catch_up(self) -> None:
+        """Reads all that is committed now."""
+        async for batches in read_to_end(self._consumer, self._places):
+            self._take_all(batches)
+
+    def _take_all(self, batches: Batches) -> int:
         count = 0
         for place, records in batches.items():
             topic = self._short[place.topic]
@@ -152,18 +221,6 @@ class TopicReader:
             self.records += count
             self.last_arrival = time.monotonic()
         return count
-
-    async def catch_up(self) -> None:
-        """Reads all that is committed now."""
-        ends = await self._consumer.end_offsets(self._places)
-        moved = time.monotonic()
-        # By position: markers of transactions take offsets, too, and are never handed out.
-        while [p for p in self._places if await self._consumer.position(p) < ends[p]]:
-            if await self.read(0.1):
-                moved = time.monotonic()
-            elif time.monotonic() - moved > STUCK_AFTER:
-                raise TimeoutError(f"nothing came for {STUCK_AFTER:.0f} s")
-            await asyncio.sleep(0)
 
     def _take(self, topic: str, record: Any) -> None:
         followed = TopicRecord(

@@ -33,6 +33,7 @@ from streams.local.kafka_jars import (
 )
 from streams.local.ports import can_bind, free_port, kafka_answers
 from streams.local.signals import signals_interrupt
+from streams.runtime.deadline import Deadline
 
 __all__ = ["Broker", "BrokerError", "free_port", "kafka_answers", "run_in_foreground"]
 
@@ -205,10 +206,10 @@ class Broker:
 
     def _wait_until_it_answers(self, timeout: float, log_start: int) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         while not kafka_answers(self._reachable_host, self._port):
             code = self._process.poll()
-            if code is None and time.monotonic() < deadline:
+            if code is None and not deadline.has_passed:
                 time.sleep(POLL_INTERVAL_SECONDS)
                 continue
             self.kill()

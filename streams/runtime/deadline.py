@@ -1,7 +1,8 @@
-"""A deadline that several phases of a task share."""
+"""Deadlines in monotonic time: of one wait, or of a task whose phases share it."""
 
 from __future__ import annotations
 
+import math
 import time
 
 
@@ -16,6 +17,11 @@ class Deadline:
     def has_passed(self) -> bool:
         """True if the deadline has passed."""
         return self._at is not None and time.monotonic() > self._at
+
+    @property
+    def remaining_seconds(self) -> float:
+        """The time left, 0 if none is; infinity without a deadline."""
+        return math.inf if self._at is None else max(0.0, self._at - time.monotonic())
 
     def extend(self) -> None:
         """Restarts the period: for deadlines that measure a lack of progress."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import OK, TEMPORARY, exit_now, log
 from streams.runtime.log_events import STALLED, STOP_TIMED_OUT
 
@@ -38,7 +39,7 @@ class Watchdog(threading.Thread):
         self._loop_limit, self._stall_limit, self._probes = loop_limit, stall_limit, probes
         self._heartbeat_at = time.monotonic()
         self._seen: dict[str, tuple[object, float]] = {}
-        self._stop_by: float | None = None
+        self._stop_deadline = Deadline(None)
 
     def heartbeat(self) -> None:
         """Tells that the event loop runs; must be called several times a second."""
@@ -46,7 +47,7 @@ class Watchdog(threading.Thread):
 
     def stop_within(self, seconds: float) -> None:
         """Ends the process after ``seconds``, even if the orderly stop hangs."""
-        self._stop_by = time.monotonic() + seconds
+        self._stop_deadline = Deadline(seconds)
 
     def unhealthy_reasons(self) -> Iterator[str]:
         """Yields, for /healthz, the reasons for which this thread is about to end the process."""
@@ -62,7 +63,7 @@ class Watchdog(threading.Thread):
         while True:
             time.sleep(CHECK_INTERVAL_SECONDS)
             now = time.monotonic()
-            if self._stop_by is not None and now > self._stop_by:
+            if self._stop_deadline.has_passed:
                 log.warning(STOP_TIMED_OUT, why="an open transaction is left to the next owner")
                 exit_now(OK)
             if now - checked_at > self._loop_limit:

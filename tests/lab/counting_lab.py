@@ -22,6 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streams.contract.topics import CONSUMED
 from streams.kafka.changelog_rows import APPLIED
 from streams.kafka.topic_admin import create_topics
+from streams.runtime.deadline import Deadline
 from streams.runtime.settings import Settings, load_settings
 from tests.support.kafka import Record, end_offsets, latest, produce, read_topic
 
@@ -177,8 +178,8 @@ class Lab:
 
 
 def until(done: Callable[[], bool], timeout: float, why: Callable[[], str]) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while not done():
-        if time.monotonic() > deadline:
+        if deadline.has_passed:
             raise AssertionError(why())
         time.sleep(0.1)

@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streams.contract.topics import CONSUMED, INPUT_NAMES
 from streams.runtime import fault_injection
+from streams.runtime.deadline import Deadline
 from tests.lab.record import record
 from tests.lab.runner import Experiment, Lab
 from tests.lab.supervisor import Slot
@@ -115,8 +116,8 @@ def slow_worker(lab: Lab) -> None:
     """Slows one worker to a tenth of the processor time, in slices."""
     slot = some_worker(lab)
     lab.note(f"{slot.name} has 10 % of the CPU")
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+    end = Deadline(30)
+    while not end.has_passed:
         lab.workers.send(slot, signal.SIGCONT)
         time.sleep(0.02)
         lab.workers.send(slot, signal.SIGSTOP)
@@ -177,8 +178,8 @@ def disk_full(lab: Lab) -> None:
     lab.disk.fill(leave_free=1 << 20)
     lab.note("1 MiB is left on the broker's disk")
     broker = lab.cluster.nodes[0]
-    end = time.monotonic() + 25
-    while time.monotonic() < end and broker.running:
+    end = Deadline(25)
+    while not end.has_passed and broker.running:
         time.sleep(0.2)
     lab.note(f"{lab.disk.free_bytes} bytes free, broker {'runs' if broker.running else 'ended'}")
     lab.sleep(3)
@@ -247,13 +248,13 @@ async def _rewind(lab: Lab) -> None:
             for p in range(lab.system.partitions)
         ]
         consumer.assign(tps)
-        deadline = time.monotonic() + 20
+        deadline = Deadline(20)
         while True:  # until the group is empty
             try:
                 await consumer.commit({tp: OffsetAndMetadata(0, "") for tp in tps})
                 return
             except Exception:
-                if time.monotonic() > deadline:
+                if deadline.has_passed:
                     raise
                 await asyncio.sleep(0.5)
     finally:
@@ -262,8 +263,8 @@ async def _rewind(lab: Lab) -> None:
 
 def seats_storm(lab: Lab) -> None:
     """Changes the units of a product in demand ten times a second."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
+    end = Deadline(20)
+    while not end.has_passed:
         units = lab.dice.randint(0, WILD_USERS // 2)
         sku = lab.dice.choice((HOT, "w-suite"))
         lab.load.publish([lab.tenants.make.seats(lab.dice.choice(WILD), sku, units)])

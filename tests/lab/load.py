@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.runtime.deadline import Deadline
 from tests.lab.tenants import Event
 
 PATIENCE_MS = 100_000
@@ -41,11 +42,11 @@ class Load:
 
     def wait(self, timeout: float = 120.0) -> None:
         """Waits until every published record is acknowledged."""
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         while self._urgent or self._open:
             if self._error:
                 raise self._error
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise TimeoutError(
                     f"{self._open} records are not acknowledged, {len(self._urgent)} not sent"
                 )

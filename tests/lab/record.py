@@ -6,7 +6,6 @@ import asyncio
 import base64
 import gzip
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from aiokafka import TopicPartition
 
 from streams.contract.topics import CHANGELOG, INPUT_NAMES, TOPICS
 from streams.kafka.changelog_rows import APPLIED
+from streams.kafka.topic_reader import read_to_end
 from tests.checkers import Record
 from tests.support.kafka import reading
 
@@ -92,17 +92,16 @@ async def _record(bootstrap: str, prefix: str, partitions: int, timeout: float) 
     tps = [TopicPartition(prefix + t.name, p) for t in TOPICS for p in range(partitions)]
     async with reading(bootstrap, "read_committed") as consumer:
         consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
-        left = {tp for tp in tps if ends[tp]}
         logs: dict[TopicPartition, list[Taken]] = {}
-        deadline = time.monotonic() + timeout
-        while left:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(left)} partitions were not read to their ends")
-            for tp, messages in (await consumer.getmany(timeout_ms=200)).items():
+        async for batches in read_to_end(
+            consumer,
+            tps,
+            from_beginning=True,
+            idle_timeout_seconds=None,
+            timeout_seconds=timeout,
+        ):
+            for tp, messages in batches.items():
                 logs.setdefault(tp, []).extend(_taken(m, prefix) for m in messages)
-            left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
     return Recording(_merged(logs.values()))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from streams.kafka.topic_admin import create_topics
+from streams.runtime.deadline import Deadline
 from streams.runtime.settings import load_settings
 from tests.lab.cluster import Cluster, NoSmallDiskError, SmallDisk
 from tests.lab.load import Load
@@ -89,9 +90,9 @@ class Lab:
         time.sleep(self.dice.uniform(least, least if most is None else most))
 
     def until(self, true: Callable[[], bool], timeout: float, what: str) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         while not true():
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise TimeoutError(f"{what} did not come in {timeout:.0f} s")
             time.sleep(0.1)
 
@@ -113,18 +114,18 @@ class Lab:
         Raises:
             TimeoutError: that is not so within ``SETTLE_WITHIN`` seconds.
         """
-        deadline = time.monotonic() + SETTLE_WITHIN
+        deadline = Deadline(SETTLE_WITHIN)
         while True:
             try:
-                self.system.settle(timeout=max(1.0, deadline - time.monotonic()))
+                self.system.settle(timeout=max(1.0, deadline.remaining_seconds))
                 if self.workers.settled():
-                    self.system.settle(timeout=max(1.0, deadline - time.monotonic()))
+                    self.system.settle(timeout=max(1.0, deadline.remaining_seconds))
                     return
             except TimeoutError:
                 raise
             except Exception as error:  # brokers that have just come back
                 self.note(f"not settled yet: {error!r}")
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 raise TimeoutError("some partition is run by nobody")
             time.sleep(0.2)
 

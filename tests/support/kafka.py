@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +22,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streams.kafka.topic_reader import read_to_end
 from streams.local.broker import BASE_CONFIG, Broker, free_port, kafka_answers
 from streams.local.kafka_jars import KAFKA_VERSION
+from streams.runtime.deadline import Deadline
 
 RUNNING = os.environ.get("SEATFLOW_TEST_BROKERS")
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -132,9 +135,9 @@ def _from_container() -> Iterator[Kafka]:
     for name, value in config.items():
         container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
     with container:
-        deadline = time.monotonic() + 120
+        deadline = Deadline(120)
         while not kafka_answers(host, port):
-            if time.monotonic() > deadline:
+            if deadline.has_passed:
                 out, error = container.get_logs()
                 pytest.fail(f"Kafka in its container does not answer:\n{(out + error).decode()}")
             time.sleep(0.1)
@@ -200,9 +203,9 @@ async def end_offsets(
 
 async def _assign(consumer: Any, topic: str) -> list[Any]:
     # Kafka answers with no partitions while the metadata of a new topic is on its way.
-    deadline = time.monotonic() + 15
+    deadline = Deadline(15)
     while not (numbers := consumer.partitions_for_topic(topic)):
-        if time.monotonic() > deadline:
+        if deadline.has_passed:
             raise LookupError(f"There is no topic {topic!r}.")
         consumer.subscribe([topic])
         await consumer._client.force_metadata_update()
@@ -226,15 +229,15 @@ async def read_topic(
     """
     async with reading(bootstrap, isolation) as consumer:
         partitions = await _assign(consumer, topic)
-        ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         records: list[Record] = []
-        deadline = time.monotonic() + timeout
-        while [p for p in partitions if await consumer.position(p) < ends[p]]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{topic} was not read to its end in {timeout:.0f} s.")
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                records.extend(_record(message) for message in batch)
+        async for batches in read_to_end(
+            consumer,
+            partitions,
+            from_beginning=True,
+            idle_timeout_seconds=None,
+            timeout_seconds=timeout,
+        ):
+            records += map(_record, chain.from_iterable(batches.values()))
         return sorted(records, key=lambda record: (record.partition, record.offset))
 
 

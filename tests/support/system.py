@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.contract.topics import CONSUMED
 from streams.kafka.topic_admin import create_topics
+from streams.runtime.deadline import Deadline
 from streams.runtime.settings import load_settings
 from tests.support.kafka import Record, latest, read_topic
 
@@ -58,10 +59,10 @@ class Worker:
 
     def wait_for(self, words: str, times: int = 1, timeout: float = 60.0) -> str:
         """Waits for ``times`` new lines of the log with ``words``, and returns the last one."""
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         while True:
             try:
-                line = self._news.get(timeout=max(0.01, deadline - time.monotonic()))
+                line = self._news.get(timeout=max(0.01, deadline.remaining_seconds))
             except queue.Empty:
                 raise TimeoutError(f"{words!r} did not come; log:\n{self.log()}") from None
             if line is None:
@@ -149,7 +150,7 @@ class System:
         )
         await consumer.start()
         consumer.assign(tps)
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         quiet: tuple[int, ...] = ()
         since = 0.0
         try:
@@ -161,7 +162,7 @@ class System:
                     quiet, since = now, time.monotonic()
                 elif time.monotonic() - since > 0.6:
                     return
-                if time.monotonic() > deadline:
+                if deadline.has_passed:
                     behind = {f"{tp.topic}/{tp.partition}": n for tp, n in lag.items() if n}
                     logs = "\n---\n".join(w.log() for w in self.workers)
                     raise TimeoutError(f"not settled, lag {behind}; logs:\n{logs}")

@@ -12,6 +12,7 @@ import pytest
 
 from streams.contract.topics import CONSUMED, INPUT_NAMES
 from streams.demo.scenario import demo_steps
+from streams.runtime.deadline import Deadline
 from tests.support.expected_metrics import told
 from tests.support.kafka import Kafka, latest
 from tests.support.scrape import Sample, address, get, scrape, summed, total
@@ -139,9 +140,9 @@ def test_ready_when_restored_and_not_behind(kafka: Kafka) -> None:
         assert get(f"{address(worker)}/healthz")[0] == 200
         assert get(f"{address(worker)}/metrics")[0] == 200
         worker.wait_for("partition_restored", system.partitions)
-        deadline = time.monotonic() + 10
+        deadline = Deadline(10)
         while get(f"{address(worker)}/readyz") != (200, "ok\n"):
-            assert time.monotonic() < deadline, get(f"{address(worker)}/readyz")
+            assert not deadline.has_passed, get(f"{address(worker)}/readyz")
             time.sleep(0.1)
         system.publish([make.user("ann"), make.join("ann", "staff")])
         system.settle()

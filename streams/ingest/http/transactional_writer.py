@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
@@ -18,7 +19,13 @@ from streams.contract.topics import RECEIVED
 from streams.ingest.publisher import partition_of
 from streams.kafka.producers import transactional_producer
 from streams.kafka.topic_admin import new_topic
-from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
+from streams.kafka.topic_reader import (
+    admin_client,
+    connected,
+    consumer,
+    read_to_end,
+    topic_partitions,
+)
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
@@ -136,13 +143,11 @@ async def read_resources(settings: Settings) -> dict[str, bytes]:
         places = await topic_partitions(admin, settings, [RESOURCES])
     async with connected(consumer(settings), settings) as reading:
         reading.assign(places)
-        ends = await reading.end_offsets(places)
-        while [p for p in places if await reading.position(p) < ends[p]]:
-            for records in (await reading.getmany(timeout_ms=200)).values():
-                for record in records:
-                    key = record.key.decode()
-                    if record.value is None:
-                        found.pop(key, None)
-                    else:
-                        found[key] = record.value
+        async for batches in read_to_end(reading, places):
+            for record in chain.from_iterable(batches.values()):
+                key = record.key.decode()
+                if record.value is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = record.value
     return found

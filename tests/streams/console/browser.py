@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from streams.demo.scenario import demo_steps
+from streams.runtime.deadline import Deadline
 from tests.support.system import ROOT, Events, System
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -50,8 +51,8 @@ class Running:
             thread.submit(call, *arguments).result()
 
     def _wait_fresh(self) -> None:
-        deadline = time.monotonic() + WITHIN
-        while time.monotonic() < deadline:
+        deadline = Deadline(WITHIN)
+        while not deadline.has_passed:
             health = httpx2.get(f"{self.url}/health").json()
             if health["status"] == "ok" and not health["lagRecords"]:
                 return

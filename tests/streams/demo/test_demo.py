@@ -23,6 +23,7 @@ from streams.demo.scenario import demo_steps
 from streams.demo.summary import CompletedStep, SeatUsage, Summary, seat_usage, summarize
 from streams.kafka.topic_reader import TopicRecord
 from streams.local.kafka_jars import BrokerError, find_java
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import load_settings
 from tests.support.kafka import Kafka
@@ -261,10 +262,10 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing_running(java: None, tmp_path: P
             env={**os.environ, "PYTHONPATH": package},
             start_new_session=True,
         )
-    deadline = time.monotonic() + 60
+    deadline = Deadline(60)
     while "events" not in (tmp_path / "out").read_text():  # in the middle of the story
         assert process.poll() is None, (tmp_path / "out").read_text()
-        assert time.monotonic() < deadline
+        assert not deadline.has_passed
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == runner.INTERRUPTED

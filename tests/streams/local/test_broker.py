@@ -16,6 +16,7 @@ import pytest
 
 from streams.local.broker import Broker, BrokerError, kafka_answers, run_in_foreground
 from streams.local.kafka_jars import KAFKA_FILES, KAFKA_VERSION, ensure_jars
+from streams.runtime.deadline import Deadline
 from tests.support.kafka import Kafka, create_topics, latest, produce, read_topic
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,8 +108,8 @@ def test_the_broker_dies_with_its_parent(tmp_path: Path) -> None:
         host, port = parent.stdout.readline().strip().split(":")
         assert kafka_answers(host, int(port))
         parent.kill()
-    deadline = time.monotonic() + 5
-    while kafka_answers(host, int(port), timeout=0.5) and time.monotonic() < deadline:
+    deadline = Deadline(5)
+    while kafka_answers(host, int(port), timeout=0.5) and not deadline.has_passed:
         time.sleep(0.05)
     assert not kafka_answers(host, int(port), timeout=0.5)
 
