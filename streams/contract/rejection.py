@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from engine.domain.events import ABSENT
+from streams.runtime.errors import SenderError
 
 _T = TypeVar("_T")
 
@@ -20,8 +21,11 @@ class Rejected:
     kind: str = "bad_member"
 
 
-class DecodeError(Exception):
+class DecodeError(SenderError):
     """Raised while decoding; its arguments are the members of a ``Rejected``."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def escape_line(text: str, limit: int) -> str:

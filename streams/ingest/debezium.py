@@ -29,13 +29,14 @@ import orjson
 from streams.ingest.event_builder import EventBuilder, EventOrReason, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed
+from streams.runtime.errors import SenderError
 
 MEMBERS = ("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses")
 Row = dict[str, Any]
 _column = re.compile(r"\{(\w+)\}")
 
 
-class _UnreadableError(Exception):
+class _UnreadableError(SenderError):
     """A change event from which no events can be built; the message is the reason."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from streams.runtime.errors import CONFIGURATION, TEMPORARY, SeatflowError
+from streams.runtime.errors import Actor, SeatflowError
 
 
 class FeedItem(NamedTuple):
@@ -31,9 +31,9 @@ class FeedError(SeatflowError):
     """Raised if a feed as a whole cannot be read or published. The message states the remedy."""
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]
-        """TEMPORARY if Kafka caused it: the next attempt may succeed."""
-        return TEMPORARY if self.__cause__ else CONFIGURATION
+    def actor(self) -> Actor:
+        """NOBODY if Kafka caused it: the next attempt may succeed."""
+        return Actor.NOBODY if self.__cause__ else Actor.OPERATOR
 
 
 class Feed(Protocol):

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from scim2_models import Context, Group, PatchOp, SCIMException
 
 from streams.ingest.scim_resources import ENTRA, RESOURCES, members_of_group
-from streams.runtime.errors import SeatflowError
+from streams.runtime.errors import SenderError
 
 
-class RequestError(SeatflowError):
+class RequestError(SenderError):
     """A request from which no events can be built; the message is the reason."""
 
 

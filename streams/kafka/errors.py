@@ -7,7 +7,7 @@ from enum import Enum
 from aiokafka import errors as kafka_errors
 
 from engine.state.formats import NewerFormatError
-from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY, SeatflowError
+from streams.runtime.errors import Actor, SeatflowError
 
 
 class Action(Enum):
@@ -22,16 +22,28 @@ class Action(Enum):
     REPORT = "an unexpected exception: a bug, reported with its traceback"
 
     @property
+    def actor(self) -> Actor:
+        """The party that acts."""
+        return _ACTORS[self]
+
+    @property
     def exit_code(self) -> int:
         """The exit code from which a supervisor knows the action."""
-        return _EXIT_CODES[self]
+        return self.actor.exit_code
 
 
-_EXIT_CODES = {
-    Action.FENCED: TEMPORARY,
-    Action.RESTART: TEMPORARY,
-    Action.RECONFIGURE: CONFIGURATION,
-    Action.REPORT: SOFTWARE,
+_ACTORS = {
+    Action.FENCED: Actor.NOBODY,
+    Action.RESTART: Actor.NOBODY,
+    Action.RECONFIGURE: Actor.OPERATOR,
+    Action.REPORT: Actor.DEVELOPER,
+}
+# A record that its sender must correct is a dead letter; in a worker, its error is a bug.
+_ACTIONS = {
+    Actor.NOBODY: Action.RESTART,
+    Actor.OPERATOR: Action.RECONFIGURE,
+    Actor.SENDER: Action.REPORT,
+    Actor.DEVELOPER: Action.REPORT,
 }
 
 # Another worker has taken over this transactional id.
@@ -52,7 +64,7 @@ def classify(error: BaseException) -> Action:
     if isinstance(error, FENCING):
         return Action.FENCED
     if isinstance(error, SeatflowError):
-        return Action.RESTART if error.exit_code == TEMPORARY else Action.RECONFIGURE
+        return _ACTIONS[error.actor]
     if isinstance(error, (NewerFormatError, *DENIAL)):
         return Action.RECONFIGURE
     if isinstance(error, kafka_errors.KafkaError | OSError):

@@ -4,8 +4,9 @@ The codes are those of sysexits.h. Whatever the code, the partitions stay as the
 transaction left them: a worker is disposable, its successor fences and restores.
 
 Every expected error derives from :class:`SeatflowError`: its text is one line for people, and
-``exit_code`` states who acts. TEMPORARY: the supervisor, by a restart. CONFIGURATION: an operator.
-Any other exception is a bug (SOFTWARE). The command line turns errors into exit codes in one place,
+``actor`` states who acts on it, from which the exit code follows. Errors of a record or a request
+derive from :class:`SenderError`: they become a dead letter, a rejection or an HTTP 4xx. Any other
+exception is a bug (SOFTWARE). The command line turns errors into exit codes in one place,
 ``streams/cli/main.py``; ``streams/kafka/errors.py`` does so for exceptions of the Kafka client.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import Enum
 from typing import NoReturn
 
 import structlog
@@ -32,10 +34,52 @@ MEANING = {
 log = structlog.get_logger("seatflow")
 
 
+class Actor(Enum):
+    """The party that acts on an error, and its action."""
+
+    NOBODY = "temporary: a restart of the worker, or another attempt, is right"
+    OPERATOR = "settings, topics, files or permissions are wrong: an operator corrects them"
+    SENDER = "a record or a request is refused: its sender corrects it"
+    DEVELOPER = "an internal error: it is reported with its traceback"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that such an error ends."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Actor.NOBODY: TEMPORARY,
+    Actor.OPERATOR: CONFIGURATION,
+    Actor.SENDER: CONFIGURATION,  # of a command, whose operator has given it the record
+    Actor.DEVELOPER: SOFTWARE,
+}
+
+
 class SeatflowError(Exception):
     """An expected failure. The message is one line for people: what is wrong, what to do."""
 
-    exit_code = CONFIGURATION
+    @property
+    def actor(self) -> Actor:
+        """The party that acts on this error."""
+        return Actor.OPERATOR
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process that this error ends."""
+        return self.actor.exit_code
+
+
+class SenderError(SeatflowError):
+    """A record or a request that cannot be accepted. It never ends a worker, console or feed."""
+
+    actor = Actor.SENDER
+
+
+class TemporaryError(SeatflowError):
+    """A failure that the next attempt may not meet: nobody needs to correct anything."""
+
+    actor = Actor.NOBODY
 
 
 class WorkerError(SeatflowError):
@@ -43,7 +87,19 @@ class WorkerError(SeatflowError):
 
     def __init__(self, message: str, exit_code: int = TEMPORARY) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self._exit_code = exit_code
+
+    @property
+    def actor(self) -> Actor:
+        """The party that the exit code names; a developer, for a code that is not one of ours."""
+        if self._exit_code == TEMPORARY:
+            return Actor.NOBODY
+        return Actor.OPERATOR if self._exit_code == CONFIGURATION else Actor.DEVELOPER
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code given; of a process that ended by itself, that process's own."""
+        return self._exit_code
 
 
 def exit_now(code: int) -> NoReturn:

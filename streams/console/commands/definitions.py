@@ -16,6 +16,7 @@ import orjson
 from engine.domain import events
 from streams.contract.decoder import DECODERS, Rejected
 from streams.contract.event_types import EVENT_TYPES, EventType
+from streams.runtime.errors import SenderError
 
 USER_MANAGEMENT = "UserManagement"
 GROUP_MANAGEMENT = "GroupManagement"
@@ -39,7 +40,7 @@ WITH_RESULT: Final = frozenset(
 _EVENT_TYPES: Final = {each.fact: each for each in EVENT_TYPES}
 
 
-class InvalidCommandError(Exception):
+class InvalidCommandError(SenderError):
     """Raised for a command that the contract does not allow. The message names the member."""
 
 

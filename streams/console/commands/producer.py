@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from streams.console.commands.definitions import EncodedRecord
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.producers import transactional_producer
+from streams.runtime.errors import TemporaryError
 from streams.runtime.settings import Settings
 
 SEND_TIMEOUT_SECONDS = 10.0
@@ -19,11 +20,11 @@ TRANSACTION_TIMEOUT_MS = 10_000
 """After a crash within a transaction, consumers wait this long for the broker to abort it."""
 
 
-class NotAcceptedError(Exception):
+class NotAcceptedError(TemporaryError):
     """Raised if the broker did not take the records: nothing was written."""
 
 
-class UnconfirmedError(Exception):
+class UnconfirmedError(TemporaryError):
     """Raised if the commit was not confirmed: either all records were written or none."""
 
 

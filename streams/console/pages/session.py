@@ -21,11 +21,12 @@ from streams.console.read_model import queries, tenants
 from streams.console.read_model.pagination import Listing, count, page
 from streams.console.security.auth import Principal, Session
 from streams.console.service import Service
+from streams.runtime.errors import SenderError
 
 ROWS = 50
 
 
-class LoginNeededError(Exception):
+class LoginNeededError(SenderError):
     """Raised for a page that needs a login."""
 
 

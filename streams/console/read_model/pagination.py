@@ -18,6 +18,8 @@ from typing import Any
 
 import orjson
 
+from streams.runtime.errors import SenderError
+
 Row = sqlite3.Row
 GraphObject = dict[str, Any]
 MOST = 999
@@ -25,7 +27,7 @@ CSV_PAGE = 2_000
 FORMULA_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-class BadRequestError(ValueError):
+class BadRequestError(SenderError):
     """Raised for a parameter that cannot be used. The message says which and what is allowed."""
 
 
@@ -151,7 +153,7 @@ def conditions(listing: Listing, given: Mapping[str, str]) -> tuple[str, list[An
         found = listing.filters[name]
         try:
             value = found.value(text)
-        except ValueError as error:
+        except (ValueError, BadRequestError) as error:
             raise BadRequestError(f"{name}: {error}") from None
         where += f" AND {found.where}"
         arguments += [value] * found.uses

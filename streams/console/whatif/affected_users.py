@@ -14,7 +14,7 @@ from streams.console.whatif.reconstruction import Connection
 from streams.contract.event_reader import Event, event_of
 from streams.contract.event_types import EventType, resolve
 from streams.contract.rejection import DecodeError
-from streams.runtime.errors import SeatflowError
+from streams.runtime.errors import SenderError
 
 OF_GROUPS = (
     events.GroupUpserted,
@@ -25,11 +25,11 @@ OF_GROUPS = (
 )
 
 
-class EventNotReadableError(SeatflowError):
+class EventNotReadableError(SenderError):
     """Raised for an event that the contract does not allow."""
 
 
-class ScopeTooLargeError(SeatflowError):
+class ScopeTooLargeError(SenderError):
     """Raised if the events reach more users than may be replicated."""
 
 

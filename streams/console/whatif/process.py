@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from streams.runtime.errors import SeatflowError
+from streams.runtime.errors import Actor, SeatflowError
 
 SECONDS = 60.0
 MOST_USERS = 100_000
@@ -29,6 +29,11 @@ class WhatIfError(SeatflowError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def actor(self) -> Actor:
+        """SENDER for a status of 4xx: the events cannot be tried."""
+        return Actor.SENDER if self.status < 500 else Actor.DEVELOPER
 
 
 async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from engine.state.formats import NewerFormatError
+from streams.contract.rejection import DecodeError
 from streams.kafka.errors import Action, classify
 from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY, WorkerError
 from streams.runtime.settings import SettingsError
@@ -25,6 +26,7 @@ from streams.runtime.settings import SettingsError
         (WorkerError("no broker"), Action.RESTART),
         (WorkerError("no topics", CONFIGURATION), Action.RECONFIGURE),
         (SettingsError("SEATFLOW_PARTITIONS is 'x'"), Action.RECONFIGURE),
+        (DecodeError("user is missing"), Action.REPORT),  # it should be a dead letter
         (NewerFormatError("row format 9"), Action.RECONFIGURE),
         (AssertionError(), Action.REPORT),
         (KeyError("key"), Action.REPORT),
