@@ -14,8 +14,9 @@ from streams.cli.options import Brokers, Prefix, settings_of
 
 if TYPE_CHECKING:
     from streams.ingest import FeedProblem
-    from streams.simulate import Findings, Simulation
+    from streams.simulate import Findings
     from streams.simulate.migration_plan import DirectToGroupPlan
+    from streams.whatif import Simulation
 
 SOME_ROWS_BAD = 1
 KEPT_PROBLEMS = 1_000
@@ -52,8 +53,8 @@ def simulate(
 
 def run(files: list[Path], on: Path | None) -> Findings:
     """Returns the findings of the files, in their order, on top of a snapshot (``on``) if given."""
-    from streams.simulate.comparison import compare, take_baseline
-    from streams.simulate.in_memory import Simulation
+    from streams.simulate.comparison import compare
+    from streams.whatif import Simulation, take_baseline
 
     simulation = Simulation()
     if on is not None and (problems := _read(simulation, on)):
@@ -74,13 +75,14 @@ def _read(simulation: Simulation, file: Path) -> list[FeedProblem]:
     from rich.progress import track
 
     from streams.ingest import events_from_jsonl
+    from streams.simulate import run_feed
 
     feed = events_from_jsonl(file)
     console = Console(stderr=True)
     if not console.is_terminal:
-        return simulation.run(feed.events())
+        return run_feed(simulation, feed.events())
     events = track(feed.events(), f"Simulating {file.name}", console=console, transient=True)
-    return simulation.run(events)
+    return run_feed(simulation, events)
 
 
 def report(findings: Findings, as_json: bool, html: Path | None, title: str) -> None:

@@ -9,9 +9,16 @@ from typing import Any
 
 from engine.domain.vocabulary import ACTIVE, ERROR
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
-from engine.state.tenant_state import User
 from streams.ingest.items import FeedProblem
-from streams.simulate.in_memory import Simulation
+from streams.whatif.comparison import (
+    Baseline,
+    SeatFigures,
+    UserChange,
+    part_number,
+    seat_figures,
+    user_changes,
+)
+from streams.whatif.simulation import Simulation
 
 EXAMPLES = 3
 
@@ -116,47 +123,13 @@ class Findings:
             yield {"kind": "problem", **problem._asdict()}
 
 
-Moment = dict[tuple[str, str], tuple[Outcome, tuple[str, ...]]]
-
-
-@dataclass(slots=True)
-class Baseline:
-    """The state before the events. Outcomes are never changed, only replaced."""
-
-    users: Moment = field(default_factory=dict)
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seats: dict[str, list[Any]] = field(default_factory=dict)
-    events: int = 0
-    results: int = 0
-
-
-def take_baseline(simulation: Simulation) -> Baseline:
-    """Returns the present state, to compare with later."""
-    machine = simulation.machine
-    return Baseline(
-        {(user.tenant.id, user.id): (user.outcome, user.paths) for user in known(simulation)},
-        {key: state.published or {} for key, state in machine.groups.groups.items()},
-        {key: list(seats.published or ()) for key, seats in machine.products.budgets.items()},
-        simulation.events,
-        len(simulation.rejected),
-    )
-
-
-def known(simulation: Simulation) -> Iterable[User]:
-    """Yields the users of all tenants who were created, not only named by a membership."""
-    for tenant in simulation.machine.configuration.tenants.values():
-        for user in tenant.users.values():
-            if user.known:
-                yield user
-
-
 def compare(before: Baseline, simulation: Simulation) -> Findings:
     """Returns the findings since the baseline."""
     findings = Findings(events=simulation.events - before.events)
     _Users(before, simulation, findings).compare()
     findings.products = _products(before, simulation)
     findings.groups = _groups(before, simulation)
-    findings.rejections = _rejections(simulation.rejected[before.results :])
+    findings.rejections = _rejections(simulation.results[before.results :])
     return findings
 
 
@@ -174,27 +147,22 @@ class _Users:
         self._plans: dict[Outcome, frozenset[str]] = {EMPTY_OUTCOME: frozenset()}
 
     def compare(self) -> None:
-        found, users = self._findings, self._before.users
-        found.users_before = len(users)
-        for outcome, _ in users.values():
+        found = self._findings
+        found.users_before = len(self._before.users)
+        for outcome, _ in self._before.users.values():
             found.licensed_before += bool(outcome.held)
             found.with_errors_before += bool(outcome.errors)
-        remaining = set(users)
-        for user in known(self._simulation):
-            place = (user.tenant.id, user.id)
-            remaining.discard(place)
-            old, _ = users.get(place, (EMPTY_OUTCOME, ()))
-            outcome = user.outcome
-            found.users += 1
-            found.licensed += bool(outcome.held)
-            found.with_errors += bool(outcome.errors)
-            if outcome is not old:
-                found.gained += not outcome.held <= old.held
-                self._lost(place, old, outcome)
+        for change in user_changes(self._before, self._simulation):
+            outcome = change.after.outcome
+            if change.exists:
+                found.users += 1
+                found.licensed += bool(outcome.held)
+                found.with_errors += bool(outcome.errors)
+            if outcome is not change.before.outcome:
+                found.gained += bool(change.gained)
+                self._lost(change)
             for error in outcome.errors:
-                self._failed(user, error, old)
-        for place in remaining:
-            self._lost(place, users[place][0], EMPTY_OUTCOME)
+                self._failed(change, error)
         found.failures = sorted(self._failures.values(), key=lambda f: (-f.users, f.error))
 
     def _enabled(self, outcome: Outcome) -> frozenset[str]:
@@ -204,45 +172,46 @@ class _Users:
             self._plans[outcome] = plans
         return plans
 
-    def _lost(self, place: tuple[str, str], old: Outcome, new: Outcome) -> None:
-        if not (lost := self._enabled(old) - self._enabled(new)):
+    def _lost(self, change: UserChange) -> None:
+        lost = self._enabled(change.before.outcome) - self._enabled(change.after.outcome)
+        if not lost:
             return
         loss, names = self._findings.loss, sorted(self._names.get(plan, plan) for plan in lost)
         loss.users += 1
         loss.plans.update(names)
         if len(loss.examples) < EXAMPLES:
-            loss.examples.append({"tenant": place[0], "user": place[1], "plans": names})
+            loss.examples.append({"tenant": change.tenant, "user": change.user, "plans": names})
 
-    def _failed(self, user: User, error: str, old: Outcome) -> None:
+    def _failed(self, change: UserChange, error: str) -> None:
         failure = self._failures.get(error)
         if failure is None:
             failure = self._failures[error] = Failure(error)
+        outcome = change.after.outcome
         failure.users += 1
-        failure.new += error not in old.errors
-        if len(failure.examples) < EXAMPLES or user.outcome.held:
-            states = [s for s in user.outcome.states if s.reason.error == error]
-            failure.kept += any(s.state not in (ACTIVE, ERROR) for s in states)
+        failure.new += error not in change.before.outcome.errors
+        if len(failure.examples) < EXAMPLES or outcome.held:
+            failing = [(p, s) for p, s in change.after.by_path().items() if s.reason.error == error]
+            failure.kept += any(s.state not in (ACTIVE, ERROR) for _, s in failing)
             if len(failure.examples) < EXAMPLES:
+                (sku, group), state = failing[0]
                 failure.examples.append(
                     {
-                        "tenant": user.tenant.id,
-                        "user": user.id,
-                        "group": user.path(states[0].path_index) or "direct",
-                        "skuId": states[0].sku,
-                        "message": states[0].reason.message,
+                        "tenant": change.tenant,
+                        "user": change.user,
+                        "group": group or "direct",
+                        "skuId": sku,
+                        "message": state.reason.message,
                     }
                 )
 
 
 def _products(before: Baseline, simulation: Simulation) -> list[Product]:
-    machine, found = simulation.machine, []
-    for key, seats in machine.products.budgets.items():
-        units, used, waiting, part = seats.published or ([0, 0], 0, 0, None)
-        _, used_before, short_before, _ = before.seats.get(key) or ([0, 0], 0, 0, None)
-        sku = seats.sku
-        product = Product(seats.tenant, sku, part or sku, units[0] + units[1])
-        product.used, product.used_before = used, used_before
-        product.short, product.short_before = waiting, short_before
+    found = []
+    for (tenant, sku), figures in seat_figures(simulation).items():
+        was = before.seats.get((tenant, sku), SeatFigures())
+        product = Product(tenant, sku, part_number(simulation, sku), figures.units)
+        product.used, product.used_before = figures.used, was.used
+        product.short, product.short_before = figures.waiting, was.waiting
         found.append(product)
     return sorted(found, key=lambda p: (-p.short, p.tenant, p.name))
 

@@ -20,8 +20,9 @@ from engine.state.tenant_state import TenantState, User
 from streams.contract.event_reader import Event, event_of
 from streams.ingest.items import FeedError
 from streams.ingest.jsonl import events_from_jsonl
-from streams.simulate.comparison import compare, take_baseline
-from streams.simulate.in_memory import Simulation
+from streams.simulate.comparison import compare
+from streams.simulate.feed import run_feed
+from streams.whatif import Simulation, take_baseline
 
 TIME = "2026-01-01T00:00:00Z"
 
@@ -53,7 +54,7 @@ def direct_to_group(
     Raises: FeedError, if the file is no snapshot or lacks the product.
     """
     simulation = Simulation()
-    problems = simulation.run(events_from_jsonl(snapshot).events())
+    problems = run_feed(simulation, events_from_jsonl(snapshot).events())
     if problems:
         raise FeedError(f"{snapshot} is not a snapshot: {problems[0]}")
     return DirectToGroupPlanner(simulation, snapshot, group).plan(product, accept_loss)

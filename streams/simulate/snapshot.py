@@ -218,7 +218,7 @@ def _defined(product: Product) -> Event:
 def differences(snapshot: Snapshot) -> list[str]:
     """Returns the users for whom a simulation of the snapshot gives another state."""
     from streams.contract.event_reader import event_of
-    from streams.simulate.in_memory import Simulation
+    from streams.whatif import Simulation
 
     simulation = Simulation()
     simulation.run(_read(snapshot.lines(), event_of))

@@ -7,17 +7,18 @@ rules are the same code that the workers run.
 from __future__ import annotations
 
 import gc
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
+from engine.domain.effects import Row, as_json
 from engine.domain.events import Delivered
 from engine.partition_machine import PartitionMachine
 from streams.contract.event_reader import Event
-from streams.ingest.items import FeedProblem
 
 # Users are evaluated once per batch; longer batches save nothing.
 BATCH_EVENTS = 10_000
@@ -28,39 +29,61 @@ FIRST_TIMESTAMP_MS = 1_800_000_000_000
 
 
 class Simulation:
-    """Applies events in their order; consecutive events of one topic form a batch.
+    """Applies events to a state; the state is empty, or given as rows of a changelog.
 
-    ``rejected``: the results other than "applied", in their order. Each event is one millisecond
-    later than the previous one, as if they were sent one by one.
+    ``now_ms``: the time of the next event, ``start_ms`` at first. Each event is one millisecond
+    later than the previous one, as if they were sent one by one; set it to let time pass.
+    ``result_counts``: results by status. ``results``: those other than "applied" in their order,
+    all of them with ``keep_applied``.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        rows: Mapping[tuple[str, str], Row] | None = None,
+        start_ms: int = FIRST_TIMESTAMP_MS,
+        keep_applied: bool = False,
+    ) -> None:
         # Rows and published states are most of the work, and are not needed here.
         self.machine = PartitionMachine(0, 1, suppress_output=True)
+        self.now_ms = start_ms
         self.events = 0
-        self.results: Counter[str] = Counter()
-        self.rejected: list[dict[str, Any]] = []
+        self.result_counts: Counter[str] = Counter()
+        self.results: list[dict[str, Any]] = []
+        self._keep_applied = keep_applied
         self._offsets: Counter[str] = Counter()
         self._unflushed = 0
+        if rows:
+            self._load(rows)
 
-    def run(self, events: Iterable[Event | FeedProblem]) -> list[FeedProblem]:
-        """Applies the events until everything has settled; returns the problems among them."""
-        problems: list[FeedProblem] = []
+    def _load(self, rows: Mapping[tuple[str, str], Row]) -> None:
+        for (table, key), row in rows.items():
+            self.machine.load(table, key, json.loads(as_json(row)))
+        self.machine.start()
+        self._deliver()
+        self._settle()
+
+    def run(self, events: Iterable[Event]) -> None:
+        """Applies the events until everything has settled.
+
+        Consecutive events of one topic form a batch, as in a worker under load.
+        """
         batch: list[Delivered] = []
-        topic, at = "", FIRST_TIMESTAMP_MS + self.events
+        topic = ""
         with _no_collection():
             for event in events:
-                if type(event) is FeedProblem:
-                    problems.append(event)
-                    continue
                 if event[0] != topic or len(batch) >= BATCH_EVENTS:
                     self._handle(topic, batch)
                     topic, batch = event[0], []
-                at += 1
-                batch.append(Delivered(event[3], at, at, event[4]))  # type: ignore[misc]
+                offset = self.events + len(batch)
+                batch.append(Delivered(event[3], self.now_ms, offset, event[4]))
+                self.now_ms += 1
             self._handle(topic, batch)
             self._settle()
-        return problems
+
+    def run_one_by_one(self, events: Iterable[Event]) -> None:
+        """Applies the events, each when everything has settled after the previous one."""
+        for event in events:
+            self.run((event,))
 
     def _handle(self, topic: str, batch: list[Delivered]) -> None:
         if not batch:
@@ -100,9 +123,9 @@ class Simulation:
             self._deliver()
 
     def _result(self, value: dict[str, Any]) -> None:
-        self.results[value["status"]] += 1
-        if value["status"] != "applied":
-            self.rejected.append(value)
+        self.result_counts[value["status"]] += 1
+        if self._keep_applied or value["status"] != "applied":
+            self.results.append(value)
 
 
 @contextmanager
