@@ -157,6 +157,13 @@ def test_a_change_on_top_of_a_snapshot(tmp_path: Path) -> None:
     }
 
 
+def test_a_product_that_was_never_bought_is_short_of_every_seat(tmp_path: Path) -> None:
+    make = Events()
+    people = [make.join("ann", "g"), make.join("bob", "g"), make.user("ann"), make.user("bob")]
+    file = written(tmp_path / "f.jsonl", make.product("e3"), make.license("g", "e3"), *people)
+    assert [(p.sku, p.units, p.short) for p in run([file], None).products] == [("e3", 0, 2)]
+
+
 def test_bad_rows_are_told_and_counted(tmp_path: Path) -> None:
     file = tmp_path / "f.jsonl"
     file.write_text("nonsense\n")
