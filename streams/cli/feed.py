@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streams.cli.feed_graph import feed_graph
 from streams.cli.options import (
     Brokers,
     DryRun,
@@ -111,36 +112,6 @@ def feed_csv(
         raise typer.Exit(code)
 
 
-@feed_app.command("graph")
-def feed_graph(
-    file: InPages,
-    tenant: Tenant,
-    group: Annotated[
-        Text,
-        typer.Option("--group", metavar="ID", help="Group that lists of members belong to."),
-    ] = None,
-    products: Annotated[
-        bool,
-        typer.Option(
-            "--products/--no-products",
-            help="Take the definitions of products from subscriptions, or not.",
-        ),
-    ] = True,
-    run: Run = "",
-    brokers: Brokers = None,
-    topic_prefix: Prefix = None,
-    out: OutFile = None,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-) -> None:
-    """Microsoft Graph: delta and list pages of users, groups and subscribedSkus."""
-    from streams.ingest.graph import events_from_graph
-
-    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
-    items = events_from_graph(file, tenant, group=group, products=products, run=run)
-    feed(items, settings, dry_run, strict, out)
-
-
 @feed_app.command("scim")
 def feed_scim(
     file: InPages,
@@ -198,6 +169,9 @@ def feed_debezium(
         _bridge(settings, str(topic), map_file, once)
 
 
+feed_app.command("graph")(feed_graph)
+
+
 def _bridge(settings: Settings, topic: str, map_file: Path, once: bool) -> None:
     from streams.ingest.debezium import load_mapping
     from streams.ingest.debezium_bridge import Bridge
@@ -243,15 +217,21 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
         result = asyncio.run(
             publish(items, brokers, prefix, kafka=kafka, dry_run=dry_run, **options)
         )
-    _report(result, "would be published" if dry_run else f"written to {out}" if out else None)
+    report(result, "would be published" if dry_run else f"written to {out}" if out else None)
+    report_notes(items)
+    return SOME_ROWS_BAD if result.bad_rows else 0
+
+
+def report_notes(items: object) -> None:
+    """Prints what a feed skipped, and its warnings."""
     for what, count in sorted(getattr(items, "skipped", {}).items()):
         print(f"skipped: {count:,} × {what}", file=sys.stderr)
     for warning in getattr(items, "warnings", ()):
         print(f"warning: {warning}", file=sys.stderr)
-    return SOME_ROWS_BAD if result.bad_rows else 0
 
 
-def _report(result: FeedResult, done: str | None) -> None:
+def report(result: FeedResult, done: str | None) -> None:
+    """Prints the counts of a feed. ``done``: what was done with the events, if not published."""
     by_topic = ", ".join(f"{topic} {count:,}" for topic, count in sorted(result.topics.items()))
     verb = done or f"published in {result.seconds:.1f} s"
     line = f"{result.events:,} events {verb}" + (f": {by_topic}" if by_topic else "")

@@ -40,7 +40,7 @@ def status(
 
     settings = settings_of(brokers=brokers, app_id=app_id, topic_prefix=topic_prefix)
     if wait:
-        asyncio.run(_wait(settings, timeout))
+        asyncio.run(wait_for_workers(settings, timeout))
         if not as_json:
             return
     if watching:
@@ -54,7 +54,8 @@ def status(
         show(found, Console())
 
 
-async def _wait(settings: Settings, timeout: float | None) -> None:
+async def wait_for_workers(settings: Settings, timeout: float | None) -> None:
+    """Waits until the workers have applied everything. ``timeout``: in seconds."""
     from rich.console import Console
     from rich.status import Status
 

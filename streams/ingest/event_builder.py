@@ -82,6 +82,12 @@ class EventBuilder:
         members = {"prepaidUnits": units}
         return self._subject("subscriptions", "subscription.updated", "skuId", sku, members)
 
+    def tenant(self, **members: Any) -> EventOrReason:
+        """Builds a ``tenant.updated``."""
+        id = self._next_id()
+        body = {"type": "tenant.updated", "id": id, "time": self._time, "tenant": self._tenant}
+        return checked_item("tenants", self._tenant, body | members)
+
     def membership(self, added: bool, user: Any, group: Any) -> EventOrReason:
         """Builds a ``membership.added`` or ``membership.removed``."""
         kind = "membership.added" if added else "membership.removed"
@@ -90,15 +96,18 @@ class EventBuilder:
     def _subject(
         self, topic: str, kind: str, name: str, subject: Any, members: dict[str, Any]
     ) -> EventOrReason:
-        id = f"{self._fingerprint}:{self._row}"
-        if self._count:
-            id = f"{id}.{self._count}"
-        self._count += 1
-        body = {"type": kind, "id": id, "time": self._time, "tenant": self._tenant}
+        body = {"type": kind, "id": self._next_id(), "time": self._time, "tenant": self._tenant}
         subject = normalized_id(subject)
         body[name] = subject
         body |= members
         return checked_item(topic, f"{self._tenant}/{subject}", body)
+
+    def _next_id(self) -> str:
+        id = f"{self._fingerprint}:{self._row}"
+        if self._count:
+            id = f"{id}.{self._count}"
+        self._count += 1
+        return id
 
 
 def checked_item(topic: str, key: str, body: dict[str, Any]) -> EventOrReason:

@@ -1,253 +1,316 @@
-"""Microsoft Graph: pages of delta queries and lists, as a file or a folder of files.
+"""Microsoft Graph: pages of delta queries and lists, as files or folders of files.
 
-Supported are users, groups (with ``members@delta`` and ``@removed``), ``subscribedSkus``, the
-``assignedLicenses`` of groups and the direct licences of users. Pages hold patches: an object that
-appears again, on any page, adds to what is known. A folder is read in the order of its file names,
-subscriptions first; a file holds one page, or one page per line.
+Supported are users, groups (with ``members@delta`` and ``@removed``), lists of members,
+``subscribedSkus``, ``organization``, the ``assignedLicenses`` of groups and the
+``licenseAssignmentStates`` of users. Pages hold patches: an object that appears again, on any page,
+adds to what is known. A file holds one page, or one page per line; files are read in the order of
+what they hold: subscriptions, the organization, groups, members, users, and among these by name.
+
+Users with ``licenseAssignmentStates`` beside groups with members are a *first load*: each user
+becomes one ``user.snapshot`` (R25), after everything that it refers to.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from streams.catalog import product_defined
-from streams.ingest.event_builder import EventBuilder, EventOrReason, checked_item
-from streams.ingest.items import FeedItem, FeedProblem
-from streams.ingest.source_files import FeedFile, FileFeed, documents, parse_object
-
-_USER_MEMBERS = (
-    "userPrincipalName",
-    "displayName",
-    "usageLocation",
-    "mail",
-    "proxyAddresses",
+from streams.ingest import graph_objects as objects
+from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
+from streams.ingest.graph_comparison import ExpectedUser, expected_user
+from streams.ingest.graph_pages import (
+    GROUPS,
+    KINDS,
+    MEMBERS,
+    ORGANIZATION,
+    SUBSCRIPTIONS,
+    USERS,
+    Object,
+    Page,
+    UnreadableError,
+    kind_of,
+    pages,
+    wrong_type,
 )
-_KINDS = {
-    "#microsoft.graph.user": "users",
-    "#microsoft.graph.group": "groups",
-    "#microsoft.graph.subscribedsku": "subscribedSkus",
-}
-# Members that identify a kind of object, since no other kind has them.
-_IDENTIFYING = {
-    "subscribedSkus": {"prepaidUnits"},
-    "groups": {"members@delta", "groupTypes", "securityEnabled"},
-    "users": {"userPrincipalName", "licenseAssignmentStates"},
-}
-# The name of the collection in "…/$metadata#users(displayName)/$delta".
-_context_kind = re.compile(r"\$metadata#(\w+)").search
-_SUBSCRIPTIONS = re.compile(rb"\$metadata#subscribedSkus\b")
+from streams.ingest.graph_survey import Survey
+from streams.ingest.items import FeedItem, FeedProblem
+from streams.ingest.source_files import FeedFile, FileFeed, Paths
+
+Events = Iterator[FeedItem | FeedProblem]
+
+_BEFORE_USERS = frozenset(KINDS) - {USERS}
 
 
 def events_from_graph(
-    path: str | Path, tenant: str, *, group: str | None = None, products: bool = True, run: str = ""
+    path: Paths,
+    tenant: str,
+    *,
+    group: str | None = None,
+    products: bool = True,
+    run: str = "",
+    compare: bool = False,
 ) -> GraphFeed:
     """Returns the feed of one tenant's pages.
 
-    ``group``: the group that lists of members belong to; the pages do not tell.
+    ``path``: a file, a folder, or several of them.
+    ``group``: the group that lists of members belong to, if the pages do not tell.
     ``products``: subscriptions define their products, too.
     ``run``: see ``events_from_csv``.
+    ``compare``: keep what Graph says of each user's licences (``GraphFeed.expected``).
     Raises: FeedError, if there are no pages.
     """
-    return GraphFeed(path, tenant, group, products, run)
+    return GraphFeed(path, tenant, group, products, run, compare)
 
 
 class GraphFeed(FileFeed):
-    """The events of Graph pages."""
+    """The events of Graph pages.
+
+    ``expected``: with ``compare``, what Graph says of the users read so far.
+    """
 
     format = "graph"
     suffixes = (".json", ".jsonl")
 
     def __init__(
-        self, path: str | Path, tenant: str, group: str | None, products: bool, run: str
+        self,
+        path: Paths,
+        tenant: str,
+        group: str | None,
+        products: bool,
+        run: str,
+        compare: bool = False,
     ) -> None:
         super().__init__(path, (tenant, group or "", run))
         self._tenant, self._group, self._products = tenant, group, products
-        self._bought: dict[str, None] = {}
-        self._read_kinds = {
-            "users": self._user,
-            "groups": self._of_group,
-            "subscribedSkus": self._subscription,
-            "members": self._member,
+        self._compare = compare
+        self._sources: dict[int, FeedFile] = {}
+        self._survey: Survey | None = None
+        self.expected: dict[str, ExpectedUser] = {}
+        self._readers: dict[str, Callable[[Object, EventBuilder], list[EventOrReason]]] = {
+            SUBSCRIPTIONS: self._subscription,
+            ORGANIZATION: self._organization,
+            GROUPS: self._of_group,
+            USERS: self._user,
         }
 
-    def _ordered(self, paths: list[Path | None]) -> list[Path | None]:
-        """Puts subscriptions first: they define the products that groups refer to."""
+    @property
+    def survey(self) -> Survey:
+        """What the files hold; the first use reads them all."""
+        if self._survey is None:
+            self._survey = Survey()
+            for index in range(len(self._paths)):
+                for page in pages(self._opened(index).file):
+                    if isinstance(page, Page):
+                        self._survey.look(index, page, self._group)
+                self._close(index)
+        return self._survey
 
-        def has_none(path: Path | None) -> bool:
-            if path is None:
-                return True
-            with path.open("rb") as file:
-                return not _SUBSCRIPTIONS.search(file.read(4096))
+    @property
+    def warnings(self) -> list[str]:
+        """What the export lacks, and what of it is not used."""
+        return self.survey.warnings()
 
-        return sorted(paths, key=has_none) if len(paths) > 1 else paths
+    def parts(self) -> list[Events]:
+        """Returns the events in parts: each must be applied before the next is published."""
+        order = sorted(range(len(self._paths)), key=lambda index: (self.survey.rank(index), index))
+        if not self.survey.is_first_load:
+            return [self._pass(order, frozenset(KINDS))]
+        return [self._pass(order, _BEFORE_USERS), self._users(order)]
 
-    def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
-        builder, before = (
-            EventBuilder(self._tenant, source.fingerprint, source.time),
-            self.done_bytes,
-        )
-        for line, document in documents(source.file):
-            page = parse_object(document)
-            if isinstance(page, str):
-                yield FeedProblem(source.name, line, page)
+    def _read(self) -> Events:
+        for part in self.parts():
+            yield from part
+
+    # -- files
+    def _opened(self, index: int) -> FeedFile:
+        """Returns a file at its beginning; standard input, which is read once, stays open."""
+        source = self._sources.get(index)
+        if source is None:
+            source = FeedFile(self._paths[index], self.format, self._options)
+            self._sources[index] = source
+        source.file.seek(0)
+        return source
+
+    def _close(self, index: int) -> None:
+        if self._paths[index] is not None:
+            self._sources.pop(index).file.close()
+
+    def _pass(self, order: list[int], kinds: frozenset[str]) -> Events:
+        """Yields the events of the objects of some kinds, and the problems of the first pass."""
+        first = bool(kinds - {USERS})
+        for index in order:
+            if not first and USERS not in self.survey.kinds[index]:
                 continue
-            self.done_bytes = before + source.file.tell()
-            entities = page.get("value", [page])
-            if not isinstance(entities, list):
-                yield FeedProblem(source.name, line, "value is not a list of objects")
+            source = self._opened(index)
+            yield from self._of_file(source, kinds, first)
+            self._close(index)
+
+    def _users(self, order: list[int]) -> Events:
+        yield from self._pass(order, frozenset({USERS}))
+        # Members whose user the pages do not have: the membership waits for the user (R22).
+        source = self._opened(order[0])
+        builder = EventBuilder(self._tenant, source.fingerprint, source.time)
+        for user, groups in self.survey.memberships.items():
+            if user not in self.survey.users:
+                builder.begin(f"member.{user}")
+                for group in groups:
+                    item = builder.membership(True, user, group)
+                    yield item if isinstance(item, FeedItem) else FeedProblem(source.name, 1, item)
+        self._close(order[0])
+
+    def _of_file(self, source: FeedFile, kinds: frozenset[str], first: bool) -> Events:
+        builder = EventBuilder(self._tenant, source.fingerprint, source.time)
+        for page in pages(source.file):
+            if not isinstance(page, Page):
+                if first:
+                    yield FeedProblem(source.name, *page)
                 continue
-            for number, entity in enumerate(entities, start=1):
-                builder.begin(f"{line}.{number}")
-                for result in self._entity(entity, page, builder):
+            if first or page.kind in (USERS, None):
+                self.done_bytes = min(self.done_bytes + page.size, self.total_bytes or page.size)
+            if reason := self._refusal(page):
+                if first:
+                    yield FeedProblem(source.name, page.line, reason)
+                continue
+            for number, entity in enumerate(page.objects):
+                builder.begin(f"{page.line}.{number + 1}")
+                for result in self._entity(entity, page, kinds, first, builder):
                     if isinstance(result, FeedItem):
                         yield result
                     else:
-                        reason = f"value[{number - 1}]: {result}" if "value" in page else result
-                        yield FeedProblem(source.name, line, reason)
+                        place = f"value[{number}]: " if page.is_list else ""
+                        yield FeedProblem(source.name, page.line, place + result)
 
     def _entity(
-        self, entity: Any, page: dict[str, Any], builder: EventBuilder
-    ) -> Iterator[EventOrReason]:
-        if not isinstance(entity, dict):
-            yield "not an object"
-            return
-        kind = self._kind(entity, page)
-        if kind is None:
-            yield (
-                "cannot tell whether this is a user, a group or a subscription: keep the page's"
-                " @odata.context, or the objects' @odata.type"
-            )
-        elif read := self._read_kinds.get(kind):
-            yield from read(entity, builder)
-        else:
-            self.skipped[kind] += 1
+        self, entity: Any, page: Page, kinds: frozenset[str], first: bool, builder: EventBuilder
+    ) -> list[EventOrReason]:
+        try:
+            if not isinstance(entity, dict):
+                raise UnreadableError(wrong_type("the item", entity, "an object"))
+            kind = self._kind(entity, page)
+            if kind == MEMBERS and kind in kinds:
+                return self._member(entity, page.group or self._group, builder)
+            if kind in kinds:
+                return self._readers[kind](entity, builder)
+            if kind not in KINDS and first:
+                self.skipped[kind] += 1
+        except UnreadableError as error:
+            # Reported once: what cannot be identified by the first pass, the rest by its own.
+            return [str(error)] if first or _is_user(entity, page) else []
+        return []
 
-    def _kind(self, entity: dict[str, Any], page: dict[str, Any]) -> str | None:
-        context = str(page.get("@odata.context", ""))
-        found = _context_kind(context)
-        collection = found[1] if found else None
-        if collection == "directoryObjects" or "/members" in context:
-            if self._group is not None:
-                return "members"
-            collection = None
-        if own := str(entity.get("@odata.type", "")).lower():
-            return _KINDS.get(own, own.removeprefix("#microsoft.graph."))
-        return collection or _kind_by_members(entity)
+    def _refusal(self, page: Page) -> str | None:
+        """Returns why a page as a whole cannot be read, None if it can."""
+        if page.kind == MEMBERS and (page.group or self._group) is None:
+            return "this is a list of members: name their group with --group"
+        if page.kind == USERS and self._group is not None and not page.delta:
+            others = {GROUPS, SUBSCRIPTIONS, ORGANIZATION} & self.survey.pages.keys()
+            if others:
+                return (
+                    f"with --group, this may list users or members of {self._group}, since the"
+                    f" files also hold {', '.join(sorted(others))}: feed lists of members by"
+                    " themselves"
+                )
+        return None
+
+    def _kind(self, entity: Object, page: Page) -> str:
+        """Returns the kind; under ``--group``, a list of users has its members, cast to users."""
+        kind = kind_of(entity, page)
+        is_cast = kind == USERS and self._group is not None and not page.delta
+        return MEMBERS if is_cast else kind
 
     # -- readers, by kind of object
-    def _user(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
-        id = entity.get("id")
-        if "@removed" in entity:
-            # "changed" can be restored, "deleted" cannot: the licences become free in both cases,
-            # and a user who is restored appears again with all attributes.
-            yield builder.user("user.deleted", id)
-            return
-        members = {name: entity[name] for name in _USER_MEMBERS if name in entity}
-        yield builder.user("user.upserted", id, **members)
-        if direct := _direct(entity.get("licenseAssignmentStates")):
-            yield builder.user("licenses.changed", id, addLicenses=direct, removeLicenses=[])
-        elif entity.get("assignedLicenses") and "licenseAssignmentStates" not in entity:
-            self.skipped["assignedLicenses of a user (select licenseAssignmentStates)"] += 1
-
-    def _of_group(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
-        id = entity.get("id")
-        if "@removed" in entity:
-            yield builder.group("group.deleted", id)
-            return
-        names = {"displayName": entity["displayName"]} if "displayName" in entity else {}
-        yield builder.group("group.upserted", id, **names)
-        licenses = entity.get("assignedLicenses")
-        if isinstance(licenses, list):
-            yield from self._licenses(id, licenses, builder)
-        for name in ("members@delta", "members"):
-            listed = entity.get(name) or []
-            if not isinstance(listed, list):
-                yield f"{name} is not a list"
-                continue
-            for member in listed:
-                yield from self._of_a_group(id, member, builder)
-
-    def _member(self, entity: dict[str, Any], builder: EventBuilder) -> Iterator[EventOrReason]:
-        return self._of_a_group(self._group, entity, builder)
-
-    def _of_a_group(
-        self, group: Any, member: Any, builder: EventBuilder
-    ) -> Iterator[EventOrReason]:
-        if not isinstance(member, dict):
-            yield "a member is not an object"
-            return
-        kind = str(member.get("@odata.type", "#microsoft.graph.user")).lower()
-        if kind != "#microsoft.graph.user":  # only users that are direct members count (R22)
-            self.skipped[f"{kind.removeprefix('#microsoft.graph.')} as a member"] += 1
-            return
-        yield builder.membership("@removed" not in member, member.get("id"), group)
-
-    def _licenses(
-        self, group: Any, licenses: list[Any], builder: EventBuilder
-    ) -> Iterator[EventOrReason]:
-        """Yields the change that makes the listed licences the group's only ones.
-
-        All other products bought by the tenant are removed; removing a licence that the group does
-        not have changes nothing (R20).
-        """
-        added = [_license(each) for each in licenses if isinstance(each, dict)]
-        named = {each["skuId"] for each in added}
-        removed = [sku for sku in self._bought if sku not in named]
-        if added or removed:
-            yield builder.group(
-                "licenses.changed", group, addLicenses=added, removeLicenses=removed
-            )
-
-    def _subscription(
-        self, entity: dict[str, Any], builder: EventBuilder
-    ) -> Iterator[EventOrReason]:
-        sku, units = entity.get("skuId"), entity.get("prepaidUnits")
+    def _subscription(self, entity: Object, builder: EventBuilder) -> list[EventOrReason]:
         if str(entity.get("appliesTo", "User")) != "User":
             self.skipped["subscription that is not for users"] += 1
-            return
-        if self._products and isinstance(sku, str):
-            yield _product(sku, entity)
-        if isinstance(sku, str):
-            self._bought[sku] = None
-        yield builder.subscription(sku, units)
+            return []
+        return objects.subscription(entity, builder, self._products)
+
+    def _organization(self, entity: Object, builder: EventBuilder) -> list[EventOrReason]:
+        members = objects.tenant_members(entity)
+        return [builder.tenant(**members)] if members else []
+
+    def _of_group(self, entity: Object, builder: EventBuilder) -> list[EventOrReason]:
+        id = entity.get("id")
+        if objects.removal(entity) is not None:
+            return [builder.group("group.deleted", id)]
+        licenses = objects.licenses_of(entity)
+        members = objects.group_members(entity, self.skipped)
+        names = {"displayName": entity["displayName"]} if "displayName" in entity else {}
+        found = [builder.group("group.upserted", id, **names)]
+        if licenses is not None:
+            found.append(objects.set_licenses(builder, "group", id, licenses))
+        if not self.survey.is_first_load:
+            found += [builder.membership(added, user, id) for user, added in members]
+        return found
+
+    def _member(
+        self, entity: Object, group: str | None, builder: EventBuilder
+    ) -> list[EventOrReason]:
+        added = objects.removal(entity) is None
+        user = objects.member_id(entity, self.skipped)
+        if user is None or self.survey.is_first_load:
+            return []
+        return [builder.membership(added, user, group)]
+
+    def _user(self, entity: Object, builder: EventBuilder) -> list[EventOrReason]:
+        id = normalized_id(entity.get("id"))
+        if (reason := objects.removal(entity)) is not None:
+            return [objects.user_deleted(builder, id, reason)]
+        attributes = objects.user_attributes(entity)
+        states = objects.assignment_states(entity)
+        held = objects.licenses_of(entity)
+        groups = self._groups_of(str(id), states or [])
+        if self._compare and isinstance(id, str):
+            self.expected[id] = expected_user(states, held, tuple(groups))
+        if self.survey.is_first_load and states is not None and objects.ADOPTS:
+            return [builder.user("user.snapshot", id, **attributes, **_facts(groups, states))]
+        found = [builder.user("user.upserted", id, **attributes)]
+        if self.survey.is_first_load:
+            found += [builder.membership(True, id, group) for group in groups]
+        if states is not None:
+            direct = [
+                objects.license_of(each) for each in states if each["assignedByGroup"] is None
+            ]
+            found.append(objects.set_licenses(builder, "user", id, direct))
+        elif held:
+            self.skipped["assignedLicenses of a user (select licenseAssignmentStates)"] += 1
+        return found
+
+    def _groups_of(self, user: str, states: list[dict[str, Any]]) -> dict[str, str | None]:
+        """Returns the groups of a user, with since when it is known.
+
+        A licence by a group whose members the pages do not list shows that the user is a member.
+        """
+        groups: dict[str, str | None] = dict.fromkeys(self.survey.memberships.get(user, ()))
+        for state in states:
+            group, since = state["assignedByGroup"], state.get("since")
+            if group is None:
+                continue
+            facts = self.survey.groups.get(group)
+            if group not in groups and (facts is None or not facts.members_listed):
+                groups[group] = None
+            if group in groups and since and since < (groups[group] or "~"):
+                groups[group] = since
+        return groups
 
 
-def _kind_by_members(entity: dict[str, Any]) -> str | None:
-    for kind, members in _IDENTIFYING.items():
-        if not members.isdisjoint(entity):
-            return kind
-    return None
-
-
-def _product(sku: str, entity: dict[str, Any]) -> EventOrReason:
-    """Returns the subscription's product; unlike the published table it marks company plans."""
-    plans, company = {}, set()
-    for plan in entity.get("servicePlans") or []:
-        id = plan.get("servicePlanId") if isinstance(plan, dict) else None
-        if not isinstance(id, str):
-            return "a service plan has no servicePlanId"
-        plans[id] = str(plan.get("servicePlanName") or id)
-        if plan.get("appliesTo") == "Company":
-            company.add(id)
-    part = str(entity.get("skuPartNumber") or sku)
-    return checked_item("catalog", sku, product_defined(sku, part, part, plans.items(), company))
-
-
-def _license(assigned: dict[str, Any]) -> dict[str, Any]:
+def _facts(groups: dict[str, str | None], states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a snapshot's memberships and the licences that the user has."""
     return {
-        "skuId": assigned.get("skuId"),
-        "disabledPlans": assigned.get("disabledPlans") or [],
+        "memberships": [
+            {"group": group, "since": since} if since else {"group": group}
+            for group, since in groups.items()
+        ],
+        "licenseAssignmentStates": [
+            {name: value for name, value in each.items() if name != "error"}
+            for each in states
+            if each["state"] in objects.HELD
+        ],
     }
 
 
-def _direct(states: Any) -> list[dict[str, Any]]:
-    if not isinstance(states, list):
-        return []
-    return [
-        _license(state)
-        for state in states
-        if isinstance(state, dict) and state.get("assignedByGroup") is None
-    ]
+def _is_user(entity: Any, page: Page) -> bool:
+    try:
+        return isinstance(entity, dict) and kind_of(entity, page) == USERS
+    except UnreadableError:
+        return False

@@ -18,12 +18,13 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
+from streams.runtime.errors import SenderError
 
 CHUNK_BYTES = 1 << 20
 UTF8_BOM = codecs.BOM_UTF8
@@ -104,6 +105,13 @@ class FeedFile:
         return spooled
 
 
+Paths = str | Path | Sequence[str | Path]
+
+
+def _each(paths: Paths) -> list[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else [*paths]
+
+
 def files_of(path: str | Path, suffixes: tuple[str, ...]) -> list[Path | None]:
     """Returns the file, or those of a folder in natural order (page-2 before page-10).
 
@@ -134,15 +142,16 @@ class FileFeed:
     format = ""
     suffixes: tuple[str, ...] = ()
 
-    def __init__(self, path: str | Path, options: Iterable[str] = ()) -> None:
-        self._paths = self._ordered(files_of(path, self.suffixes))
+    def __init__(self, path: Paths, options: Iterable[str] = ()) -> None:
+        paths = _each(path)
+        self._paths = [file for each in paths for file in files_of(each, self.suffixes)]
         self._options = tuple(options)
-        self.name = "standard input" if str(path) == "-" else str(path)
+        self.name = ", ".join("standard input" if str(each) == "-" else str(each) for each in paths)
         self.skipped: Counter[str] = Counter()
         self.done_bytes = 0
         self.total_bytes: int | None = None
         try:
-            if self._paths != [None]:
+            if None not in self._paths:
                 self.total_bytes = sum(each.stat().st_size for each in self._paths if each)
         except OSError as error:
             raise FeedError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -153,9 +162,6 @@ class FileFeed:
 
     def __next__(self) -> FeedItem | FeedProblem:
         return next(self._items)
-
-    def _ordered(self, paths: list[Path | None]) -> list[Path | None]:
-        return paths
 
     def _read(self) -> Iterator[FeedItem | FeedProblem]:
         for path in self._paths:
@@ -194,19 +200,31 @@ def documents(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield line, following
 
 
-def parse_object(document: bytes) -> dict[str, Any] | str:
-    """Returns the JSON object, or the reason why the document is none."""
+class NotJsonError(SenderError):
+    """Raised for a document that is not JSON. The message states where and why."""
+
+
+def parse(document: bytes) -> Any:
+    """Returns the JSON value of a document. Raises: NotJsonError."""
     import orjson
 
     try:
-        document.decode()
-    except UnicodeDecodeError as error:
-        line = document.count(b"\n", 0, error.start) + 1
-        return (
-            f"not UTF-8: byte {document[error.start]:#04x} at line {line}: save the file as UTF-8"
-        )
-    try:
-        value = orjson.loads(document)
+        return orjson.loads(document)
     except orjson.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        try:
+            document.decode()
+        except UnicodeDecodeError as found:
+            line = document.count(b"\n", 0, found.start) + 1
+            byte = f"byte {document[found.start]:#04x} at line {line}"
+            raise NotJsonError(f"not UTF-8: {byte}: save the file as UTF-8") from None
+        where = f"line {error.lineno} column {error.colno}"
+        raise NotJsonError(f"not JSON: {error.msg} at {where}") from None
+
+
+def parse_object(document: bytes) -> dict[str, Any] | str:
+    """Returns the JSON object, or the reason why the document is none."""
+    try:
+        value = parse(document)
+    except NotJsonError as error:
+        return str(error)
     return value if isinstance(value, dict) else "not a JSON object"

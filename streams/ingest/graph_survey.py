@@ -1,0 +1,163 @@
+"""A first look at an export of Graph: what its files hold, before any event is made.
+
+An order that is safe depends on the whole: which files hold what, whether the pages are a first
+load, and which groups each user is in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.ingest.event_builder import normalized_id
+from streams.ingest.graph_objects import (
+    assignment_states,
+    group_members,
+    licenses_of,
+    member_id,
+    removal,
+)
+from streams.ingest.graph_pages import (
+    GROUPS,
+    KINDS,
+    MEMBERS,
+    SUBSCRIPTIONS,
+    USERS,
+    Object,
+    Page,
+    UnreadableError,
+    kind_of,
+    list_of_objects,
+)
+
+
+@dataclass(slots=True)
+class GroupFacts:
+    """What the export says of a group; ``licenses`` is None if it says nothing of them."""
+
+    licenses: set[str] | None = None
+    members_listed: bool = False
+    processing: str = ""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the files of an export hold.
+
+    ``memberships``: groups by user, in the order in which the pages name them. ``users``: those
+    that the pages list. ``kinds``: of the objects in each file, by its index. ``plans``: the user
+    plans of each product.
+    """
+
+    kinds: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    memberships: dict[str, dict[str, None]] = field(default_factory=dict)
+    groups: dict[str, GroupFacts] = field(default_factory=dict)
+    plans: dict[str, frozenset[str]] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+    has_states: bool = False
+    has_rules: int = 0
+    pages: Counter[str] = field(default_factory=Counter)
+    pages_with_more: Counter[str] = field(default_factory=Counter)
+    more_members: list[str] = field(default_factory=list)
+    delta_users: bool = False
+
+    @property
+    def is_first_load(self) -> bool:
+        """Whether the users come with their licences and their memberships, as a whole (R25)."""
+        return (
+            self.has_states
+            and not self.delta_users
+            and any(facts.members_listed for facts in self.groups.values())
+        )
+
+    def rank(self, file: int) -> int:
+        """Returns the place of a file in the order that is safe to load."""
+        return min((KINDS.index(kind) for kind in self.kinds[file]), default=len(KINDS))
+
+    def look(self, file: int, page: Page, group: str | None) -> None:
+        """Adds a page. What cannot be read is reported when its event is to be made."""
+        kinds: set[str] = set()
+        for entity in page.objects:
+            if not isinstance(entity, dict):
+                continue
+            try:
+                kind = kind_of(entity, page)
+                self._look_at(kind, entity, page, group)
+            except UnreadableError:
+                continue
+            if kind in KINDS:
+                kinds.add(kind)
+        if not page.objects and page.kind in KINDS:
+            kinds.add(page.kind)
+        self.kinds[file] |= kinds
+        for kind in kinds:
+            self.pages[kind] += 1
+            self.pages_with_more[kind] += page.has_more
+
+    def _look_at(self, kind: str, entity: Object, page: Page, group: str | None) -> None:
+        id = str(normalized_id(entity.get("id")))
+        if kind == USERS:
+            self.users.add(id)
+            self.delta_users = self.delta_users or page.delta or "@removed" in entity
+            self.has_states = self.has_states or assignment_states(entity) is not None
+        elif kind == GROUPS:
+            self._group(id, entity)
+        elif kind == MEMBERS and (of := page.group or group) is not None:
+            self._members(
+                str(normalized_id(of)), [(member_id(entity, Counter()), removal(entity) is None)]
+            )
+        elif kind == SUBSCRIPTIONS:
+            self.plans[str(normalized_id(entity.get("skuId")))] = frozenset(
+                str(normalized_id(plan.get("servicePlanId")))
+                for plan in list_of_objects(entity, "servicePlans") or ()
+                if plan.get("appliesTo") != "Company"
+            )
+
+    def _group(self, id: str, entity: Object) -> None:
+        facts = self.groups.setdefault(id, GroupFacts())
+        licenses = licenses_of(entity)
+        if licenses is not None:
+            facts.licenses = {each["skuId"] for each in licenses}
+        if entity.get("membershipRule"):
+            self.has_rules += 1
+        if "members@odata.nextLink" in entity:
+            self.more_members.append(id)
+        processing = entity.get("licenseProcessingState")
+        facts.processing = str(
+            processing.get("state", "") if isinstance(processing, dict) else processing or ""
+        )
+        if "members@delta" in entity or "members" in entity:
+            self._members(id, group_members(entity, Counter()))
+
+    def _members(self, group: str, members: Any) -> None:
+        self.groups.setdefault(group, GroupFacts()).members_listed = True
+        for user, is_member in members:
+            if user is None:
+                continue
+            groups = self.memberships.setdefault(user, {})
+            if is_member:
+                groups[group] = None
+            else:
+                groups.pop(group, None)
+
+    def warnings(self) -> list[str]:
+        """Returns what the export lacks, and what of it is not used."""
+        found = [
+            f"{kind}: the last page names another one (@odata.nextLink), which is not among the"
+            " files: some of them are missing"
+            for kind, count in sorted(self.pages.items())
+            if count == self.pages_with_more[kind]
+        ]
+        if self.more_members:
+            named = ", ".join(self.more_members[:3])
+            found.append(
+                f"{len(self.more_members):,} groups have more members than $expand lists"
+                f" (members@odata.nextLink, e.g. {named}): export /groups/{{id}}/members too"
+            )
+        if self.has_rules:
+            found.append(
+                f"{self.has_rules:,} groups have a membership rule: rules are not carried, the"
+                " groups keep the members that the pages list"
+            )
+        return found
