@@ -17,7 +17,7 @@ from engine.domain.events import Delivered
 from engine.domain.partitioner import partition_of
 from engine.machines import fan_out
 from engine.machines.address_machine import AddressMachine
-from engine.machines.catalog_machine import CatalogueMachine
+from engine.machines.catalog_machine import CatalogMachine
 from engine.machines.group_machine import GroupMachine
 from engine.machines.product_machine import ProductMachine
 from engine.machines.unit_of_work import UnitOfWork
@@ -59,12 +59,12 @@ class PartitionMachine:
         self.groups = GroupMachine(self.configuration, self.effects)
         self.products = ProductMachine(self.configuration, self.effects, partitions)
         self.addresses = AddressMachine(self.effects)
-        self.catalogue = CatalogueMachine(self.configuration, self.effects)
+        self.catalog = CatalogMachine(self.configuration, self.effects)
         self._handlers: dict[str, Callable[[Any], Sequence[int] | None]] = {
             "user-changes": self.users.changes,
             "group-changes": self.groups.changes,
-            "catalog": self.catalogue.products,
-            "tenants": self.catalogue.tenant_settings,
+            "catalog": self.catalog.products,
+            "tenants": self.catalog.tenant_settings,
             "subscriptions": self.products.subscriptions,
             message_codecs.CONFIGURATION: self._configure,
             message_codecs.SEAT_REQUESTS: self.products.requests,
@@ -79,8 +79,8 @@ class PartitionMachine:
             row_codecs.PRODUCTS: self.configuration.load,
             row_codecs.TENANTS: self.configuration.load,
             row_codecs.GROUPS: self.configuration.load,
-            row_codecs.CATALOG_EVENTS: self.catalogue.load,
-            row_codecs.TENANT_SETTINGS: self.catalogue.load,
+            row_codecs.CATALOG_EVENTS: self.catalog.load,
+            row_codecs.TENANT_SETTINGS: self.catalog.load,
             row_codecs.USERS: self.users.restore.load,
             row_codecs.PLAN_SETS: self.users.restore.load,
             row_codecs.LEASES: lambda _, key, row: self.users.allocator.load(key, row),
@@ -141,7 +141,7 @@ class PartitionMachine:
     @property
     def has_background_work(self) -> bool:
         """True while a fan-out has users left to evaluate."""
-        return self.users.fan_out.pending
+        return self.users.fan_out.has_scans
 
     @property
     def is_backpressured(self) -> bool:
@@ -155,7 +155,7 @@ class PartitionMachine:
             self.work.groups_to_report
             or self.work.unreported_leases
             or self.products.pending_publication
-            or self.groups.unpublished
+            or self.groups.pending_publication
         )
 
     def flush(self) -> None:
@@ -183,5 +183,5 @@ class PartitionMachine:
             "duplicates": users.duplicates
             + self.groups.duplicates
             + self.products.duplicates
-            + self.catalogue.duplicates,
+            + self.catalog.duplicates,
         }

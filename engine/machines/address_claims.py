@@ -22,13 +22,19 @@ class AddressClaims:
         self.effects = effects
 
     def change(
-        self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str, gone: bool = False
+        self,
+        user: User,
+        old: tuple[str, ...],
+        timestamp_ms: int,
+        offset: int,
+        caused_by: str,
+        gone: bool = False,
     ) -> None:
         """Claims what is new in the user's addresses and releases what is no longer there."""
         before = set(map(normalize_proxy_address, old))
         after = set() if gone else set(map(normalize_proxy_address, user.addresses))
         for address in sorted(before - after):
-            self._send(user, address, 0, at, offset, cause)
+            self._send(user, address, 0, timestamp_ms, offset, caused_by)
             if user.pending_work is not None:
                 user.pending_work.pending_claims.pop(address, None)
                 user.pending_work.duplicates.pop(address, None)
@@ -36,9 +42,11 @@ class AddressClaims:
             pending = user.ensure_pending_work()
             pending.last_claim += 1
             pending.pending_claims[address] = pending.last_claim
-            self._send(user, address, pending.last_claim, at, offset, cause)
+            self._send(user, address, pending.last_claim, timestamp_ms, offset, caused_by)
 
-    def _send(self, user: User, address: str, claim: int, at: int, offset: int, cause: str) -> None:
+    def _send(
+        self, user: User, address: str, claim: int, timestamp_ms: int, offset: int, caused_by: str
+    ) -> None:
         key = f"{user.tenant.id}/{address}"
         message = AddressClaimMessage(
             tenant=user.tenant.id,
@@ -46,10 +54,10 @@ class AddressClaims:
             user=user.id,
             partition=self.configuration.number,
             claim=claim,
-            since_ms=at,
+            since_ms=timestamp_ms,
             offset=offset,
-            timestamp_ms=at,
-            caused_by=cause,
+            timestamp_ms=timestamp_ms,
+            caused_by=caused_by,
         )
         self.effects.emit(
             ADDRESS_CLAIMS, key, encode_address_claim(message), self.configuration.partition_of(key)

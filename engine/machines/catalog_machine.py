@@ -1,4 +1,4 @@
-"""The catalogue machine: product definitions and tenant settings, sent on to every partition."""
+"""The catalog machine: product definitions and tenant settings, sent on to every partition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.state.row_codecs import (
 NEW_TENANT: Final = TenantSettingsRow(None, True, True, b"")
 
 
-class CatalogueMachine:
+class CatalogMachine:
     """Keeps of each product and tenant only which events were applied, and a tenant's settings."""
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
@@ -44,7 +44,7 @@ class CatalogueMachine:
     def products(self, batch: list[Delivered]) -> list[int]:
         """Applies a batch of ``catalog``; returns the offsets that belong elsewhere."""
         misrouted: list[int] = []
-        for event, at, offset, source in batch:
+        for event, timestamp_ms, offset, source in batch:
             assert isinstance(event, ProductDefined)
             if event.sku not in self.seen_fingerprints and not self.configuration.owns(event.sku):
                 misrouted.append(offset)
@@ -58,13 +58,15 @@ class CatalogueMachine:
             self.seen_fingerprints[event.sku] = seen
             self.effects.rows[CATALOG_EVENTS, event.sku] = encode_fingerprints(seen)
             row = encode_product(event.sku, event.part_number, event.display_name, event.plans)
-            self._send(event.sku, ConfigurationMessage("product", "", "", row, at, event.id))
+            self._send(
+                event.sku, ConfigurationMessage("product", "", "", row, timestamp_ms, event.id)
+            )
         return misrouted
 
     def tenant_settings(self, batch: list[Delivered]) -> list[int]:
         """Applies a batch of ``tenants``; returns the offsets that belong elsewhere."""
         misrouted: list[int] = []
-        for event, at, offset, source in batch:
+        for event, timestamp_ms, offset, source in batch:
             assert isinstance(event, TenantUpdated)
             known = event.tenant in self.tenants
             if not known and not self.configuration.owns(event.tenant):
@@ -87,7 +89,7 @@ class CatalogueMachine:
             row = encode_tenant(location, automatic, convert, facts)
             self._send(
                 event.tenant,
-                ConfigurationMessage("tenant", event.tenant, "", row, at, event.id),
+                ConfigurationMessage("tenant", event.tenant, "", row, timestamp_ms, event.id),
             )
         return misrouted
 

@@ -32,23 +32,23 @@ class DirectChanges:
         self.effects = effects
         self.users_with_deferred: dict[User, None] = {}
 
-    def begin(self, user: User, event: ev.UserLicensesChanged, at: int) -> bool:
+    def begin(self, user: User, event: ev.UserLicensesChanged, timestamp_ms: int) -> bool:
         """Begins a change; returns False if it was rejected or deferred instead."""
-        if self._wait_or_reject(user, event.id, event.add, event.remove, at):
+        if self._wait_or_reject(user, event.id, event.add, event.remove, timestamp_ms):
             return False
-        return self._begin(user, event.id, DirectChange(event.add, event.remove), at)
+        return self._begin(user, event.id, DirectChange(event.add, event.remove), timestamp_ms)
 
-    def begin_whole_list(self, user: User, event: ev.UserLicensesSet, at: int) -> bool:
+    def begin_whole_list(self, user: User, event: ev.UserLicensesSet, timestamp_ms: int) -> bool:
         """Begins the change to a whole list (R28); returns False as :meth:`begin` does."""
-        if self._wait_or_reject(user, event.id, event.licenses, None, at):
+        if self._wait_or_reject(user, event.id, event.licenses, None, timestamp_ms):
             return False
         direct = {
             e.plans.sku: e.disabled_plans or () for e in user.outcome.entries if e.path_index == 0
         }
-        return self._begin(user, event.id, replace_all(direct, event.licenses), at)
+        return self._begin(user, event.id, replace_all(direct, event.licenses), timestamp_ms)
 
     def _wait_or_reject(
-        self, user: User, id: str, add: Licenses, remove: tuple[str, ...] | None, at: int
+        self, user: User, id: str, add: Licenses, remove: tuple[str, ...] | None, timestamp_ms: int
     ) -> bool:
         """Rejects a change of an unknown user; defers one of undefined products (R21)."""
         if not user.known:
@@ -56,24 +56,24 @@ class DirectChanges:
             return True
         if self.configuration.defined([*dict(add), *(remove or ())]):
             return False
-        user.ensure_pending_work().deferred_changes.append([id, add, remove, at])
+        user.ensure_pending_work().deferred_changes.append([id, add, remove, timestamp_ms])
         self.users_with_deferred[user] = None
         self._answer(user, id, "deferred")
         return True
 
-    def _begin(self, user: User, id: str, change: DirectChange, at: int) -> bool:
+    def _begin(self, user: User, id: str, change: DirectChange, timestamp_ms: int) -> bool:
         if change.add or change.remove:
-            user.ensure_pending_work().change = [id, *change, at]
+            user.ensure_pending_work().change = [id, *change, timestamp_ms]
             return True
         self._answer(user, id, "rejected", NO_CHANGE)
         return False
 
-    def begin_reprocess(self, user: User, event: ev.UserReprocess, at: int) -> bool:
+    def begin_reprocess(self, user: User, event: ev.UserReprocess, timestamp_ms: int) -> bool:
         """Begins a reprocess, which changes nothing itself; returns False if it was rejected."""
         if not user.known:
             self._answer(user, event.id, "rejected", user_not_found(user))
             return False
-        user.ensure_pending_work().change = [event.id, None, None, at]
+        user.ensure_pending_work().change = [event.id, None, None, timestamp_ms]
         return True
 
     def take_ready(
@@ -89,7 +89,9 @@ class DirectChanges:
         if len(ready) == len(deferred):
             self.users_with_deferred.pop(user, None)
         user.pending_work.deferred_changes = [d for d in deferred if d not in ready]
-        return [(_deferred_event(user, *deferred), at) for *deferred, at in ready]
+        return [
+            (_deferred_event(user, *deferred), timestamp_ms) for *deferred, timestamp_ms in ready
+        ]
 
     def complete(self, user: User, rejection: Rejection | None, timestamp_ms: int) -> None:
         """Answers the change under way, if there is one, after its outcome has been applied.
@@ -118,9 +120,11 @@ class DirectChanges:
         value = result(id, target, status, rejection)
         self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
 
-    def _audit_rejection(self, user: User, id: str, at: int, rejection: Rejection) -> None:
+    def _audit_rejection(
+        self, user: User, id: str, timestamp_ms: int, rejection: Rejection
+    ) -> None:
         value = audit(
-            user.tenant.id, ("User", user.id), "Change user license", at, id, [],
+            user.tenant.id, ("User", user.id), "Change user license", timestamp_ms, id, [],
             f"{rejection.error}: {rejection.message}", failed=True,
         )  # fmt: skip
         self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value)

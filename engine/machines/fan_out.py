@@ -17,37 +17,46 @@ from engine.state.tenant_state import TenantState, User
 GROUP: Final = "group"
 PRODUCT: Final = "product"
 TENANT: Final = "tenant"
-RUN: Final = 8192
+SORT_CHUNK_USERS: Final = 8192
 
 
 class Job:
-    """A walk over the users whom a change touches, in order of their ids.
+    """A scan of the users that a change affects, in order of their ids.
 
-    ``version``: of the group's configuration, reported when all are done; ``before``: the one
-    reported until then. ``waiting``: users whom the walk left in flight; the job ends when they
-    are answered. ``again``: the change that came while the walk was under way: one more walk.
+    ``version``: of the group's configuration, reported when all users are done;
+    ``previous_version``: the one reported until then. ``remaining``: the users still to be scanned,
+    None before the scan; ``in_flight``: scanned users who wait for seats or verdicts: the job ends
+    when they have them. ``rerun``: [version, timestamp_ms, caused_by] of a change that came during
+    the scan, which is then repeated.
     """
 
     __slots__ = (
-        "again", "at", "before", "cause", "cursor", "id", "kind", "tenant", "todo", "version",
-        "waiting", "walked",
+        "caused_by", "cursor", "id", "in_flight", "kind", "previous_version", "remaining", "rerun",
+        "scan_complete", "tenant", "timestamp_ms", "version",
     )  # fmt: skip
 
     def __init__(
-        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+        self,
+        kind: str,
+        tenant: str,
+        id: str,
+        version: int,
+        previous_version: int,
+        timestamp_ms: int,
+        caused_by: str,
     ) -> None:
         self.kind = kind
         self.tenant = tenant
         self.id = id
         self.version = version
-        self.before = before
-        self.at = at
-        self.cause = cause
+        self.previous_version = previous_version
+        self.timestamp_ms = timestamp_ms
+        self.caused_by = caused_by
         self.cursor = ""
-        self.again: list[Any] | None = None
-        self.todo: Iterator[User | None] | None = None
-        self.waiting: dict[User, None] = {}
-        self.walked = False
+        self.rerun: list[Any] | None = None
+        self.remaining: Iterator[User | None] | None = None
+        self.in_flight: dict[User, None] = {}
+        self.scan_complete = False
 
     @property
     def key(self) -> str:
@@ -62,11 +71,11 @@ class Job:
                 tenant=self.tenant,
                 id=self.id,
                 version=self.version,
-                previous_version=self.before,
-                timestamp_ms=self.at,
-                caused_by=self.cause,
+                previous_version=self.previous_version,
+                timestamp_ms=self.timestamp_ms,
+                caused_by=self.caused_by,
                 cursor=self.cursor,
-                rerun=self.again,
+                rerun=self.rerun,
             )
         )
 
@@ -79,13 +88,13 @@ class Job:
             tenant=found.tenant,
             id=found.id,
             version=found.version,
-            before=found.previous_version,
-            at=found.timestamp_ms,
-            cause=found.caused_by,
+            previous_version=found.previous_version,
+            timestamp_ms=found.timestamp_ms,
+            caused_by=found.caused_by,
         )
         job.cursor = found.cursor
-        job.again = found.rerun
-        return job  # whom it had left in flight is found again by FanOut.start
+        job.rerun = found.rerun
+        return job  # FanOut.start finds the users in flight again
 
 
 class FanOut:
@@ -104,20 +113,26 @@ class FanOut:
         """After a restore: users in flight may belong to a scan that has passed them."""
         for job in self.jobs.values():
             for tenant in self._tenants(job):
-                waiting = {user: None for user in tenant.users.values() if user.waits}
-                job.waiting |= waiting
+                job.in_flight |= {user: None for user in tenant.users.values() if user.waits}
 
     def begin(
-        self, kind: str, tenant: str, id: str, version: int, before: int, at: int, cause: str
+        self,
+        kind: str,
+        tenant: str,
+        id: str,
+        version: int,
+        previous_version: int,
+        timestamp_ms: int,
+        caused_by: str,
     ) -> None:
         """Starts a job, or requests another run of the one under way with the same key."""
-        job = Job(kind, tenant, id, version, before, at, cause)
+        job = Job(kind, tenant, id, version, previous_version, timestamp_ms, caused_by)
         running = self.jobs.get(job.key)
         if running is not None:
-            running.again = [version, at, cause]
+            running.rerun = [version, timestamp_ms, caused_by]
             job = running
         self.jobs[job.key] = job
-        self._keep(job)
+        self._write_row(job)
 
     def has(self, tenant: str, group: str) -> bool:
         """Returns True while a job of the group is under way."""
@@ -126,7 +141,7 @@ class FanOut:
     def version(self, tenant: str, group: str, current: int) -> int:
         """Returns the version of the group that this partition has applied."""
         job = self.jobs.get(f"{GROUP}/{tenant}/{group}")
-        return job.before if job else current
+        return job.previous_version if job else current
 
     def scan(self, limit: int) -> Iterator[tuple[User, Job]]:
         """Yields up to ``limit`` users who are to be evaluated again, the jobs taking turns.
@@ -134,48 +149,48 @@ class FanOut:
         The caller evaluates each user before it asks for the next one.
         """
         for job in list(self.jobs.values()):
-            if job.walked or limit <= 0:
+            if job.scan_complete or limit <= 0:
                 continue
-            if job.todo is None:
-                job.todo = self._users(job)
+            if job.remaining is None:
+                job.remaining = self._users(job)
             visited = 0
             paused = False
-            for user in job.todo:
+            for user in job.remaining:
                 if user is None:
                     paused = True
                     break
                 visited += 1
                 yield user, job
-                job.waiting[user] = None
+                job.in_flight[user] = None
                 job.cursor = f"{user.tenant.id}/{user.id}"
                 if visited >= limit:
                     break
             else:
-                job.todo = None
-                job.walked = True
+                job.remaining = None
+                job.scan_complete = True
             if paused:
                 limit = 0
             else:
-                self._keep(job)
+                self._write_row(job)
                 limit -= visited
 
     @property
-    def pending(self) -> bool:
+    def has_scans(self) -> bool:
         """True while a job has users left to scan."""
-        return any(not job.walked for job in self.jobs.values())
+        return any(not job.scan_complete for job in self.jobs.values())
 
     def finish_scans(self) -> list[Job]:
         """Forgets, after a slice, users who are not in flight; returns the jobs that have ended."""
         jobs = list(self.jobs.values())
         for job in jobs:
-            job.waiting = {user: None for user in job.waiting if user.waits}
+            job.in_flight = {user: None for user in job.in_flight if user.waits}
         return [job for job in jobs if self._end(job)]
 
     def _users(self, job: Job) -> Iterator[User | None]:
         """The users still to be visited, as they are when their turn comes.
 
-        In order of their ids, as R8 has it where seats run short. To sort a million takes long; it
-        goes by runs, with None for a pause after each: other events are not to wait for it.
+        In order of their ids, as R8 has it where seats run short. Sorting a million ids takes long:
+        they are sorted in chunks, with a None after each, so that other events do not wait.
         """
         for tenant in self._tenants(job):
             if job.kind == GROUP:
@@ -183,10 +198,10 @@ class FanOut:
             else:
                 found = list(tenant.users)
             ids: list[str] = []
-            for at in range(0, len(found), RUN):
-                ids += sorted(found[at : at + RUN])
+            for start in range(0, len(found), SORT_CHUNK_USERS):
+                ids += sorted(found[start : start + SORT_CHUNK_USERS])
                 yield None
-            ids.sort()  # quick, since it finds the runs
+            ids.sort()  # fast: the chunks are sorted already
             tenant_id, _, user_id = job.cursor.partition("/")
             if tenant_id > tenant.id:
                 continue
@@ -194,7 +209,7 @@ class FanOut:
             last = ""
             for id in ids[first:]:
                 user = tenant.users.get(id)
-                if user is not None and id != last and self._touches(job, user):
+                if user is not None and id != last and self._affects(job, user):
                     yield user
                 last = id
 
@@ -204,7 +219,7 @@ class FanOut:
         return [self.configuration.tenant(job.tenant)]
 
     @staticmethod
-    def _touches(job: Job, user: User) -> bool:
+    def _affects(job: Job, user: User) -> bool:
         if job.kind == GROUP:
             return user.known and user.belongs(job.id)
         if job.kind == TENANT:
@@ -215,27 +230,27 @@ class FanOut:
         """Notes that the user is no longer in flight; returns the jobs that end with that."""
         ended = []
         for job in list(self.jobs.values()):
-            if user in job.waiting:
-                del job.waiting[user]
+            if user in job.in_flight:
+                del job.in_flight[user]
                 if self._end(job):
                     ended.append(job)
         return ended
 
     def _end(self, job: Job) -> bool:
         """Ends the job or begins its next scan; returns False while there are users to await."""
-        if job.waiting or not job.walked:
+        if job.in_flight or not job.scan_complete:
             return False
-        if job.again:
-            job.before = job.version
-            job.version, job.at, job.cause = job.again
-            job.again = None
-            job.walked = False
+        if job.rerun:
+            job.previous_version = job.version
+            job.version, job.timestamp_ms, job.caused_by = job.rerun
+            job.rerun = None
+            job.scan_complete = False
             job.cursor = ""
-            self._keep(job)
+            self._write_row(job)
         else:
             del self.jobs[job.key]
             self.effects.rows[JOBS, job.key] = None
         return True
 
-    def _keep(self, job: Job) -> None:
+    def _write_row(self, job: Job) -> None:
         self.effects.rows[JOBS, job.key] = job.row()

@@ -25,7 +25,6 @@ from engine.domain.events import (
 )
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
-from engine.domain.vocabulary import GroupProcessingState
 from engine.rules.direct_change import (
     NO_CHANGE,
     Rejection,
@@ -34,115 +33,18 @@ from engine.rules.direct_change import (
     replace_all,
 )
 from engine.state.configuration import Configuration
+from engine.state.group_state import GroupState
 from engine.state.message_codecs import (
     CONFIGURATION,
     ConfigurationMessage,
     decode_group_report,
     encode_configuration,
 )
-from engine.state.row_codecs import (
-    GROUP_STATES,
-    GroupStateRow,
-    decode_group_state,
-    encode_group,
-    encode_group_state,
-)
+from engine.state.row_codecs import GROUP_STATES, encode_group
 
 Licenses = tuple[tuple[str, tuple[str, ...]], ...]
 Removed = tuple[str, ...] | None
 """The products to remove; None for a whole list (R28)."""
-
-
-class GroupState:
-    """One group. ``parts``: partition -> [version, members, licensed, with errors, errors].
-
-    ``deferred``: changes that wait for a product, as [event id, add, remove, at]; ``remove`` of a
-    whole list (R28) is None: what ``add`` does not name. ``promised``: what is due when a version
-    is done everywhere, as [version, kind, event id].
-    """
-
-    __slots__ = (
-        "at", "cause", "deferred", "deleted", "group", "licenses", "name", "parts", "promised",
-        "published", "seen_fingerprints", "tenant", "version",
-    )  # fmt: skip
-
-    def __init__(self, tenant: str, group: str) -> None:
-        self.tenant = tenant
-        self.group = group
-        self.name: str | None = None
-        self.deleted = False
-        self.licenses: dict[str, list[str]] = {}
-        self.version = 0
-        self.deferred: list[list[Any]] = []
-        self.parts: dict[str, list[Any]] = {}
-        self.promised: list[list[Any]] = []
-        self.published: dict[str, Any] | None = None
-        self.seen_fingerprints = b""
-        self.at = 0
-        self.cause = ""
-
-    @property
-    def key(self) -> str:
-        """The key of its row: tenant/group."""
-        return f"{self.tenant}/{self.group}"
-
-    def row(self) -> list[Any]:
-        """Returns the row of ``group-state``."""
-        # By position, in the order of the fields: by name it takes twice as long.
-        return encode_group_state(
-            GroupStateRow(
-                self.name,
-                self.deleted,
-                self.licenses,
-                self.version,
-                self.deferred,
-                self.parts,
-                self.promised,
-                self.published,
-                self.seen_fingerprints,
-                self.at,
-                self.cause,
-            )
-        )
-
-    @classmethod
-    def load(cls, key: str, row: list[Any]) -> GroupState:
-        """Returns the group that a row of ``group-state`` persists."""
-        state = cls(*key.split("/", 1))
-        found = decode_group_state(row)
-        state.name = found.display_name
-        state.deleted = found.deleted
-        state.licenses = found.licenses
-        state.version = found.version
-        state.deferred = found.deferred
-        state.parts = found.reports
-        state.promised = found.pending_completions
-        state.published = found.published
-        state.seen_fingerprints = found.seen_fingerprints
-        state.at = found.timestamp_ms
-        state.cause = found.caused_by
-        return state
-
-    def done(self, partitions: int) -> int:
-        """Returns the version that all partitions have applied."""
-        if len(self.parts) < partitions:
-            return 0
-        return min(int(part[0]) for part in self.parts.values())
-
-    def progress(self, partitions: int) -> str:
-        """Returns the ``licenseProcessingState`` that the partitions' reports make."""
-        if self.version <= self.done(partitions):
-            return GroupProcessingState.COMPLETE.value
-        if any(part[0] >= self.version for part in self.parts.values()):
-            return GroupProcessingState.IN_PROGRESS.value
-        return GroupProcessingState.QUEUED.value
-
-    def undefined(self, configuration: Configuration) -> list[str]:
-        """Returns the undefined products that deferred changes name (R21)."""
-        named = {
-            sku for _, add, remove, _ in self.deferred for sku in (*dict(add), *(remove or ()))
-        }
-        return sorted(named - configuration.products.keys())
 
 
 class GroupMachine:
@@ -152,8 +54,8 @@ class GroupMachine:
         self.configuration = configuration
         self.effects = effects
         self.groups: dict[str, GroupState] = {}
-        self.changed: set[str] = set()
-        self.unpublished: set[str] = set()
+        self.dirty: set[str] = set()
+        self.pending_publication: set[str] = set()
         self.duplicates = 0
         self.statuses = StateCounter()  # groups by their published state
         self.with_errors = 0
@@ -162,11 +64,11 @@ class GroupMachine:
         """Takes one restored row of ``group-state``."""
         state = self.groups[key] = GroupState.load(key, row)
         self._count({}, state.published or {})
-        self.unpublished.add(key)
+        self.pending_publication.add(key)
 
     def _of(self, tenant: str, group: str) -> GroupState:
         key = f"{tenant}/{group}"
-        self.changed.add(key)
+        self.dirty.add(key)
         if key not in self.groups:
             self.groups[key] = GroupState(tenant, group)
         return self.groups[key]
@@ -175,7 +77,7 @@ class GroupMachine:
     def changes(self, batch: list[Delivered]) -> list[int]:
         """Applies a batch of ``group-changes``; returns the offsets that belong elsewhere."""
         misrouted: list[int] = []
-        for event, at, offset, source in batch:
+        for event, timestamp_ms, offset, source in batch:
             tenant, group = event.tenant, event[2]
             key = f"{tenant}/{group}"
             if key not in self.groups and not self.configuration.owns(key):
@@ -187,58 +89,58 @@ class GroupMachine:
                 self.duplicates += 1
                 continue
             state.seen_fingerprints = seen
-            self._apply(state, event, at)
+            self._apply(state, event, timestamp_ms)
         self._settle()
         return misrouted
 
-    def _apply(self, state: GroupState, event: object, at: int) -> None:
+    def _apply(self, state: GroupState, event: object, timestamp_ms: int) -> None:
         if isinstance(event, GroupLicensesChanged):
-            self._change_licenses(state, event.id, event.add, event.remove, at)
+            self._change_licenses(state, event.id, event.add, event.remove, timestamp_ms)
         elif isinstance(event, GroupLicensesSet):
-            self._change_licenses(state, event.id, event.licenses, None, at)
+            self._change_licenses(state, event.id, event.licenses, None, timestamp_ms)
         elif isinstance(event, GroupUpserted):
-            self._upsert(state, event, at)
+            self._upsert(state, event, timestamp_ms)
         elif isinstance(event, GroupDeleted):
-            self._delete(state, event, at)
+            self._delete(state, event, timestamp_ms)
         elif isinstance(event, GroupReprocess):
-            state.promised.append([state.version + 1, "reprocess", event.id])
-            self._audit(state, "Trigger group license recalculation", at, event.id)
-            self._send(state, at, event.id)
+            state.pending_completions.append([state.version + 1, "reprocess", event.id])
+            self._audit(state, "Trigger group license recalculation", timestamp_ms, event.id)
+            self._send(state, timestamp_ms, event.id)
         else:
             raise TypeError(f"not a group event: {event!r}")
 
-    def _upsert(self, state: GroupState, event: GroupUpserted, at: int) -> None:
-        self._stamp(state, at, event.id)
+    def _upsert(self, state: GroupState, event: GroupUpserted, timestamp_ms: int) -> None:
+        self._stamp(state, timestamp_ms, event.id)
         if event.display_name is not ABSENT:
             state.name = event.display_name  # type: ignore[assignment]
         state.deleted = False
         if state.version:
-            self._send(state, at, event.id)  # R9: every event about a group
+            self._send(state, timestamp_ms, event.id)  # R9: every event about a group
 
-    def _delete(self, state: GroupState, event: GroupDeleted, at: int) -> None:
-        self._stamp(state, at, event.id)
-        self._audit(state, "Delete group", at, event.id)
+    def _delete(self, state: GroupState, event: GroupDeleted, timestamp_ms: int) -> None:
+        self._stamp(state, timestamp_ms, event.id)
+        self._audit(state, "Delete group", timestamp_ms, event.id)
         for id, *_ in state.deferred:
             message = "The group was deleted before every product of the change was defined."
             self._result(state, id, "rejected", Rejection("GroupDeleted", None, (), message))
         state.deferred = []
         state.licenses = {}
         state.deleted = True
-        self._send(state, at, event.id)
+        self._send(state, timestamp_ms, event.id)
 
     # -- R20, R21: licence changes
     def _change_licenses(
-        self, state: GroupState, id: str, add: Licenses, remove: Removed, at: int
+        self, state: GroupState, id: str, add: Licenses, remove: Removed, timestamp_ms: int
     ) -> None:
-        self._stamp(state, at, id)
+        self._stamp(state, timestamp_ms, id)
         if self.configuration.defined([*dict(add), *(remove or ())]):
-            self._carry_out(state, id, add, remove, at)
+            self._carry_out(state, id, add, remove, timestamp_ms)
         else:
-            state.deferred.append([id, add, remove, at])
+            state.deferred.append([id, add, remove, timestamp_ms])
             self._result(state, id, "deferred")
 
     def _carry_out(
-        self, state: GroupState, id: str, add: Licenses, remove: Removed, at: int
+        self, state: GroupState, id: str, add: Licenses, remove: Removed, timestamp_ms: int
     ) -> None:
         if remove is None:
             add, remove = replace_all(state.licenses, add)
@@ -252,33 +154,35 @@ class GroupMachine:
         rejection = rejection or check_group_prerequisites(products, wanted)
         if rejection:
             self._result(state, id, "rejected", rejection)
-            self._audit(state, "Set group license", at, id, rejection)
+            self._audit(state, "Set group license", timestamp_ms, id, rejection)
             return
         old, state.licenses = state.licenses, wanted
         self._result(state, id, "applied")
-        self._audit(state, "Set group license", at, id, None, (listed(old), listed(wanted)))
+        self._audit(
+            state, "Set group license", timestamp_ms, id, None, (listed(old), listed(wanted))
+        )
         state.deleted = state.deleted and not wanted
-        self._audit(state, "Start applying group based license to users", at, id)
-        state.promised.append([state.version + 1, "finish", id])
-        self._send(state, at, id)
+        self._audit(state, "Start applying group based license to users", timestamp_ms, id)
+        state.pending_completions.append([state.version + 1, "finish", id])
+        self._send(state, timestamp_ms, id)
 
     def product_defined(self) -> None:
         """R21: what was deferred is carried out when every product it names is defined."""
         for state in [state for state in self.groups.values() if state.deferred]:
             waiting, state.deferred = state.deferred, []
-            for id, add, remove, at in waiting:
+            for id, add, remove, timestamp_ms in waiting:
                 if self.configuration.defined([*dict(add), *(remove or ())]):
                     licenses = tuple((sku, tuple(off)) for sku, off in add)
                     removed = None if remove is None else tuple(remove)
-                    self._carry_out(state, id, licenses, removed, at)
+                    self._carry_out(state, id, licenses, removed, timestamp_ms)
                 else:
-                    state.deferred.append([id, add, remove, at])
-            self.changed.add(state.key)
+                    state.deferred.append([id, add, remove, timestamp_ms])
+            self.dirty.add(state.key)
         self._settle()
 
     # -- the partitions
-    def _send(self, state: GroupState, at: int, cause: str) -> None:
-        self._stamp(state, at, cause)
+    def _send(self, state: GroupState, timestamp_ms: int, caused_by: str) -> None:
+        self._stamp(state, timestamp_ms, caused_by)
         state.version += 1
         message = encode_configuration(
             ConfigurationMessage(
@@ -286,8 +190,8 @@ class GroupMachine:
                 tenant=state.tenant,
                 group=state.group,
                 row=encode_group(state.version, state.licenses, state.deleted),
-                timestamp_ms=state.at,
-                caused_by=cause,
+                timestamp_ms=state.timestamp_ms,
+                caused_by=caused_by,
             )
         )
         for p in range(self.configuration.partitions):
@@ -301,30 +205,33 @@ class GroupMachine:
             part = [
                 report.version, report.members, report.licensed, report.with_errors, report.errors,
             ]  # fmt: skip
-            if part != state.parts.get(str(report.partition)):
-                state.parts[str(report.partition)] = part
-                state.at = max(state.at, report.timestamp_ms)
-        self._settle(at_once=False)
+            if part != state.partition_reports.get(str(report.partition)):
+                state.partition_reports[str(report.partition)] = part
+                state.timestamp_ms = max(state.timestamp_ms, report.timestamp_ms)
+        self._settle(publish_all=False)
 
-    def _settle(self, at_once: bool = True) -> None:
-        """``at_once``: of groups that nobody waits for, the status can also go with the others'."""
-        for key in sorted(self.changed):
+    def _settle(self, publish_all: bool = True) -> None:
+        """Writes the changed groups; ``publish_all``: publishes the status of each immediately.
+
+        Otherwise the status of a group without pending completions waits for the next flush.
+        """
+        for key in sorted(self.dirty):
             state = self.groups[key]
-            if at_once or state.promised:
-                self._keep_promises(state)
+            if publish_all or state.pending_completions:
+                self._complete_pending(state)
                 self._publish(state)
             else:
-                self.unpublished.add(key)
+                self.pending_publication.add(key)
             self.effects.rows[GROUP_STATES, key] = state.row()
-        self.changed.clear()
+        self.dirty.clear()
 
     def flush(self) -> None:
         """Publishes the statuses that have changed."""
-        for key in sorted(self.unpublished):
+        for key in sorted(self.pending_publication):
             state = self.groups[key]
             if self._publish(state):
                 self.effects.rows[GROUP_STATES, key] = state.row()
-        self.unpublished.clear()
+        self.pending_publication.clear()
 
     def _publish(self, state: GroupState) -> bool:
         status = self._status(state)
@@ -332,20 +239,20 @@ class GroupMachine:
             return False
         self._count(state.published or {}, status)
         state.published = status
-        value = status | {"updatedAt": timestamp(state.at)}
+        value = status | {"updatedAt": timestamp(state.timestamp_ms)}
         self.effects.emit("group-status", state.key, value)
         return True
 
     def _count(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        was, now = old.get("licenseProcessingState"), new.get("licenseProcessingState")
-        self.statuses.move((was,) if was else (), (now,) if now else ())
+        old_state, new_state = old.get("licenseProcessingState"), new.get("licenseProcessingState")
+        self.statuses.move((old_state,) if old_state else (), (new_state,) if new_state else ())
         self.with_errors += bool(new.get("membersWithErrors")) - bool(old.get("membersWithErrors"))
 
-    def _keep_promises(self, state: GroupState) -> None:
+    def _complete_pending(self, state: GroupState) -> None:
         done = state.done(self.configuration.partitions)
-        for promise in [p for p in state.promised if p[0] <= done]:
-            state.promised.remove(promise)
-            _, kind, id = promise
+        for completion in [p for p in state.pending_completions if p[0] <= done]:
+            state.pending_completions.remove(completion)
+            _, kind, id = completion
             if kind == "reprocess":
                 self._result(state, id, "applied")
             else:
@@ -353,7 +260,7 @@ class GroupMachine:
                 self._audit(
                     state,
                     "Finish applying group based license to users",
-                    state.at,
+                    state.timestamp_ms,
                     id,
                     reason=f"{licensed} of {members} users licensed, {with_errors} with errors",
                 )
@@ -363,7 +270,7 @@ class GroupMachine:
     def _sums(state: GroupState) -> tuple[int, int, int, dict[str, int]]:
         members = licensed = with_errors = 0
         errors: dict[str, int] = {}
-        for _, m, l, w, found in state.parts.values():  # noqa: E741
+        for _, m, l, w, found in state.partition_reports.values():  # noqa: E741
             members, licensed, with_errors = members + m, licensed + l, with_errors + w
             for error, users in found.items():
                 errors[error] = errors.get(error, 0) + users
@@ -386,9 +293,9 @@ class GroupMachine:
         }
 
     @staticmethod
-    def _stamp(state: GroupState, at: int, cause: str) -> None:
-        state.at = max(state.at, at)
-        state.cause = cause
+    def _stamp(state: GroupState, timestamp_ms: int, caused_by: str) -> None:
+        state.timestamp_ms = max(state.timestamp_ms, timestamp_ms)
+        state.caused_by = caused_by
 
     def _result(
         self, state: GroupState, id: str, status: str, why: Rejection | None = None
@@ -400,15 +307,15 @@ class GroupMachine:
         self,
         state: GroupState,
         activity: str,
-        at: int,
-        cause: str,
+        timestamp_ms: int,
+        caused_by: str,
         why: Rejection | None = None,
         licenses: tuple[Any, Any] | None = None,
         reason: str = "",
     ) -> None:
         changed = [("AssignedLicense", *licenses)] if licenses else []
         value = audit(
-            state.tenant, ("Group", state.group), activity, at, cause, changed,
+            state.tenant, ("Group", state.group), activity, timestamp_ms, caused_by, changed,
             f"{why.error}: {why.message}" if why else reason, failed=why is not None,
         )  # fmt: skip
         self.effects.emit("audit", state.key, value)

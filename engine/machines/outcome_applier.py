@@ -124,34 +124,36 @@ class OutcomeApplier:
         user.revision = abs(user.revision) + 1
         self.published += 1
         key = f"{user.tenant.id}/{user.id}"
-        at, event_id = cause.timestamp_ms, cause.event_id
-        self.effects.emit("user-licenses", key, user_documents.user_licenses(user, at, event_id))
+        timestamp_ms, event_id = cause.timestamp_ms, cause.event_id
+        self.effects.emit(
+            "user-licenses", key, user_documents.user_licenses(user, timestamp_ms, event_id)
+        )
         opened = []
         if old.problems or new.problems:
             opened = user_documents.publish_errors(self.effects, user, was, now, event_id)
-        record = user_documents.change_audit(user, old, opened, at, event_id)
+        record = user_documents.change_audit(user, old, opened, timestamp_ms, event_id)
         if record is not None:
             self.effects.emit("audit", key, record)
 
     def delete(self, user: User, cause: Cause) -> None:
         """R22: drops entries, memberships and claims; frees the seats; a tombstone is published."""
         old, old_paths = user.outcome, user.paths
-        tenant, at = user.tenant, cause.timestamp_ms
+        tenant, timestamp_ms = user.tenant, cause.timestamp_ms
         if user.known:
-            self.count_members(user, -1, at)
+            self.count_members(user, -1, timestamp_ms)
         groups, user.groups, user.member_since = user.groups, (), b""
         user.outcome, user.paths, user.state_since_ms = EMPTY_OUTCOME, (), 0
         self.count_errors(old, EMPTY_OUTCOME)
         self._seats(user, old, NO_RESERVATION, cause)
         for group in dict.fromkeys((*old_paths, *groups)):
             self._leave(user, group)
-        self._count(user, old, old_paths, at)
+        self._count(user, old, old_paths, timestamp_ms)
         was = user_documents.published_states(old, old_paths)
         user_documents.publish_errors(self.effects, user, was, [], cause.event_id)
         if user.revision > 0 and user.known:
             self.effects.emit("user-licenses", f"{tenant.id}/{user.id}", None)
             user.revision = -user.revision
-            record = user_documents.change_audit(user, old, [], at, cause.event_id)
+            record = user_documents.change_audit(user, old, [], timestamp_ms, cause.event_id)
             if record is not None:
                 self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
@@ -160,30 +162,30 @@ class OutcomeApplier:
         user.pending_work = user.optional_facts = None
 
     # -- groups
-    def joined(self, user: User, group: str, at: int) -> None:
+    def joined(self, user: User, group: str, timestamp_ms: int) -> None:
         """Counts a new membership; the caller has already added it to the user's ``groups``."""
-        membership = self.work.change_group(user.tenant, group, at)
+        membership = self.work.change_group(user.tenant, group, timestamp_ms)
         if group not in user.paths:
             membership.add(user)
         if user.known:
             membership.members += 1
 
-    def left(self, user: User, group: str, at: int) -> None:
+    def left(self, user: User, group: str, timestamp_ms: int) -> None:
         """Counts the end of a membership that the user's ``groups`` no longer has."""
-        membership = self.work.change_group(user.tenant, group, at)
+        membership = self.work.change_group(user.tenant, group, timestamp_ms)
         if user.known:
             membership.members -= 1
         self._leave(user, group)
 
-    def register_reference(self, tenant: TenantState, group: str, at: int) -> None:
+    def register_reference(self, tenant: TenantState, group: str, timestamp_ms: int) -> None:
         """Lets a group that only a removal names be published, too (contract, section 3)."""
         if not tenant.membership(group).user_count and group not in tenant.groups:
-            self.work.emptied_groups.append(self.work.change_group(tenant, group, at))
+            self.work.emptied_groups.append(self.work.change_group(tenant, group, timestamp_ms))
 
-    def count_members(self, user: User, sign: int, at: int) -> None:
+    def count_members(self, user: User, sign: int, timestamp_ms: int) -> None:
         """Adds the user to, or removes it from, the member counts of its groups."""
         for group in user.groups:
-            self.work.change_group(user.tenant, group, at).members += sign
+            self.work.change_group(user.tenant, group, timestamp_ms).members += sign
 
     def _enroll(self, user: User, old_paths: tuple[str, ...]) -> None:
         """Keeps users who left a group and still have its licences findable by it (R11)."""
@@ -203,25 +205,27 @@ class OutcomeApplier:
             if not membership.user_count:
                 self.work.emptied_groups.append(membership)
 
-    def _count(self, user: User, old: Outcome, old_paths: tuple[str, ...], at: int) -> None:
+    def _count(
+        self, user: User, old: Outcome, old_paths: tuple[str, ...], timestamp_ms: int
+    ) -> None:
         """Updates the statistics of the groups for which the user's outcome has changed."""
         tenant, by_slot = user.tenant, user.outcome.group_stats
         if not old_paths:
             for slot, group in enumerate(user.paths):
                 if by_slot[slot] != NO_GROUP_STATS:
-                    self.work.change_group(tenant, group, at).add_stats(by_slot[slot], 1)
+                    self.work.change_group(tenant, group, timestamp_ms).add_stats(by_slot[slot], 1)
             return
         before = dict(zip(old_paths, old.group_stats, strict=True))
         for slot, group in enumerate(user.paths):
             stats = by_slot[slot]
             was = before.pop(group, NO_GROUP_STATS)
             if stats != was:
-                membership = self.work.change_group(tenant, group, at)
+                membership = self.work.change_group(tenant, group, timestamp_ms)
                 membership.add_stats(was, -1)
                 membership.add_stats(stats, 1)
         for group, was in before.items():
             if was != NO_GROUP_STATS:
-                self.work.change_group(tenant, group, at).add_stats(was, -1)
+                self.work.change_group(tenant, group, timestamp_ms).add_stats(was, -1)
 
     def report(self, fanout: FanOut) -> None:
         """Reports absolute numbers of the changed groups, with the version applied here."""

@@ -18,9 +18,10 @@ from engine.machines.user_evaluator import EvaluationResult, UserEvaluator
 from engine.machines.user_phase import Trigger, UserPhase
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import SEAT_REQUESTS, SeatGrantMessage, encode_seat_request
+from engine.state.pending_work import SeatRequest
 from engine.state.row_codecs import LEASES
 from engine.state.seat_lease import Lease, WaitlistEntry
-from engine.state.tenant_state import SeatRequest, TenantState, User
+from engine.state.tenant_state import TenantState, User
 
 NO_RESERVATION: Final[frozenset[str]] = frozenset()
 AT_START: Final = Cause(0, "")

@@ -74,53 +74,57 @@ class UserEvaluations:
         if self.work.phase_log is not None:
             self.work.phase_log.append((user, trigger, self.phase(user)))
 
-    def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
+    def _step(self, user: User, event: Any, timestamp_ms: int, offset: int) -> bool:
         """Applies one event, or returns False if it has to wait; the user machine's own."""
         raise NotImplementedError
 
     # -- what is to be evaluated
-    def _fact_changed(self, user: User, at: int, cause: str, retry: bool = True) -> None:
+    def _fact_changed(
+        self, user: User, timestamp_ms: int, caused_by: str, retry: bool = True
+    ) -> None:
         """A membership, a group or an attribute changed: the user is evaluated afresh (R9, R23)."""
         if user.seat_request is not None:
-            self._abandon(user, at, cause)
+            self._abandon(user, timestamp_ms, caused_by)
             retry = True
-        self._evaluate_later(user, at, cause, retry)
+        self._evaluate_later(user, timestamp_ms, caused_by, retry)
 
-    def _evaluate_later(self, user: User, at: int, cause: str, retry: bool = True) -> None:
+    def _evaluate_later(
+        self, user: User, timestamp_ms: int, caused_by: str, retry: bool = True
+    ) -> None:
         """``retry``: an event of the user's own or of a group, which tries seats again (R9)."""
         if user.pending_work is not None and user.pending_work.pending_claims:
             user.pending_work.evaluation = (
-                at,
-                cause,
+                timestamp_ms,
+                caused_by,
                 retry or bool(user.pending_work.evaluation and user.pending_work.evaluation[2]),
             )
         elif user.known and user.seat_request is None:
             if not retry:
                 before = self.pending_evaluations.get(user)
                 retry = before is not None and before.retry
-            self.pending_evaluations[user] = PendingEvaluation(at, cause, retry)
+            self.pending_evaluations[user] = PendingEvaluation(timestamp_ms, caused_by, retry)
             if self.work.phase_log is not None:
                 self._enter(user, Trigger.FACT_CHANGED)
 
-    def _abandon(self, user: User, at: int, cause: str) -> None:
-        seat_request = self.allocator.abandon(user, Cause(at, cause))
+    def _abandon(self, user: User, timestamp_ms: int, caused_by: str) -> None:
+        seat_request = self.allocator.abandon(user, Cause(timestamp_ms, caused_by))
         self.work.dirty_users[user] = None
         reason = f"{CONCURRENCY}: the user changed while a seat was asked for; evaluated afresh"
         value = audit(
             user.tenant.id,
             ("User", user.id),
             CONCURRENCY,
-            at,
+            timestamp_ms,
             seat_request.caused_by,
             [],
             reason,
             failed=True,
         )
-        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value | {"causedBy": cause})
+        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value | {"causedBy": caused_by})
         self._enter(user, Trigger.REQUEST_ABANDONED)
 
-    def _evaluate_change(self, user: User, at: int, cause: str) -> None:
-        self.pending_evaluations[user] = PendingEvaluation(at, cause, True)
+    def _evaluate_change(self, user: User, timestamp_ms: int, caused_by: str) -> None:
+        self.pending_evaluations[user] = PendingEvaluation(timestamp_ms, caused_by, True)
         self._enter(user, Trigger.CHANGE_BEGUN)
         self._evaluate_now(user)
 
@@ -189,11 +193,11 @@ class UserEvaluations:
             self._drain(user)
 
     def _drain(self, user: User) -> None:
-        """Events that waited for the attempt, in their order (R23)."""
+        """Applies the events that waited for the evaluation under way, in their order (R23)."""
         while user.pending_work is not None and user.pending_work.deferred_events:
             queue, user.pending_work.deferred_events = user.pending_work.deferred_events, []
-            event, at, offset = decode_deferred_event(queue[0])
-            done = self._step(user, event, at, offset)
+            event, timestamp_ms, offset = decode_deferred_event(queue[0])
+            done = self._step(user, event, timestamp_ms, offset)
             if left := queue[done:]:
                 user.ensure_pending_work().deferred_events = left
             if not done:
@@ -229,4 +233,4 @@ class UserEvaluations:
         for job in jobs:
             if job.kind == GROUP:
                 tenant = self.configuration.tenant(job.tenant)
-                self.work.change_group(tenant, job.id, job.at)
+                self.work.change_group(tenant, job.id, job.timestamp_ms)

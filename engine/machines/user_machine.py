@@ -47,7 +47,7 @@ class UserMachine(UserEvaluations):
         dirty_users = self.work.dirty_users
         tenants = self.configuration.tenants
         event: Any
-        for event, at, offset, source in batch:
+        for event, timestamp_ms, offset, source in batch:
             tenant = tenants.get(event.tenant) or self.configuration.tenant(event.tenant)
             id: str = event[2]
             user = tenant.users.get(id)
@@ -64,30 +64,30 @@ class UserMachine(UserEvaluations):
             dirty_users[user] = None
             pending = user.pending_work
             if pending is not None and pending.deferred_events:
-                pending.deferred_events.append(encode_deferred_event(event, at, offset))
-            elif not self._step(user, event, at, offset):
+                pending.deferred_events.append(encode_deferred_event(event, timestamp_ms, offset))
+            elif not self._step(user, event, timestamp_ms, offset):
                 user.ensure_pending_work().deferred_events.append(
-                    encode_deferred_event(event, at, offset)
+                    encode_deferred_event(event, timestamp_ms, offset)
                 )
         self._finish()
         return misrouted
 
     def configured(self, message: ConfigurationMessage) -> None:
         """Applies one message of ``internal.configuration``."""
-        kind, tenant_id, group, row, at, cause = message
+        kind, tenant_id, group, row, timestamp_ms, caused_by = message
         if kind == GROUP:
-            self._group(tenant_id, group, row, at, cause)
+            self._group(tenant_id, group, row, timestamp_ms, caused_by)
         elif kind == TENANT:
             tenant = self.configuration.tenant(tenant_id)
             settings = decode_tenant(row)
             if tenant.settings != settings:
                 tenant.settings = settings
                 self.effects.rows[TENANTS, tenant.id] = row
-                self.fan_out.begin(TENANT, tenant.id, "", 0, 0, at, cause)
+                self.fan_out.begin(TENANT, tenant.id, "", 0, 0, timestamp_ms, caused_by)
                 for sku in tenant.leases:
-                    self.work.change_lease(tenant, sku, Cause(at, cause))
+                    self.work.change_lease(tenant, sku, Cause(timestamp_ms, caused_by))
         else:
-            self._product(row, at, cause)
+            self._product(row, timestamp_ms, caused_by)
         self._finish()
 
     def grants(self, batch: list[Delivered]) -> None:
@@ -122,11 +122,11 @@ class UserMachine(UserEvaluations):
     def run_background(self, limit: int) -> bool:
         """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
         for user, job in self.fan_out.scan(limit):
-            self._fact_changed(user, job.at, job.cause, retry=job.kind == GROUP)
+            self._fact_changed(user, job.timestamp_ms, job.caused_by, retry=job.kind == GROUP)
         self._finish()
         self._report_ended(self.fan_out.finish_scans())
         self._finish()
-        return self.fan_out.pending
+        return self.fan_out.has_scans
 
     def flush(self) -> None:
         """Sends the numbers that are coalesced: seats and members."""
@@ -134,7 +134,9 @@ class UserMachine(UserEvaluations):
         self.applier.report(self.fan_out)
 
     # -- configuration
-    def _group(self, tenant_id: str, id: str, row: list[Any], at: int, cause: str) -> None:
+    def _group(
+        self, tenant_id: str, id: str, row: list[Any], timestamp_ms: int, caused_by: str
+    ) -> None:
         tenant = self.configuration.tenant(tenant_id)
         version, licenses, deleted, _ = decode_group(row)
         known = tenant.groups.get(id)
@@ -145,10 +147,10 @@ class UserMachine(UserEvaluations):
         self.effects.rows[GROUPS, f"{tenant_id}/{id}"] = row
         before = known.version if known else 0
         if tenant.membership(id).user_count or self.fan_out.has(tenant_id, id):
-            self.fan_out.begin(GROUP, tenant_id, id, version, before, at, cause)
-        self.work.change_group(tenant, id, at)
+            self.fan_out.begin(GROUP, tenant_id, id, version, before, timestamp_ms, caused_by)
+        self.work.change_group(tenant, id, timestamp_ms)
 
-    def _product(self, row: list[Any], at: int, cause: str) -> None:
+    def _product(self, row: list[Any], timestamp_ms: int, caused_by: str) -> None:
         sku = product_key(row)
         new = sku not in self.configuration.products
         if not self.configuration.define(row):
@@ -156,7 +158,7 @@ class UserMachine(UserEvaluations):
         self.effects.rows[PRODUCTS, sku] = row
         self.evaluator.clear_memo()
         if not new:
-            self.fan_out.begin(PRODUCT, "", sku, 0, 0, at, cause)
+            self.fan_out.begin(PRODUCT, "", sku, 0, 0, timestamp_ms, caused_by)
         for user in list(self.direct_changes.users_with_deferred):
             for event, deferred_at in self.direct_changes.take_ready(user):
                 self.work.dirty_users[user] = None
@@ -167,28 +169,28 @@ class UserMachine(UserEvaluations):
                     )
 
     # -- one event of one user
-    def _step(self, user: User, event: Any, at: int, offset: int) -> bool:
+    def _step(self, user: User, event: Any, timestamp_ms: int, offset: int) -> bool:
         """Applies the event, or returns False if it has to wait for what is under way (R23)."""
         kind = type(event)
-        when = order_key(at, offset) if kind is ev.MembershipAdded else b""
+        when = order_key(timestamp_ms, offset) if kind is ev.MembershipAdded else b""
         if user in self.pending_evaluations and self._depends(user, kind, when):
             self._evaluate_now(user)
         if user.pending_work is not None and user.waits and self._must_wait(user, kind, when):
             return False
         if kind is ev.MembershipAdded:
-            self._joined(user, event, at, when)
+            self._joined(user, event, timestamp_ms, when)
         elif kind is ev.UserUpserted:
-            self._upserted(user, event, at, offset)
+            self._upserted(user, event, timestamp_ms, offset)
         elif kind is ev.MembershipRemoved:
-            self._left(user, event, at)
+            self._left(user, event, timestamp_ms)
         elif kind is ev.UserDeleted:
-            self._deleted(user, event, at, offset)
+            self._deleted(user, event, timestamp_ms, offset)
         elif kind is ev.UserLicensesChanged:
-            self._licenses_changed(user, event, at)
+            self._licenses_changed(user, event, timestamp_ms)
         elif kind is ev.UserLicensesSet:
-            self._licenses_set(user, event, at)
+            self._licenses_set(user, event, timestamp_ms)
         elif kind is ev.UserReprocess:
-            self._reprocess(user, event, at)
+            self._reprocess(user, event, timestamp_ms)
         elif kind is ev.MembershipIgnored:
             self.ignored += 1
         else:
@@ -218,7 +220,7 @@ class UserMachine(UserEvaluations):
         return asked > 1 or user.member_since[-ORDER_KEY_BYTES:] > when
 
     # -- events
-    def _upserted(self, user: User, event: ev.UserUpserted, at: int, offset: int) -> None:
+    def _upserted(self, user: User, event: ev.UserUpserted, timestamp_ms: int, offset: int) -> None:
         published = user.attributes() if user.revision > 0 else None
         was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
         user.known = True
@@ -231,69 +233,75 @@ class UserMachine(UserEvaluations):
         if event.proxy_addresses is not ABSENT:
             user.addresses = tuple(event.proxy_addresses or ())  # type: ignore[arg-type]
             if user.addresses or facts[3]:
-                self._claim(user, facts[3], at, offset, event.id)
+                self._claim(user, facts[3], timestamp_ms, offset, event.id)
         if not was_known:
-            self.applier.count_members(user, 1, at)
+            self.applier.count_members(user, 1, timestamp_ms)
         if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
-            self._evaluate_later(user, at, event.id)
+            self._evaluate_later(user, timestamp_ms, event.id)
             return
         if published is not None:
             user.keep_published(published)
-        self._fact_changed(user, at, event.id)
+        self._fact_changed(user, timestamp_ms, event.id)
 
-    def _claim(self, user: User, old: tuple[str, ...], at: int, offset: int, cause: str) -> None:
+    def _claim(
+        self, user: User, old: tuple[str, ...], timestamp_ms: int, offset: int, caused_by: str
+    ) -> None:
         """Claims new addresses: the user waits for verdicts instead of seats (R18)."""
         had_claims = user.pending_work is not None and bool(user.pending_work.pending_claims)
-        self.claims.change(user, old, at, offset, cause)
+        self.claims.change(user, old, timestamp_ms, offset, caused_by)
         if not had_claims and user.pending_work is not None and user.pending_work.pending_claims:
             if user.seat_request is not None:
-                self._abandon(user, at, cause)
+                self._abandon(user, timestamp_ms, caused_by)
             else:
                 self._enter(user, Trigger.ADDRESS_CLAIMED)
-            self.allocator.dequeue(user, Cause(at, cause))
+            self.allocator.dequeue(user, Cause(timestamp_ms, caused_by))
 
-    def _deleted(self, user: User, event: ev.UserDeleted, at: int, offset: int) -> None:
-        cause = Cause(at, event.id)
+    def _deleted(self, user: User, event: ev.UserDeleted, timestamp_ms: int, offset: int) -> None:
+        cause = Cause(timestamp_ms, event.id)
         if user.seat_request is not None:
-            self._abandon(user, at, event.id)
+            self._abandon(user, timestamp_ms, event.id)
         self.pending_evaluations.pop(user, None)
-        self.claims.change(user, user.addresses, at, offset, event.id, gone=True)
+        self.claims.change(user, user.addresses, timestamp_ms, offset, event.id, gone=True)
         self.allocator.dequeue(user, cause)
         self.direct_changes.reject_open(user)
         self.applier.delete(user, cause)
         self._enter(user, Trigger.USER_DELETED)
         self._report_ended(self.fan_out.release(user))
 
-    def _joined(self, user: User, event: ev.MembershipAdded, at: int, when: bytes) -> None:
+    def _joined(
+        self, user: User, event: ev.MembershipAdded, timestamp_ms: int, when: bytes
+    ) -> None:
         if user.join(event.group, when):
-            self.applier.joined(user, event.group, at)
-            self._fact_changed(user, at, event.id)
+            self.applier.joined(user, event.group, timestamp_ms)
+            self._fact_changed(user, timestamp_ms, event.id)
         else:
-            self._evaluate_later(user, at, event.id)
+            self._evaluate_later(user, timestamp_ms, event.id)
 
-    def _left(self, user: User, event: ev.MembershipRemoved, at: int) -> None:
+    def _left(self, user: User, event: ev.MembershipRemoved, timestamp_ms: int) -> None:
         if user.leave(event.group):
-            self.applier.left(user, event.group, at)
-            self._fact_changed(user, at, event.id)
+            self.applier.left(user, event.group, timestamp_ms)
+            self._fact_changed(user, timestamp_ms, event.id)
         else:
-            self.applier.register_reference(user.tenant, event.group, at)
-            self._evaluate_later(user, at, event.id)
+            self.applier.register_reference(user.tenant, event.group, timestamp_ms)
+            self._evaluate_later(user, timestamp_ms, event.id)
 
-    def _reprocess(self, user: User, event: ev.UserReprocess, at: int) -> None:
-        if self.direct_changes.begin_reprocess(user, event, at):
-            self._evaluate_change(user, at, event.id)
+    def _reprocess(self, user: User, event: ev.UserReprocess, timestamp_ms: int) -> None:
+        if self.direct_changes.begin_reprocess(user, event, timestamp_ms):
+            self._evaluate_change(user, timestamp_ms, event.id)
 
-    def _licenses_changed(self, user: User, event: ev.UserLicensesChanged, at: int) -> None:
-        if self.direct_changes.begin(user, event, at):
-            self._evaluate_change(user, at, event.id)
+    def _licenses_changed(
+        self, user: User, event: ev.UserLicensesChanged, timestamp_ms: int
+    ) -> None:
+        if self.direct_changes.begin(user, event, timestamp_ms):
+            self._evaluate_change(user, timestamp_ms, event.id)
         elif not event.add and not event.remove:
-            self._evaluate_later(user, at, event.id)  # R9: an event of the user's own
+            self._evaluate_later(user, timestamp_ms, event.id)  # R9: an event of the user's own
 
-    def _licenses_set(self, user: User, event: ev.UserLicensesSet, at: int) -> None:
-        if self.direct_changes.begin_whole_list(user, event, at):
-            self._evaluate_change(user, at, event.id)
+    def _licenses_set(self, user: User, event: ev.UserLicensesSet, timestamp_ms: int) -> None:
+        if self.direct_changes.begin_whole_list(user, event, timestamp_ms):
+            self._evaluate_change(user, timestamp_ms, event.id)
         else:
-            self._evaluate_later(user, at, event.id)  # R9: an event of the user's own
+            self._evaluate_later(user, timestamp_ms, event.id)  # R9: an event of the user's own
 
     # -- restore
     def start(self) -> None:

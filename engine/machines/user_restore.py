@@ -9,8 +9,9 @@ from engine.machines.direct_changes import DirectChanges
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
+from engine.state.pending_work import PendingWork
 from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
-from engine.state.tenant_state import PendingWork, User
+from engine.state.tenant_state import User
 from engine.state.user_row_codecs import (
     EntryRow,
     decode_entries,

@@ -38,8 +38,9 @@ HOT = {
         "machines/user_evaluations", "machines/user_evaluator", "machines/user_machine",
         "machines/user_restore",
         "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
-        "state/configuration", "state/message_codecs", "state/row_codecs",
-        "state/seat_budget", "state/seat_lease", "state/tenant_state", "state/user_row_codecs",
+        "state/configuration", "state/group_state", "state/message_codecs", "state/pending_work",
+        "state/row_codecs", "state/seat_budget", "state/seat_lease", "state/tenant_state",
+        "state/user_row_codecs",
     ],
     "streams": [
         "contract/cloudevents", "contract/decoder", "contract/event_readers",

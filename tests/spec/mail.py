@@ -27,7 +27,7 @@ def mail_enabled(user: MailUser, products: Mapping[str, Product]) -> bool:
     return any(products[e.sku][plan].mail for e in user.entries for plan in e.enabled)
 
 
-def give_address(user: MailUser, products: Mapping[str, Product]) -> None:
+def assign_primary_address(user: MailUser, products: Mapping[str, Product]) -> None:
     """A mail-enabled user always has a primary address; one that was given stays."""
     has_one = any(a.startswith(PRIMARY) for a in all_addresses(user))
     if mail_enabled(user, products) and not has_one and user.principal_name is not None:

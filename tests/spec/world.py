@@ -30,7 +30,7 @@ from tests.spec.licensing import (
     evaluate,
     held,
 )
-from tests.spec.mail import give_address, plain_address
+from tests.spec.mail import assign_primary_address, plain_address
 
 At = Any
 Json = dict[str, Any]
@@ -351,7 +351,7 @@ class World:
             if sku not in lacked:
                 line.pop(name, None)
         note_since(user, at)
-        give_address(user, self.products)
+        assign_primary_address(user, self.products)
         documents.publish_user(self, tenant, name, at)
 
     def _evaluate_all(

@@ -10,10 +10,10 @@ import orjson
 from engine.domain import events
 from engine.domain.effects import as_json
 from engine.domain.proxy_address import normalize_proxy_address
-from engine.machines.group_machine import GroupState
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from engine.state import row_codecs
+from engine.state.group_state import GroupState
 from engine.state.row_codecs import (
     AddressClaimRow,
     TenantSettingsRow,

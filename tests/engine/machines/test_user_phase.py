@@ -16,7 +16,8 @@ from engine.machines.user_phase import (
     phase_of,
 )
 from engine.simulation.runner import config_for, failure
-from engine.state.tenant_state import SeatRequest, TenantState, User
+from engine.state.pending_work import SeatRequest
+from engine.state.tenant_state import TenantState, User
 from streams import COMPILED
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from engine.documents import user_documents
 from engine.documents.user_documents import ChangeAuditFields, StateTemplate, UserLicensesFields
-from engine.state.tenant_state import PendingWork, TenantState, User
+from engine.state.pending_work import PendingWork
+from engine.state.tenant_state import TenantState, User
 
 pytestmark = pytest.mark.skipif(
     user_documents._native is None, reason="the short cut is there compiled only: make compile"

@@ -52,9 +52,9 @@ def rows_of(machine: PartitionMachine) -> Rows:
         plans = tuple(product.plans.values())
         row = row_codecs.encode_product(sku, product.part_number, product.name, plans)
         found[row_codecs.PRODUCTS, sku] = row
-    for sku, seen in machine.catalogue.seen_fingerprints.items():
+    for sku, seen in machine.catalog.seen_fingerprints.items():
         found[row_codecs.CATALOG_EVENTS, sku] = row_codecs.encode_fingerprints(seen)
-    for id, settings in machine.catalogue.tenants.items():
+    for id, settings in machine.catalog.tenants.items():
         found[row_codecs.TENANT_SETTINGS, id] = row_codecs.encode_tenant_settings(settings)
     for tenant in configuration.tenants.values():
         location, automatic, convert = (
