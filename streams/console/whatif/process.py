@@ -1,7 +1,6 @@
 """What-if: the outcome of events on a replica of the present state, in a process of its own.
 
-Only the users whom the events can reach are in the replica. The seats that all others hold are
-taken from the units, so that seats run short exactly where they would. Nothing is written or sent.
+Only the users whom the events can reach are in the replica. Nothing is written or sent.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 import json
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ class WhatIfError(SeatflowError):
 
 async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
     """Returns the outcome of the events. Raises: WhatIfError."""
-    asked = _question({"path": str(path), "tenant": tenant, "events": events})
+    now_ms = int(time.time() * 1000)
+    question = {"path": str(path), "tenant": tenant, "events": events, "now_ms": now_ms}
+    asked = _question(question)
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -108,14 +110,14 @@ def _line(number: int, line: str) -> Any:
 
 def _main() -> None:
     from streams.console.whatif.affected_users import EventNotReadableError, ScopeTooLargeError
-    from streams.console.whatif.replica import outcome
+    from streams.console.whatif.answer import outcome
 
     asked = orjson.loads(sys.stdin.buffer.read())
     db = sqlite3.connect(f"file:{asked['path']}?mode=ro", uri=True, isolation_level=None)
     db.row_factory = sqlite3.Row
     db.execute("BEGIN")  # one snapshot for all that is read
     try:
-        answer = outcome(db, asked["tenant"], asked["events"], MOST_USERS)
+        answer = outcome(db, asked["tenant"], asked["events"], MOST_USERS, asked["now_ms"])
     except EventNotReadableError as wrong:
         answer = {"status": 400, "refused": str(wrong)}
     except ScopeTooLargeError as many:

@@ -14,6 +14,7 @@ from streams.console.whatif.process import WhatIfError, read_events
 from streams.console.whatif.replica import TenantReplica
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import Step, demo_steps
+from streams.whatif.comparison import state_of
 from tests.streams.console.conftest import Console
 from tests.streams.console.local import World, demo
 from tests.support.system import Events
@@ -36,8 +37,11 @@ def really(world: World) -> States:
 
 def copied(copy: TenantReplica) -> States:
     return {
-        id: {path: state[:2] for path, state in states.items()}
-        for id, states in copy.states().items()
+        user.id: {
+            path: (state.state, state.reason.error)
+            for path, state in state_of(user).by_path().items()
+        }
+        for user in copy.simulation.machine.configuration.tenant("contoso").users.values()
     }
 
 
@@ -66,7 +70,8 @@ def foretell(console: Console, step: Step) -> None:
     before = really(console.world)
     db, events = console.service.store.read_connection(), bodies(step.name)
     given = affected_users.decoded("contoso", events)
-    copy = TenantReplica(db, "contoso", affected_users.reached(db, "contoso", given, MOST))
+    users = affected_users.reached(db, "contoso", given, MOST)
+    copy = TenantReplica(db, "contoso", users, console.world.at)
     same = copied(copy)
     assert {id: before[id] for id in same} == same, "the copy is not the present state"
     copy.apply(given)

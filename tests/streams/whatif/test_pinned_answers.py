@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from streams.cli.main import app
 from streams.console.read_model.store import Store
-from streams.console.whatif import replica
+from streams.console.whatif.answer import outcome
 from tests.streams.console.local import World
 from tests.streams.whatif.cases import NOW_MS, state, trials
 
@@ -42,11 +42,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_answer_of_the_console(world: World, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_the_console(world: World, case: str) -> None:
     """As JSON in the order in which the members are sent."""
-    monkeypatch.setattr(time, "time", lambda: NOW_MS / 1000)
     db = world.store.read_connection()
-    answer = replica.outcome(db, "contoso", trials()[case], MOST_USERS)
+    answer = outcome(db, "contoso", trials()[case], MOST_USERS, NOW_MS)
     compare_with_pinned(f"console_{case}.json", json.dumps(answer, indent=1) + "\n")
 
 
