@@ -1,4 +1,4 @@
-"""CommandDispatcher over HTTP: each answers with what the processor made of it."""
+"""Commands over HTTP: each response is the workers' answer to the command."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streams.console.api.dependencies import (
     CurrentService,
     Operator,
     found_or_404,
+    send,
 )
 from streams.console.api.models import AssignLicense, GroupBody, PathId, SubscriptionBody, UserBody
 from streams.console.commands import definitions
-from streams.console.commands.definitions import Command, InvalidCommandError
+from streams.console.commands.definitions import Command
 from streams.console.commands.dispatcher import Operation
-from streams.console.commands.producer import NotAcceptedError, UnconfirmedError
 from streams.console.read_model import queries
 from streams.console.security.auth import Principal
 from streams.console.security.middleware import error_body
@@ -49,19 +49,6 @@ async def execute(
         return JSONResponse({**shown, RESULT: body}) if shown else Response(status_code=204)
     url = f"/v1/tenants/{tenant}/operations/{operation.id}"
     return JSONResponse({RESULT: body}, 202, {"location": url, "retry-after": "1"})
-
-
-async def send(service: Service, principal: Principal, tenant: str, command: Command) -> Operation:
-    """Sends a command and waits for its outcome. Raises: HTTPException 400, 503."""
-    try:
-        return await service.dispatcher.run(principal, tenant, command)
-    except InvalidCommandError as invalid:
-        raise HTTPException(400, f"{invalid}.") from None
-    except NotAcceptedError as error:
-        raise HTTPException(503, f"The broker did not accept the command: {error}") from None
-    except UnconfirmedError as error:
-        message = f"The broker did not confirm the command; the audit shows if it was sent: {error}"
-        raise HTTPException(503, message) from None
 
 
 def rejection(operation: Operation) -> Response:

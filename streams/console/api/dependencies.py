@@ -1,4 +1,4 @@
-"""Dependencies that the routers share: the service, the caller, its tenants, and the error replies.
+"""Parts that the routers share: service, caller, tenants, error replies, the sending of commands.
 
 No router imports another one; what two of them need is here.
 """
@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 
 from streams.console.api.models import ErrorBody, PathId
+from streams.console.commands.definitions import Command, InvalidCommandError
+from streams.console.commands.dispatcher import Operation
+from streams.console.commands.producer import NotAcceptedError, UnconfirmedError
 from streams.console.read_model import queries, tenants
 from streams.console.security.auth import Principal
 from streams.console.service import Service
@@ -116,3 +119,16 @@ def found_or_404(found: dict[str, Any] | None, message: str, *names: str) -> dic
     if found is None:
         raise HTTPException(404, message.format(*names))
     return found
+
+
+async def send(service: Service, principal: Principal, tenant: str, command: Command) -> Operation:
+    """Sends a command and waits for its outcome. Raises: HTTPException 400, 503."""
+    try:
+        return await service.dispatcher.run(principal, tenant, command)
+    except InvalidCommandError as invalid:
+        raise HTTPException(400, f"{invalid}.") from None
+    except NotAcceptedError as error:
+        raise HTTPException(503, f"The broker did not accept the command: {error}") from None
+    except UnconfirmedError as error:
+        message = f"The broker did not confirm the command; the audit shows if it was sent: {error}"
+        raise HTTPException(503, message) from None

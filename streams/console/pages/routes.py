@@ -10,8 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 
-from streams.console.api import commands
-from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
+from streams.console.api.dependencies import SESSION_COOKIE, CurrentService, send
 from streams.console.api.models import PathId
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
@@ -268,7 +267,7 @@ async def _execute(
     if not current.principal.can_operate(tenant):
         message = f"{current.principal.name} is a reader: this needs the role operator."
         raise HTTPException(403, message)
-    operation = await commands.send(current.service, current.principal, tenant, command)
+    operation = await send(current.service, current.principal, tenant, command)
     return current.keep(RedirectResponse(f"{back}?op={operation.id}", 303))
 
 
