@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NamedTuple
 
 from engine.domain.partitioner import partition_of
@@ -14,7 +15,7 @@ from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
 from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
-from engine.state.tenant_state import User
+from engine.state.tenant_state import TenantState, User
 
 Json = dict[str, Any]
 
@@ -84,7 +85,7 @@ class InvariantMonitor:
         """Checks a machine after a step, committed or not.
 
         No more is leased than there are units, but for R15; a user is denied only because every
-        unit is used; and a partition never uses more than its lease.
+        unit is used; and seats are conserved, in each budget and in each lease.
 
         ``ago``: tenant/skuId -> usage one step ago.
         """
@@ -96,10 +97,9 @@ class InvariantMonitor:
             true = now.denied == was.denied or now.used >= now.units
             require(true, "no false denial", key, "denied", now)
             ago[key] = now
+            check_budget(seats)
         for tenant in machine.configuration.tenants.values():
-            for lease in tenant.leases.values():
-                if lease.idle < 0 or lease.reserved < 0 or lease.used < 0 or lease.waiting < 0:
-                    raise Violation("lease", f"{lease.sku}: {lease_fields(lease)}")
+            check_leases(tenant)
 
     # -- commits
     def committed(self, t: Transaction, outputs: list[Output]) -> None:
@@ -183,6 +183,44 @@ def seat_usage(seats: SeatBudget) -> SeatUsage:
         sum(part.used for part in parts),
         sum(part.denied_seq for part in parts),
     )
+
+
+# The conservation law of seats. Of a budget: capacity = free + the sum over the partitions of
+# (granted - returned). Of a lease: granted = returned + used + reserved + idle, where used and
+# reserved are counted from the users and idle is not negative. The two sides of a lease are
+# compared when a transaction commits (_lease): the partition's granted is never more, and its
+# returned never less, than what the budget has of it.
+def check_budget(budget: SeatBudget) -> None:
+    """Checks that the units of a budget are free, returned, or leased to one partition."""
+    key = f"{budget.tenant}/{budget.sku}"
+    leased = sum(lease.granted - lease.returned for lease in budget.partition_leases.values())
+    require(
+        budget.capacity == budget.free_units + leased,
+        "budget conserved", key, budget.capacity, "not", budget.free_units, "+", leased,
+    )  # fmt: skip
+    for p, lease in budget.partition_leases.items():
+        unused = lease.granted - lease.returned - lease.used
+        sound = min(unused, lease.returned, lease.used, lease.waiting, lease.demand) >= 0
+        numbers = (lease.granted, lease.returned, lease.used, lease.waiting, lease.demand)
+        require(sound, "budget conserved", key, "partition", p, numbers)
+
+
+def check_leases(tenant: TenantState) -> None:
+    """Checks that every granted unit is returned, idle, or counted for exactly one user."""
+    used, reserved, waiting = Counter[str](), Counter[str](), Counter[str]()
+    for user in tenant.users.values():
+        used.update(user.outcome.held)
+        waiting.update(user.outcome.waiting)
+        if user.seat_request is not None:
+            reserved.update(user.seat_request.reserved)
+    without = (used.keys() | reserved.keys() | waiting.keys()) - tenant.leases.keys()
+    require(not without, "lease conserved", tenant.id, "seats without a lease", without)
+    for sku, lease in tenant.leases.items():
+        idle = lease.granted - lease.returned - used[sku] - reserved[sku]
+        counted = (used[sku], reserved[sku], waiting[sku], idle)
+        known = (lease.used, lease.reserved, lease.waiting, lease.idle)
+        fields = lease_fields(lease)
+        require(counted == known and idle >= 0, "lease conserved", sku, counted, "not", fields)
 
 
 def held_skus(user: Json | None) -> set[str]:

@@ -10,11 +10,14 @@ import pytest
 from engine.machines import address_machine, group_machine, product_machine, user_machine
 from engine.machines.address_claims import AddressClaims
 from engine.machines.outcome_applier import OutcomeApplier
+from engine.machines.seat_allocation import SeatAllocator
+from engine.machines.unit_of_work import Cause
 from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
+from engine.state.pending_work import SeatRequest
 from engine.state.seat_budget import PartitionLease, SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User
@@ -157,6 +160,28 @@ def a_seat_is_never_freed(patch: Patch) -> None:
     patch.setattr(OutcomeApplier, "_seats", seats)
 
 
+def a_reservation_outlives_its_request(patch: Patch) -> None:
+    real = SeatAllocator.abandon
+
+    def abandon(self: SeatAllocator, user: User, cause: Cause) -> SeatRequest:
+        seat_request = real(self, user, cause)
+        for sku in seat_request.reserved:
+            user.tenant.lease(sku).reserved += 1
+        return seat_request
+
+    patch.setattr(SeatAllocator, "abandon", abandon)
+
+
+def a_grant_is_returned_as_well(patch: Patch) -> None:
+    real = PartitionLease.grant_units
+
+    def grant_units(self: PartitionLease, units: int) -> None:
+        real(self, units)
+        self.returned += units
+
+    patch.setattr(PartitionLease, "grant_units", grant_units)
+
+
 PLANTED: tuple[Callable[[Patch], None], ...] = (
     no_fencing,
     applied_offsets_are_dropped,
@@ -173,6 +198,8 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
     verdicts_are_not_kept,
     an_address_never_comes_free,
     a_seat_is_never_freed,
+    a_reservation_outlives_its_request,
+    a_grant_is_returned_as_well,
 )
 
 
