@@ -26,6 +26,7 @@ from streams.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from streams.kafka.topic_admin import TopicsReport
     from streams.runtime.settings import Settings
 
 topics_app = typer.Typer(
@@ -73,6 +74,7 @@ def topics_create(
 ) -> None:
     """Create missing topics and check the existing ones; safe to repeat."""
     from streams.kafka.topic_admin import create_topics
+    from streams.runtime import log_events
     from streams.runtime.errors import CONFIGURATION
 
     settings = settings_of(
@@ -82,31 +84,33 @@ def topics_create(
         replication=replication,
         log_format=log_format,
     )
-    if settings.log_format == "json":
-        raise typer.Exit(_create_topics_and_log(settings))
-    note_if_unreachable(settings)
+    in_json = settings.log_format == "json"
+    if in_json:
+        log_events.configure(settings.log_level, settings.log_format)
+    else:
+        note_if_unreachable(settings)
     report = asyncio.run(create_topics(settings))
+    (_log_topics if in_json else _print_topics)(settings, report)
+    if report.problems:
+        raise typer.Exit(CONFIGURATION)
+
+
+def _print_topics(settings: Settings, report: TopicsReport) -> None:
     print(
         f"{len(report.created)} topics created, {len(report.found)} existed already:"
         f" {settings.topic_prefix}* at {settings.brokers}, {settings.partitions} partitions each."
     )
     for problem in report.problems:
         print(f"seatflow: {problem}", file=sys.stderr)
-    if report.problems:
-        raise typer.Exit(CONFIGURATION)
 
 
-def _create_topics_and_log(settings: Settings) -> int:
-    """Creates the topics and reports as JSON log lines, for containers; returns the exit code."""
+def _log_topics(settings: Settings, report: TopicsReport) -> None:
+    """Reports as JSON log lines, for containers."""
     import structlog
 
-    from streams.kafka.topic_admin import create_topics
     from streams.runtime import log_events
-    from streams.runtime.errors import CONFIGURATION, OK
 
-    log_events.configure(settings.log_level, settings.log_format)
     log = structlog.get_logger(__name__)
-    report = asyncio.run(create_topics(settings))
     log.info(
         log_events.TOPICS_CHECKED,
         made=len(report.created),
@@ -116,7 +120,6 @@ def _create_topics_and_log(settings: Settings) -> int:
     )
     for problem in report.problems:
         log.error(log_events.TOPIC_WRONG, why=problem)
-    return CONFIGURATION if report.problems else OK
 
 
 def worker(

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streams.kafka.group_status import Status, StatusReader
 from streams.runtime.settings import Settings
-from streams.runtime.terminal import seat_bar
+from streams.runtime.terminal import group_cells, group_table, seat_bar
 
 ROWS_SHOWN = 10
 
@@ -133,19 +133,9 @@ def _seats_table(seats: list[dict[str, Any]]) -> Table:
 
 
 def _group_table(groups: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("Groups with errors", no_wrap=True)
-    for title in ("members", "licensed", "in error"):
-        table.add_column(title, justify="right")
-    table.add_column("users by error")
+    table = group_table("Groups with errors", "bold")
     for group in groups[:ROWS_SHOWN]:
-        table.add_row(
-            escape(f"{group['tenant']}/{group['group']}"),
-            f"{group['members']:,}",
-            f"{group['membersLicensed']:,}",
-            f"{group['membersWithErrors']:,}",
-            ", ".join(f"{kind} {users:,}" for kind, users in group["errors"].items()),
-        )
+        table.add_row(escape(f"{group['tenant']}/{group['group']}"), *group_cells(group))
     if groups[ROWS_SHOWN:]:
         table.caption = f"and {len(groups) - ROWS_SHOWN:,} more"
     return table

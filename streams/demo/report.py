@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from streams.demo.summary import STATES, ErrorSummary, Summary
-from streams.runtime.terminal import seat_bar
+from streams.runtime.terminal import group_cells, group_table, seat_bar
 
 GROUPS_SHOWN = 8
 LARGEST_STEP = "Onboarding"
@@ -112,20 +112,11 @@ def _show_seats(summary: Summary, console: Console) -> None:
 def _show_groups(summary: Summary, console: Console) -> None:
     bad = summary.groups_in_error
     _title(console, f"Groups with errors: {len(bad):,} of {summary.groups:,}")
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("  group", no_wrap=True)
-    for title in ("members", "licensed", "in error"):
-        table.add_column(title, justify="right")
-    table.add_column("users by error")
+    table = group_table("  group", "dim")
     for group in bad[:GROUPS_SHOWN]:
         gone = " [dim](deleted)[/]" if group["deleted"] else ""
-        table.add_row(
-            f"  {escape(group['displayName'] or group['group'])}{gone}",
-            f"{group['members']:,}",
-            f"{group['membersLicensed']:,}",
-            f"{group['membersWithErrors']:,}",
-            ", ".join(f"{kind} {users:,}" for kind, users in group["errors"].items()),
-        )
+        name = escape(group["displayName"] or group["group"])
+        table.add_row(f"  {name}{gone}", *group_cells(group))
     console.print(table)
     if bad[GROUPS_SHOWN:]:
         console.print(f"  and {len(bad) - GROUPS_SHOWN:,} more", style="dim")

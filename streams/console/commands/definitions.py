@@ -151,6 +151,13 @@ def _of_group(
     return Command(event_type, group, activity, GROUP_MANAGEMENT, members, _changes_to(members))
 
 
+def _of_member(
+    fact: type[Any], group: str, user: str, activity: str, change: dict[str, Any]
+) -> Command:
+    members = {"group": group}
+    return Command(_EVENT_TYPES[fact], user, activity, GROUP_MANAGEMENT, members, (change,))
+
+
 def assign_user(user: str, add: Iterable[Any], remove: Iterable[str]) -> Command:
     """Changes a user's direct licences (R16–R21)."""
     members = {"addLicenses": list(add), "removeLicenses": list(remove)}
@@ -195,26 +202,14 @@ def delete_group(group: str) -> Command:
 
 def put_member(group: str, user: str) -> Command:
     """Makes a user a direct member of a group."""
-    return Command(
-        _EVENT_TYPES[events.MembershipAdded],
-        user,
-        "Request group membership",
-        GROUP_MANAGEMENT,
-        {"group": group},
-        (_change("group", None, group),),
-    )
+    change = _change("group", None, group)
+    return _of_member(events.MembershipAdded, group, user, "Request group membership", change)
 
 
 def delete_member(group: str, user: str) -> Command:
     """Ends a user's direct membership of a group."""
-    return Command(
-        _EVENT_TYPES[events.MembershipRemoved],
-        user,
-        "Request end of group membership",
-        GROUP_MANAGEMENT,
-        {"group": group},
-        (_change("group", group, None),),
-    )
+    activity, change = "Request end of group membership", _change("group", group, None)
+    return _of_member(events.MembershipRemoved, group, user, activity, change)
 
 
 def put_subscription(sku: str, units: Mapping[str, int]) -> Command:

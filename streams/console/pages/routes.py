@@ -136,15 +136,18 @@ def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
     )
 
 
+def _assigned_names(current: BrowserSession, shown: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Returns the names of the products that the rows of a table have assigned."""
+    skus = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
+    return queries.names_of_skus(current.db, skus)
+
+
 @router.get("/t/{tenant}/groups")
 def groups(tenant: Tenant, current: CurrentSession) -> Response:
     """A tenant's groups."""
     preset = {} if "deleted" in current.request.query_params else {"deleted": "false"}
     shown = table(current, queries.GROUPS, (tenant,), preset, "displayName")
-    names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
-    return current.page(
-        "groups.html", tenant, names=queries.names_of_skus(current.db, names), **shown
-    )
+    return current.page("groups.html", tenant, names=_assigned_names(current, shown), **shown)
 
 
 @router.get("/t/{tenant}/groups/{group}")
@@ -174,10 +177,7 @@ async def group(
 def users(tenant: Tenant, current: CurrentSession) -> Response:
     """A tenant's users."""
     shown = table(current, queries.USERS, (tenant,))
-    names = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
-    return current.page(
-        "users.html", tenant, names=queries.names_of_skus(current.db, names), **shown
-    )
+    return current.page("users.html", tenant, names=_assigned_names(current, shown), **shown)
 
 
 @router.get("/t/{tenant}/users/{user}")
