@@ -15,6 +15,7 @@ import pytest
 
 from streams.runtime.errors import TEMPORARY
 from tests.scenarios.language import SCENARIOS
+from tests.support.fault_points import KILLS, STATES
 from tests.support.kafka import Kafka
 from tests.support.system import Event, Events, System, running
 
@@ -126,15 +127,15 @@ def test_a_worker_killed_in_a_bulk_load_loses_and_repeats_nothing(system: System
 def test_a_kill_changes_nothing_in_the_states(kafka: Kafka) -> None:
     """Seats enough for all: then the states are the same to the last member, kill or not."""
     outcomes: list[Any] = []
-    for point in (None, "after-send:3", "after-commit:3", "before-send:4"):
+    for fault in ("", *(f"{point}:{visit}" for point, visit in KILLS[STATES].items())):
         with running(kafka.bootstrap) as system:
             setup = system.worker()
             system.publish([*configuration(), Events(run="s").seats("base", USERS)])
             system.settle()
             assert setup.stop() == 0
             system.publish(onboarding(600))
-            if point:
-                doomed = system.worker(ready=False, SEATFLOW_FAULT=point)
+            if fault:
+                doomed = system.worker(ready=False, SEATFLOW_FAULT=fault)
                 assert doomed.process.wait(timeout=60) == -signal.SIGKILL, doomed.log()
             system.worker(ready=False)
             system.settle()

@@ -18,9 +18,10 @@ import pytest
 
 from streams.contract.topics import TOPICS
 from streams.local.broker import Broker
-from streams.runtime import errors, fault_injection
+from streams.runtime import errors
 from streams.runtime.settings import load_settings
 from tests.lab.counting_lab import PARTITIONS, SESSION, Lab, Toy, until
+from tests.support.fault_points import DELIVERY, KILLS
 from tests.support.kafka import Kafka
 
 
@@ -186,17 +187,15 @@ def test_an_exception_in_the_machine_stops_and_skips_nothing(lab: Lab) -> None:
 # --- faults ---------------------------------------------------------------------------------------
 
 
-# The toy asks for no seats: tests/lab dies there.
-@pytest.mark.parametrize("point", [p for p in fault_injection.POINTS if p != "seats-asked"])
-def test_killed_at_each_point(lab: Lab, point: str) -> None:
+@pytest.mark.parametrize(("point", "visit"), KILLS[DELIVERY].items())
+def test_killed_at_each_point(lab: Lab, point: str, visit: int) -> None:
     """The worker dies by SIGKILL at a named point under load; its successor goes on exactly."""
     first = lab.toy()
     lab.send(2000)
     lab.settles_exactly()
     first.process.kill()
     first.process.wait()
-    times = {"after-fence": 1, "during-restore": 2}.get(point, 12)
-    victim = lab.toy(ready=False, SEATFLOW_FAULT=f"{point}:{times}")
+    victim = lab.toy(ready=False, SEATFLOW_FAULT=f"{point}:{visit}")
     while victim.process.poll() is None:
         lab.send(300)
     victim.ends(-signal.SIGKILL)
