@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.options import Brokers, Prefix, settings_of
+from streams.runtime import log_events
 
 
 def receive(
@@ -44,6 +45,7 @@ def receive(
     from streams.ingest.http.sources import load_sources
 
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    log_events.configure(settings.log_level, settings.log_format)
 
     async def serve_until_signal() -> int:
         """Serves, prints the address once it is bound, and returns the exit code."""

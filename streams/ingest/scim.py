@@ -11,26 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scim2_models import Group
+import orjson
 
-from streams.ingest.event_builder import EventBuilder, EventOrReason
+from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
 from streams.ingest.items import FeedItem, FeedProblem
+from streams.ingest.scim_attributes import named_facts, used_attributes
 from streams.ingest.scim_requests import (
     RequestError,
+    apply_patch,
     filtered_member,
     members_of,
     patch_of,
     resource_of,
 )
 from streams.ingest.scim_resources import (
+    ENTRA,
     GROUP,
     RESOURCES,
     USER,
     AnyUser,
+    NamedFacts,
+    changed_facts,
+    facts_of_user,
     id_of,
-    known_facts,
     members_of_group,
-    patched_facts,
+    without_country_name,
 )
 from streams.ingest.source_files import FeedFile, FileFeed, documents, parse_object
 
@@ -49,6 +54,7 @@ class ScimFeed(FileFeed):
     def __init__(self, path: str | Path, tenant: str, run: str) -> None:
         super().__init__(path, (tenant, run))
         self._tenant = tenant
+        self._users = KnownUsers()
 
     def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
         builder, before = (
@@ -65,7 +71,7 @@ class ScimFeed(FileFeed):
             bulk_ids = _created_ids(requests)
             for number, request in enumerate(requests, start=1):
                 builder.begin(f"{line}.{number}")
-                for result in events_of(request, builder, bulk_ids):
+                for result in events_of(request, builder, bulk_ids, self._users):
                     if isinstance(result, FeedItem):
                         yield result
                     else:
@@ -111,18 +117,51 @@ def _created_ids(requests: list[Any]) -> dict[str, str]:
     return ids
 
 
-def events_of(request: Any, builder: EventBuilder, bulk_ids: dict[str, str]) -> list[EventOrReason]:
-    """Returns the events of one request, or a single reason why there are none."""
+class Remark(str):
+    """What is reported of a request whose events are published nevertheless."""
+
+    __slots__ = ()
+
+
+class KnownUsers:
+    """The users that a file created, with what is used of them, as the receiver knows them.
+
+    With it a file gives the events that the receiver would give, e.g. for a PUT without a location
+    that an earlier request set. Of all other users only what a request says is known.
+    """
+
+    def __init__(self) -> None:
+        self._resources: dict[str, str] = {}  # by id, as JSON: a tenth of the size of a model
+
+    def get(self, id: str) -> Any | None:
+        """Returns a copy of a user's resource, or None if the file did not create the user."""
+        stored = self._resources.get(id)
+        return stored and AnyUser.model_validate(orjson.loads(stored), scim_policy=ENTRA)
+
+    def put(self, id: str, user: Any) -> None:
+        """Keeps a user's resource."""
+        # Decoded, since orjson returns its buffer, of at least 4 KiB.
+        self._resources[id] = orjson.dumps(used_attributes(user.model_dump())).decode()
+
+    def forget(self, id: str) -> None:
+        """Forgets a deleted user."""
+        self._resources.pop(id, None)
+
+
+def events_of(
+    request: Any, builder: EventBuilder, bulk_ids: dict[str, str], users: KnownUsers
+) -> list[EventOrReason]:
+    """Returns the events of one request, and remarks; or a single reason why there are none."""
     try:
         if not isinstance(request, dict):
             raise RequestError("not an object")
         kind, id = _target(request)
         method = str(_member(request, "method") or "").upper()
         data = _resolved(_member(request, "data"), bulk_ids)
-        results = list(_results(method, kind, id, data, builder))
+        results = list(_results(method, kind, id, data, builder, users))
     except RequestError as error:
         return [str(error)]
-    reasons = [each for each in results if isinstance(each, str)]
+    reasons = [each for each in results if isinstance(each, str) and not isinstance(each, Remark)]
     return list(reasons[:1]) or results
 
 
@@ -133,7 +172,7 @@ def _target(request: dict[str, Any]) -> tuple[str, str | None]:
             "neither a request with method and path, nor a User or Group according to its schemas"
         )
     kind, _, id = path.strip("/").partition("/")
-    kind = kind[:1].upper() + kind[1:].lower()
+    kind, id = kind[:1].upper() + kind[1:].lower(), normalized_id(id)
     if kind not in RESOURCES:
         raise RequestError(f"path is '{path[:60]}'; it must begin with /Users or /Groups")
     return kind, id or None
@@ -153,22 +192,28 @@ def _resolved(value: Any, bulk_ids: dict[str, str]) -> Any:
 
 
 def _results(
-    method: str, kind: str, id: str | None, data: Any, builder: EventBuilder
+    method: str, kind: str, id: str | None, data: Any, builder: EventBuilder, users: KnownUsers
 ) -> Iterator[EventOrReason]:
     if method == "DELETE":
         if id is None:
             raise RequestError("the path of a DELETE must name the resource, as in /Users/id")
-        is_user = kind == "Users"
-        yield builder.user("user.deleted", id) if is_user else builder.group("group.deleted", id)
+        if kind == "Users":
+            users.forget(id)
+            yield builder.user("user.deleted", id)
+        else:
+            yield builder.group("group.deleted", id)
     elif method == "PATCH":
         if id is None:
             raise RequestError("the path of a PATCH must name the resource, as in /Groups/id")
-        yield from (_patched_user if kind == "Users" else _patched_group)(id, data, builder)
+        if kind == "Users":
+            yield from _patched_user(id, data, builder, users)
+        else:
+            yield from _patched_group(id, data, builder)
     elif method in ("POST", "PUT"):
         resource = resource_of(kind, data)
         id = id or id_of(kind, resource)
         if kind == "Users":
-            yield builder.user("user.upserted", id, **known_facts(resource))
+            yield from _user_changed(id, resource, users.get(id), None, builder, users)
         else:
             yield from _whole_group(method, id, resource, builder)
     else:
@@ -188,28 +233,47 @@ def _whole_group(
         yield builder.membership(True, user, id)
 
 
-def _patched_user(id: str, data: Any, builder: EventBuilder) -> Iterator[EventOrReason]:
-    facts = patched_facts(patch_of(AnyUser, data))
-    if facts:
-        yield builder.user("user.upserted", id, **facts)
+def _patched_user(
+    id: str, data: Any, builder: EventBuilder, users: KnownUsers
+) -> Iterator[EventOrReason]:
+    before, user = users.get(id), users.get(id) or AnyUser.model_construct()
+    patch = patch_of("Users", data, before)
+    apply_patch(patch, user)
+    named = named_facts(patch.operations or [], known=before is not None)
+    yield from _user_changed(id, user, before, named, builder, users)
+
+
+def _user_changed(
+    id: str,
+    user: Any,
+    before: Any | None,
+    named: NamedFacts | None,
+    builder: EventBuilder,
+    users: KnownUsers,
+) -> Iterator[EventOrReason]:
+    """Yields the event of a user; ``before`` and ``named`` as in ``changed_facts``."""
+    facts = changed_facts(before and facts_of_user(before), facts_of_user(user), named)
+    facts, problem = without_country_name(facts)
+    if facts or (before is None and named is None):
+        result = builder.user("user.upserted", id, **facts)
+        yield result
+        if isinstance(result, str):
+            return
+    if before is not None or named is None:
+        users.put(id, user)
+    if problem is not None:
+        yield Remark(problem)
 
 
 def _patched_group(id: str, data: Any, builder: EventBuilder) -> Iterator[EventOrReason]:
-    for operation in patch_of(Group, data).operations or []:
+    for operation in patch_of("Groups", data).operations or []:
         op, path, value = operation.op.value, operation.path, operation.value
-        if path is None:
-            values = value if isinstance(value, dict) else {}
-        else:
-            values = {path.attr: value}
-        for name, one in values.items():
-            lower = name.rpartition(":")[2].lower()
-            if lower == "displayname":
-                yield builder.group(
-                    "group.upserted", id, displayName=one if op != "remove" else None
-                )
-            elif lower == "members":
-                chosen = path.value_filter if path is not None else None
-                yield from _patched_members(id, op, one, chosen, builder)
+        attribute = path.attr.lower() if path is not None else ""
+        if attribute == "displayname":
+            yield builder.group("group.upserted", id, displayName=value if op != "remove" else None)
+        elif attribute == "members":
+            chosen = path.value_filter if path is not None else None
+            yield from _patched_members(id, op, value, chosen, builder)
 
 
 def _patched_members(

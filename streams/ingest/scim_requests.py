@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 from scim2_models import Context, Group, PatchOp, SCIMException
 
+from streams.ingest.event_builder import normalized_id
+from streams.ingest.scim_attributes import tolerant
 from streams.ingest.scim_resources import ENTRA, RESOURCES, members_of_group
 from streams.runtime.errors import SenderError
 
@@ -20,16 +22,37 @@ class RequestError(SenderError):
 
 def resource_of(kind: str, data: Any) -> Any:
     """Returns a whole resource; ``kind``: "Users" or "Groups". Raises: RequestError."""
-    resource = _valid(RESOURCES[kind], data, None)
+    try:
+        resource = _valid(RESOURCES[kind], data, None)
+    except RequestError:
+        resource = _valid(RESOURCES[kind], tolerant(kind, "POST", data), None)
     if not (resource.user_name if kind == "Users" else resource.display_name):
         raise RequestError(f"{'userName' if kind == 'Users' else 'displayName'} is missing")
     return resource
 
 
-def patch_of(model: Any, data: Any) -> PatchOp[Any]:
-    """Returns the operations of a PATCH of a ``model``. Raises: RequestError."""
-    patch: PatchOp[Any] = _valid(PatchOp[model], data, Context.RESOURCE_PATCH_REQUEST)
+def patch_of(kind: str, data: Any, current: Any = None) -> PatchOp[Any]:
+    """Returns the operations of a PATCH, each with a path. ``current``: as in ``tolerant``.
+
+    Raises: RequestError.
+    """
+    body = tolerant(kind, "PATCH", data, current)
+    model: Any = RESOURCES[kind]
+    patch: PatchOp[Any] = _valid(PatchOp[model], body, Context.RESOURCE_PATCH_REQUEST)
     return patch
+
+
+def apply_patch(patch: PatchOp[Any], resource: Any) -> None:
+    """Applies a PATCH to a resource. Raises: RequestError."""
+    try:
+        with ENTRA:
+            patch.patch(resource)
+    except ValidationError as error:
+        raise RequestError(_reason(error)) from None
+    except SCIMException as error:
+        cause = error.__cause__
+        reason = _reason(cause) if isinstance(cause, ValidationError) else str(error)
+        raise RequestError(reason) from None
 
 
 def members_of(value: Any) -> dict[str, str | None]:
@@ -50,7 +73,7 @@ def filtered_member(value_filter: Any) -> str:
     attribute = str(getattr(getattr(value_filter, "attr_path", None), "attr", ""))
     if attribute.lower() != "value" or value_filter.op != "eq":
         raise RequestError('a filter of members must be [value eq "id"]')
-    return str(value_filter.value)
+    return str(normalized_id(value_filter.value))
 
 
 def _valid(model: Any, data: Any, context: Context | None) -> Any:
@@ -59,8 +82,12 @@ def _valid(model: Any, data: Any, context: Context | None) -> Any:
     try:
         return model.model_validate(data, scim_ctx=context, scim_policy=ENTRA)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(each) for each in first["loc"])
-        raise RequestError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise RequestError(_reason(error)) from None
     except SCIMException as error:
         raise RequestError(str(error)) from None
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(each) for each in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -33,6 +33,7 @@ CONSOLE_COMMAND = "console_command"
 CONSOLE_COMMAND_FAILED = "console_command_failed"
 CONSOLE_PROBLEM = "console_problem"
 CONSOLE_REBUILT = "console_rebuilt"
+VALUE_IGNORED = "value_ignored"
 TOPICS_CHECKED = "topics_checked"
 TOPIC_WRONG = "topic_wrong"
 
@@ -165,6 +166,12 @@ EVENTS = (
         "warning",
         "the console's read model is rebuilt from the topics",
         {"why": "a sentence"},
+    ),
+    Event(
+        VALUE_IGNORED,
+        "warning",
+        "the receiver accepted a request but not one of its values; each text is logged once",
+        {"tenant": "the tenant", "source": "name of the source", "why": "a sentence"},
     ),
     Event(
         TOPICS_CHECKED,

@@ -189,7 +189,8 @@ async def _uploaded(operation: Any, storage: Any) -> dict[str, Any]:
         else:
             user.id, status = known.id, 200
             changed = await storage.update(USERS, user)
-        return {"bulkId": bulk_id, "status": status, "id": changed.id}
+        result = {"bulkId": bulk_id, "status": status, "id": changed.id}
+        return {**result, "reason": storage.remark} if storage.remark else result
     except (RequestError, SCIMException) as error:
         return {"bulkId": bulk_id, "status": 400, "reason": str(error)}
 

@@ -22,6 +22,9 @@ from scim2_models import (
     ForbiddenException,
     Group,
     Patch,
+    PatchOp,
+    Resource,
+    ResourceType,
     ScimProvider,
     ServiceProviderConfig,
     Sort,
@@ -29,6 +32,7 @@ from scim2_models import (
     User,
 )
 from scim2_server.applications.asgi import ASGIApplication
+from scim2_server.conditions import Conditions
 from scim2_server.handler import AsyncScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import ScimResponse
@@ -37,8 +41,9 @@ from scim2_server.service import ScimService
 from streams.ingest.http.scim_storage import GROUPS, USERS, Members, TenantStorage
 from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Writer
+from streams.ingest.scim_attributes import named_facts, tolerant
 from streams.ingest.scim_requests import RequestError, filtered_member, members_of, patch_of
-from streams.ingest.scim_resources import ENTRA, EntraUser
+from streams.ingest.scim_resources import ENTRA, RESOURCES, EntraUser
 
 MAX_RESULTS = 1_000
 BULK_OPERATIONS = 1_000
@@ -94,6 +99,27 @@ class Tenants:
         yield storage
 
 
+class _Handler(AsyncScimHandler):
+    """A handler that lets the storage know which facts a PATCH is about, also in a bulk request."""
+
+    storage: TenantStorage
+
+    async def patch_resource(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        patch_op: PatchOp[Any],
+        conditions: Conditions,
+    ) -> Resource[Any]:
+        """Applies a PATCH to a stored resource."""
+        if resource_type.name == USERS.name:
+            self.storage.named = named_facts(patch_op.operations or [], known=True)
+        try:
+            return await super().patch_resource(resource_type, resource_id, patch_op, conditions)
+        finally:
+            self.storage.named = None
+
+
 class ScimApplication(ASGIApplication):
     """The SCIM application, mounted at ``/scim``; its own prefix is ``/v2``."""
 
@@ -103,8 +129,7 @@ class ScimApplication(ASGIApplication):
         service = ScimService(described)
         super().__init__(next(iter(tenants.storages.values())), described, service)
         self._handlers = {
-            tenant: AsyncScimHandler(service, storage)
-            for tenant, storage in tenants.storages.items()
+            tenant: _Handler(service, storage) for tenant, storage in tenants.storages.items()
         }
 
     def check_auth(self, request: ScimRequest) -> None:
@@ -128,12 +153,41 @@ class ScimApplication(ASGIApplication):
         source: Source = request.subject
         async with self._tenants.lock(source):
             with self._tenants.sending(source) as storage:
+                request.body = _tolerant_body(request, storage)
                 response = _change_members(request, storage)
                 if response is None:
                     response = await self._handlers[source.tenant].handle(request)
         # Also for reads, so that no response shows what Kafka does not have.
         await self._writer.wait_committed()
         return response
+
+
+def _tolerant_body(request: ScimRequest, storage: TenantStorage) -> bytes:
+    """Returns the body of a change without invalid values of attributes that are not used."""
+    if request.method not in ("POST", "PUT", "PATCH") or not request.body:
+        return request.body
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        return request.body  # reported by the service
+    if request.path.strip("/").lower() == "bulk" and isinstance(body, dict):
+        operations: Any = next(
+            (one for name, one in body.items() if name.lower() == "operations"), []
+        )
+        for operation in operations if isinstance(operations, list) else ():
+            if isinstance(operation, dict) and "data" in operation:
+                method, path = str(operation.get("method")).upper(), str(operation.get("path"))
+                operation["data"] = _tolerant(method, path, operation["data"], storage)
+        return orjson.dumps(body)
+    return orjson.dumps(_tolerant(request.method, request.path, body, storage))
+
+
+def _tolerant(method: str, path: str, data: Any, storage: TenantStorage) -> Any:
+    kind, _, id = path.strip("/").partition("/")
+    kind = kind[:1].upper() + kind[1:].lower()
+    if kind not in RESOURCES or id == ".search":
+        return data
+    return tolerant(kind, method, data, storage.find(kind, id) if id else None)
 
 
 def _change_members(request: ScimRequest, storage: TenantStorage) -> ScimResponse | None:
@@ -156,7 +210,7 @@ def _members_patched(body: bytes) -> tuple[Members, Members] | None:
     """
     changes: dict[str, Members] = {"add": {}, "remove": {}}
     try:
-        for operation in patch_of(Group, orjson.loads(body)).operations or []:
+        for operation in patch_of("Groups", orjson.loads(body)).operations or []:
             named = _members_named(operation)
             if named is None:
                 return None

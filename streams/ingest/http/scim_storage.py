@@ -15,14 +15,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from scim2_models import Group, InvalidValueException, Resource, ResourceType
+from scim2_models import Group, InvalidValueException, NotFoundException, Resource, ResourceType
 from scim2_server.memory import InMemoryStorage
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
-from streams.ingest.event_builder import EventBuilder, EventOrReason
+from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
 from streams.ingest.http.transactional_writer import RESOURCES, Record, Writer
-from streams.ingest.scim_resources import ENTRA, facts_of_user, id_of, members_of_group
+from streams.ingest.scim_resources import (
+    ENTRA,
+    NamedFacts,
+    changed_facts,
+    facts_of_user,
+    id_of,
+    members_of_group,
+    without_country_name,
+)
 from streams.ingest.scim_resources import RESOURCES as MODELS
+from streams.runtime.errors import log
+from streams.runtime.log_events import VALUE_IGNORED
 
 KINDS = {"User": "Users", "Group": "Groups"}
 USERS = ResourceType.from_resource(MODELS["Users"])
@@ -31,6 +41,7 @@ Members = dict[str, str | None]
 """Ids with the display name, where the sender gives one."""
 # Attributes that are never stored.
 NOT_STORED = {"password"}
+MAX_REMARKS = 1_000  # different ones that are logged for a tenant
 
 
 class _Memory(InMemoryStorage):
@@ -47,7 +58,7 @@ class _Memory(InMemoryStorage):
         id = id_of(kind, resource)
         taken = self._resources.get(resource_type.name, {})
         # A group's id is never used again: memberships of a deleted group stay facts (R13).
-        own = kind == "Users" or id == resource.external_id
+        own = kind == "Users" or id == normalized_id(resource.external_id)
         return id if own and id not in taken and len(id) <= 128 else uuid.uuid4().hex
 
 
@@ -57,6 +68,9 @@ class TenantStorage(AsyncScimStorage):
     def __init__(self, tenant: str, writer: Writer) -> None:
         self.tenant = tenant
         self.source = ""
+        self.named: NamedFacts | None = None  # by the PATCH of a user that is being applied
+        self.remark: str | None = None  # on the last change of a user
+        self._reported: set[str] = set()
         self._writer = writer
         self._memory = _Memory()
         self.members: dict[str, Members] = {}
@@ -132,6 +146,13 @@ class TenantStorage(AsyncScimStorage):
         records += [self._member(group, user, False) for group, user in left]
         self._send(results, records)
 
+    def find(self, kind: str, id: str) -> Any | None:
+        """Returns a resource without members, or None; ``kind``: "Users" or "Groups"."""
+        try:
+            return self._memory.get(USERS if kind == "Users" else GROUPS, id)
+        except NotFoundException:
+            return None
+
     def find_user(self, external_id: str | None, name: str | None) -> Any | None:
         """Returns a copy of the user with this external id or, in any case, user name; or None."""
         users: list[Any] = [u for u in self._memory.resources if not isinstance(u, Group)]
@@ -157,9 +178,11 @@ class TenantStorage(AsyncScimStorage):
             if before is None or before.display_name != after.display_name:
                 results.append(builder.group("group.upserted", id, displayName=after.display_name))
         else:
-            facts = facts_of_user(after)
-            known = facts_of_user(before) if before else dict.fromkeys(facts)
-            changed = {name: value for name, value in facts.items() if value != known[name]}
+            known = facts_of_user(before) if before else None
+            changed = changed_facts(known, facts_of_user(after), self.named)
+            changed, self.remark = without_country_name(changed)
+            if self.remark is not None:
+                self._report(self.remark)
             if changed or before is None:
                 results.append(builder.user("user.upserted", id, **changed))
         records = [Record(RESOURCES, self._key(after), _stored(after))]
@@ -184,6 +207,12 @@ class TenantStorage(AsyncScimStorage):
         records += [self._member(group, user, True, new[user]) for user in displayed]
         records += [self._member(group, user, False) for user in left]
         self._send(results, records)
+
+    def _report(self, remark: str) -> None:
+        """Logs what the sender of a request ought to know; each text once."""
+        if remark not in self._reported and len(self._reported) < MAX_REMARKS:
+            self._reported.add(remark)
+            log.warning(VALUE_IGNORED, tenant=self.tenant, source=self.source, why=remark)
 
     def _builder(self) -> EventBuilder:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
