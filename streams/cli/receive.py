@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from streams.cli.options import Brokers, Prefix, settings_of
-from streams.runtime import log_events
 
 
 def receive(
@@ -43,6 +42,7 @@ def receive(
         needs_extra(module, "feeds")
     from streams.ingest.http.server import serve
     from streams.ingest.http.sources import load_sources
+    from streams.runtime import log_events
 
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
     log_events.configure(settings.log_level, settings.log_format)
