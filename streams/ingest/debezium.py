@@ -13,6 +13,7 @@
 Supported are envelopes with and without their schema, rows flattened by ``ExtractNewRecordState``,
 and tombstones, which are ignored. A row holds the complete user. Groups that a user leaves are in
 ``before``, so the table needs ``REPLICA IDENTITY FULL`` or its equivalent when groups are mapped.
+Ids of users and groups are written in lower case. A row whose id changes is another user.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from streams.runtime.errors import SenderError
 
 MEMBERS = ("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses")
 Row = dict[str, Any]
+# Debezium's default ``unavailable.value.placeholder``, as text and as base64 of a binary column.
+UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")
+UNKNOWN: Any = object()
+"""A value that a record does not contain, since it did not change."""
 _column = re.compile(r"\{(\w+)\}")
 
 
@@ -68,50 +73,114 @@ class Mapping:
     ) -> Iterator[EventOrReason]:
         """Yields the events of a change. ``builder_for``: returns the builder for a tenant.
 
+        A row whose id or tenant changes is another user: the old one is deleted.
         Raises: _UnreadableError.
         """
-        row = change.after if change.after is not None else change.before
-        if row is None:
+        if change.after is None and change.before is None:
             raise _UnreadableError("the change event has neither before nor after")
-        user = user_id(_filled(self.user, row) or "")
-        tenant = _filled(self.tenant, row)
-        if not user or not tenant:
-            raise _UnreadableError(f"the row has no {'tenant' if user else 'id'}")
-        builder = builder_for(tenant)
-        before = change.before if change.before and not self._gone(change.before) else None
-        if change.after is None or self._gone(change.after):
-            if change.op in "cr" or (change.before is not None and before is None):
+        before, after = _with_unknowns(change.before, None), _with_unknowns(change.after, change)
+        was_user = before is not None and not self._gone(before)
+        old = self._identity_before(before) if before is not None and was_user else None
+        if after is None or self._gone(after):
+            if change.op in "cr" or (before is not None and not was_user):
                 return  # it was not a user before, either
-            yield builder.user("user.deleted", user)
+            tenant, user = old or self._identity(after or before or {})
+            yield builder_for(tenant).user("user.deleted", user)
             return
-        yield builder.user("user.upserted", user, **self._facts(change.after))
-        yield from self._memberships(user, change, before, builder)
-
-    def _memberships(
-        self, user: str, change: Change, before: Row | None, builder: EventBuilder
-    ) -> Iterator[EventOrReason]:
-        now = self._groups_of(change.after or {})
+        tenant, user = self._identity(after)
+        builder = builder_for(tenant)
+        if old is not None and old != (tenant, user):
+            other = builder if old[0] == tenant else builder_for(old[0])
+            yield other.user("user.deleted", old[1])
+            was_user = False
+        yield builder.user("user.upserted", user, **self._facts(after))
         if self.groups and change.op == "u" and change.before is None:
             raise _UnreadableError(
                 "the update has no before, so the groups that the user leaves are unknown"
                 " (set REPLICA IDENTITY FULL)"
             )
-        was = self._groups_of(before) if before else {}
+        yield from self._memberships(user, before if was_user else None, after, builder)
+
+    def _identity(self, row: Row) -> tuple[str, str]:
+        """Returns the tenant and the user of a row."""
+        for text in (self.user, self.tenant):
+            if column := _unknown_column(text, row):
+                raise _UnreadableError(
+                    f"the record does not contain the value of {column}, which identifies the user"
+                    " (set REPLICA IDENTITY FULL)"
+                )
+        user, tenant = user_id(_filled(self.user, row) or ""), _filled(self.tenant, row)
+        if not user or not tenant:
+            raise _UnreadableError(f"the row has no {'tenant' if user else 'id'}")
+        return tenant, user
+
+    def _identity_before(self, row: Row) -> tuple[str, str] | None:
+        """Returns the identity before the change; None if the table does not supply all of it."""
+        try:
+            return self._identity(row)
+        except _UnreadableError:
+            return None
+
+    def _memberships(
+        self, user: str, before: Row | None, after: Row, builder: EventBuilder
+    ) -> Iterator[EventOrReason]:
+        was: dict[str, None] = {}
+        now: dict[str, None] = {}
+        for text in self.groups:
+            if column := _unknown_column(text, after):
+                if before is None:
+                    raise _UnreadableError(
+                        f"the record does not contain the value of {column}, so a group of the user"
+                        " is unknown (set REPLICA IDENTITY FULL)"
+                    )
+                continue  # the value did not change, and neither did the group
+            for row, groups in ((before, was), (after, now)):
+                if row is not None and (group := _filled(text, row)):
+                    groups[user_id(group)] = None
         yield from (builder.membership(True, user, group) for group in now if group not in was)
         yield from (builder.membership(False, user, group) for group in was if group not in now)
 
     def _facts(self, row: Row) -> Row:
-        facts: Row = {name: _filled(text, row) for name, text in self.members.items()}
+        """Returns the attributes of a row; absent are those whose value the record lacks."""
+        facts: Row = {
+            name: _filled(text, row)
+            for name, text in self.members.items()
+            if not _unknown_column(text, row)
+        }
         if addresses := facts.get("proxyAddresses"):
             facts["proxyAddresses"] = [each for each in addresses.split(";") if each]
         return facts
 
-    def _groups_of(self, row: Row) -> dict[str, None]:
-        filled = (_filled(text, row) for text in self.groups)
-        return {user_id(group): None for group in filled if group}
-
     def _gone(self, row: Row) -> bool:
         return self.gone is not None and str(row.get(self.gone[0])) in self.gone[1]
+
+
+def _with_unknowns(row: Row | None, change: Change | None) -> Row | None:
+    """Returns the row with UNKNOWN for values that the record lacks.
+
+    PostgreSQL does not log large values that an update leaves unchanged; Debezium writes a
+    placeholder. ``change``: if given, the value is taken from the row before, where it is known.
+    """
+    if row is None or not any(map(_is_unavailable, row.values())):
+        return row
+    before = (change.before if change is not None else None) or {}
+    found = dict(row)
+    for column, value in row.items():
+        if _is_unavailable(value):
+            old = before.get(column, UNAVAILABLE[0])
+            found[column] = UNKNOWN if _is_unavailable(old) else old
+    return found
+
+
+def _is_unavailable(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_unavailable, value))
+    return isinstance(value, str) and value in UNAVAILABLE
+
+
+def _unknown_column(text: str, row: Row) -> str | None:
+    """Returns a column of the template whose value is unknown, or None."""
+    return next((name for name in _column.findall(text) if row.get(name) is UNKNOWN), None)
 
 
 def _filled(text: str, row: Row) -> str | None:

@@ -56,7 +56,7 @@ def test_the_prefix_of_a_schema_registry_is_passed_over() -> None:
     assert isinstance(decode(b"t/u", b"\x00" + body), Rejected)
 
 
-def row(number: int = 7, **columns: Any) -> dict[str, Any]:
+def row(number: Any = 7, **columns: Any) -> dict[str, Any]:
     known = {"login": "Ann@x.example", "first": "Ann", "last": "A", "country": "DE"}
     return {"number": number, **known, "department": "R&D", "status": "active", **columns}
 
@@ -115,6 +115,67 @@ JOINED = {"type": "membership.added", "user": "7", "group": "department-r:26:d"}
 )
 def test_a_change_of_a_row(tmp_path: Path, mapping: Path, value: Any, expected: Any) -> None:
     assert events(fed(tmp_path, mapping, value)) == expected
+
+
+def test_a_changed_identity_deletes_the_old_user(tmp_path: Path) -> None:
+    file = tmp_path / "map.toml"
+    file.write_text(
+        "tenant = '{company}'\n[user]\nid = '{login}'\nusageLocation = '{country}'\n"
+        "gone = { column = 'status', is = ['left'] }\n[[groups]]\nid = 'all-{department}'\n"
+    )
+
+    def person(**columns: Any) -> dict[str, Any]:
+        known = {"login": "ida.ek@x.example", "company": "contoso", "country": "SE"}
+        return {**known, "department": "Sales", "status": "active", **columns}
+
+    def of(*values: Any) -> list[tuple[str, str, str | None]]:
+        found = [json.loads(item.value) for item in fed(tmp_path, file, *values)]
+        assert len({(each["tenant"], each["id"]) for each in found}) == len(found)
+        return [
+            (each["type"], f"{each['tenant']}/{each['user']}", each.get("group")) for each in found
+        ]
+
+    new = person(login="Ida.Berg@x.example")
+    ek, berg = "contoso/ida.ek@x.example", "contoso/ida.berg@x.example"
+    made = [("user.upserted", berg, None), ("membership.added", berg, "all-sales")]
+    assert of(envelope("u", person(), new)) == [("user.deleted", ek, None), *made]
+    moved = "fabrikam/ida.berg@x.example"
+    assert of(envelope("u", new, person(login="ida.berg@x.example", company="fabrikam"))) == [
+        ("user.deleted", berg, None),
+        ("user.upserted", moved, None),
+        ("membership.added", moved, "all-sales"),
+    ]
+    # The case of a name does not make another user, and who was gone is not deleted again.
+    assert of(envelope("u", person(), person(login="IDA.EK@x.example"))) == [
+        ("user.upserted", ek, None)
+    ]
+    assert of(envelope("u", person(status="left"), new)) == made
+    assert of(envelope("u", person(), new | {"status": "left"})) == [("user.deleted", ek, None)]
+    # Without the old id, the row is taken for the same user.
+    assert of(envelope("u", {"department": "Sales"}, new)) == made[:1]
+
+
+def test_placeholders_of_unchanged_values_are_no_values(tmp_path: Path, mapping: Path) -> None:
+    kept = "__debezium_unavailable_value"
+    base64 = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
+    # Before has the value, as with REPLICA IDENTITY FULL: nothing is lost.
+    full = envelope("u", row(), row(login=kept, department=kept, status=kept))
+    assert events(fed(tmp_path, mapping, full)) == [ANN]
+    # Nobody has it: the attribute and the group stay as they are.
+    absent = row(login=kept, country=[kept], first=base64, department=kept)
+    [user] = events(fed(tmp_path, mapping, envelope("u", absent, absent)))
+    assert user == {"type": "user.upserted", "user": "7"}
+    new_user = {"type": "user.upserted", "user": "7", "usageLocation": "DE"}
+    assert events(
+        fed(tmp_path, mapping, row(__op="c", login=kept, first=kept, department=None))
+    ) == [new_user]
+    for value, words in (
+        (envelope("u", row(number=kept), row(number=kept)), "identifies"),
+        (envelope("u", row(number=8, department=kept), row(department=kept)), "a group"),
+    ):
+        [(_, reason)] = told(fed(tmp_path, mapping, value))
+        assert words in reason
+        assert "REPLICA IDENTITY FULL" in reason
 
 
 @pytest.mark.parametrize(
