@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from engine.domain import messages as words
 from engine.domain.model import Product, Tenant
 from engine.domain.vocabulary import COUNT, OTHER
+from engine.rules.checks import enabled_plans
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
 from engine.rules.evaluation import trace_evaluation
 from engine.rules.outcome import ErrorReason
@@ -109,10 +110,7 @@ class _Explanation:
         paths = [s for s in states if s["skuId"] == sku]
         held = [s for s in paths if s["state"] in reconstruction.HELD]
         product = self.known.get(sku)
-        on: set[str] = set()
-        for e in self.found.entries:
-            if e.plans.sku == sku:
-                on |= e.plans.enabled
+        on = enabled_plans(e.plans for e in self.found.entries if e.plans.sku == sku)
         plans = sorted(product.user_plans) if product and held else []
         return {
             "skuId": sku,
@@ -280,11 +278,11 @@ class _Explanation:
         return "but the tenant's policy is manual. Reprocess the user or the group to try again."
 
     def _blocking(self, decision: TracedDecision) -> str:
-        """Returns the name of an attempted product that failed a check before seats."""
-        for sku in decision.attempted:
-            other = self.trace.last(sku, decision.path_index, "R7")
-            if other is not None and any(c.reason for c in other.checks if c.rule in PASSED):
-                return words.product_name(self.known, sku)
+        """Returns the name of an attempted product that failed a check before seats (R6)."""
+        details = dict(decision.reason.details) if decision.reason else {}
+        match details.get("blockedBy"):
+            case (str(first), *_):
+                return words.product_name(self.known, first)
         return "another product"
 
     # -- a product that nothing asks for
