@@ -67,7 +67,7 @@ def seats(partition: PartitionMachine) -> list[ProductSeats]:
     found = []
     for product in partition.products.budgets.values():
         if product.published:
-            (enabled, warning, *_), used, waiting, part_number = product.published
+            (enabled, warning, *_), used, waiting, part_number, *_ = product.published
             units = enabled + warning
             found.append(
                 ProductSeats(product.tenant, product.sku, part_number, units, used, waiting)

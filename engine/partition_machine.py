@@ -116,6 +116,8 @@ class PartitionMachine:
     def start(self) -> None:
         """Builds the indexes when all rows are loaded, and queues what is to be reported again."""
         self.freeze_configuration()
+        if self._format < formats.ROW_FORMAT:
+            self.users.allocator.report_all()
         self.users.start()
         self.products.start()
         if self._format < formats.ROW_FORMAT:

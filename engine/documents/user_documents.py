@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain.effects import Effects
 from engine.domain.model import timestamp
-from engine.domain.vocabulary import ACTIVE, COUNT
+from engine.domain.vocabulary import COUNT, NONE
 from engine.native import load_extension
 from engine.rules.outcome import EMPTY_OUTCOME, AssignmentState, ErrorReason, Outcome
 from engine.state.tenant_state import User
@@ -216,8 +216,8 @@ def publish_errors(
     cause: str,
 ) -> list[PublishedState]:
     """Emits new and changed error records and tombstones of ended ones; returns the former."""
-    before = {s[:2]: s for s in old if s.state != ACTIVE}
-    after = {s[:2]: s for s in new if s.state != ACTIVE}
+    before = {s[:2]: s for s in old if s.reason.error != NONE}
+    after = {s[:2]: s for s in new if s.reason.error != NONE}
     opened = []
     for key, state in after.items():
         if before.get(key) != state:

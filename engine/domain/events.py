@@ -172,6 +172,14 @@ class SubscriptionUpdated(NamedTuple):
     locked_out: int
 
 
+class SubscriptionDeleted(NamedTuple):
+    """The subscription of a product is gone; users keep what they have, disabled (R15)."""
+
+    id: str
+    tenant: str
+    sku: str
+
+
 class TenantUpdated(NamedTuple):
     """A patch of a tenant's settings; members that are absent stay as they are."""
 
@@ -198,6 +206,7 @@ CODES: Final[Mapping[type, str]] = {
     GroupReprocess: "GroupReprocess",
     ProductDefined: "product",
     SubscriptionUpdated: "subscription",
+    SubscriptionDeleted: "subscription-deleted",
     TenantUpdated: "tenant",
 }
 """The code of each event type. Persisted, never to be changed: codes are part of the fingerprints
@@ -221,6 +230,7 @@ InputEvent = (
     | GroupReprocess
     | ProductDefined
     | SubscriptionUpdated
+    | SubscriptionDeleted
     | TenantUpdated
 )
 

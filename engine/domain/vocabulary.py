@@ -15,6 +15,7 @@ class LicenseState(StrEnum):
     """``licenseAssignmentStates.state`` (rules, section 7)."""
 
     ACTIVE = "Active"
+    DISABLED = "Disabled"
     ACTIVE_WITH_ERROR = "ActiveWithError"
     ERROR = "Error"
 
@@ -40,6 +41,16 @@ class UnitKind(StrEnum):
     LOCKED_OUT = "lockedOut"
 
 
+class CapabilityStatus(StrEnum):
+    """``capabilityStatus`` of a product's subscription (R15)."""
+
+    ENABLED = "Enabled"
+    WARNING = "Warning"
+    SUSPENDED = "Suspended"
+    LOCKED_OUT = "LockedOut"
+    DELETED = "Deleted"
+
+
 class GroupProcessingState(StrEnum):
     """``licenseProcessingState`` of a group."""
 
@@ -57,6 +68,7 @@ class ResultStatus(StrEnum):
 
 
 ACTIVE: Final = LicenseState.ACTIVE.value
+DISABLED: Final = LicenseState.DISABLED.value
 ACTIVE_WITH_ERROR: Final = LicenseState.ACTIVE_WITH_ERROR.value
 ERROR: Final = LicenseState.ERROR.value
 
@@ -71,5 +83,6 @@ OTHER: Final = AssignmentError.OTHER.value
 UNIT_KINDS: Final = tuple([kind.value for kind in UnitKind])
 ASSIGNMENT_ERRORS: Final = tuple([e.value for e in AssignmentError if e.value != NONE])
 LICENSE_STATES: Final = tuple([state.value for state in LicenseState])
+CAPABILITY_STATUSES: Final = tuple([status.value for status in CapabilityStatus])
 GROUP_PROCESSING_STATES: Final = tuple([state.value for state in GroupProcessingState])
 RESULT_STATUSES: Final = tuple([status.value for status in ResultStatus])

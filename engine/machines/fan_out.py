@@ -17,6 +17,8 @@ from engine.state.tenant_state import TenantState, User
 GROUP: Final = "group"
 PRODUCT: Final = "product"
 TENANT: Final = "tenant"
+SUBSCRIPTION: Final = "subscription"
+"""Of one tenant's product (R15); ``PRODUCT`` is that of all tenants."""
 SORT_CHUNK_USERS: Final = 8192
 
 
@@ -224,6 +226,8 @@ class FanOut:
             return user.known and user.belongs(job.id)
         if job.kind == TENANT:
             return user.known
+        if job.kind == SUBSCRIPTION:
+            return job.id in user.outcome.held
         return user.waits or job.id in user.outcome.skus
 
     def release(self, user: User) -> list[Job]:

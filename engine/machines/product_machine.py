@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
-from engine.domain.events import CODES, Delivered, SubscriptionUpdated
+from engine.domain.events import CODES, Delivered, SubscriptionDeleted, SubscriptionUpdated
 from engine.domain.model import timestamp
 from engine.domain.vocabulary import UNIT_KINDS
 from engine.state.configuration import Configuration
@@ -36,8 +36,13 @@ class ProductMachine:
         self.budgets[key] = SeatBudget.load(key, row)
 
     def start(self) -> None:
-        """Has the counters of every restored product published again."""
+        """Has the counters of every restored product published again.
+
+        Rows of format 1 do not tell which partitions know that a product is off: they are told.
+        """
         self.pending_publication.update(self.budgets)
+        self.dirty.update(key for key, budget in self.budgets.items() if budget.off)
+        self._settle()
 
     def _of(self, tenant: str, sku: str) -> SeatBudget:
         key = f"{tenant}/{sku}"
@@ -50,20 +55,20 @@ class ProductMachine:
         """Applies a batch of ``subscriptions``; returns the offsets that belong elsewhere."""
         misrouted: list[int] = []
         for event, timestamp_ms, offset, source in batch:
-            assert isinstance(event, SubscriptionUpdated)
             key = f"{event.tenant}/{event.sku}"
             if key not in self.budgets and not self.configuration.owns(key):
                 misrouted.append(offset)
                 continue
             budget = self._of(event.tenant, event.sku)
-            seen = check_and_add(
-                budget.seen_fingerprints, CODES[SubscriptionUpdated], event.id, source
-            )
+            seen = check_and_add(budget.seen_fingerprints, CODES[type(event)], event.id, source)
             if seen is None:
                 self.duplicates += 1
                 continue
             budget.seen_fingerprints = seen
-            budget.units = (event.enabled, event.warning, event.suspended, event.locked_out)
+            budget.deleted = isinstance(event, SubscriptionDeleted)
+            budget.units = (0, 0, 0, 0)
+            if isinstance(event, SubscriptionUpdated):
+                budget.units = (event.enabled, event.warning, event.suspended, event.locked_out)
             budget.timestamp_ms = max(budget.timestamp_ms, timestamp_ms)
             budget.caused_by = event.id
         self._settle()
@@ -98,7 +103,8 @@ class ProductMachine:
             waiting = sum(lease.waiting for lease in budget.partition_leases.values())
             product = self.configuration.products.get(budget.sku)
             part_number = product.part_number if product else None
-            content = [list(budget.published_units or (0, 0, 0, 0)), used, waiting, part_number]
+            units = list(budget.published_units or (0, 0, 0, 0))
+            content = [units, used, waiting, part_number, budget.capability_status]
             if content == budget.published or not (
                 budget.published_units or used or budget.published
             ):
@@ -110,7 +116,7 @@ class ProductMachine:
 
     @staticmethod
     def _published(budget: SeatBudget, content: list[Any]) -> dict[str, Any]:
-        units, used, waiting, part_number = content
+        units, used, waiting, part_number, status = content
         return {
             "tenant": budget.tenant,
             "skuId": budget.sku,
@@ -119,6 +125,7 @@ class ProductMachine:
             "consumedUnits": used,
             "availableUnits": seat_capacity(budget.published_units) - used,
             "waitingUsers": waiting,
+            "capabilityStatus": status,
             "updatedAt": timestamp(budget.timestamp_ms),
         }
 

@@ -299,8 +299,17 @@ class SeatAllocator:
     # -- restore
     def load(self, key: str, row: list[Any]) -> None:
         """Takes one restored row of ``leases``."""
-        tenant, sku = key.split("/", 1)
-        self.configuration.tenant(tenant).lease(sku).load(row)
+        id, sku = key.split("/", 1)
+        tenant = self.configuration.tenant(id)
+        lease = tenant.lease(sku)
+        lease.load(row)
+        tenant.switch(lease, lease.off)
+
+    def report_all(self) -> None:
+        """Reports every lease at the start, so that the owners say if a product is off (R15)."""
+        for tenant in self.configuration.tenants.values():
+            for lease in tenant.leases.values():
+                lease.report_due = True
 
     def start(self) -> None:
         """Computes the counters that are not persisted from the restored users."""

@@ -132,6 +132,7 @@ class UserEvaluator:
             user.duplicate if user.pending_work is not None else None,
             denied,
             old.held,
+            tenant.products_off,
         )
         return facts, path_ids
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
 from engine.domain.events import ABSENT, CODES, Delivered
-from engine.machines.fan_out import GROUP, PRODUCT, TENANT
+from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
 from engine.machines.unit_of_work import Cause
 from engine.machines.user_evaluations import UserEvaluations
 from engine.machines.user_phase import Trigger
 from engine.state.message_codecs import (
     ConfigurationMessage,
+    SeatGrantMessage,
     decode_address_verdict,
     decode_seat_grant,
 )
@@ -93,8 +94,21 @@ class UserMachine(UserEvaluations):
     def grants(self, batch: list[Delivered]) -> None:
         """Applies grants, denials and recalls from the product machines."""
         for message, _, _, _ in batch:
-            self._apply_allocations(self.allocator.apply_grant(decode_seat_grant(message)))
+            grant = decode_seat_grant(message)
+            self._switch(grant)
+            self._apply_allocations(self.allocator.apply_grant(grant))
         self._finish()
+
+    def _switch(self, grant: SeatGrantMessage) -> None:
+        """R15: the holders of a product that is off, or on again, are evaluated again."""
+        tenant = self.configuration.tenant(grant.tenant)
+        lease = tenant.lease(grant.sku)
+        if grant.off == lease.off or grant.grant_seq <= lease.grant_seq:
+            return
+        tenant.switch(lease, grant.off)
+        if lease.used:
+            at, cause = grant.timestamp_ms, grant.caused_by
+            self.fan_out.begin(SUBSCRIPTION, tenant.id, grant.sku, 0, 0, at, cause)
 
     def verdicts(self, batch: list[Delivered]) -> None:
         """R18: who owns the addresses that users of this partition claim."""

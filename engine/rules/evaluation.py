@@ -9,10 +9,18 @@ from __future__ import annotations
 from engine.domain import messages
 from engine.domain.messages import Products
 from engine.domain.model import Entry, PlanSet
-from engine.domain.vocabulary import ACTIVE_WITH_ERROR, COUNT, DEPENDENCY, ERROR, OTHER
+from engine.domain.vocabulary import (
+    ACTIVE_WITH_ERROR,
+    COUNT,
+    DEPENDENCY,
+    DISABLED,
+    ERROR,
+    OTHER,
+)
 from engine.rules.checks import EligibilityChecks, enabled_plans
 from engine.rules.outcome import (
     CHECK_ORDER,
+    NO_ERROR,
     AssignmentProblem,
     ErrorReason,
     EvaluationInput,
@@ -243,13 +251,14 @@ class Evaluation(EligibilityChecks):
         ]
         union = self.enabled()
         for e in self.entries:
+            sku, path_index, disabled = e.plans.sku, e.path_index, e.plans.disabled
             reason = self._entry_error(e, union)
             if reason is not None:
                 problems.append(
-                    AssignmentProblem(
-                        e.plans.sku, e.path_index, ACTIVE_WITH_ERROR, e.plans.disabled, reason
-                    )
+                    AssignmentProblem(sku, path_index, ACTIVE_WITH_ERROR, disabled, reason)
                 )
+            elif sku in self.facts.off:  # R15
+                problems.append(AssignmentProblem(sku, path_index, DISABLED, disabled, NO_ERROR))
         numbers = {n: i for i, n in enumerate(sorted({e.admission_order for e in self.entries}))}
         entries = tuple(
             e._replace(admission_order=numbers[e.admission_order]) for e in self.entries

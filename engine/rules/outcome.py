@@ -15,6 +15,7 @@ from engine.domain.vocabulary import (
     CONFLICT,
     COUNT,
     DEPENDENCY,
+    DISABLED,
     ERROR,
     LOCATION,
     NONE,
@@ -37,6 +38,7 @@ class EvaluationInput(NamedTuple):
     ``duplicate``: a shared address and its earlier owner (R18).
     ``denied``: products of which no seat can be had.
     ``held``: products whose seat the user has when the evaluation begins.
+    ``off``: products of the tenant that are off (R15).
     """
 
     entries: tuple[Entry, ...]
@@ -46,6 +48,7 @@ class EvaluationInput(NamedTuple):
     duplicate: tuple[str, str] | None
     denied: frozenset[str]
     held: frozenset[str]
+    off: frozenset[str] = frozenset()
 
 
 class ErrorReason(NamedTuple):
@@ -57,7 +60,10 @@ class ErrorReason(NamedTuple):
 
 
 class AssignmentProblem(NamedTuple):
-    """A state that is not Active: of an entry (ActiveWithError) or a missing product (Error)."""
+    """A state that is not Active.
+
+    It is that of an entry (ActiveWithError, Disabled) or of a missing product (Error).
+    """
 
     sku: str
     path_index: int
@@ -130,7 +136,7 @@ class Outcome:
         self.mail = any(e.plans.mail for e in entries)
         self.skus = self.held.union(p.sku for p in problems)
         self.states = self._states()
-        self.errors = tuple(sorted({s.reason.error for s in self.states if s.state != ACTIVE}))
+        self.errors = tuple(sorted({p.reason.error for p in problems if p.state != DISABLED}))
         self.path_count = 1 + max(len(group_licenses), *(s.path_index for s in self.states), 0)
         self.group_stats = tuple(
             self._stats(path, group_licenses) for path in range(1, self.path_count)
@@ -157,7 +163,7 @@ class Outcome:
     ) -> GroupStats:
         """Other counts only where it is the user's only error from the group (contract, 3)."""
         mine = [s for s in self.states if s.path_index == path_index]
-        errors = {s.reason.error for s in mine if s.state != ACTIVE}
+        errors = {s.reason.error for s in mine if s.reason.error != NONE}
         if len(errors) > 1:
             errors.discard(OTHER)
         wanted = group_licenses[path_index - 1] if path_index <= len(group_licenses) else None

@@ -10,7 +10,15 @@ from engine.documents import user_documents
 from engine.domain import events as ev
 from engine.domain.partitioner import partition_of
 from engine.domain.proxy_address import normalize_proxy_address
-from engine.domain.vocabulary import COUNT, NONE, OTHER, GroupProcessingState
+from engine.domain.vocabulary import (
+    ACTIVE,
+    COUNT,
+    DISABLED,
+    NONE,
+    OTHER,
+    CapabilityStatus,
+    GroupProcessingState,
+)
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, lease_fields, require
 from engine.simulation.scheduler import Simulation
@@ -18,6 +26,7 @@ from engine.state.tenant_state import User
 
 Json = dict[str, Any]
 CHANGES = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.GroupLicensesChanged, ev.GroupLicensesSet)
+COUNTERS = ("consumedUnits", "availableUnits", "waitingUsers", "capabilityStatus")
 COMMANDS = (*CHANGES, ev.UserReprocess, ev.GroupReprocess)
 
 
@@ -38,6 +47,7 @@ def verify(s: Simulation) -> None:
         _nothing_under_way(key, user)
         _published(s, key, user)
     _counters(s, machines)
+    _disabled(s)
     for machine in machines:
         _leases(machine)
     for p, machine in enumerate(machines):
@@ -104,11 +114,34 @@ def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
         event = bought.get(key)
         units = event.enabled + event.warning if isinstance(event, ev.SubscriptionUpdated) else 0
         free = units - holders[key]
-        expected = (holders[key], free, len(waiting.get(key, ())))
-        actual = (value["consumedUnits"], value["availableUnits"], value["waitingUsers"])
+        expected = (holders[key], free, len(waiting.get(key, ())), capability(event))
+        actual = tuple(value[name] for name in COUNTERS)
         require(actual == expected, "counters", key, "published", actual, "users make it", expected)
         refused = key in waiting and free > 0 and automatic[key.split("/")[0]]
         require(not refused, "no false refusal", key, waiting.get(key), "with", free, "free")
+
+
+def capability(event: ev.InputEvent | None) -> str:
+    """Returns the ``capabilityStatus`` that follows from the last event of a subscription."""
+    if isinstance(event, ev.SubscriptionDeleted):
+        return CapabilityStatus.DELETED.value
+    if isinstance(event, ev.SubscriptionUpdated):
+        units = (event.enabled, event.warning, event.suspended, event.locked_out)
+        for count, status in zip(units, CapabilityStatus, strict=False):
+            if count:
+                return status.value
+    return CapabilityStatus.ENABLED.value
+
+
+def _disabled(s: Simulation) -> None:
+    """R15: an entry without an error is Disabled if, and only if, its product is off."""
+    last = {i.key: i.event for i in s.config.inputs if i.topic == "subscriptions"}
+    for key, user in s.monitor.users.items():
+        for state in user["licenseAssignmentStates"]:
+            if state["state"] in (ACTIVE, DISABLED):
+                status = capability(last.get(f"{user['tenant']}/{state['skuId']}"))
+                on = status in (CapabilityStatus.ENABLED, CapabilityStatus.WARNING)
+                require((state["state"] == ACTIVE) == on, "R15 off", key, state, status)
 
 
 def _leases(machine: PartitionMachine) -> None:

@@ -271,15 +271,17 @@ class Tenants:
 
     def _subscription(self, tenant: str, sku: str) -> None:
         r = self.random
-        event = ev.SubscriptionUpdated(
+        event: ev.InputEvent = ev.SubscriptionUpdated(
             self._id,
             tenant,
             sku,
-            r.choice((0, 1, 1, 2, 3, 4, 20)),
+            r.choice((0, 0, 1, 1, 2, 3, 4, 20)),
             r.choice((0, 0, 0, 1)),
             r.choice((0, 0, 3)),
-            0,
+            r.choice((0, 0, 0, 2)),
         )
+        if r.random() < 0.1:
+            event = ev.SubscriptionDeleted(self._id, tenant, sku)
         self._add("subscriptions", f"{tenant}/{sku}", event)
 
     def _tenant(self, tenant: str) -> None:

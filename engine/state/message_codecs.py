@@ -43,7 +43,10 @@ class ConfigurationMessage(NamedTuple):
 
 
 class SeatRequestMessage(NamedTuple):
-    """``internal.seat-requests``: absolute figures of one partition, for the product's owner."""
+    """``internal.seat-requests``: absolute figures of one partition, for the product's owner.
+
+    ``off``: the product is off (R15), as far as the partition knows; left out if false.
+    """
 
     tenant: str
     sku: str
@@ -60,10 +63,14 @@ class SeatRequestMessage(NamedTuple):
     needs_prefetch: bool
     timestamp_ms: int
     caused_by: str
+    off: bool = False
 
 
 class SeatGrantMessage(NamedTuple):
-    """``internal.seat-grants``: what the product's owner has granted to one partition."""
+    """``internal.seat-grants``: what the product's owner has granted to one partition.
+
+    ``off``: the product is off (R15); left out if false.
+    """
 
     tenant: str
     sku: str
@@ -78,6 +85,7 @@ class SeatGrantMessage(NamedTuple):
     consumed: int
     timestamp_ms: int
     caused_by: str
+    off: bool = False
 
 
 class GroupReportMessage(NamedTuple):
@@ -128,11 +136,11 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     CONFIGURATION: ("kind", "tenant", "group", "row", "at", "causedBy"),
     SEAT_REQUESTS: (
         "tenant", "skuId", "partition", "seq", "granted", "returned", "used", "waiting", "want",
-        "asked", "heads", "recall", "low", "at", "causedBy",
+        "asked", "heads", "recall", "low", "at", "causedBy", "off",
     ),
     SEAT_GRANTS: (
         "tenant", "skuId", "granted", "answered", "denied", "news", "scarce", "recall", "room",
-        "purchased", "consumed", "at", "causedBy",
+        "purchased", "consumed", "at", "causedBy", "off",
     ),
     GROUP_REPORTS: (
         "tenant", "group", "partition", "version", "members", "licensed", "withErrors", "errors",
@@ -148,6 +156,13 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
 def _encode(topic: str, message: tuple[Any, ...]) -> Message:
     encoded = dict(zip(MEMBERS[topic], message, strict=True))
     encoded["format"] = MESSAGE_FORMAT
+    return encoded
+
+
+def _without_default(encoded: Message, name: str) -> Message:
+    """Leaves out an optional member that says nothing; earlier releases do not know it."""
+    if not encoded[name]:
+        del encoded[name]
     return encoded
 
 
@@ -189,7 +204,7 @@ def decode_configuration(message: Message) -> ConfigurationMessage:
 
 def encode_seat_request(message: SeatRequestMessage) -> Message:
     """Returns a message of ``internal.seat-requests``."""
-    return _encode(SEAT_REQUESTS, message)
+    return _without_default(_encode(SEAT_REQUESTS, message), "off")
 
 
 def decode_seat_request(message: Message) -> SeatRequestMessage:
@@ -211,12 +226,13 @@ def decode_seat_request(message: Message) -> SeatRequestMessage:
         m.get("low", False),
         m["at"],
         m["causedBy"],
+        m.get("off", False),
     )
 
 
 def encode_seat_grant(message: SeatGrantMessage) -> Message:
     """Returns a message of ``internal.seat-grants``."""
-    return _encode(SEAT_GRANTS, message)
+    return _without_default(_encode(SEAT_GRANTS, message), "off")
 
 
 def decode_seat_grant(message: Message) -> SeatGrantMessage:
@@ -236,6 +252,7 @@ def decode_seat_grant(message: Message) -> SeatGrantMessage:
         m["consumed"],
         m["at"],
         m["causedBy"],
+        m.get("off", False),
     )
 
 

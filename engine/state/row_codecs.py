@@ -96,7 +96,10 @@ class PlanSetRow(NamedTuple):
 
 
 class LeaseRow(NamedTuple):
-    """``leases``, key tenant/skuId: the partition's side of a seat lease."""
+    """``leases``, key tenant/skuId: the partition's side of a seat lease.
+
+    Optional: ``off``, true while the product is off (R15).
+    """
 
     granted: int
     returned: int
@@ -155,7 +158,8 @@ class GroupStateRow(NamedTuple):
 class PartitionLeaseRow(NamedTuple):
     """The lease of one partition, inside a row of ``seats``.
 
-    ``longest_waiting``: (since in milliseconds, user id) in the order of R8.
+    ``longest_waiting``: (since in milliseconds, user id) in the order of R8. Optional: ``off``,
+    true if the partition was told that the product is off (R15).
     """
 
     answered_seq: int
@@ -180,7 +184,8 @@ class SeatBudgetRow(NamedTuple):
     """``seats``, key tenant/skuId: the units of a product and to whom they are leased.
 
     ``units``: enabled, warning, suspended, locked out; ``published``: [units, used, waiting users,
-    part number] of the counters last published.
+    part number, capabilityStatus] of the counters last published; the last one since format 2.
+    Optional: ``deleted``, true after the deletion of the subscription.
     """
 
     units: tuple[int, int, int, int] | None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.domain.vocabulary import CapabilityStatus
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.row_codecs import (
     PartitionLeaseRow,
@@ -33,13 +34,14 @@ class PartitionLease:
 
     ``requested_seq``: its latest request that needs an answer; ``answered_seq`` and ``denied_seq``:
     all requests up to this number are answered, or denied. ``recall``: the last recall that it has
-    answered; ``grant_due``: a message to the partition is due.
+    answered; ``grant_due``: a message to the partition is due; ``off``: what the partition was told
+    of the product (R15).
     """
 
     __slots__ = (
         "answered_seq", "contended", "demand", "denied_seq", "grant_due", "grant_seq", "granted",
-        "longest_waiting", "needs_prefetch", "recall", "request_seq", "requested_seq", "returned",
-        "used", "waiting",
+        "longest_waiting", "needs_prefetch", "off", "recall", "request_seq", "requested_seq",
+        "returned", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ class PartitionLease:
         self.grant_seq = 0
         self.contended = False
         self.grant_due = False
+        self.off = False
         self.needs_prefetch = False
         self.longest_waiting: list[tuple[int, str]] = []
 
@@ -94,6 +97,7 @@ class PartitionLease:
             used=self.used,
             waiting=self.waiting,
             demand=self.demand,
+            optional_facts={"off": True} if self.off else None,
         )
 
     @classmethod
@@ -107,6 +111,7 @@ class PartitionLease:
         lease.longest_waiting = row.longest_waiting
         lease.needs_prefetch = row.needs_prefetch
         lease.grant_due = row.grant_due
+        lease.off = (row.optional_facts or {}).get("off", False)
         lease.grant_seq = row.grant_seq
         lease.recall = row.recall
         lease.returned = row.returned
@@ -126,13 +131,13 @@ class SeatBudget:
     they have. ``published_units``: the units that the published counters name. Fewer units are
     published only when no partition can use more than it has reported (``reduction_pending`` until
     then), so that consumed units never grow beyond the units beside them. ``published``: the
-    content of the counters published last.
+    content of the counters published last. ``deleted``: the subscription was deleted.
     """
 
     __slots__ = (
-        "awaiting_recall_from", "caused_by", "contended", "covered_requests", "partition_leases",
-        "published", "published_units", "recall", "reduction_pending", "seen_fingerprints", "sku",
-        "tenant", "timestamp_ms", "units",
+        "awaiting_recall_from", "caused_by", "contended", "covered_requests", "deleted",
+        "partition_leases", "published", "published_units", "recall", "reduction_pending",
+        "seen_fingerprints", "sku", "tenant", "timestamp_ms", "units",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
@@ -140,6 +145,7 @@ class SeatBudget:
         self.sku = sku
         self.units: Units | None = None
         self.published_units: Units | None = None
+        self.deleted = False
         self.reduction_pending = False
         self.partition_leases: dict[int, PartitionLease] = {}
         self.contended = False
@@ -155,6 +161,21 @@ class SeatBudget:
     def capacity(self) -> int:
         """Units that give seats (R15)."""
         return seat_capacity(self.units)
+
+    @property
+    def off(self) -> bool:
+        """R15: entries are disabled while the subscription gives no seat, or is deleted."""
+        return self.deleted or (self.capacity <= 0 and bool(self.units and sum(self.units[2:])))
+
+    @property
+    def capability_status(self) -> str:
+        """``capabilityStatus`` of the published units; Enabled, too, if there are no units."""
+        if self.deleted and self.published_units == self.units:
+            return CapabilityStatus.DELETED.value
+        for units, status in zip(self.published_units or (), CapabilityStatus, strict=False):
+            if units > 0:
+                return status.value
+        return CapabilityStatus.ENABLED.value
 
     @property
     def free_units(self) -> int:
@@ -177,6 +198,8 @@ class SeatBudget:
             self.contended = False
         for lease in self.partition_leases.values():
             if lease.contended != self.contended and (lease.leased > 0 or lease.contended):
+                lease.grant_due = True
+            if lease.off != self.off:
                 lease.grant_due = True
 
     def _update_published_units(self) -> None:
@@ -280,6 +303,7 @@ class SeatBudget:
         lease.waiting = request.waiting
         lease.requested_seq = request.requested_seq
         lease.recall = request.recall
+        lease.off = request.off
         in_flight = lease.granted - request.granted  # units whose grant had not reached it
         lease.demand = max(0, request.demand - in_flight)
         lease.needs_prefetch = request.needs_prefetch and not in_flight
@@ -293,6 +317,7 @@ class SeatBudget:
         lease.grant_seq += 1
         lease.grant_due = False
         lease.contended = self.contended
+        lease.off = self.off
         return SeatGrantMessage(
             tenant=self.tenant,
             sku=self.sku,
@@ -307,6 +332,7 @@ class SeatBudget:
             consumed=sum(lease.used for lease in self.partition_leases.values()),
             timestamp_ms=self.timestamp_ms,
             caused_by=self.caused_by,
+            off=self.off,
         )
 
     def row(self) -> list[Any]:
@@ -325,6 +351,7 @@ class SeatBudget:
                 published=self.published,
                 published_units=self.published_units,
                 reduction_pending=self.reduction_pending,
+                optional_facts={"deleted": True} if self.deleted else None,
             )
         )
 
@@ -347,4 +374,5 @@ class SeatBudget:
         budget.published = found.published
         budget.published_units = found.published_units
         budget.reduction_pending = found.reduction_pending
+        budget.deleted = (found.optional_facts or {}).get("deleted", False)
         return budget

@@ -30,13 +30,15 @@ class Lease:
     ``requested_seq``: the highest of these numbers. ``waitlist``: users who were denied and wait;
     ``waiting``: users whose published state says CountViolation. ``contended``: freed units are
     returned immediately, and only what the product machine grants is used. ``free_units``: units
-    that no partition held at the last grant. ``last_grant_units``: size of the last grant;
+    that no partition held at the last grant. ``off``: as the owner says of the product (R15).
+    ``last_grant_units``: size of the last grant;
     ``granted_at_prefetch``: ``granted`` when units were last requested ahead of need.
     """
 
     __slots__ = (
         "consumed", "contended", "free_units", "grant_seq", "granted", "granted_at_prefetch",
-        "last_grant_units", "last_reported", "open_requests", "purchased", "recall", "report_due",
+        "last_grant_units", "last_reported", "off", "open_requests", "purchased", "recall",
+        "report_due",
         "request_seq", "requested_seq", "reserved", "returned", "sku", "tenant", "used",
         "waiting", "waitlist",
     )  # fmt: skip
@@ -50,6 +52,7 @@ class Lease:
         self.reserved = 0
         self.waiting = 0
         self.contended = False
+        self.off = False
         self.request_seq = 0
         self.grant_seq = 0
         self.recall = 0
@@ -202,6 +205,7 @@ class Lease:
             needs_prefetch=prefetch,
             timestamp_ms=timestamp_ms,
             caused_by=caused_by,
+            off=self.off,
         )
 
     def row(self) -> list[Any]:
@@ -219,6 +223,7 @@ class Lease:
                 consumed=self.consumed,
                 last_reported=self.last_reported,
                 report_due=self.report_due,
+                optional_facts={"off": True} if self.off else None,
             )
         )
 
@@ -236,3 +241,4 @@ class Lease:
         self.consumed = lease.consumed
         self.last_reported = lease.last_reported
         self.report_due = lease.report_due
+        self.off = (lease.optional_facts or {}).get("off", False)

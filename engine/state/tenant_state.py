@@ -263,10 +263,16 @@ class GroupMembership:
                 self.errors[error] = self.errors.get(error, 0) + sign
 
 
-class TenantState:
-    """The state of one tenant on one partition."""
+NO_PRODUCTS: Final[frozenset[str]] = frozenset()
 
-    __slots__ = ("groups", "id", "leases", "memberships", "settings", "users")
+
+class TenantState:
+    """The state of one tenant on one partition.
+
+    ``products_off``: the products whose lease says that they are off (R15).
+    """
+
+    __slots__ = ("groups", "id", "leases", "memberships", "products_off", "settings", "users")
 
     def __init__(self, tenant: str) -> None:
         self.id = tenant
@@ -275,6 +281,7 @@ class TenantState:
         self.users: dict[str, User] = {}
         self.memberships: dict[str, GroupMembership] = {}
         self.leases: dict[str, Lease] = {}
+        self.products_off = NO_PRODUCTS
 
     def membership(self, group: str) -> GroupMembership:
         """Returns the members of a group, created on first use."""
@@ -289,3 +296,9 @@ class TenantState:
         if found is None:
             found = self.leases[sku] = Lease(self.id, sku)
         return found
+
+    def switch(self, lease: Lease, off: bool) -> None:
+        """R15: takes over that the product of the lease is off, or on again."""
+        lease.off = off
+        others = self.products_off - {lease.sku}
+        self.products_off = others | {lease.sku} if off else others

@@ -79,6 +79,10 @@ def _group(body: Body, key: bytes | None) -> tuple[str, str]:
     return _subject(body, key, "group")
 
 
+def _product(body: Body, key: bytes | None) -> tuple[str, str]:
+    return _subject(body, key, "skuId")
+
+
 def _subject_only(make: Callable[..., InputEvent], subject_of: _SubjectOf) -> Reader:
     """Returns the reader of a type that names its subject and nothing else."""
     return lambda body, event, key: make(event, *subject_of(body, key))
@@ -183,7 +187,7 @@ def _service_plan(item: Any, name: str) -> ServicePlan:
 
 
 def _subscription_updated(body: Body, event: str, key: bytes | None) -> InputEvent:
-    tenant, sku = _subject(body, key, "skuId")
+    tenant, sku = _product(body, key)
     units = require_type(dict, body.get("prepaidUnits", ABSENT), "prepaidUnits")
     counts = []
     for member in UNIT_KINDS:
@@ -220,6 +224,7 @@ _BY_FACT: Final[dict[type[Any], Reader]] = {
     ev.GroupLicensesSet: _whole_list(ev.GroupLicensesSet, _group),
     ev.GroupReprocess: _subject_only(ev.GroupReprocess, _group),
     ev.ProductDefined: _product_defined,
+    ev.SubscriptionDeleted: _subject_only(ev.SubscriptionDeleted, _product),
     ev.SubscriptionUpdated: _subscription_updated,
     ev.TenantUpdated: _tenant_updated,
 }

@@ -141,6 +141,13 @@ EVENT_TYPES: Final = (
         ("prepaidUnits",),
     ),
     EventType(
+        "subscription.deleted",
+        "subscriptions",
+        events.SubscriptionDeleted,
+        ("tenant", "skuId"),
+        "The subscription of a product is gone: its licences are disabled.",
+    ),
+    EventType(
         "tenant.updated",
         "tenants",
         events.TenantUpdated,

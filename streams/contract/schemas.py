@@ -13,6 +13,7 @@ from typing import Any
 from engine.domain.vocabulary import (
     ACTIVE_WITH_ERROR,
     ASSIGNMENT_ERRORS,
+    CAPABILITY_STATUSES,
     GROUP_PROCESSING_STATES,
     LICENSE_STATES,
     NONE,
@@ -231,6 +232,10 @@ RECORDS = (
             consumedUnits=COUNT,
             availableUnits={"type": "integer", "description": "negative after shrinking (R15)"},
             waitingUsers=COUNT,
+            capabilityStatus={
+                "enum": list(CAPABILITY_STATUSES),
+                "description": "missing in records of release 0.1",
+            },
             updatedAt=TIME,
         ),
     ),

@@ -145,6 +145,7 @@ EVENT_LABELS: dict[type, str] = {
     events.GroupReprocess: "group_reprocess",
     events.ProductDefined: "product_defined",
     events.SubscriptionUpdated: "subscription_updated",
+    events.SubscriptionDeleted: "subscription_deleted",
     events.TenantUpdated: "tenant_updated",
 }
 """The label of each event type; part of the interface, so not to be changed with a class's name."""

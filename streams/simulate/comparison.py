@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.domain.vocabulary import ACTIVE, ERROR
+from engine.domain.vocabulary import ACTIVE, ERROR, CapabilityStatus
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from streams.ingest.items import FeedProblem
 from streams.whatif.comparison import (
@@ -39,7 +39,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Product:
-    """The seats of one product. ``short``: users without a seat."""
+    """The seats of one product. ``short``: users without a seat; ``status``: capabilityStatus."""
 
     tenant: str
     sku: str
@@ -49,6 +49,8 @@ class Product:
     used: int = 0
     short_before: int = 0
     short: int = 0
+    status_before: str = CapabilityStatus.ENABLED.value
+    status: str = CapabilityStatus.ENABLED.value
 
 
 @dataclass(slots=True)
@@ -212,6 +214,7 @@ def _products(before: Baseline, simulation: Simulation) -> list[Product]:
         product = Product(tenant, sku, part_number(simulation, sku), figures.units)
         product.used, product.used_before = figures.used, was.used
         product.short, product.short_before = figures.waiting, was.waiting
+        product.status, product.status_before = figures.status, was.status
         found.append(product)
     return sorted(found, key=lambda p: (-p.short, p.tenant, p.name))
 

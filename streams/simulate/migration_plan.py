@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from engine.domain.vocabulary import ACTIVE
+from engine.domain.vocabulary import NONE
 from engine.rules.outcome import Outcome
 from engine.state.tenant_state import TenantState, User
 from streams.contract.event_reader import Event, event_of
@@ -171,7 +171,7 @@ def _by_groups(user: User) -> frozenset[str]:
     return frozenset(
         s.sku
         for s in user.outcome.states
-        if s.path_index and s.state == ACTIVE and user.path(s.path_index) in user.groups
+        if s.path_index and s.reason.error == NONE and user.path(s.path_index) in user.groups
     )
 
 
@@ -182,7 +182,7 @@ def _enabled(outcome: Outcome, without_direct: frozenset[str]) -> frozenset[str]
 
 def _reason(user: User, held: frozenset[str]) -> str:
     for state in user.outcome.states:
-        if state.path_index and state.sku in held and state.state != ACTIVE:
+        if state.path_index and state.sku in held and state.reason.error != NONE:
             return f"{state.reason.error}: {state.reason.message}"
     return "no group assigns it"
 

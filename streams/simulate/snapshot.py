@@ -132,7 +132,9 @@ class Snapshot:
                 enabled, warning, *rest = seats.units
                 used = sum(part.used for part in seats.partition_leases.values())
                 lacking = max(0, used - enabled - warning)
-                if enough or lacking:
+                if not enough and seats.deleted:
+                    yield self._event("subscription.deleted", skuId=seats.sku)
+                elif enough or lacking:
                     units = (enabled + (lacking if enough else 0), warning, *rest)
                     prepaid = dict(zip(UNIT_KINDS, units, strict=True))
                     yield self._event("subscription.updated", skuId=seats.sku, prepaidUnits=prepaid)
@@ -143,15 +145,19 @@ class Snapshot:
                 if state.tenant != self.tenant:
                     continue
                 yield self._event("group.upserted", group=state.group, displayName=state.name)
-                for change in [[None, state.licenses.items(), ()], *state.deferred]:
-                    added = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in change[1]]
-                    if added or change[2]:
-                        yield self._licenses(added, list(change[2]), group=state.group)
+                for _, listed, removed, _ in [["", state.licenses.items(), (), 0], *state.deferred]:
+                    added = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in listed]
+                    if added or removed or removed is None:
+                        yield self._licenses(added, removed, group=state.group)
                 if state.deleted:
                     yield self._event("group.deleted", group=state.group)
 
-    def _licenses(self, added: list[Event], removed: list[str], **target: str) -> Event:
-        return self._event("licenses.changed", **target, addLicenses=added, removeLicenses=removed)
+    def _licenses(self, added: list[Event], removed: Iterable[str] | None, **target: str) -> Event:
+        """Returns a change of licences; a whole list (R28) if ``removed`` is None."""
+        if removed is None:
+            return self._event("licenses.set", **target, licenses=added)
+        change = {"addLicenses": added, "removeLicenses": list(removed)}
+        return self._event("licenses.changed", **target, **change)
 
     def _user(self, user: User) -> Iterator[Event]:
         if user.known:
@@ -175,7 +181,7 @@ class Snapshot:
                 yield self._event("membership.removed", user=user.id, group=path)
         for _, added, removed, _ in user.pending_work.deferred_changes if user.pending_work else ():
             listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
-            yield self._licenses(listed, list(removed), user=user.id)
+            yield self._licenses(listed, removed, user=user.id)
 
     def _direct(self, user: User) -> Iterator[Event]:
         added = [

@@ -83,8 +83,9 @@ def _products(products: list[Product], console: Console) -> None:
     table = _table("Product", "units", "used", "available", "users short of a seat")
     for each in products[:MAX_ROWS]:
         short = change(each.short_before, each.short)
+        off = "" if each.status == each.status_before else f" (now {each.status})"
         table.add_row(
-            escape(each.name),
+            escape(each.name + off),
             f"{each.units:,}",
             change(each.used_before, each.used),
             f"{each.units - each.used:,}",

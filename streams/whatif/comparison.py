@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from engine.domain.vocabulary import DISABLED, CapabilityStatus
 from engine.rules.outcome import EMPTY_OUTCOME, AssignmentState, Outcome
 from engine.state.tenant_state import User
 from streams.whatif.simulation import Simulation
 
 
 class SeatFigures(NamedTuple):
-    """The seats of one product. ``waiting``: users without a seat."""
+    """The seats of one product. ``waiting``: users without a seat; ``status``: capabilityStatus."""
 
     units: int = 0
     used: int = 0
     waiting: int = 0
+    status: str = CapabilityStatus.ENABLED.value
 
 
 class UserState(NamedTuple):
@@ -31,6 +33,11 @@ class UserState(NamedTuple):
             (s.sku, self.paths[s.path_index - 1] if s.path_index else ""): s
             for s in self.outcome.states
         }
+
+    @property
+    def disabled(self) -> frozenset[str]:
+        """The products that the user has while they are off (R15)."""
+        return frozenset(p.sku for p in self.outcome.problems if p.state == DISABLED)
 
 
 NO_STATE = UserState(EMPTY_OUTCOME, ())
@@ -54,6 +61,16 @@ class UserChange(NamedTuple):
     def lost(self) -> frozenset[str]:
         """The products that the user has only before the events."""
         return self.before.outcome.held - self.after.outcome.held
+
+    @property
+    def disabled(self) -> frozenset[str]:
+        """The products that are disabled only after the events (R15)."""
+        return self.after.disabled - self.before.disabled
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """The products that the user has, disabled only before the events (R15)."""
+        return (self.before.disabled - self.after.disabled) & self.after.outcome.held
 
 
 @dataclass(slots=True)
@@ -113,8 +130,9 @@ def seat_figures(simulation: Simulation) -> dict[tuple[str, str], SeatFigures]:
     machine, found = simulation.machine, {}
     for seats in machine.products.budgets.values():
         lease = machine.configuration.tenant(seats.tenant).lease(seats.sku)
-        figures = SeatFigures(seats.capacity, lease.used, lease.waiting)
-        found[seats.tenant, seats.sku] = figures
+        found[seats.tenant, seats.sku] = SeatFigures(
+            seats.capacity, lease.used, lease.waiting, seats.capability_status
+        )
     return found
 
 

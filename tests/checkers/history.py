@@ -107,7 +107,7 @@ def states(user: Json) -> list[Json]:
 
 def is_entry(state: Json) -> bool:
     """Returns True if the user has this licence, with or without an error."""
-    return state["state"] in ("Active", "ActiveWithError")
+    return state["state"] in ("Active", "Disabled", "ActiveWithError")
 
 
 def held_products(user: Json | None) -> set[str]:

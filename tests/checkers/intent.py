@@ -58,6 +58,7 @@ class Intent:
         self.users: dict[str, AskedUser] = {}
         self.groups: dict[str, AskedGroup] = {}
         self.units: dict[str, Json] = {}
+        self.cancelled: set[str] = set()  # products whose subscription was deleted
         self.left: set[tuple[str, str]] = set()  # (tenant/user, group) removed at some time
         self.answers = answers(history)
         for position, event in enumerate(in_order_of_effect(history, self.answers)):
@@ -69,6 +70,12 @@ class Intent:
     def purchased(self, key: str) -> int:
         units = self.units.get(key, {})
         return int(units.get("enabled", 0) + units.get("warning", 0))
+
+    def is_off(self, key: str) -> bool:
+        """Returns True for a product that is off (R15)."""
+        units = self.units.get(key, {})
+        blocked = units.get("suspended", 0) + units.get("lockedOut", 0) > 0
+        return key in self.cancelled or (blocked and self.purchased(key) == 0)
 
     @cached_property
     def groups_of(self) -> dict[str, dict[str, Group]]:
@@ -117,7 +124,9 @@ class Intent:
             case "catalog":
                 self.products[key] = read_product(event)
             case "subscriptions":
-                self.units[key] = event["prepaidUnits"]
+                self.units[key] = event.get("prepaidUnits", {})
+                deleted = event["type"] == "subscription.deleted"
+                (self.cancelled.add if deleted else self.cancelled.discard)(key)
             case "tenants":
                 policies = event.get("policies", {})
                 self.tenants[key] = AskedTenant(

@@ -195,6 +195,7 @@ def possible_outcomes(intent: Intent, key: str, asked: AskedUser, user: Json) ->
         on_group_deletion=intent.tenant(tenant).on_group_deletion,
         denied=frozenset(s["skuId"] for s in states(user) if s["error"] == COUNT),
         held=frozenset(held_products(user)),
+        off=frozenset(s["skuId"] for s in states(user) if intent.is_off(f"{tenant}/{s['skuId']}")),
     )
     outcomes: list[Summary] = []
     for duplicate in (False, True) if shares else (False,):

@@ -82,7 +82,7 @@ def readable(history: History) -> list[Record]:
 
 
 def units(document: Json) -> int:
-    prepaid = document["prepaidUnits"]
+    prepaid = document.get("prepaidUnits", {})  # none after subscription.deleted
     return int(prepaid.get("enabled", 0) + prepaid.get("warning", 0))
 
 

@@ -111,6 +111,13 @@ def _seats(scenario: Scenario, published: Published) -> Json:
     }
 
 
+def _products(scenario: Scenario, published: Published) -> Json:
+    return {
+        scenario.names.get(sku, sku): record["capabilityStatus"]
+        for sku, record in _records(scenario, published, "product-seats")
+    }
+
+
 def _groups(scenario: Scenario, published: Published) -> Json:
     return {
         group: {
@@ -145,6 +152,7 @@ READERS: dict[str, Callable[[Scenario, Published], Any]] = {
     "revision": _revisions,
     "errors": _errors,
     "seats": _seats,
+    "products": _products,
     "groups": _groups,
     "results": _results,
     "dead_letters": _dead_letters,

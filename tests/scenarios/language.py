@@ -64,7 +64,7 @@ class Scenario:
             verb, argument = next(iter(action.items()))
             if verb in ("assign", "license", "set_direct", "set_licenses"):
                 names |= set(argument[1] or {})
-            elif verb == "seats":
+            elif verb in ("seats", "cancel"):
                 names |= set(argument)
             elif verb == "product":
                 own.add(argument["sku"])
@@ -75,7 +75,7 @@ class Scenario:
 
     def _records_of(self, action: Json) -> list[InputRecord]:
         verb, argument = next(iter(action.items()))
-        if verb in ("seats", "tenant", "product", "raw", "repeat"):
+        if verb in ("seats", "cancel", "tenant", "product", "raw", "repeat"):
             return self._other(verb, argument)
         if verb in (
             "user",
@@ -141,6 +141,8 @@ class Scenario:
         match verb:
             case "seats":
                 return [self._units(name, units) for name, units in argument.items()]
+            case "cancel":
+                return [self._cancelled(name) for name in argument]
             case "tenant":
                 names = {"retry": "seatRetry", "on_delete": "onGroupDeletion"}
                 event = {
@@ -185,6 +187,11 @@ class Scenario:
         prepaid = none | (units if isinstance(units, dict) else {"enabled": units})
         sku = self._sku(name)
         event = {"type": "subscription.updated", "skuId": sku, "prepaidUnits": prepaid}
+        return self._send("subscriptions", f"{self.tenant}/{sku}", event)
+
+    def _cancelled(self, name: str) -> InputRecord:
+        sku = self._sku(name)
+        event = {"type": "subscription.deleted", "skuId": sku}
         return self._send("subscriptions", f"{self.tenant}/{sku}", event)
 
     def _define(self, argument: Json) -> InputRecord:

@@ -135,7 +135,8 @@ EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
         "subscription.updated": (
             {"tenant": identifier, "skuId": identifier, "prepaidUnits": UNITS},
             {},
-        )
+        ),
+        "subscription.deleted": ({"tenant": identifier, "skuId": identifier}, {}),
     },
     "tenants": {
         "tenant.updated": (

@@ -202,6 +202,7 @@ def seats_document(world: World, tenant: Tenant, sku: str) -> Json:
         "consumedUnits": len(tenant.holders(sku)),
         "availableUnits": tenant.available(sku),
         "waitingUsers": len(lacking),
+        "capabilityStatus": tenant.capability(sku),
     }
 
 
@@ -236,6 +237,7 @@ def short_form(log: Log, tenant: str) -> Json:
                     "consumed": value["consumedUnits"],
                     "available": value["availableUnits"],
                     "waiting": value["waitingUsers"],
+                    "status": value["capabilityStatus"],
                 }
             case "group-status":
                 form["groups"][key] = short_group(value)

@@ -70,6 +70,7 @@ class EvaluationInput:
     duplicate: bool = False  # shares a proxy address with an earlier owner (R18)
     denied: frozenset[str] = NO_PLANS  # products of which no seat can be had
     held: frozenset[str] | None = None  # seats held at the beginning; None: those of the entries
+    off: frozenset[str] = NO_PLANS  # products that are off (R15)
 
     @property
     def effective_location(self) -> str | None:
@@ -82,7 +83,7 @@ class AssignmentState:
 
     sku: str
     path: str | None
-    state: str  # Active, ActiveWithError or Error
+    state: str  # Active, Disabled, ActiveWithError or Error
     error: str = "None"
     disabled: frozenset[str] = NO_PLANS
     details: Mapping[str, object] = field(default_factory=dict)
@@ -375,7 +376,8 @@ def entry_state(
         lost = [what for _, what in held_by_dependency(facts, entries, entry)]
         failures = [(DEPENDENCY, {"missing": lost})] if lost else [(UNIQUENESS, {})]
     if not failures:
-        return AssignmentState(entry.sku, entry.path, "Active", "None", off)
+        state = "Disabled" if entry.sku in facts.off else "Active"
+        return AssignmentState(entry.sku, entry.path, state, "None", off)
     error, details = failures[0]
     return AssignmentState(entry.sku, entry.path, "ActiveWithError", error, off, details)
 

@@ -63,6 +63,7 @@ class Tenant:
     groups: dict[str, Group] = field(default_factory=dict)
     group_names: dict[str, str | None] = field(default_factory=dict)
     units: dict[str, dict[str, int]] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)  # products whose subscription was deleted
     claims: dict[str, list[str]] = field(default_factory=dict)  # address -> users, owner first
     waiting: dict[str, dict[str, At]] = field(default_factory=dict)  # skuId -> user -> since when
 
@@ -75,6 +76,18 @@ class Tenant:
 
     def available(self, sku: str) -> int:
         return self.purchased(sku) - len(self.holders(sku))
+
+    def capability(self, sku: str) -> str:
+        """Returns `capabilityStatus`; a product without any units is Enabled, too."""
+        if sku in self.cancelled:
+            return "Deleted"
+        units = self.units.get(sku, NO_UNITS)
+        return next((kind[0].upper() + kind[1:] for kind in units if units[kind]), "Enabled")
+
+    def off(self) -> frozenset[str]:
+        """Returns the products that are off (R15)."""
+        working = ("Enabled", "Warning")
+        return frozenset(sku for sku in self.units if self.capability(sku) not in working)
 
     def owner(self, address: str) -> str:
         return self.claims[address][0]
@@ -146,8 +159,19 @@ class World:
 
     def _subscriptions_subscription_updated(self, event: Json, at: At) -> None:
         tenant = self.tenant(event)
-        tenant.units[event["skuId"]] = NO_UNITS | event["prepaidUnits"]
+        tenant.cancelled.discard(event["skuId"])
+        self._change_units(tenant, event["skuId"], event["prepaidUnits"], at)
+
+    def _subscriptions_subscription_deleted(self, event: Json, at: At) -> None:
+        tenant = self.tenant(event)
+        tenant.cancelled.add(event["skuId"])
+        self._change_units(tenant, event["skuId"], {}, at)
+
+    def _change_units(self, tenant: Tenant, sku: str, units: Json, at: At) -> None:
+        """R15: holders are published as disabled, or active again."""
+        tenant.units[sku] = NO_UNITS | units
         self._serve_waiting(tenant, at)
+        self._evaluate_all(tenant, tenant.holders(sku), at, retry=False)
 
     def _tenants_tenant_updated(self, event: Json, at: At) -> None:
         tenant = self.tenant(event)
@@ -328,6 +352,7 @@ class World:
             duplicate=tenant.shared_address(name) is not None,
             denied=frozenset(denied),
             held=seats_before,
+            off=tenant.off(),
         )
 
     def _evaluate(

@@ -80,6 +80,7 @@ PRODUCT = {
 }
 UNITS = {"enabled": 25, "warning": 1, "suspended": 2, "lockedOut": 3}
 SUBSCRIPTION = {**HEAD, "type": "subscription.updated", "skuId": "E3", "prepaidUnits": UNITS}
+SUBSCRIPTION_DELETED = {**HEAD, "type": "subscription.deleted", "skuId": "E3"}
 TENANT = {
     **HEAD,
     "type": "tenant.updated",
@@ -110,6 +111,7 @@ EVENTS: list[tuple[str, Event]] = [
     ("group-changes", GROUP_REPROCESS),
     ("catalog", PRODUCT),
     ("subscriptions", SUBSCRIPTION),
+    ("subscriptions", SUBSCRIPTION_DELETED),
     ("tenants", TENANT),
 ]
 each_event = pytest.mark.parametrize(

@@ -143,6 +143,7 @@ BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ev.GroupReprocess: _bare("group.reprocess", "group"),
     ev.ProductDefined: _product,
     ev.SubscriptionUpdated: _subscription,
+    ev.SubscriptionDeleted: lambda e: ("subscription.deleted", {"skuId": e.sku}),
     ev.TenantUpdated: _tenant,
 }
 
@@ -169,6 +170,7 @@ class Walk:
         self.entries: tuple[spec.Entry, ...] = ()
         self.convert = random.random() < 0.5
         self.denied: frozenset[str] = frozenset()
+        self.off: frozenset[str] = frozenset()
         self.count = 0
         self.tenant.settings = Tenant("US", True, self.convert)
         for sku in SKUS:
@@ -212,7 +214,7 @@ class Walk:
 
     def change_a_fact(self) -> None:
         r = self.random
-        change = r.randrange(12)
+        change = r.randrange(13)
         if change < 4:
             group = r.choice(GROUPS)
             self.count += 1
@@ -227,6 +229,9 @@ class Walk:
         elif change == 9:
             pending = self.user.ensure_pending_work()
             pending.duplicates = {} if pending.duplicates else {"smtp:a@x": "v"}
+        elif change == 10:
+            self.off = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
+            self.tenant.products_off = self.off
         else:
             self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
 
@@ -251,6 +256,7 @@ class Walk:
             on_group_deletion="convert" if self.convert else "error",
             duplicate=self.user.duplicate is not None,
             denied=self.denied,
+            off=self.off,
         )
 
     def path(self, slot: int) -> str | None:

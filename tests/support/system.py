@@ -227,6 +227,10 @@ class Events:
         body = {"tenant": self.tenant, "skuId": sku, "prepaidUnits": {"enabled": enabled}}
         return self._event("subscriptions", f"{self.tenant}/{sku}", "subscription.updated", **body)
 
+    def cancel(self, sku: str) -> Event:
+        body = {"tenant": self.tenant, "skuId": sku}
+        return self._event("subscriptions", f"{self.tenant}/{sku}", "subscription.deleted", **body)
+
     def tenant_settings(self, **body: Any) -> Event:
         return self._event("tenants", self.tenant, "tenant.updated", tenant=self.tenant, **body)
 

@@ -54,6 +54,7 @@ ERRORS = {
 }
 STATES = {
     LicenseState.ACTIVE.value: ("ok", "Active"),
+    LicenseState.DISABLED.value: ("warn", "Disabled: the subscription is off"),
     LicenseState.ACTIVE_WITH_ERROR.value: ("warn", "Active, with error"),
     LicenseState.ERROR.value: ("bad", "Not assigned"),
     GroupProcessingState.COMPLETE.value: ("ok", "Complete"),

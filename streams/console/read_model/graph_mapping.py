@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from engine.domain.vocabulary import CAPABILITY_STATUSES, UNIT_KINDS
 from streams.console.read_model.pagination import GraphObject, Row
 
 NO_SHAPE: tuple[None, list[Any], list[Any]] = (None, [], [])
@@ -86,7 +87,6 @@ def sku_to_graph(row: Row) -> GraphObject:
     product = orjson.loads(row["product"]) if row["product"] else None
     units = seats["prepaidUnits"] if seats else orjson.loads(row["units"])
     enabled = units["enabled"] + units["warning"]
-    capability = "Enabled" if units["enabled"] else "Warning" if enabled else "Suspended"
     plans = product["servicePlans"] if product else []
     return {
         "id": f"{row['tenant']}_{row['sku']}",
@@ -94,7 +94,7 @@ def sku_to_graph(row: Row) -> GraphObject:
         "skuPartNumber": (seats or {}).get("skuPartNumber") or row["part"] or row["sku"],
         "displayName": row["name"],
         "appliesTo": "User",
-        "capabilityStatus": capability,
+        "capabilityStatus": (seats or {}).get("capabilityStatus") or _capability(units),
         "prepaidUnits": units,
         "consumedUnits": row["consumed"] or 0,
         "availableUnits": enabled if row["available"] is None else row["available"],
@@ -110,6 +110,14 @@ def sku_to_graph(row: Row) -> GraphObject:
         ],
         "updatedAt": (seats or {}).get("updatedAt"),
     }
+
+
+def _capability(units: dict[str, int]) -> str:
+    """Returns the status of a subscription whose seats no release has published with one yet."""
+    for kind, status in zip(UNIT_KINDS, CAPABILITY_STATUSES, strict=False):
+        if units[kind]:
+            return status
+    return CAPABILITY_STATUSES[0]
 
 
 def audit_to_graph(row: Row) -> GraphObject:

@@ -223,6 +223,10 @@ def _catalog(to: ProjectionWriter, records: Records) -> None:
     )
 
 
+NO_UNITS = (0, 0, 0, 0)
+"""After the deletion of a subscription."""
+
+
 def _subscriptions(to: ProjectionWriter, records: Records) -> None:
     to.many(
         "INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?)",
@@ -230,7 +234,7 @@ def _subscriptions(to: ProjectionWriter, records: Records) -> None:
             (
                 event.tenant,
                 event.sku,
-                text_of(dict(zip(UNIT_KINDS, event[3:], strict=True))),
+                text_of(dict(zip(UNIT_KINDS, event[3:] or NO_UNITS, strict=True))),
             )
             for event, _, _ in _accepted("subscriptions", records)
         ],

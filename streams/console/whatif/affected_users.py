@@ -117,8 +117,9 @@ def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any,
             yield f"{named} (SELECT d.target {DEFERRED} AND d.kind = 'Group')", (tenant,)
     elif isinstance(event, events.TenantUpdated):
         yield "SELECT user FROM users WHERE tenant = ?", (tenant,)
-    elif isinstance(event, events.SubscriptionUpdated):
-        return
+    elif isinstance(event, events.SubscriptionUpdated | events.SubscriptionDeleted):
+        # Those who wait are reached in any case; the holders, as the product may be off (R15).
+        yield f"{_BY_SHAPE} p.sku = ? AND p.state <> 'Error'", (tenant, event.sku)
     elif isinstance(event, OF_GROUPS):
         yield from _of_group(tenant, event.group)
     else:

@@ -49,7 +49,7 @@ def outcome(
 
 
 def _compare(replica: TenantReplica, before: Baseline) -> tuple[list[Any], list[Any], list[Any]]:
-    """Errors that would come, errors that would go, and products gained and lost."""
+    """Errors that would come and go; products gained, lost, disabled and enabled (R15)."""
     failures, cleared, changes = [], [], []
     for change in sorted(user_changes(before, replica.simulation), key=lambda c: c.user):
         was, now = change.before.by_path(), change.after.by_path()
@@ -60,7 +60,12 @@ def _compare(replica: TenantReplica, before: Baseline) -> tuple[list[Any], list[
                 failures.append(row | _failure(now[path]))
             elif old_error != NONE and new_error == NONE:
                 cleared.append(row | {"error": old_error})
-        for skus, word in ((change.gained, "gained"), (change.lost, "lost")):
+        for skus, word in (
+            (change.gained, "gained"),
+            (change.lost, "lost"),
+            (change.disabled, "disabled"),
+            (change.enabled, "enabled"),
+        ):
             changes += [_row(replica, change.user, s) | {"change": word} for s in sorted(skus)]
     return failures, cleared, changes
 

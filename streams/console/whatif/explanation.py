@@ -132,6 +132,8 @@ class _Explanation:
         failing_paths = [s for s in held if s["state"] == "ActiveWithError"]
         if held:
             text = f"The user has it, {_and([self._path_text(s) for s in held])}"
+            if any(s["state"] == "Disabled" for s in held):
+                text += ", disabled while the subscription is off"
             if failing_paths:
                 return f"{text}; {_count(len(failing_paths), 'path')} with an error."
             if failed:
@@ -193,6 +195,12 @@ class _Explanation:
         on = len(product.user_plans) - len(off)
         text = f"This path enables {on} of {_count(len(product.user_plans), 'plan')}"
         findings = [Finding("R3", True, text + (f"; off: {', '.join(off)}." if off else "."))]
+        if state["state"] == "Disabled":
+            text = (
+                "It is disabled: the subscription is suspended, locked out or deleted. The user"
+                " keeps it with its seat, and it is active again when units are enabled."
+            )
+            return [*findings, Finding("R15", False, text)]
         if state["state"] == "Active":
             text = "It has no errors, and stays for as long as something requests it."
             return [*findings, Finding("R5", True, text)]

@@ -24,7 +24,7 @@ from streams.console.read_model import queries, tenants
 from streams.contract.decoder import DECODERS
 
 Connection = sqlite3.Connection
-HELD = ("Active", "ActiveWithError")
+HELD = ("Active", "Disabled", "ActiveWithError")
 
 
 @lru_cache(maxsize=4096)
@@ -102,6 +102,12 @@ class ReconstructedUser:
         found = [self.licences[group].offer for group in self.asked]
         return tuple(offer for offer in found if offer is not None)
 
+    @property
+    def off(self) -> frozenset[str]:
+        """The products of the user that are off (R15)."""
+        states = self.user["licenseAssignmentStates"]
+        return frozenset(s["skuId"] for s in states if s["state"] == "Disabled")
+
     def situation(self, tenant: Tenant, denied: Iterable[str] = ()) -> EvaluationInput:
         """Returns the present facts for an evaluation."""
         gone = [g for g in self.paths if g in self.licences and self.licences[g].deleted]
@@ -113,6 +119,7 @@ class ReconstructedUser:
             next(iter(sorted(self.duplicates.items())), None),
             frozenset(denied),
             frozenset(e.plans.sku for e in self.entries),
+            self.off,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from engine.domain.events import SubscriptionUpdated
+from engine.domain.events import SubscriptionDeleted, SubscriptionUpdated
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.partition_machine import PartitionMachine
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
@@ -55,8 +55,12 @@ class TenantReplica:
 
     def _without_others(self, each: Event) -> Event:
         event = each.event
+        if isinstance(event, SubscriptionDeleted):
+            event = SubscriptionUpdated(*event, 0, 0, 1, 0)  # as off as with suspended units
         if not isinstance(event, SubscriptionUpdated):
             return each
+        if event.enabled + event.warning > 0:
+            event = event._replace(suspended=0, locked_out=0)  # not off, whatever the others hold
         less = self.held_by_others.get(event.sku, 0)
         return each._replace(event=event._replace(enabled=event.enabled - less))
 
@@ -181,19 +185,23 @@ class ReplicaRows:
         """Writes the seats: units are what the replica's users hold, and what is free."""
         held_by_others = dict.fromkeys(self._held, 0)
         units = dict(self._held)
+        off: set[str] = set()
         for row in self.db.execute(f"SELECT {queries.SKUS.query}", (self.tenant,)):
             shown = sku_to_graph(row)
             sku, used = shown["skuId"], self._held[shown["skuId"]]
             held_by_others[sku] = shown["consumedUnits"] - used
             units[sku] = shown["availableUnits"] + used
+            if shown["capabilityStatus"] not in ("Enabled", "Warning"):
+                off.add(sku)
         for sku in units:
-            self._lease(sku, self._held[sku], units[sku])
+            self._lease(sku, self._held[sku], units[sku], sku in off)
         return held_by_others
 
-    def _lease(self, sku: str, used: int, units: int) -> None:
+    def _lease(self, sku: str, used: int, units: int, off: bool) -> None:
         seats, lease, part = SeatBudget(self.tenant, sku), Lease(self.tenant, sku), PartitionLease()
         lease.granted = part.granted = part.used = used
         lease.purchased, lease.consumed = units, used
+        lease.off = part.off = seats.deleted = off
         seats.units, seats.partition_leases = (units, 0, 0, 0), {0: part}
         self.rows[row_codecs.SEAT_BUDGETS, f"{self.tenant}/{sku}"] = seats.row()
         self.rows[row_codecs.LEASES, f"{self.tenant}/{sku}"] = lease.row()

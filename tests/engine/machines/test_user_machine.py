@@ -13,6 +13,7 @@ from engine.domain.events import (
     MembershipAdded,
     MembershipRemoved,
     ProductDefined,
+    SubscriptionDeleted,
     SubscriptionUpdated,
     UserDeleted,
     UserLicensesChanged,
@@ -252,3 +253,57 @@ def test_a_whole_list_changes_only_what_differs() -> None:
         ("rejected", "NoChange"),
     ]
     assert set(tenant.states("a")) == {"base/None"}
+
+
+@pytest.mark.parametrize("crash_after", range(8))
+def test_disabling_a_product_resumes_after_a_crash_and_publishes_each_user_once(
+    crash_after: int,
+) -> None:
+    """R15: the fan-out to the holders goes on where the changelog says."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 20)
+    tenant.license("g", "base")
+    users = [f"u{n}" for n in range(6)]
+    for user in users:
+        tenant.upsert(user)
+        tenant.join(user, "g")
+    tenant.settle()
+    tenant._send("subscriptions", f"{T}/base", SubscriptionDeleted(tenant.id(), T, "base"))
+    cluster = tenant.cluster
+    for _ in range(crash_after):
+        for topic in ("subscriptions", "internal.seat-requests", "internal.seat-grants"):
+            cluster.step(0, topic, 1)
+        cluster.machines[0].run_background(1)
+        cluster.commit(0)
+    cluster.restart(0)
+    tenant.settle()
+    for user in users:
+        records = tenant.published("user-licenses", f"{T}/{user}")
+        assert [r["licenseAssignmentStates"][0]["state"] for r in records] == ["Active", "Disabled"]
+        assert [r["revision"] for r in records] == [1, 2]
+    seats = tenant.published("product-seats", f"{T}/base")[-1]
+    assert (seats["capabilityStatus"], seats["consumedUnits"]) == ("Deleted", 6)
+    status = tenant.published("group-status", f"{T}/g")[-1]
+    assert (status["membersLicensed"], status["errors"]) == (0, {})
+    tenant.seats("base", 20)
+    tenant.settle()
+    assert all(tenant.states(user) == {"base/g": "Active/None"} for user in users)
+
+
+def test_an_error_stays_an_error_while_the_product_is_off() -> None:
+    """R15: ActiveWithError is not hidden by Disabled, and ends in it."""
+    tenant = Tenant(partitions=1)
+    tenant.seats("base", 5)
+    tenant.upsert("a")
+    tenant.assign("a", "base")
+    tenant.upsert("a", usage_location="CN")
+    tenant.settle()
+    event = SubscriptionUpdated(tenant.id(), T, "base", 0, 0, 0, 5)
+    tenant._send("subscriptions", f"{T}/base", event)
+    tenant.settle()
+    location = "ActiveWithError/ProhibitedInUsageLocationViolation"
+    assert tenant.states("a") == {"base/None": location}
+    assert tenant.published("product-seats", f"{T}/base")[-1]["capabilityStatus"] == "LockedOut"
+    tenant.upsert("a")
+    tenant.settle()
+    assert tenant.states("a") == {"base/None": "Disabled/None"}

@@ -317,6 +317,7 @@ def test_every_event_type_has_a_code_of_its_own() -> None:
         "GroupReprocess": "GroupReprocess",
         "ProductDefined": "product",
         "SubscriptionUpdated": "subscription",
+        "SubscriptionDeleted": "subscription-deleted",
         "TenantUpdated": "tenant",
     }
     assert set(CODES) == set(ev.InputEvent.__args__)

@@ -113,6 +113,33 @@ def test_the_answer_names_who_fails_and_what_is_short(console: Console) -> None:
     assert bob["licenseAssignmentStates"] == [], "it was not to be applied"
 
 
+def test_a_product_that_is_off_is_foretold_and_explained(console: Console) -> None:
+    """R15: the copy disables and enables as the workers do; the explanation names the rule."""
+    make = Events()
+    world = console.world
+    world.publish([make.product("e3"), make.seats("e3", 2), make.user("ann"), make.user("bob")])
+    world.publish([make.assign("ann", "e3"), make.assign("bob", "e3")])
+    cancel = {"type": "subscription.deleted", "skuId": "e3"}
+    answer = console.client.post("/v1/tenants/contoso/whatif", json={"events": [cancel]}).json()
+    assert [(c["user"], c["change"]) for c in answer["changes"]] == [
+        ("ann", "disabled"),
+        ("bob", "disabled"),
+    ]
+    assert answer["failures"] == []
+    world.publish([make.cancel("e3")])
+    sku = console.client.get("/v1/tenants/contoso/subscribedSkus").json()["value"][0]
+    assert (sku["capabilityStatus"], sku["availableUnits"]) == ("Deleted", -2)
+    told = console.client.get("/v1/tenants/contoso/users/ann/explain").json()["products"][0]
+    assert told["held"] and "disabled" in told["verdict"]
+    assert "R15" in [s["rule"] for s in told["paths"][0]["sentences"]]
+    again = {"type": "subscription.updated", "skuId": "e3", "prepaidUnits": {"warning": 2}}
+    answer = console.client.post("/v1/tenants/contoso/whatif", json={"events": [again]}).json()
+    assert {(c["user"], c["change"]) for c in answer["changes"]} == {
+        ("ann", "enabled"),
+        ("bob", "enabled"),
+    }
+
+
 def test_a_rejection_is_told(console: Console) -> None:
     """A change that the rules reject comes back with the rule's message."""
     make = Events()
