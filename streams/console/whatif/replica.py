@@ -67,7 +67,7 @@ class TenantReplica:
     def seats(self) -> dict[str, SeatFigures]:
         """Returns the seats by skuId, including those of users outside the replica."""
         found = {}
-        for (_, sku), (units, used, waiting) in seat_figures(self.simulation).items():
+        for (_, sku), (units, used, waiting, _) in seat_figures(self.simulation).items():
             less = self.held_by_others.get(sku, 0)
             found[sku] = SeatFigures(units + less, used + less, waiting)
         return found
