@@ -1,10 +1,15 @@
-"""Runs the receiver: connects to Kafka, then opens the port; a failed transaction ends it."""
+"""Runs the receiver: takes the port, connects to Kafka, serves; a failed transaction ends it.
+
+The port comes first: a second receiver that cannot have it must not fence the first one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources
 from streams.ingest.http.transactional_writer import Writer, read_resources
-from streams.runtime.errors import OK, TEMPORARY
+from streams.runtime.errors import CONFIGURATION, OK, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
 
@@ -42,20 +47,62 @@ async def serve(
     """Serves until a signal; returns the exit code.
 
     ``changes``: see ``Receiver``. ``ready``: receives the port that the server listens on.
+    Raises: WorkerError, if the port is in use.
     """
+    sockets = listening(host, port)
+    try:
+        return await _serve(settings, sources, sockets, changes, ready)
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def listening(host: str, port: int) -> list[socket.socket]:
+    """Returns sockets that listen on all addresses of the host.
+
+    Connections wait until the server accepts them. Raises: WorkerError.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        flags = socket.AI_PASSIVE
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+        for family, address in dict.fromkeys((each[0], each[4][:2]) for each in found):
+            if port == 0 and sockets:
+                break  # the addresses would get different ports
+            sockets.append(socket.create_server(address, family=family, backlog=2048))
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        if error.errno == errno.EADDRINUSE:
+            raise WorkerError(
+                f"another process listens on port {port} of {host}: stop it, or choose another"
+                " port with --port. If it is a receiver, it goes on undisturbed",
+                TEMPORARY,
+            ) from None
+        raise WorkerError(
+            f"cannot listen on port {port} of {host}: {error.strerror}", CONFIGURATION
+        ) from None
+    return sockets
+
+
+async def _serve(
+    settings: Settings,
+    sources: Sources,
+    sockets: list[socket.socket],
+    changes: Path | None,
+    ready: asyncio.Future[int] | None,
+) -> int:
     writer = Writer(settings)
     await writer.start(INPUT_NAMES)
     try:
         # The writer has fenced earlier receivers, so the resources read now are complete.
         tenants = Tenants(writer, await read_resources(settings), sources)
         app = application(Receiver(sources, tenants, writer, changes))
-        config = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, lifespan="off"
-        )
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         server = _Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.leave)
-        running = asyncio.create_task(server.serve())
+        running = asyncio.create_task(server.serve(sockets))
         failed = asyncio.create_task(writer.failed.wait())
         announcing = asyncio.create_task(_announce(server, ready)) if ready else None
         await asyncio.wait({running, failed}, return_when=asyncio.FIRST_COMPLETED)
