@@ -50,7 +50,7 @@ unit:
 	SEATFLOW_PURE=1 $(PY) -m pytest -q -m 'not kafka and not slow' -n auto
 
 # The plain modules: a compiled one cannot be measured.
-coverage: setup ## branch coverage of the engine by the fast tests and the simulator
+coverage: setup ## the fast tests and the simulator, with a gate: branch coverage of the engine
 	@rm -f .coverage .coverage.*
 	SEATFLOW_PURE=1 $(PY) -m coverage run -m pytest -q -m 'not kafka and not slow' -n auto
 	SEATFLOW_PURE=1 $(PY) -m coverage run -m engine.simulation.runner --seeds 30
@@ -87,7 +87,11 @@ check: setup ## format, lint, types, layers, spelling, and the tests without Kaf
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory native-tests
 
-test: check ## everything: check, the compiled modules, then the tests on a real Kafka
+# `coverage` runs the tests of `unit`, so `unit` is not run besides.
+test: setup ## everything: check with the gate of coverage, the compiled modules, the tests on a real Kafka
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory native-tests
 	@$(MAKE) --no-print-directory compiled-tests
 	@$(MAKE) --no-print-directory kafka-tests
 
