@@ -12,9 +12,10 @@ from engine.machines.user_phase import UserPhase, check_at_rest, check_transitio
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
-from engine.state.row_codecs import LEASES, SEAT_BUDGETS, decode_lease, decode_seat_budget
+from engine.state.row_codecs import LEASES, SEAT_BUDGETS
 from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
+from engine.state.seat_row_codecs import decode_lease, decode_seat_budget
 from engine.state.tenant_state import TenantState, User
 
 Json = dict[str, Any]

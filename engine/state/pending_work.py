@@ -1,4 +1,4 @@
-"""What a user waits for: seats, address verdicts, and the changes and events behind them."""
+"""The pending work of a user: seat requests, address claims, and the events behind them."""
 
 from __future__ import annotations
 

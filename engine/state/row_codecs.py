@@ -4,7 +4,8 @@ A row is a JSON array without names. The order of the fields of each class here 
 disk: fields may be renamed, but not moved, added or removed without a new format (see
 :mod:`engine.state.formats`). Attributes of the objects in memory are mapped by name and may be
 called otherwise. ``docs/formats.md`` is generated from these classes. The users' table is in
-:mod:`engine.state.user_row_codecs`.
+:mod:`engine.state.user_row_codecs`, leases and seat budgets are in
+:mod:`engine.state.seat_row_codecs`.
 
 ``optional_facts`` is the last field of a row. It is a JSON object whose members are written only
 where they differ from their default, and the field is left out if the object would be empty. Rows
@@ -95,26 +96,6 @@ class PlanSetRow(NamedTuple):
     disabled_plans: list[str]
 
 
-class LeaseRow(NamedTuple):
-    """``leases``, key tenant/skuId: the partition's side of a seat lease.
-
-    Optional: ``off``, true while the product is off (R15).
-    """
-
-    granted: int
-    returned: int
-    request_seq: int
-    grant_seq: int
-    recall: int
-    contended: bool
-    free_units: int
-    purchased: int
-    consumed: int
-    last_reported: tuple[int, ...]
-    report_due: bool
-    optional_facts: OptionalFacts = None
-
-
 class JobRow(NamedTuple):
     """``jobs``, key kind/tenant/id: a fan-out and how far it is.
 
@@ -152,54 +133,6 @@ class GroupStateRow(NamedTuple):
     seen_fingerprints: bytes
     timestamp_ms: int
     caused_by: str
-    optional_facts: OptionalFacts = None
-
-
-class PartitionLeaseRow(NamedTuple):
-    """The lease of one partition, inside a row of ``seats``.
-
-    ``longest_waiting``: (since in milliseconds, user id) in the order of R8. Optional: ``off``,
-    true if the partition was told that the product is off (R15).
-    """
-
-    answered_seq: int
-    requested_seq: int
-    denied_seq: int
-    granted: int
-    longest_waiting: list[tuple[int, str]]
-    needs_prefetch: bool
-    grant_due: bool
-    grant_seq: int
-    recall: int
-    returned: int
-    contended: bool
-    request_seq: int
-    used: int
-    waiting: int
-    demand: int
-    optional_facts: OptionalFacts = None
-
-
-class SeatBudgetRow(NamedTuple):
-    """``seats``, key tenant/skuId: the units of a product and to whom they are leased.
-
-    ``units``: enabled, warning, suspended, locked out; ``published``: [units, used, waiting users,
-    part number, capabilityStatus] of the counters last published; the last one since format 2.
-    Optional: ``deleted``, true after the deletion of the subscription.
-    """
-
-    units: tuple[int, int, int, int] | None
-    partition_leases: dict[int, PartitionLeaseRow]
-    contended: bool
-    recall: int
-    awaiting_recall_from: list[int]
-    covered_requests: dict[int, int]
-    seen_fingerprints: bytes
-    timestamp_ms: int
-    caused_by: str
-    published: list[Any] | None
-    published_units: tuple[int, int, int, int] | None
-    reduction_pending: bool
     optional_facts: OptionalFacts = None
 
 
@@ -316,7 +249,7 @@ def decode_tenant_settings(row: list[Any]) -> TenantSettingsRow:
     return TenantSettingsRow(location, automatic, convert, bytes.fromhex(seen), facts)
 
 
-# -- plan sets, leases, jobs
+# -- plan sets, jobs
 def encode_plan_set(row: PlanSetRow) -> list[Any]:
     """Returns a row of ``plans``."""
     return list(row)
@@ -325,18 +258,6 @@ def encode_plan_set(row: PlanSetRow) -> list[Any]:
 def decode_plan_set(row: list[Any]) -> PlanSetRow:
     """Returns the fields of a row of ``plans``."""
     return PlanSetRow._make(row)
-
-
-def encode_lease(row: LeaseRow) -> list[Any]:
-    """Returns a row of ``leases``."""
-    *fields, facts = row
-    return append_optional(fields, facts)
-
-
-def decode_lease(row: list[Any]) -> LeaseRow:
-    """Returns the fields of a row of ``leases``."""
-    (*counts, last_reported, report_due), facts = split_optional(row, LeaseRow)
-    return LeaseRow._make([*counts, tuple(last_reported), report_due, facts])
 
 
 def encode_job(row: JobRow) -> list[Any]:
@@ -374,66 +295,6 @@ def decode_group_state(row: list[Any]) -> GroupStateRow:
     return GroupStateRow._make([*first, bytes.fromhex(seen), timestamp_ms, caused_by, facts])
 
 
-def encode_seat_budget(row: SeatBudgetRow) -> list[Any]:
-    """Returns a row of ``seats``."""
-    fields = [
-        row.units,
-        {str(p): encode_partition_lease(lease) for p, lease in row.partition_leases.items()},
-        row.contended,
-        row.recall,
-        row.awaiting_recall_from,
-        {str(p): seq for p, seq in row.covered_requests.items()},
-        row.seen_fingerprints.hex(),
-        row.timestamp_ms,
-        row.caused_by,
-        row.published,
-        row.published_units,
-        row.reduction_pending,
-    ]
-    return append_optional(fields, row.optional_facts)
-
-
-def decode_seat_budget(row: list[Any]) -> SeatBudgetRow:
-    """Returns the fields of a row of ``seats``."""
-    fields, facts = split_optional(row, SeatBudgetRow)
-    (
-        units, leases, contended, recall, awaited, covered, seen, at, cause, published,
-        published_units, reduction,
-    ) = fields  # fmt: skip
-    return SeatBudgetRow(
-        tuple(units) if units else None,
-        {int(p): decode_partition_lease(lease) for p, lease in leases.items()},
-        contended,
-        recall,
-        awaited,
-        {int(p): seq for p, seq in covered.items()},
-        bytes.fromhex(seen),
-        at,
-        cause,
-        published,
-        tuple(published_units) if published_units else None,
-        reduction,
-        facts,
-    )
-
-
-def encode_partition_lease(row: PartitionLeaseRow) -> list[Any]:
-    """Returns one partition's part of a row of ``seats``."""
-    *fields, facts = row
-    return append_optional(fields, facts)
-
-
-def decode_partition_lease(row: list[Any]) -> PartitionLeaseRow:
-    """Returns the fields of one partition's part of a row of ``seats``."""
-    fields, facts = split_optional(row, PartitionLeaseRow)
-    answered, asked, denied, granted, waiting, *others = fields
-    longest_waiting = [(since, user) for since, user in waiting]
-    return PartitionLeaseRow._make(
-        [answered, asked, denied, granted, longest_waiting, *others, facts]
-    )
-
-
-# -- addresses
 def encode_address_claims(claims: list[AddressClaimRow]) -> list[list[Any]]:
     """Returns a row of ``addresses``."""
     return [list(claim) for claim in claims]

@@ -12,13 +12,13 @@ from typing import Any
 
 from engine.domain.vocabulary import CapabilityStatus
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
-from engine.state.row_codecs import (
+from engine.state.seat_lease import PREFETCH_MIN_UNITS
+from engine.state.seat_row_codecs import (
     PartitionLeaseRow,
     SeatBudgetRow,
     decode_seat_budget,
     encode_seat_budget,
 )
-from engine.state.seat_lease import PREFETCH_MIN_UNITS
 
 Units = tuple[int, int, int, int]
 """Enabled, warning, suspended, locked out."""

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from typing import Any, Final
 
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
-from engine.state.row_codecs import LeaseRow, decode_lease, encode_lease
+from engine.state.seat_row_codecs import LeaseRow, decode_lease, encode_lease
 
 WaitlistEntry = tuple[int, str]
 """A user's place in the order of R8: waiting since (ms), user id."""

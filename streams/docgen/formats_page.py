@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from engine.domain.events import CODES
-from engine.state import formats, message_codecs, row_codecs, user_row_codecs
+from engine.state import formats, message_codecs, row_codecs, seat_row_codecs, user_row_codecs
 
 HEAD = """# Formats of state and messages
 
@@ -49,11 +49,11 @@ ROWS: dict[str, type[Any]] = {
     row_codecs.GROUPS: row_codecs.GroupRow,
     row_codecs.TENANT_SETTINGS: row_codecs.TenantSettingsRow,
     row_codecs.PLAN_SETS: row_codecs.PlanSetRow,
-    row_codecs.LEASES: row_codecs.LeaseRow,
+    row_codecs.LEASES: seat_row_codecs.LeaseRow,
     row_codecs.JOBS: row_codecs.JobRow,
     row_codecs.GROUP_STATES: row_codecs.GroupStateRow,
-    row_codecs.SEAT_BUDGETS: row_codecs.SeatBudgetRow,
-    "one of its partition leases": row_codecs.PartitionLeaseRow,
+    row_codecs.SEAT_BUDGETS: seat_row_codecs.SeatBudgetRow,
+    "one of its partition leases": seat_row_codecs.PartitionLeaseRow,
     row_codecs.ADDRESS_CLAIMS: row_codecs.AddressClaimRow,
     row_codecs.USERS: user_row_codecs.UserRow,
     "one of its entries": user_row_codecs.EntryRow,

@@ -39,7 +39,8 @@ HOT = {
         "machines/user_restore",
         "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
         "state/configuration", "state/group_state", "state/message_codecs", "state/pending_work",
-        "state/row_codecs", "state/seat_budget", "state/seat_lease", "state/tenant_state",
+        "state/row_codecs", "state/seat_budget", "state/seat_lease", "state/seat_row_codecs",
+        "state/tenant_state",
         "state/user_row_codecs",
     ],
     "streams": [

@@ -20,7 +20,8 @@ from engine.state.message_codecs import (
     encode_configuration,
     encode_seat_grant,
 )
-from engine.state.row_codecs import decode_lease, encode_group, encode_product
+from engine.state.row_codecs import encode_group, encode_product
+from engine.state.seat_row_codecs import decode_lease
 
 GRANT = SeatGrantMessage("t", "base", 0, 0, 0, 0, True, 0, 0, 9, 9, 5_000, "grant")
 

@@ -17,18 +17,17 @@ from engine.domain.events import CODES
 from engine.domain.model import Entry, Product, ServicePlan, Tenant
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.state import row_codecs as codecs
+from engine.state import seat_row_codecs
 from engine.state import user_row_codecs as user_codecs
 from engine.state.row_codecs import (
     AddressClaimRow,
     GroupRow,
     GroupStateRow,
     JobRow,
-    LeaseRow,
-    PartitionLeaseRow,
     PlanSetRow,
-    SeatBudgetRow,
     TenantSettingsRow,
 )
+from engine.state.seat_row_codecs import LeaseRow, PartitionLeaseRow, SeatBudgetRow
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow
 
 text = st.text(max_size=8)
@@ -72,8 +71,8 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
             flag,
             facts,
         ),
-        codecs.encode_lease,
-        codecs.decode_lease,
+        seat_row_codecs.encode_lease,
+        seat_row_codecs.decode_lease,
     ),
     (
         st.builds(
@@ -130,8 +129,8 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
             flag,
             facts,
         ),
-        codecs.encode_seat_budget,
-        codecs.decode_seat_budget,
+        seat_row_codecs.encode_seat_budget,
+        seat_row_codecs.decode_seat_budget,
     ),
     (
         st.lists(st.builds(AddressClaimRow, whole, whole, id, whole), max_size=3),
