@@ -1,7 +1,8 @@
 """The curated table of service plans, which complements any list of products.
 
 Microsoft publishes the plans of a product, but not the conflicts and dependencies of plans.
-``plan_facts.json`` holds those; all code that builds ``product.defined`` events uses this module.
+``plan_facts.json`` holds those, in dated editions with their sources; all code that builds
+``product.defined`` events uses this module.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 import orjson
 
 Event = dict[str, Any]
+
+EDITIONS = ("2022", "2025")
+DEFAULT_EDITION = "2025"
 
 # The time of the facts, not of ingestion: the same catalog always gives the same bytes.
 FACTS_TIME = "2025-12-30T00:00:00Z"
@@ -37,13 +41,15 @@ def package_data(name: str) -> bytes:
 
 
 @cache
-def plan_facts() -> PlanFacts:
-    """Returns the facts of ``plan_facts.json``."""
+def plan_facts(edition: str = DEFAULT_EDITION) -> PlanFacts:
+    """Returns the facts of an edition of ``plan_facts.json``. Raises: KeyError."""
     table = orjson.loads(package_data("plan_facts.json"))
+    own = table["editions"][edition]
     sets: dict[str, tuple[str, ...]] = {}
-    for name, plans in table["exclusiveSets"].items():
-        for plan in plans:
-            sets[plan] = (*sets.get(plan, ()), name)
+    for source in (table, own):
+        for name, plans in source.get("exclusiveSets", {}).items():
+            for plan in plans:
+                sets[plan] = (*sets.get(plan, ()), name)
     return PlanFacts(
         exclusive_sets=sets,
         requires={
@@ -51,15 +57,16 @@ def plan_facts() -> PlanFacts:
             for plan, entry in table["requires"].items()
         },
         prohibited_locations={
-            plan: tuple(entry["locations"]) for plan, entry in table["prohibitedLocations"].items()
+            plan: tuple(entry["locations"])
+            for plan, entry in own.get("prohibitedLocations", {}).items()
         },
-        mail_plans=frozenset(table["mailPlans"]),
+        mail_plans=frozenset(table["mailPlans"]) | frozenset(own.get("mailPlans", ())),
     )
 
 
-def service_plan(plan_id: str, name: str) -> Event:
+def service_plan(plan_id: str, name: str, edition: str = DEFAULT_EDITION) -> Event:
     """Returns an item of ``servicePlans`` (contract section 2), without members at default."""
-    facts = plan_facts()
+    facts = plan_facts(edition)
     plan: Event = {"servicePlanId": plan_id, "servicePlanName": name}
     if sets := facts.exclusive_sets.get(plan_id):
         plan["exclusiveSets"] = list(sets)
@@ -78,11 +85,12 @@ def product_defined(
     display_name: str,
     plans: Iterable[tuple[str, str]],
     company: Collection[str] = (),
+    edition: str = DEFAULT_EDITION,
 ) -> Event:
     """Returns the event that defines a product.
 
     ``plans``: (id, name) of its service plans. ``company``: the ids of those that apply to the
-    company and are never assigned to a user.
+    company and are never assigned to a user. ``edition``: of the facts about plans.
     The event's id is a hash of its content, so feeding a catalog again changes nothing (R24).
     """
     body: Event = {
@@ -90,7 +98,8 @@ def product_defined(
         "skuPartNumber": part_number,
         "displayName": display_name,
         "servicePlans": [
-            service_plan(plan_id, name) | ({"appliesTo": "Company"} if plan_id in company else {})
+            service_plan(plan_id, name, edition)
+            | ({"appliesTo": "Company"} if plan_id in company else {})
             for plan_id, name in plans
         ],
     }

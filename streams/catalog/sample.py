@@ -1,4 +1,7 @@
-"""A sample catalog of real products, for the demo, the benchmarks and the tests."""
+"""A sample catalog of real products, for the demo, the benchmarks and the tests.
+
+Its facts are those of 2022, in which E1 and E3 exclude each other by their mail plans.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from functools import cache
 import orjson
 
 from streams.catalog.plan_facts import Event, package_data, product_defined
+
+EDITION = "2022"
 
 SHORT_NAMES = {
     "E1": "STANDARDPACK",
@@ -36,7 +41,9 @@ def _by_part_number() -> dict[str, Event]:
         row = orjson.loads(line)
         part = row["skuPartNumber"]
         plans = [(plan_id, name) for plan_id, name in row["servicePlans"]]
-        events[part] = product_defined(row["skuId"], part, row["displayName"], plans)
+        events[part] = product_defined(
+            row["skuId"], part, row["displayName"], plans, edition=EDITION
+        )
     return events
 
 

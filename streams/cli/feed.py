@@ -13,6 +13,7 @@ from streams.cli.feed_graph import feed_graph
 from streams.cli.options import (
     Brokers,
     DryRun,
+    Facts,
     InFile,
     InPages,
     OutFile,
@@ -21,6 +22,7 @@ from streams.cli.options import (
     Strict,
     Tenant,
     Text,
+    edition_of,
     settings_of,
 )
 
@@ -53,6 +55,7 @@ def feed_jsonl(
 @feed_app.command("catalog")
 def feed_catalog(
     file: InFile,
+    facts: Facts = "2025",
     brokers: Brokers = None,
     topic_prefix: Prefix = None,
     out: OutFile = None,
@@ -63,7 +66,7 @@ def feed_catalog(
     from streams.ingest import events_from_catalog
 
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
-    feed(events_from_catalog(file), settings, dry_run, strict, out)
+    feed(events_from_catalog(file, edition_of(facts)), settings, dry_run, strict, out)
 
 
 @feed_app.command("csv")

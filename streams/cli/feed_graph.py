@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import Brokers, DryRun, OutFile, Prefix, Run, Strict, Tenant, Text
+from streams.cli.options import Brokers, DryRun, Facts, OutFile, Prefix, Run, Strict, Tenant, Text
 
 if TYPE_CHECKING:
     from streams.ingest import FeedItem, FeedProblem, FeedResult
@@ -50,6 +50,7 @@ def feed_graph(
             " difference is unexplained. With --dry-run: on the engine in memory.",
         ),
     ] = False,
+    facts: Facts = "2025",
     run: Run = "",
     brokers: Brokers = None,
     topic_prefix: Prefix = None,
@@ -63,7 +64,7 @@ def feed_graph(
     follow when the workers have applied everything else.
     """
     from streams.cli import feed as common
-    from streams.cli.options import settings_of
+    from streams.cli.options import edition_of, settings_of
     from streams.ingest import FeedError
     from streams.ingest.graph import events_from_graph
 
@@ -71,7 +72,13 @@ def feed_graph(
     if compare and out is not None:
         raise FeedError("--compare needs an outcome: leave out --out, or use --dry-run")
     items = events_from_graph(
-        files, tenant, group=group, products=products, run=run, compare=compare
+        files,
+        tenant,
+        group=group,
+        products=products,
+        run=run,
+        compare=compare,
+        facts=edition_of(facts),
     )
     if out is not None or (dry_run and not compare):
         common.feed(items, settings, dry_run, strict, out)

@@ -60,6 +60,14 @@ OutFile = Annotated[
 Tenant = Annotated[
     str, typer.Option("--tenant", metavar="ID", help="Tenant that the users and groups belong to.")
 ]
+Facts = Annotated[
+    str,
+    typer.Option(
+        "--facts",
+        metavar="2022|2025",
+        help="Edition of the facts about plans: which exclude or require each other.",
+    ),
+]
 Run = Annotated[
     str,
     typer.Option(
@@ -69,6 +77,15 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+
+
+def edition_of(facts: str) -> str:
+    """Returns the edition of the facts about plans. Raises: typer.BadParameter."""
+    from streams.catalog import EDITIONS
+
+    if facts not in EDITIONS:
+        raise typer.BadParameter(f"--facts is {facts}, not one of {', '.join(EDITIONS)}")
+    return facts
 
 
 def settings_of(**flags: str | None) -> Settings:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from streams.catalog import DEFAULT_EDITION
 from streams.ingest import graph_objects as objects
 from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
 from streams.ingest.graph_comparison import ExpectedUser, expected_user
@@ -49,6 +50,7 @@ def events_from_graph(
     products: bool = True,
     run: str = "",
     compare: bool = False,
+    facts: str = DEFAULT_EDITION,
 ) -> GraphFeed:
     """Returns the feed of one tenant's pages.
 
@@ -57,9 +59,10 @@ def events_from_graph(
     ``products``: subscriptions define their products, too.
     ``run``: see ``events_from_csv``.
     ``compare``: keep what Graph says of each user's licences (``GraphFeed.expected``).
+    ``facts``: the edition of the facts about plans (``streams.catalog``).
     Raises: FeedError, if there are no pages.
     """
-    return GraphFeed(path, tenant, group, products, run, compare)
+    return GraphFeed(path, tenant, group, products, run, compare, facts)
 
 
 class GraphFeed(FileFeed):
@@ -79,10 +82,11 @@ class GraphFeed(FileFeed):
         products: bool,
         run: str,
         compare: bool = False,
+        facts: str = DEFAULT_EDITION,
     ) -> None:
         super().__init__(path, (tenant, group or "", run))
         self._tenant, self._group, self._products = tenant, group, products
-        self._compare = compare
+        self._compare, self._facts = compare, facts
         self._sources: dict[int, FeedFile] = {}
         self._survey: Survey | None = None
         self.expected: dict[str, ExpectedUser] = {}
@@ -223,7 +227,7 @@ class GraphFeed(FileFeed):
         if str(entity.get("appliesTo", "User")) != "User":
             self.skipped["subscription that is not for users"] += 1
             return []
-        return objects.subscription(entity, builder, self._products)
+        return objects.subscription(entity, builder, self._products, self._facts)
 
     def _organization(self, entity: Object, builder: EventBuilder) -> list[EventOrReason]:
         members = objects.tenant_members(entity)

@@ -141,10 +141,11 @@ def member_id(member: Object, skipped: Counter[str]) -> str | None:
 
 
 def subscription(
-    entity: Object, builder: EventBuilder, define_products: bool
+    entity: Object, builder: EventBuilder, define_products: bool, facts: str
 ) -> list[EventOrReason]:
     """Returns the events of a subscribed SKU: its product, and its units.
 
+    ``facts``: the edition of the facts about plans.
     Raises: UnreadableError.
     """
     sku, units = normalized_id(entity.get("skuId")), entity.get("prepaidUnits")
@@ -153,12 +154,12 @@ def subscription(
     found = []
     # Without its plans the product is not defined: it would take them from every user.
     if define_products and isinstance(sku, str) and "servicePlans" in entity:
-        found.append(_product(sku, entity))
+        found.append(_product(sku, entity, facts))
     found.append(builder.subscription(sku, units))
     return found
 
 
-def _product(sku: str, entity: Object) -> EventOrReason:
+def _product(sku: str, entity: Object, facts: str) -> EventOrReason:
     """Returns the subscription's product; unlike the published table it marks company plans."""
     plans, company = {}, set()
     for plan in list_of_objects(entity, "servicePlans") or ():
@@ -169,7 +170,8 @@ def _product(sku: str, entity: Object) -> EventOrReason:
         if plan.get("appliesTo") == "Company":
             company.add(id)
     part = str(entity.get("skuPartNumber") or sku)
-    return checked_item("catalog", sku, product_defined(sku, part, part, plans.items(), company))
+    event = product_defined(sku, part, part, plans.items(), company, facts)
+    return checked_item("catalog", sku, event)
 
 
 def tenant_members(entity: Object) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from streams.catalog import product_defined
+from streams.catalog import DEFAULT_EDITION, product_defined
 from streams.contract.decoder import DECODERS, Rejected
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import wide_encoding
@@ -36,12 +36,13 @@ class _Product:
     plans: dict[str, str] = field(default_factory=dict)
 
 
-def events_from_catalog(path: str | Path) -> CatalogFeed:
+def events_from_catalog(path: str | Path, facts: str = DEFAULT_EDITION) -> CatalogFeed:
     """Returns a feed of one ``product.defined`` per product, ordered by part number.
 
+    ``facts``: the edition of the facts about plans.
     Raises: FeedError, if the file is not Microsoft's table.
     """
-    return CatalogFeed(path)
+    return CatalogFeed(path, facts)
 
 
 class CatalogFeed:
@@ -50,7 +51,8 @@ class CatalogFeed:
     ``warnings``: what is accepted, and yet is probably wrong.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, facts: str = DEFAULT_EDITION) -> None:
+        self._facts = facts
         self.name = "standard input" if str(path) == "-" else str(path)
         try:
             data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
@@ -119,7 +121,9 @@ class CatalogFeed:
 
     def _item(self, sku: str, product: _Product) -> FeedItem | FeedProblem:
         name = product.display_name or product.part_number
-        event = product_defined(sku, product.part_number, name, product.plans.items())
+        event = product_defined(
+            sku, product.part_number, name, product.plans.items(), edition=self._facts
+        )
         item = FeedItem("catalog", sku.encode(), orjson.dumps(event))
         decoded = DECODERS[item.topic](item.key, item.value, None)
         if isinstance(decoded, Rejected):

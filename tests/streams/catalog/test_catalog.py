@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from streams.catalog import SHORT_NAMES, plan_facts, product, product_defined, sample_catalog
+from streams.catalog import (
+    EDITIONS,
+    SHORT_NAMES,
+    plan_facts,
+    product,
+    product_defined,
+    sample_catalog,
+)
+from streams.catalog.plan_facts import package_data
 from streams.contract.decoder import DECODERS, Rejected
 
 SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared"
@@ -18,14 +26,44 @@ def shared_data(name: str) -> Any:
 
 
 @needs_shared
-def test_exclusive_sets_are_the_published_ones() -> None:
+@pytest.mark.parametrize(
+    ("edition", "tables"), [("2025", {"current"}), ("2022", {"current", "older"})]
+)
+def test_exclusive_sets_are_the_published_ones(edition: str, tables: set[str]) -> None:
     published = {
         (plan["servicePlanId"], each["service"])
         for each in shared_data("exclusive-sets.json")
         for plan in each["plans"]
+        if plan["table"] in tables
     }
-    facts = plan_facts().exclusive_sets
+    facts = plan_facts(edition).exclusive_sets
     assert {(plan, name) for plan, names in facts.items() for name in names} == published
+
+
+def test_the_editions_differ_in_what_their_sources_say() -> None:
+    mail = {
+        edition: {plan for plan, names in plan_facts(edition).exclusive_sets.items()
+                  if "Exchange Online" in names}
+        for edition in EDITIONS
+    }  # fmt: skip
+    assert len(mail["2022"] - mail["2025"]) == 2
+    assert mail["2025"] < mail["2022"]
+    # No table of plans and countries is published.
+    assert plan_facts().prohibited_locations == {}
+    table = json.loads(package_data("plan_facts.json"))["editions"]
+    assert table.keys() == set(EDITIONS)
+    assert all(edition["sources"] for edition in table.values())
+    assert "own choice" in table["2022"]["sources"]["prohibitedLocations"]
+
+
+def test_a_product_has_the_facts_of_its_edition() -> None:
+    plans = [(each["servicePlanId"], "x") for each in product("E3")["servicePlans"]]
+    sets = {
+        edition: sum("exclusiveSets" in plan for plan in product_defined(
+            "s", "P", "N", plans, edition=edition)["servicePlans"])
+        for edition in EDITIONS
+    }  # fmt: skip
+    assert sets["2022"] == sets["2025"] + 1
 
 
 @needs_shared
