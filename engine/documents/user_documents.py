@@ -7,12 +7,13 @@ Text that users with one outcome share is made once, in a :class:`DocumentTempla
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
 from engine.domain.effects import Effects
 from engine.domain.model import timestamp
-from engine.domain.vocabulary import COUNT, NONE
+from engine.domain.vocabulary import COUNT, ERROR, NONE
 from engine.native import load_extension
 from engine.rules.outcome import EMPTY_OUTCOME, AssignmentState, ErrorReason, Outcome
 from engine.state.tenant_state import User
@@ -148,23 +149,51 @@ def published_states(outcome: Outcome, paths: tuple[str, ...]) -> list[Published
 
 
 def states_since(
-    user: User, outcome: Outcome, paths: tuple[str, ...], timestamp_ms: int
+    user: User,
+    outcome: Outcome,
+    paths: tuple[str, ...],
+    timestamp_ms: int,
+    adopted: Mapping[tuple[str, str], int] | None = None,
 ) -> int | tuple[int, ...]:
     """Returns since when each state of a new outcome holds, in milliseconds.
 
     A state that the user has already keeps its time; the others get ``timestamp_ms``. One number
-    stands for all if they are equal.
+    stands for all if they are equal. ``adopted``: since when adopted licences are held, by skuId
+    and group (R25).
     """
+    if adopted:
+        return _adopted_since(user, outcome, paths, timestamp_ms, adopted)
     if user.outcome is EMPTY_OUTCOME or not user.outcome.states:
         return timestamp_ms
-    old = {
-        (s.sku, user.path(s.path_index), s.state, s.reason.error): user.since_of(i)
-        for i, s in enumerate(user.outcome.states)
-    }
+    old = _known_since(user)
     new = []
     for s in outcome.states:
         group = paths[s.path_index - 1] if s.path_index else ""
         new.append(old.get((s.sku, group, s.state, s.reason.error), timestamp_ms))
+    return new[0] if len(set(new)) == 1 else tuple(new) or timestamp_ms
+
+
+def _known_since(user: User) -> dict[tuple[str, str, str, str], int]:
+    return {
+        (s.sku, user.path(s.path_index), s.state, s.reason.error): user.since_of(i)
+        for i, s in enumerate(user.outcome.states)
+    }
+
+
+def _adopted_since(
+    user: User,
+    outcome: Outcome,
+    paths: tuple[str, ...],
+    timestamp_ms: int,
+    adopted: Mapping[tuple[str, str], int],
+) -> int | tuple[int, ...]:
+    old, new = _known_since(user), []
+    for s in outcome.states:
+        group = paths[s.path_index - 1] if s.path_index else ""
+        since = adopted.get((s.sku, group)) if s.state != ERROR else None
+        if since is None:
+            since = old.get((s.sku, group, s.state, s.reason.error), timestamp_ms)
+        new.append(since)
     return new[0] if len(set(new)) == 1 else tuple(new) or timestamp_ms
 
 

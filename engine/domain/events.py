@@ -37,11 +37,30 @@ class UserUpserted(NamedTuple):
 
 
 class UserDeleted(NamedTuple):
-    """The user is gone (R22)."""
+    """The user is gone (R22). ``restorable``: it is in the directory's recycle bin."""
 
     id: str
     tenant: str
     user: str
+    restorable: bool = False
+
+
+class UserSnapshot(NamedTuple):
+    """Everything that another system knows of a user; it replaces the user's facts (R25).
+
+    ``memberships``: (group, since in milliseconds or None); ``licenses``: the licences held, as
+    (skuId, group or "" for a direct one, disabled plans, since in milliseconds or None).
+    """
+
+    id: str
+    tenant: str
+    user: str
+    user_principal_name: str | None = None
+    usage_location: str | None = None
+    mail: str | None = None
+    proxy_addresses: tuple[str, ...] = ()
+    memberships: tuple[tuple[str, int | None], ...] = ()
+    licenses: tuple[tuple[str, str, tuple[str, ...], int | None], ...] = ()
 
 
 class MembershipAdded(NamedTuple):
@@ -193,6 +212,7 @@ class TenantUpdated(NamedTuple):
 CODES: Final[Mapping[type, str]] = {
     UserUpserted: "UserUpserted",
     UserDeleted: "UserDeleted",
+    UserSnapshot: "UserSnapshot",
     MembershipAdded: "MembershipAdded",
     MembershipRemoved: "MembershipRemoved",
     MembershipIgnored: "MembershipIgnored",
@@ -217,6 +237,7 @@ LicensesSet = UserLicensesSet | GroupLicensesSet
 InputEvent = (
     UserUpserted
     | UserDeleted
+    | UserSnapshot
     | MembershipAdded
     | MembershipRemoved
     | MembershipIgnored

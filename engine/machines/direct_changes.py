@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from engine.documents.audit import audit
-from engine.documents.results import result
+from engine.documents.results import restoration_result, result
 from engine.domain import events as ev
 from engine.domain.effects import Effects
 from engine.rules.direct_change import NO_CHANGE, DirectChange, Rejection, replace_all
 from engine.state.configuration import Configuration
 from engine.state.tenant_state import User
-from engine.state.user_row_codecs import tuples
+from engine.state.user_row_codecs import OptionalUserFacts, tuples
 
 Licenses = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -106,9 +106,23 @@ class DirectChanges:
         if rejection and add is not None:
             self._audit_rejection(user, id, timestamp_ms, rejection)
 
+    def answer_restoration(self, user: User, not_restored: tuple[Rejection, ...]) -> None:
+        """R22: answers the event that took the user out of the recycle bin, and ends that work.
+
+        ``not_restored``: the reasons of the direct licences that cannot be given.
+        """
+        assert user.optional_facts is not None
+        id, _ = user.optional_facts[OptionalUserFacts.RESTORATION]
+        user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
+        value = restoration_result(id, user.tenant.id, user.id, not_restored)
+        self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
+
     def reject_open(self, user: User) -> None:
         """Rejects the changes of a user who is deleted: those deferred, and the one under way."""
         self.users_with_deferred.pop(user, None)
+        if user.optional_facts and OptionalUserFacts.RESTORATION in user.optional_facts:
+            id, _ = user.optional_facts[OptionalUserFacts.RESTORATION]
+            self._answer(user, id, "rejected", user_not_found(user))
         pending = user.pending_work
         if pending is None:
             return

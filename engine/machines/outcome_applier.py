@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Any, Final
 
 from engine.documents import user_documents
 from engine.domain.effects import Effects
@@ -18,6 +18,7 @@ from engine.state.configuration import Configuration
 from engine.state.message_codecs import GROUP_REPORTS, GroupReportMessage, encode_group_report
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.tenant_state import GroupMembership, TenantState, User
+from engine.state.user_row_codecs import OptionalUserFacts
 
 NO_GROUP_STATS: Final[tuple[bool, tuple[str, ...]]] = (False, ())
 
@@ -46,6 +47,7 @@ class OutcomeApplier:
         self.in_error = StateCounter()  # users by kind of error
         self.with_errors = 0
         self.plans: dict[str, PlanSet] = {}
+        self.adopting: dict[User, None] = {}  # users with licences that wait for adoption (R25)
 
     # -- decisions
     def apply(
@@ -60,6 +62,9 @@ class OutcomeApplier:
         old, old_paths = user.outcome, user.paths
         new = decision.outcome
         paths = decision.paths[: new.path_count - 1]
+        adopted = decision.adopted
+        if adopted is not None:
+            self._keep_unadopted(user, adopted.remaining(new, decision.paths))
         if new.mail != old.mail:
             user.keep_published(user.attributes())
         if new.mail:
@@ -70,14 +75,34 @@ class OutcomeApplier:
                 self._publish(user, old, old_paths, cause)
             return
         allocator.dequeue(user, cause)
-        since = user_documents.states_since(user, new, paths, cause.timestamp_ms)
+        since = user_documents.states_since(
+            user, new, paths, cause.timestamp_ms, adopted.since if adopted is not None else None
+        )
         user.outcome, user.paths, user.state_since_ms = new, paths, since
         self.count_errors(old, new)
+        if adopted is not None:
+            self._adopt_seats(user, (new.held - old.held) & adopted.skus, reserved, cause)
         self._seats(user, old, reserved, cause)
         allocator.enqueue(user, cause)
         self._enroll(user, old_paths)
         self._count(user, old, old_paths, cause.timestamp_ms)
         self._publish(user, old, old_paths, cause)
+
+    def _keep_unadopted(self, user: User, licenses: list[Any]) -> None:
+        """Keeps the licences that are still to be adopted (R25), if there are any."""
+        fact = [False, licenses] if licenses else None
+        user.set_optional_fact(OptionalUserFacts.ADOPTION, fact)
+        if licenses:
+            self.adopting[user] = None
+        else:
+            self.adopting.pop(user, None)
+
+    def _adopt_seats(
+        self, user: User, skus: AbstractSet[str], reserved: AbstractSet[str], cause: Cause
+    ) -> None:
+        """R25: seats that the user brings, before :meth:`_seats` counts it as a holder."""
+        for sku in skus - reserved:
+            self.work.change_lease(user.tenant, sku, cause).adopt()
 
     def _seats(self, user: User, old: Outcome, reserved: AbstractSet[str], cause: Cause) -> None:
         tenant, new, change_lease = user.tenant, user.outcome, self.work.change_lease
@@ -135,13 +160,18 @@ class OutcomeApplier:
         if record is not None:
             self.effects.emit("audit", key, record)
 
-    def delete(self, user: User, cause: Cause) -> None:
-        """R22: drops entries, memberships and claims; frees the seats; a tombstone is published."""
+    def delete(self, user: User, cause: Cause, keep_facts: bool = False) -> None:
+        """R22: drops entries and memberships; frees the seats; a tombstone is published.
+
+        ``keep_facts``: the user goes to the recycle bin, and keeps memberships and attributes.
+        """
         old, old_paths = user.outcome, user.paths
         tenant, timestamp_ms = user.tenant, cause.timestamp_ms
         if user.known:
             self.count_members(user, -1, timestamp_ms)
-        groups, user.groups, user.member_since = user.groups, (), b""
+        groups = user.groups
+        if not keep_facts:
+            user.groups, user.member_since = (), b""
         user.outcome, user.paths, user.state_since_ms = EMPTY_OUTCOME, (), 0
         self.count_errors(old, EMPTY_OUTCOME)
         self._seats(user, old, NO_RESERVATION, cause)
@@ -157,9 +187,12 @@ class OutcomeApplier:
             if record is not None:
                 self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
-        user.location = user.upn = user.mail = user.assigned_primary_address = None
-        user.addresses = ()
+        user.assigned_primary_address = None
         user.pending_work = user.optional_facts = None
+        self.adopting.pop(user, None)
+        if not keep_facts:
+            user.location = user.upn = user.mail = None
+            user.addresses = ()
 
     # -- groups
     def joined(self, user: User, group: str, timestamp_ms: int) -> None:

@@ -183,6 +183,8 @@ class UserEvaluations:
         self.work.dirty_users[user] = None
         self.pending_evaluations.pop(user, None)
         self.applier.apply(user, decision, cause, reserved)
+        if decision.not_restored is not None:
+            self.direct_changes.answer_restoration(user, decision.not_restored)
         pending = user.pending_work
         if pending is not None:
             self.direct_changes.complete(user, decision.rejection, cause.timestamp_ms)

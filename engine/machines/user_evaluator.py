@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.domain.model import Entry, GroupLicenses
+from engine.machines.adoption import Adoption, adopt
 from engine.rules.direct_change import DirectChange, Rejection, change_direct
 from engine.rules.evaluation import evaluate
 from engine.rules.outcome import EMPTY_OUTCOME, EvaluationInput, Outcome
 from engine.state.configuration import Configuration
-from engine.state.tenant_state import User
+from engine.state.tenant_state import TenantState, User
+from engine.state.user_row_codecs import OptionalUserFacts
 
 Facts = tuple[Any, ...]
 """The members of an :class:`EvaluationInput`, which is made only for facts not in the memo."""
@@ -17,6 +19,10 @@ MEMO_MAX_ENTRIES: Final = 100_000
 NO_PATHS: Final[frozenset[int]] = frozenset()
 UNRESTRICTED: Final = "anywhere that no plan prohibits"
 """Stands for every location that no plan prohibits, so that these users share outcomes."""
+ANY_LOCATION: Final = "any"
+"""Stands for the own location that a direct licence needs; a restored one does not (R22)."""
+ADOPTION: Final = OptionalUserFacts.ADOPTION
+RESTORATION: Final = OptionalUserFacts.RESTORATION
 NO_DENIALS: Final[frozenset[str]] = frozenset()
 
 
@@ -25,10 +31,11 @@ class EvaluationResult:
 
     ``required_seats``: products, in skuId order, whose seats must be reserved or denied before
     the outcome can be applied. ``rejection``: of the direct change under way, None if it can be
-    made.
+    made. ``adopted``: the licences that the outcome adopts (R25). ``not_restored``: the direct
+    licences of a restored user that cannot be given (R22); None if no user is restored.
     """
 
-    __slots__ = ("outcome", "paths", "rejection", "required_seats")
+    __slots__ = ("adopted", "not_restored", "outcome", "paths", "rejection", "required_seats")
 
     def __init__(
         self,
@@ -41,6 +48,8 @@ class EvaluationResult:
         self.paths = paths
         self.required_seats = required_seats
         self.rejection = rejection
+        self.adopted: Adoption | None = None
+        self.not_restored: tuple[Rejection, ...] | None = None
 
 
 EMPTY_RESULT: Final = EvaluationResult(EMPTY_OUTCOME, (), ())
@@ -61,9 +70,59 @@ class UserEvaluator:
 
     def evaluate(self, user: User, denied: frozenset[str] = NO_DENIALS) -> EvaluationResult:
         """Evaluates the user's present facts; ``denied``: products without a seat to be had."""
-        facts, paths = self._facts(user, denied)
+        optional = user.optional_facts
+        if optional is not None and user.is_returning:
+            return self._evaluate_returning(user, denied, optional)
+        facts, paths = self._facts(user, denied, user.outcome.entries, user.paths)
+        return self._evaluate_facts(user, facts, paths)
+
+    def _evaluate_returning(
+        self, user: User, denied: frozenset[str], optional: dict[str, Any]
+    ) -> EvaluationResult:
+        """Evaluates a user whose licences are adopted (R25) or who is restored (R22)."""
+        adoption: Adoption | None = None
+        entries, entry_paths, held = user.outcome.entries, user.paths, user.outcome.held
+        if ADOPTION in optional:
+            adoption = adopt(self.configuration, user, optional[ADOPTION])
+            entries, entry_paths = adoption.entries, adoption.paths
+            held |= adoption.skus
+        known, paths = self._facts(user, denied, entries, entry_paths)
+        facts = EvaluationInput(*known)._replace(held=held)
+        if RESTORATION in optional:
+            found = self._restore_direct(facts, paths, optional[RESTORATION][1])
+        else:
+            shared = self._evaluate_facts(user, facts, paths)
+            found = EvaluationResult(
+                shared.outcome, shared.paths, shared.required_seats, shared.rejection
+            )
+        found.adopted = adoption
+        return found
+
+    def _restore_direct(
+        self, facts: EvaluationInput, paths: tuple[str, ...], licenses: list[Any]
+    ) -> EvaluationResult:
+        """R22: memberships as they stand, then each direct licence by R16, in skuId order."""
+        outcome = self._outcome(facts)
+        required = {*outcome.seats_needed, *outcome.seats_to_probe}
+        rejections = []
+        for sku, disabled in sorted(licenses):
+            facts = facts._replace(entries=outcome.entries, held=facts.held | outcome.held)
+            change = DirectChange(((sku, tuple(disabled)),), ())
+            changed = change_direct(self.configuration.products, facts, ANY_LOCATION, change)
+            if isinstance(changed, Rejection):
+                rejections.append(changed)
+                continue
+            entries, needed = changed
+            facts = facts._replace(entries=entries, held=facts.held.union(needed))
+            outcome = self._outcome(facts)
+            required.update(needed, outcome.seats_needed, outcome.seats_to_probe)
+        found = EvaluationResult(outcome, paths, tuple(sorted(required)))
+        found.not_restored = tuple(rejections)
+        return found
+
+    def _evaluate_facts(self, user: User, facts: Facts, paths: tuple[str, ...]) -> EvaluationResult:
         change = user.pending_work.change if user.pending_work is not None else None
-        if not paths and not change and not user.outcome.entries:
+        if not paths and not change and not facts[0]:
             return EMPTY_RESULT
         if change is None or change[1] is None:  # a reprocess changes nothing itself
             outcome = self._outcome(facts)
@@ -107,7 +166,18 @@ class UserEvaluator:
             self.hits += 1
         return outcome
 
-    def _facts(self, user: User, denied: frozenset[str]) -> tuple[Facts, tuple[str, ...]]:
+    def _facts(
+        self,
+        user: User,
+        denied: frozenset[str],
+        entries: tuple[Entry, ...],
+        entry_paths: tuple[str, ...],
+    ) -> tuple[Facts, tuple[str, ...]]:
+        """Returns the input of the rules and its paths.
+
+        ``entries`` are those that the evaluation begins with, ``entry_paths`` the groups of their
+        path indexes.
+        """
         tenant = user.tenant
         group_licenses: list[GroupLicenses] = []
         paths: list[str] = []
@@ -116,10 +186,9 @@ class UserEvaluator:
             if group is not None and group.license_set is not None:
                 group_licenses.append(group.license_set)
                 paths.append(id)
-        old = user.outcome
-        entries, converted = old.entries, NO_PATHS
+        converted = NO_PATHS
         if entries:
-            entries, converted = self._renumbered(user, paths)
+            entries, converted = self._renumbered(tenant, entries, entry_paths, paths)
         # Not by length: a group that the user left may stand in for one without licences.
         path_ids = tuple(paths)
         if path_ids == user.groups:
@@ -131,7 +200,7 @@ class UserEvaluator:
             self._location(user.location or tenant.settings.location),
             user.duplicate if user.pending_work is not None else None,
             denied,
-            old.held,
+            user.outcome.held,
             tenant.products_off,
         )
         return facts, path_ids
@@ -141,19 +210,23 @@ class UserEvaluator:
             return location
         return UNRESTRICTED
 
-    def _renumbered(self, user: User, paths: list[str]) -> tuple[tuple[Entry, ...], frozenset[int]]:
-        """Returns the user's entries with the present path indexes, and R13's converted paths.
+    def _renumbered(
+        self,
+        tenant: TenantState,
+        old: tuple[Entry, ...],
+        old_paths: tuple[str, ...],
+        paths: list[str],
+    ) -> tuple[tuple[Entry, ...], frozenset[int]]:
+        """Returns the entries with the present path indexes, and R13's converted paths.
 
         Groups that no longer ask for anything are appended to ``paths``.
         """
-        tenant = user.tenant
-        old = user.outcome.entries
         indexes: dict[int, int] = {0: 0}
         converted = set()
         for e in old:
             if e.path_index in indexes:
                 continue
-            id = user.paths[e.path_index - 1]
+            id = old_paths[e.path_index - 1]
             if id not in paths:
                 paths.append(id)
                 group = tenant.groups.get(id)

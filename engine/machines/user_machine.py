@@ -13,6 +13,7 @@ from typing import Any, Final
 from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
 from engine.domain.events import ABSENT, CODES, Delivered
+from engine.machines import recycle_bin
 from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
 from engine.machines.unit_of_work import Cause
 from engine.machines.user_evaluations import UserEvaluations
@@ -32,7 +33,7 @@ from engine.state.row_codecs import (
     product_key,
 )
 from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
-from engine.state.user_row_codecs import encode_deferred_event
+from engine.state.user_row_codecs import OptionalUserFacts, encode_deferred_event
 
 COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
 """Events that are answered in ``results``; they wait for what is under way (R23)."""
@@ -173,6 +174,9 @@ class UserMachine(UserEvaluations):
         self.evaluator.clear_memo()
         if not new:
             self.fan_out.begin(PRODUCT, "", sku, 0, 0, timestamp_ms, caused_by)
+        else:
+            for user in [u for u in self.applier.adopting if u.adopts(sku)]:
+                self._fact_changed(user, timestamp_ms, caused_by, retry=False)
         for user in list(self.direct_changes.users_with_deferred):
             for event, deferred_at in self.direct_changes.take_ready(user):
                 self.work.dirty_users[user] = None
@@ -205,6 +209,8 @@ class UserMachine(UserEvaluations):
             self._licenses_set(user, event, timestamp_ms)
         elif kind is ev.UserReprocess:
             self._reprocess(user, event, timestamp_ms)
+        elif kind is ev.UserSnapshot:
+            self._snapshot(user, event, timestamp_ms, offset)
         elif kind is ev.MembershipIgnored:
             self.ignored += 1
         else:
@@ -212,7 +218,7 @@ class UserMachine(UserEvaluations):
         return True
 
     def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
-        if kind in COMMANDS:
+        if kind in COMMANDS or kind is ev.UserSnapshot:
             return True
         if user.pending_work is not None and user.pending_work.change is not None:
             return True  # a direct change that asks for a seat keeps its place
@@ -224,7 +230,7 @@ class UserMachine(UserEvaluations):
         The results are equal when a user without licences and errors, licensed by one group at
         most, joins another group later: R8 attempts the groups in this order anyway.
         """
-        if kind is not ev.MembershipAdded or user.outcome.states:
+        if kind is not ev.MembershipAdded or user.outcome.states or user.is_returning:
             return True
         groups, asked = user.tenant.groups, 0
         for id in user.groups:
@@ -237,6 +243,7 @@ class UserMachine(UserEvaluations):
     def _upserted(self, user: User, event: ev.UserUpserted, timestamp_ms: int, offset: int) -> None:
         published = user.attributes() if user.revision > 0 else None
         was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
+        claimed = facts[3] if was_known else ()
         user.known = True
         if event.user_principal_name is not ABSENT:
             user.upn = event.user_principal_name  # type: ignore[assignment]
@@ -246,10 +253,11 @@ class UserMachine(UserEvaluations):
             user.mail = event.mail  # type: ignore[assignment]
         if event.proxy_addresses is not ABSENT:
             user.addresses = tuple(event.proxy_addresses or ())  # type: ignore[arg-type]
-            if user.addresses or facts[3]:
-                self._claim(user, facts[3], timestamp_ms, offset, event.id)
+        if user.addresses != claimed:
+            self._claim(user, claimed, timestamp_ms, offset, event.id)
         if not was_known:
             self.applier.count_members(user, 1, timestamp_ms)
+            recycle_bin.begin_restoration(user, event.id)
         if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
             self._evaluate_later(user, timestamp_ms, event.id)
             return
@@ -275,12 +283,63 @@ class UserMachine(UserEvaluations):
         if user.seat_request is not None:
             self._abandon(user, timestamp_ms, event.id)
         self.pending_evaluations.pop(user, None)
-        self.claims.change(user, user.addresses, timestamp_ms, offset, event.id, gone=True)
+        if user.known:
+            self.claims.change(user, user.addresses, timestamp_ms, offset, event.id, gone=True)
         self.allocator.dequeue(user, cause)
         self.direct_changes.reject_open(user)
-        self.applier.delete(user, cause)
+        if event.restorable:
+            if user.known:
+                direct = recycle_bin.direct_licenses(user, self.configuration.products)
+                self.applier.delete(user, cause, keep_facts=True)
+                user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, direct)
+        else:
+            self.applier.delete(user, cause)
         self._enter(user, Trigger.USER_DELETED)
         self._report_ended(self.fan_out.release(user))
+
+    def _snapshot(self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int) -> None:
+        """R25: replaces the user's facts; the next evaluation adopts the licences."""
+        published = user.attributes() if user.revision > 0 else None
+        claimed = user.addresses if user.known else ()
+        user.upn, user.location, user.mail = (
+            event.user_principal_name, event.usage_location, event.mail,
+        )  # fmt: skip
+        user.addresses, user.assigned_primary_address = event.proxy_addresses, None
+        if not user.known:
+            user.known = True
+            self.applier.count_members(user, 1, timestamp_ms)
+        if user.addresses != claimed:
+            self._claim(user, claimed, timestamp_ms, offset, event.id)
+        self._replace_memberships(user, event, timestamp_ms, offset)
+        licenses = [
+            [sku, group, disabled, since if since is None else min(since, timestamp_ms)]
+            for sku, group, disabled, since in event.licenses
+        ]
+        user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, None)
+        user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
+        user.set_optional_fact(OptionalUserFacts.ADOPTION, [True, licenses])
+        if published is not None:
+            user.keep_published(published)
+        self._fact_changed(user, timestamp_ms, event.id)
+
+    def _replace_memberships(
+        self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int
+    ) -> None:
+        """A membership without a moment keeps the one that it has, or begins with the event."""
+        known = user.memberships()
+        wanted = {}
+        for group, since in event.memberships:
+            if since is None:
+                wanted[group] = known.get(group, order_key(timestamp_ms, offset))
+            else:
+                wanted[group] = order_key(min(since, timestamp_ms), 0)
+        for group in known.keys() - wanted.keys():
+            user.leave(group)
+            self.applier.left(user, group, timestamp_ms)
+        joined = [group for group in wanted if group not in known]
+        user.set_memberships(wanted)
+        for group in joined:
+            self.applier.joined(user, group, timestamp_ms)
 
     def _joined(
         self, user: User, event: ev.MembershipAdded, timestamp_ms: int, when: bytes

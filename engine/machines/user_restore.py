@@ -14,6 +14,7 @@ from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
 from engine.state.tenant_state import User
 from engine.state.user_row_codecs import (
     EntryRow,
+    OptionalUserFacts,
     decode_entries,
     decode_problem,
     decode_user,
@@ -156,5 +157,7 @@ class UserRestore:
                     membership.add(user)
         if user.outcome.errors:
             applier.count_errors(EMPTY_OUTCOME, user.outcome)
+        if user.optional_facts is not None and OptionalUserFacts.ADOPTION in user.optional_facts:
+            applier.adopting[user] = None
         if user.pending_work is not None and user.pending_work.deferred_changes:
             self.direct_changes.users_with_deferred[user] = None

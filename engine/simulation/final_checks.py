@@ -256,6 +256,10 @@ def _answers(s: Simulation) -> None:
             continue
         final = statuses[1:] if statuses[:1] == ["deferred"] else statuses
         require(final in (["applied"], ["rejected"]), "answers", i, statuses)
+    for i in s.sent.values():
+        if isinstance(i.event, ev.UserUpserted):  # R22: answered if it restored direct licences
+            statuses = answers.pop((i.key, i.event.id), [])
+            require(statuses in ([], ["applied"], ["rejected"]), "answers", i, statuses)
     require(not answers, "answers", "nobody asked", answers)
 
 

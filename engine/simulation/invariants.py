@@ -28,9 +28,10 @@ class SeatUsage(NamedTuple):
     leased: int
     used: int
     denied: int
+    adopted: int
 
 
-NO_USAGE = SeatUsage(0, 0, 0, 0)
+NO_USAGE = SeatUsage(0, 0, 0, 0, 0)
 
 
 class Violation(Exception):  # noqa: N818
@@ -50,11 +51,13 @@ def require(holds: bool, check: str, *text: object) -> None:
 class InvariantMonitor:
     """Checks every step and every commit.
 
-    ``holders``: (tenant/skuId, partition) -> users published with the product.
+    ``holders``: (tenant/skuId, partition) -> users published with the product. ``snapshots``: users
+    whose entries a snapshot may replace (R25), so that R5 and R6 say nothing of them.
     """
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self.snapshots: set[str] = set()
         self.users: dict[str, Json] = {}
         self.revisions: dict[str, int] = {}
         self.errors: dict[str, dict[str, str]] = {}  # tenant/user -> key -> error
@@ -93,7 +96,7 @@ class InvariantMonitor:
         for key, seats in machine.products.budgets.items():
             now = seat_usage(seats)
             was = ago.get(key, NO_USAGE)
-            allowed = max(now.units, was.leased)
+            allowed = max(now.units, was.leased + now.adopted - was.adopted)  # R25
             require(now.leased <= allowed, "never oversold", key, "leased", now, "of", allowed)
             true = now.denied == was.denied or now.used >= now.units
             require(true, "no false denial", key, "denied", now)
@@ -136,7 +139,8 @@ class InvariantMonitor:
         for sku in held_skus(value):
             self.holders.setdefault((f"{key.split('/')[0]}/{sku}", p), set()).add(key)
         check_state(key, value)
-        check_step(key, old, value)
+        if key not in self.snapshots:
+            check_step(key, old, value)
         if old is not None:
             require(content(old) != content(value), "R24 says something new", key, value)
 
@@ -158,19 +162,26 @@ class InvariantMonitor:
         require(found == wanted, "errors agree", user, "open", found, "states", wanted)
 
     # -- seats
-    def _parts(self, key: str) -> dict[int, tuple[int, int]]:
-        """partition -> (granted, returned), as the product machine has committed it."""
+    def _parts(self, key: str) -> dict[int, tuple[int, int, int]]:
+        """partition -> (granted, returned, adopted), as the product machine has committed it."""
         changelog = self.broker.changelogs[partition_of(key, self.broker.partitions)]
         row = changelog.get((SEAT_BUDGETS, key))
         leases = decode_seat_budget(json.loads(row)).partition_leases if row else {}
-        return {p: (lease.granted, lease.returned) for p, lease in leases.items()}
+        return {
+            p: (lease.granted, lease.returned, (lease.optional_facts or {}).get("adopted", 0))
+            for p, lease in leases.items()
+        }
 
     def _lease(self, p: int, key: str) -> None:
         """Users published with the product, the partition's lease, the machine's view of it."""
-        granted, returned, *_ = decode_lease(json.loads(self.broker.changelogs[p][LEASES, key]))
+        lease = decode_lease(json.loads(self.broker.changelogs[p][LEASES, key]))
+        granted, returned = lease.granted, lease.returned
+        adopted = (lease.optional_facts or {}).get("adopted", 0)
         used = len(self.holders.get((key, p), ()))
-        require(used <= granted - returned, "used within lease", key, p, used, granted, returned)
-        theirs = self._parts(key).get(p, (0, 0))
+        within = used <= granted + adopted - returned
+        require(within, "used within lease", key, p, used, granted, returned, adopted)
+        theirs = self._parts(key).get(p, (0, 0, 0))
+        require(adopted >= theirs[2], "adopted only by the partition", key, p, adopted, theirs)
         require(granted <= theirs[0], "granted only by the machine", key, p, granted, theirs)
         require(returned >= theirs[1], "returned only by the partition", key, p, returned, theirs)
 
@@ -180,9 +191,10 @@ def seat_usage(seats: SeatBudget) -> SeatUsage:
     parts = seats.partition_leases.values()
     return SeatUsage(
         sum(seats.units[:2]) if seats.units else 0,
-        sum(part.granted - part.returned for part in parts),
+        sum(part.leased for part in parts),
         sum(part.used for part in parts),
         sum(part.denied_seq for part in parts),
+        sum(part.adopted for part in parts),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
+from engine.domain.events import UserSnapshot
 from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
@@ -66,6 +67,7 @@ class Simulation:
         self.random = Random(f"{config.seed}/{config.schedule}")
         self.broker = Broker(config.partitions, self.random.choice((1, 2, PREFETCH_MIN_UNITS)))
         self.monitor = InvariantMonitor(self.broker)
+        self.monitor.snapshots = {i.key for i in config.inputs if isinstance(i.event, UserSnapshot)}
         self.workers = [Worker(i) for i in range(config.workers)]
         self.owners = [self.random.choice(self.workers) for _ in range(config.partitions)]
         self.delayed_topics: dict[tuple[str, int], int] = {}

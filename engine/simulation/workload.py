@@ -127,6 +127,7 @@ class Tenants:
             (self._direct, 10),
             (self._user_reprocess, 2),
             (self._delete_user, 3),
+            (self._snapshot, 4),
             (lambda t: self._group_licenses(t, self.random.choice(self.groups)), 12),
             (self._group_upserted, 2),
             (self._delete_group, 3),
@@ -208,7 +209,35 @@ class Tenants:
 
     def _delete_user(self, tenant: str) -> None:
         user = self.random.choice(self.users)
-        self._add("user-changes", f"{tenant}/{user}", ev.UserDeleted(self._id, tenant, user))
+        event = ev.UserDeleted(self._id, tenant, user, self.random.random() < 0.6)
+        self._add("user-changes", f"{tenant}/{user}", event)
+
+    def _snapshot(self, tenant: str) -> None:
+        """R25: a user as another system knows it, with licences that no rule would admit."""
+        r = self.random
+        user = r.choice(self.users)
+        groups = r.sample(self.groups, r.randint(0, min(2, len(self.groups))))
+        paths = ["", *groups, *groups, r.choice(self.groups)]
+        held = {}
+        for _ in range(r.randint(0, 3)):
+            sku, path = r.choice([*self.products]), r.choice(paths)
+            held[sku, path] = (sku, path, self._some_plans(sku), self._moment())
+        event = ev.UserSnapshot(
+            self._id,
+            tenant,
+            user,
+            f"{user}@x" if r.random() < 0.8 else None,
+            r.choice(("US", "US", "CN", None)),
+            None,
+            (f"SMTP:{user}@x",) if r.random() < 0.3 else (),
+            tuple((group, self._moment()) for group in groups),
+            tuple(held.values()),
+        )
+        self._add("user-changes", f"{tenant}/{user}", event)
+
+    def _moment(self) -> int | None:
+        """A moment before the load, or in it, or none."""
+        return self.random.choice((None, START - 2000, START - 1000, self.at, self.at + 5000))
 
     # -- groups
     def _change(self) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]:

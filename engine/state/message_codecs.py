@@ -64,6 +64,7 @@ class SeatRequestMessage(NamedTuple):
     timestamp_ms: int
     caused_by: str
     off: bool = False
+    adopted: int = 0
 
 
 class SeatGrantMessage(NamedTuple):
@@ -136,7 +137,7 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     CONFIGURATION: ("kind", "tenant", "group", "row", "at", "causedBy"),
     SEAT_REQUESTS: (
         "tenant", "skuId", "partition", "seq", "granted", "returned", "used", "waiting", "want",
-        "asked", "heads", "recall", "low", "at", "causedBy", "off",
+        "asked", "heads", "recall", "low", "at", "causedBy", "off", "adopted",
     ),
     SEAT_GRANTS: (
         "tenant", "skuId", "granted", "answered", "denied", "news", "scarce", "recall", "room",
@@ -204,7 +205,8 @@ def decode_configuration(message: Message) -> ConfigurationMessage:
 
 def encode_seat_request(message: SeatRequestMessage) -> Message:
     """Returns a message of ``internal.seat-requests``."""
-    return _without_default(_encode(SEAT_REQUESTS, message), "off")
+    encoded = _without_default(_encode(SEAT_REQUESTS, message), "off")
+    return _without_default(encoded, "adopted")
 
 
 def decode_seat_request(message: Message) -> SeatRequestMessage:
@@ -227,6 +229,7 @@ def decode_seat_request(message: Message) -> SeatRequestMessage:
         m["at"],
         m["causedBy"],
         m.get("off", False),
+        m.get("adopted", 0),
     )
 
 

@@ -18,6 +18,7 @@ from engine.state.seat_row_codecs import (
     SeatBudgetRow,
     decode_seat_budget,
     encode_seat_budget,
+    optional_lease_facts,
 )
 
 Units = tuple[int, int, int, int]
@@ -39,14 +40,16 @@ class PartitionLease:
     """
 
     __slots__ = (
-        "answered_seq", "contended", "demand", "denied_seq", "grant_due", "grant_seq", "granted",
-        "longest_waiting", "needs_prefetch", "off", "recall", "request_seq", "requested_seq",
+        "adopted", "answered_seq", "contended", "demand", "denied_seq", "grant_due", "grant_seq",
+        "granted", "longest_waiting", "needs_prefetch", "off", "recall", "request_seq",
+        "requested_seq",
         "returned", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.granted = 0
         self.returned = 0
+        self.adopted = 0
         self.request_seq = 0
         self.used = 0
         self.waiting = 0
@@ -65,7 +68,7 @@ class PartitionLease:
     @property
     def leased(self) -> int:
         """Units that the partition may use."""
-        return self.granted - self.returned
+        return self.granted + self.adopted - self.returned
 
     @property
     def unanswered(self) -> bool:
@@ -97,7 +100,7 @@ class PartitionLease:
             used=self.used,
             waiting=self.waiting,
             demand=self.demand,
-            optional_facts={"off": True} if self.off else None,
+            optional_facts=optional_lease_facts(self.off, self.adopted),
         )
 
     @classmethod
@@ -111,7 +114,6 @@ class PartitionLease:
         lease.longest_waiting = row.longest_waiting
         lease.needs_prefetch = row.needs_prefetch
         lease.grant_due = row.grant_due
-        lease.off = (row.optional_facts or {}).get("off", False)
         lease.grant_seq = row.grant_seq
         lease.recall = row.recall
         lease.returned = row.returned
@@ -120,6 +122,9 @@ class PartitionLease:
         lease.used = row.used
         lease.waiting = row.waiting
         lease.demand = row.demand
+        if row.optional_facts:
+            lease.off = row.optional_facts.get("off", False)
+            lease.adopted = row.optional_facts.get("adopted", 0)
         return lease
 
 
@@ -296,6 +301,7 @@ class SeatBudget:
         """Merges a request of partition ``p``; an older one than the last changes nothing."""
         lease = self.partition_leases.setdefault(p, PartitionLease())
         lease.returned = max(lease.returned, request.returned)
+        lease.adopted = max(lease.adopted, request.adopted)
         if request.request_seq <= lease.request_seq:
             return
         lease.request_seq = request.request_seq

@@ -2,20 +2,28 @@
 
 Safety: ``granted`` is raised only by the product machine and ``returned`` only here; both only grow
 and are merged by maximum, so lost, repeated and reordered messages never make a unit. A partition
-never uses more than ``granted - returned``.
+never uses more than ``granted + adopted - returned``. ``adopted`` is raised only here, by one for
+each user who brings a seat of its own (R25) while no unit is idle, and is merged in the same way.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
-from engine.state.seat_row_codecs import LeaseRow, decode_lease, encode_lease
+from engine.state.seat_row_codecs import (
+    LeaseRow,
+    decode_lease,
+    encode_lease,
+    optional_lease_facts,
+)
 
 WaitlistEntry = tuple[int, str]
 """A user's place in the order of R8: waiting since (ms), user id."""
 
+NO_FACTS: Final[Mapping[str, Any]] = {}
 LONGEST_WAITING_MIN: Final = 16
 LONGEST_WAITING_MAX: Final = 1000
 PREFETCH_MIN_UNITS: Final = 16
@@ -31,16 +39,16 @@ class Lease:
     ``waiting``: users whose published state says CountViolation. ``contended``: freed units are
     returned immediately, and only what the product machine grants is used. ``free_units``: units
     that no partition held at the last grant. ``off``: as the owner says of the product (R15).
+    ``adopted``: units that adopted users brought (R25).
     ``last_grant_units``: size of the last grant;
     ``granted_at_prefetch``: ``granted`` when units were last requested ahead of need.
     """
 
     __slots__ = (
-        "consumed", "contended", "free_units", "grant_seq", "granted", "granted_at_prefetch",
-        "last_grant_units", "last_reported", "off", "open_requests", "purchased", "recall",
-        "report_due",
-        "request_seq", "requested_seq", "reserved", "returned", "sku", "tenant", "used",
-        "waiting", "waitlist",
+        "adopted", "consumed", "contended", "free_units", "grant_seq", "granted",
+        "granted_at_prefetch", "last_grant_units", "last_reported", "off", "open_requests",
+        "purchased", "recall", "report_due", "request_seq", "requested_seq", "reserved",
+        "returned", "sku", "tenant", "used", "waiting", "waitlist",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
@@ -48,6 +56,7 @@ class Lease:
         self.sku = sku
         self.granted = 0
         self.returned = 0
+        self.adopted = 0
         self.used = 0
         self.reserved = 0
         self.waiting = 0
@@ -70,7 +79,16 @@ class Lease:
     @property
     def idle(self) -> int:
         """Units that are neither used nor reserved."""
-        return self.granted - self.returned - self.used - self.reserved
+        return self.granted + self.adopted - self.returned - self.used - self.reserved
+
+    def adopt(self) -> None:
+        """Covers a user who has a seat already (R25) and is about to be counted as a holder.
+
+        An idle unit does, unless the product is contended: then others may wait for that unit.
+        """
+        if self.contended or self.idle <= 0:
+            self.adopted += 1
+            self.report_due = True
 
     def try_reserve(self) -> bool:
         """Reserves an idle unit locally.
@@ -206,6 +224,7 @@ class Lease:
             timestamp_ms=timestamp_ms,
             caused_by=caused_by,
             off=self.off,
+            adopted=self.adopted,
         )
 
     def row(self) -> list[Any]:
@@ -223,7 +242,7 @@ class Lease:
                 consumed=self.consumed,
                 last_reported=self.last_reported,
                 report_due=self.report_due,
-                optional_facts={"off": True} if self.off else None,
+                optional_facts=optional_lease_facts(self.off, self.adopted),
             )
         )
 
@@ -241,4 +260,6 @@ class Lease:
         self.consumed = lease.consumed
         self.last_reported = lease.last_reported
         self.report_due = lease.report_due
-        self.off = (lease.optional_facts or {}).get("off", False)
+        facts = lease.optional_facts or NO_FACTS
+        self.off = facts.get("off", False)
+        self.adopted = facts.get("adopted", 0)

@@ -75,6 +75,12 @@ class SeatBudgetRow(NamedTuple):
     optional_facts: OptionalFacts = None
 
 
+def optional_lease_facts(off: bool, adopted: int) -> OptionalFacts:
+    """Returns the optional facts of a lease: whether the product is off, adopted units."""
+    facts: dict[str, Any] = {"off": True} if off else {}
+    return facts | {"adopted": adopted} if adopted else facts
+
+
 def encode_lease(row: LeaseRow) -> list[Any]:
     """Returns a row of ``leases``."""
     *fields, facts = row

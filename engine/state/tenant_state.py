@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.pending_work import PendingWork, SeatRequest
 from engine.state.row_codecs import Row
 from engine.state.seat_lease import Lease
-from engine.state.user_row_codecs import encode_user
+from engine.state.user_row_codecs import OptionalUserFacts, encode_user
 
 ORDER_KEY_BYTES: Final = 14  # two of them in bytes take 64 of memory; with 16 each it would be 80
 COMPACT_THRESHOLD: Final = 16
@@ -80,10 +81,24 @@ class User:
 
     def set_optional_fact(self, name: str, value: Any) -> None:
         """Sets a member of ``optional_facts``; None takes it away."""
-        facts = {**(self.optional_facts or {}), name: value}
-        if value is None:
-            del facts[name]
-        self.optional_facts = facts or None
+        if value is not None:
+            self.optional_facts = {**(self.optional_facts or {}), name: value}
+        elif self.optional_facts is not None and name in self.optional_facts:
+            facts = {n: v for n, v in self.optional_facts.items() if n != name}
+            self.optional_facts = facts or None
+
+    @property
+    def is_returning(self) -> bool:
+        """True if licences are to be adopted (R25) or given back (R22) by an evaluation."""
+        facts = self.optional_facts
+        return facts is not None and (
+            OptionalUserFacts.ADOPTION in facts or OptionalUserFacts.RESTORATION in facts
+        )
+
+    def adopts(self, sku: str) -> bool:
+        """Returns True if a licence of the product waits to be adopted (R25)."""
+        _, licenses = (self.optional_facts or {}).get(OptionalUserFacts.ADOPTION, (False, ()))
+        return any(held[0] == sku for held in licenses)
 
     def ensure_pending_work(self) -> PendingWork:
         """Returns the pending work, created on first use."""
@@ -146,6 +161,14 @@ class User:
             return False
         self._set_memberships([m for m in self._memberships() if m[1] != group])
         return True
+
+    def memberships(self) -> dict[str, bytes]:
+        """Returns the order keys of the memberships by group."""
+        return {group: since for since, group in self._memberships()}
+
+    def set_memberships(self, since: Mapping[str, bytes]) -> None:
+        """Replaces the memberships; ``since``: their order keys by group."""
+        self._set_memberships([(moment, group) for group, moment in since.items()])
 
     def _memberships(self) -> list[tuple[bytes, str]]:
         since = self.member_since

@@ -59,6 +59,7 @@ class UserRow(NamedTuple):
     true if they are the groups. ``entries``: see :class:`EntryRow`; ``problems``: each as [skuId,
     path index, state, disabled plans, [error, details, message]]; ``state_since_ms``: one number if
     it is the same for all states. ``member_since`` are the order keys of the memberships (R8).
+    The members of ``optional_facts`` are listed at :class:`OptionalUserFacts`.
     """
 
     known: bool
@@ -77,6 +78,24 @@ class UserRow(NamedTuple):
     seen_fingerprints: bytes
     pending: PendingWorkRow | None
     optional_facts: OptionalFacts = None
+
+
+class OptionalUserFacts:
+    """The names of the members of ``optional_facts`` in a row of ``users``.
+
+    - ``RECYCLE_BIN``: of a user who is deleted and can be restored (R22), the licences that were
+      direct, as [skuId, disabled plans].
+    - ``RESTORATION``: [event id, direct licences] of a user who is being restored: they are asked
+      for again by the next outcome.
+    - ``ADOPTION``: [snapshot, licences] of licences to adopt (R25), each as [skuId, group or "",
+      disabled plans, since in milliseconds or null]. ``snapshot`` is true until the first outcome
+      after a snapshot, which replaces the entries; what is left then waits for the definition of
+      its product, or for the first licences of its group.
+    """
+
+    RECYCLE_BIN: Final = "recycleBin"
+    RESTORATION: Final = "restoration"
+    ADOPTION: Final = "adoption"
 
 
 class EntryRow(NamedTuple):
@@ -238,7 +257,19 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
         ev.UserUpserted,
         (*_USER, "user_principal_name", "usage_location", "mail", "proxy_addresses"),
     ),
-    CODES[ev.UserDeleted]: (ev.UserDeleted, _USER),
+    CODES[ev.UserDeleted]: (ev.UserDeleted, (*_USER, "restorable")),
+    CODES[ev.UserSnapshot]: (
+        ev.UserSnapshot,
+        (
+            *_USER,
+            "user_principal_name",
+            "usage_location",
+            "mail",
+            "proxy_addresses",
+            "memberships",
+            "licenses",
+        ),
+    ),
     CODES[ev.MembershipAdded]: (ev.MembershipAdded, _MEMBERSHIP),
     CODES[ev.MembershipRemoved]: (ev.MembershipRemoved, _MEMBERSHIP),
     CODES[ev.MembershipIgnored]: (ev.MembershipIgnored, (*_MEMBERSHIP, "member_type")),

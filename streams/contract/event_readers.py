@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, InputEvent
-from engine.domain.model import ServicePlan
+from engine.domain.model import DIRECT, ServicePlan
 from engine.domain.vocabulary import UNIT_KINDS
 from streams.contract.event_types import EVENT_TYPES
 from streams.contract.field_checks import (
@@ -23,6 +23,7 @@ from streams.contract.field_checks import (
     check_id,
     check_key,
     check_location,
+    check_moment,
     check_name,
     check_text,
     check_usage_location,
@@ -33,6 +34,8 @@ from streams.contract.field_checks import (
 from streams.contract.rejection import malformed, require_type
 
 Reader = Callable[[Body, str, bytes | None], InputEvent]
+HELD_STATES: Final = frozenset(("Active", "ActiveWithError", "Disabled"))
+"""The states of a snapshot that have a licence in them; others are ignored (R25)."""
 _SubjectOf = Callable[[Body, bytes | None], tuple[str, str]]
 
 new: Final = tuple.__new__  # creates a named tuple in half the time of its own constructor
@@ -133,6 +136,56 @@ def _user_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:
     return new(ev.UserUpserted, patch)
 
 
+def _user_deleted(body: Body, event: str, key: bytes | None) -> InputEvent:
+    tenant, user = _user(body, key)
+    restorable = require_type(bool, body.get("restorable", False), "restorable")
+    return ev.UserDeleted(event, tenant, user, restorable)
+
+
+def _user_snapshot(body: Body, event: str, key: bytes | None) -> InputEvent:
+    tenant, user = _user(body, key)
+    get = body.get
+    check_text(get("displayName"), "displayName")
+    require_type(dict, get("attributes", {}), "attributes")
+    location = check_usage_location(body)
+    memberships: dict[str, tuple[str, int | None]] = {}
+    for i, item in enumerate(require_type(list, get("memberships", []), "memberships")):
+        name = f"memberships[{i}]"
+        group = shared_id(require_type(dict, item, name).get("group", ABSENT), f"{name}.group")
+        memberships[group] = group, check_moment(item.get("since"), f"{name}.since")
+    held: dict[tuple[str, str], tuple[str, str, tuple[str, ...], int | None]] = {}
+    states = require_type(list, get("licenseAssignmentStates", []), "licenseAssignmentStates")
+    for i, item in enumerate(states):
+        licence = _held_license(item, f"licenseAssignmentStates[{i}]")
+        if licence is not None:
+            held[licence[:2]] = licence
+    return ev.UserSnapshot(
+        event,
+        tenant,
+        user,
+        check_text(get("userPrincipalName"), "userPrincipalName") or None,  # type: ignore[arg-type]
+        location if isinstance(location, str) else None,
+        check_text(get("mail"), "mail") or None,  # type: ignore[arg-type]
+        check_addresses(get("proxyAddresses")) or (),  # type: ignore[arg-type]
+        tuple(memberships.values()),
+        tuple(held.values()),
+    )
+
+
+def _held_license(item: Any, name: str) -> tuple[str, str, tuple[str, ...], int | None] | None:
+    """Returns a ``licenseAssignmentState`` with a licence in it, None for one without (R25)."""
+    state = require_type(dict, item, name)
+    if check_name(state.get("state", ABSENT), f"{name}.state") not in HELD_STATES:
+        return None
+    group = state.get("assignedByGroup")
+    return (
+        shared_id(state.get("skuId", ABSENT), f"{name}.skuId"),
+        DIRECT if group is None else shared_id(group, f"{name}.assignedByGroup"),
+        each_once(shared_id, state.get("disabledPlans", []), f"{name}.disabledPlans"),
+        check_moment(state.get("since"), f"{name}.since"),
+    )
+
+
 def _membership_added(body: Body, event: str, key: bytes | None) -> InputEvent:
     tenant, user = _user(body, key)
     group = shared_id(body.get("group", ABSENT), "group")
@@ -212,7 +265,8 @@ def _tenant_updated(body: Body, event: str, key: bytes | None) -> InputEvent:
 
 _BY_FACT: Final[dict[type[Any], Reader]] = {
     ev.UserUpserted: _user_upserted,
-    ev.UserDeleted: _subject_only(ev.UserDeleted, _user),
+    ev.UserDeleted: _user_deleted,
+    ev.UserSnapshot: _user_snapshot,
     ev.MembershipAdded: _membership_added,
     ev.MembershipRemoved: _membership_removed,
     ev.UserLicensesChanged: _licenses(ev.UserLicensesChanged, _user),

@@ -66,7 +66,20 @@ EVENT_TYPES: Final = (
         "A user's attributes. Absent members keep their value; null clears it.",
         *("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses"),
     ),
-    _of_user("user.deleted", events.UserDeleted, "The user is deleted; its seats become free."),
+    _of_user(
+        "user.deleted",
+        events.UserDeleted,
+        "The user is deleted, for good or into the recycle bin; its seats become free.",
+        "restorable",
+    ),
+    _of_user(
+        "user.snapshot",
+        events.UserSnapshot,
+        "Everything that another system knows of a user. It replaces the user's facts, and the"
+        " licences held are adopted as they are.",
+        *("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses"),
+        *("attributes", "memberships", "licenseAssignmentStates"),
+    ),
     _of_user(
         "membership.added",
         events.MembershipAdded,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from string import ascii_uppercase
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,9 @@ _T = TypeVar("_T")
 find_foreign_character: Final = re.compile(r"[^A-Za-z0-9_.:@-]").search
 # Names of real people and groups contain tabs.
 find_control_character: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search
+is_moment: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+).fullmatch
 LOCATIONS: Final = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
 SHARED_IDS: Final[dict[str, str]] = {}
 
@@ -87,6 +91,19 @@ def check_usage_location(body: Body) -> str | Absent | None:
     if value is None or value is ABSENT:
         return value
     return check_location(value, "usageLocation", "two capital letters, or null")
+
+
+def check_moment(value: Any, name: str) -> int | None:
+    """Returns an RFC 3339 time in milliseconds since 1970, or None for null and ABSENT."""
+    if value is None or value is ABSENT:
+        return None
+    if type(value) is str and is_moment(value):
+        try:
+            moment = datetime.fromisoformat(value.upper())
+            return max(0, round(moment.timestamp() * 1000))
+        except (ValueError, OverflowError):  # no day of the calendar
+            pass
+    raise malformed(name, value, "null or a time like 2026-11-24T08:00:00Z (RFC 3339)")
 
 
 def one_of(owner: Body, at: str, member: str, choices: tuple[str, ...], default: _T) -> str | _T:

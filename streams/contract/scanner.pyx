@@ -217,7 +217,9 @@ cdef class Scanner:
         if says(&m[TYPE], b"membership.removed", 18):
             return self._membership(self._removed, m)
         if says(&m[TYPE], b"user.deleted", 12):
-            return self._event(self._deleted, 3, m)
+            event = self._event(self._deleted, 4, m)
+            put(event, 3, False)
+            return event
         return None
 
     cdef bint _is_user(self, bytes key, Member* m):

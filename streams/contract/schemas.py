@@ -108,6 +108,24 @@ _MEMBERS: dict[str, Schema] = {
     "addLicenses": _list(LICENSE, default=[]),
     "removeLicenses": _list(ID, default=[]),
     "licenses": _list(LICENSE),
+    "restorable": {"type": "boolean", "default": False},
+    "attributes": {"type": "object", "default": {}, "description": "read and not used yet"},
+    "memberships": _list(
+        _object("group", group=ID, since=_or_null(TIME)), default=[], description="all of them"
+    ),
+    "licenseAssignmentStates": _list(
+        _object(
+            "state",
+            skuId=ID | {"description": "required where there is a licence in the state"},
+            assignedByGroup=_or_null(ID) | {"description": "null or absent: a direct licence"},
+            disabledPlans=_list(ID, default=[]),
+            state=NAME
+            | {"description": "Active, ActiveWithError and Disabled have a licence in them"},
+            since=_or_null(TIME),
+        ),
+        default=[],
+        description="the licences held; other states are ignored",
+    ),
     "skuPartNumber": NAME,
     "servicePlans": _list(PLAN),
     "prepaidUnits": PREPAID,

@@ -45,7 +45,7 @@ class Builder:
             headers = origin | {"dlq.offset": str(record.offset), "dlq.reason": str(error)}
             self.append("dead-letters", key, value, headers)
             return
-        self.world.apply(topic, event, len(self.records))
+        self.world.apply(topic, event, (len(self.records), 0))
         for out in self.world.log[self.copied :]:
             self.append(*out)
         self.copied = len(self.world.log)

@@ -114,7 +114,7 @@ def told(records: Iterable[Record], tenant: str) -> History:
         except UnreadableError:
             continue
         if event.get("tenant", tenant) == tenant:
-            world.apply(record.topic, event, at)
+            world.apply(record.topic, event, (at, 0))
     return History(
         Record(topic, 0, n, key, value) for n, (topic, key, value) in enumerate(world.log)
     )

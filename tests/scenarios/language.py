@@ -18,6 +18,10 @@ InputRecord = tuple[str, str, Any]
 FOLDER = pathlib.Path(__file__).parent
 SCENARIOS = sorted(FOLDER.glob("[0-9]*.yaml"))
 TIME = "2026-11-24T08:00:00Z"
+LONG_AGO = "2024-01-01T00:00:00Z"
+USER_VERBS = (
+    "user", "snapshot", "delete_user", "reprocess_user", "join", "leave", "assign", "set_direct",
+)  # fmt: skip
 
 
 def load_catalog() -> dict[str, Json]:
@@ -64,6 +68,8 @@ class Scenario:
             verb, argument = next(iter(action.items()))
             if verb in ("assign", "license", "set_direct", "set_licenses"):
                 names |= set(argument[1] or {})
+            elif verb == "snapshot":
+                names |= {path.split("/")[0] for path in action.get("holds", {})}
             elif verb in ("seats", "cancel"):
                 names |= set(argument)
             elif verb == "product":
@@ -77,15 +83,7 @@ class Scenario:
         verb, argument = next(iter(action.items()))
         if verb in ("seats", "cancel", "tenant", "product", "raw", "repeat"):
             return self._other(verb, argument)
-        if verb in (
-            "user",
-            "delete_user",
-            "reprocess_user",
-            "join",
-            "leave",
-            "assign",
-            "set_direct",
-        ):
+        if verb in USER_VERBS:
             return [self._user(verb, argument, action)]
         return [self._group(verb, argument, action)]
 
@@ -101,7 +99,19 @@ class Scenario:
             case "user":
                 event = {"type": "user.upserted", **_renamed(action, names)}
             case "delete_user":
-                event = {"type": "user.deleted"}
+                event = {"type": "user.deleted", **_renamed(action, {"restorable": "restorable"})}
+            case "snapshot":
+                event = {
+                    "type": "user.snapshot",
+                    **_renamed(action, names),
+                    "memberships": [
+                        {"group": group, "since": LONG_AGO} for group in action.get("groups", ())
+                    ],
+                    "licenseAssignmentStates": [
+                        self._held(path, disabled)
+                        for path, disabled in action.get("holds", {}).items()
+                    ],
+                }
             case "reprocess_user":
                 event = {"type": "user.reprocess"}
             case "join":
@@ -116,6 +126,17 @@ class Scenario:
                 removed = argument[2] if len(argument) > 2 else []
                 event = self._licenses_changed(argument[1] or {}, removed)
         return self._send("user-changes", f"{self.tenant}/{user}", {"user": user, **event})
+
+    def _held(self, path: str, disabled: list[str] | None) -> Json:
+        """A licence of a snapshot; ``path``: product/group, or product/direct."""
+        product, group = path.split("/")
+        return {
+            "skuId": self._sku(product),
+            "assignedByGroup": None if group == "direct" else group,
+            "disabledPlans": [self._plan(product, plan) for plan in disabled or []],
+            "state": "Active",
+            "since": LONG_AGO,
+        }
 
     def _group(self, verb: str, argument: Any, action: Json) -> InputRecord:
         group = argument if isinstance(argument, str) else argument[0]

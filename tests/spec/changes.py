@@ -48,7 +48,11 @@ def check_disabled_plans(products: Mapping[str, Product], added: Licenses) -> Re
 
 
 def change_direct(
-    facts: EvaluationInput, added: Licenses, removed: frozenset[str]
+    facts: EvaluationInput,
+    added: Licenses,
+    removed: frozenset[str],
+    *,
+    needs_own_location: bool = True,
 ) -> tuple[Entry, ...] | Rejection:
     """Returns the new entries, or the first rejection (R16); user and products are known."""
     if not added and not removed:
@@ -57,7 +61,7 @@ def change_direct(
     return (
         check_disabled_plans(facts.products, added)
         or check_removable(facts, removed)
-        or own_location_missing(facts, added)
+        or (own_location_missing(facts, added) if needs_own_location else None)
         or invalid_addition(facts, added, end)
         or stranded_plan(facts, end)
         or seat_missing(facts, added)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 Event = dict[str, object]
 Check = Callable[[object], bool]
@@ -40,6 +41,22 @@ def flag(value: object) -> bool:
 
 def units(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def moment(value: object) -> bool:
+    """Returns True for a time of RFC 3339."""
+    form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,12})?(Z|[+-]\d\d:\d\d)"
+    if not isinstance(value, str) or not re.fullmatch(form, value.upper(), re.ASCII):
+        return False
+    try:
+        datetime.fromisoformat(value.upper())
+    except ValueError:
+        return False
+    return True
+
+
+def object_of_any(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def one_of(*allowed: str) -> Check:
@@ -108,10 +125,34 @@ PROFILE: dict[str, Check] = {
     "mail": or_null(text),
     "proxyAddresses": or_null(list_of(text)),
 }
+HELD = record(
+    {"state": text, "skuId": identifier},
+    {
+        "assignedByGroup": or_null(identifier),
+        "disabledPlans": list_of(identifier),
+        "since": or_null(moment),
+    },
+)
+
+
+def assignment_state(value: object) -> bool:
+    """Returns True for a state of a snapshot; one without a licence in it is not looked at."""
+    if not isinstance(value, dict) or not isinstance(value.get("state"), str) or not value["state"]:
+        return False
+    return value["state"] not in ("Active", "ActiveWithError", "Disabled") or HELD(value)
+
+
+SNAPSHOT: dict[str, Check] = {
+    **PROFILE,
+    "attributes": object_of_any,
+    "memberships": list_of(record({"group": identifier}, {"since": or_null(moment)})),
+    "licenseAssignmentStates": list_of(assignment_state),
+}
 EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
     "user-changes": {
         "user.upserted": (USER, PROFILE),
-        "user.deleted": (USER, {}),
+        "user.deleted": (USER, {"restorable": flag}),
+        "user.snapshot": (USER, SNAPSHOT),
         "membership.added": (MEMBERSHIP, {"memberType": text}),
         "membership.removed": (MEMBERSHIP, {"memberType": text}),
         "licenses.changed": (USER, LICENSES),

@@ -30,7 +30,7 @@ def publish_user(world: World, tenant: Tenant, name: str, at: object) -> None:
     """Emits the user's state if it differs from the one published before, or a tombstone."""
     key = f"{tenant.name}/{name}"
     old = world.latest.get("user-licenses", {}).get(key)
-    if name in tenant.users:
+    if name in tenant.users and tenant.users[name].bin is None:
         emit_changed(world, "user-licenses", key, user_document(world, tenant, name), at)
     elif old is not None:
         world.emit("user-licenses", key, None)
@@ -74,6 +74,8 @@ def same(old: Json | None, new: Json) -> bool:
 
 def tenant_documents(world: World, tenant: Tenant) -> dict[str, dict[str, Json]]:
     name = tenant.name
+    counters = world.latest.get("product-seats", {})
+    counted = {key.split("/")[1] for key in counters if key.split("/")[0] == name}
     known = {u: user for u, user in sorted(tenant.users.items()) if user.known}
     return {
         "errors": {
@@ -85,7 +87,7 @@ def tenant_documents(world: World, tenant: Tenant) -> dict[str, dict[str, Json]]
         "group-status": {f"{name}/{g}": group_document(world, tenant, g) for g in tenant.groups},
         "product-seats": {
             f"{name}/{sku}": seats_document(world, tenant, sku)
-            for sku in sorted(set(tenant.units) | held_by_anyone(known.values()))
+            for sku in sorted(set(tenant.units) | held_by_anyone(known.values()) | counted)
         },
     }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+from tests.spec.adoption import Adopted
 from tests.spec.changes import Licenses
 from tests.spec.licensing import Plan, Product
 
@@ -40,6 +42,25 @@ def change_of_licenses(event: Json, present: Licenses) -> tuple[Licenses, frozen
         return new, frozenset(present) - frozenset(listed)
     added = listed_licenses(event.get("addLicenses", []))
     return added, frozenset(event.get("removeLicenses", ()))
+
+
+def milliseconds(since: str | None) -> int | None:
+    """Returns a time of a snapshot in milliseconds since 1970."""
+    return None if since is None else round(datetime.fromisoformat(since).timestamp() * 1000)
+
+
+def adopted_licenses(event: Json) -> dict[tuple[str, str | None], Adopted]:
+    """Returns the licences that a snapshot says are held, by product and path (R25)."""
+    return {
+        (state["skuId"], state.get("assignedByGroup")): Adopted(
+            state["skuId"],
+            state.get("assignedByGroup"),
+            frozenset(state.get("disabledPlans", ())),
+            milliseconds(state.get("since")),
+        )
+        for state in event.get("licenseAssignmentStates", ())
+        if state["state"] in ("Active", "ActiveWithError", "Disabled")
+    }
 
 
 def named_products(event: Json) -> set[str]:

@@ -26,7 +26,7 @@ class WorldTarget:
         except UnreadableError:
             self.dead.append(("dead-letters", key, value))
         else:
-            self.world.apply(topic, event, self.count)
+            self.world.apply(topic, event, (self.count, 0))
 
     def settle(self) -> None:
         """A world is always settled."""

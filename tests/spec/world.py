@@ -1,17 +1,18 @@
 """A whole system as a sequential oracle: one event at a time, everything settled in between.
 
 `World.apply(topic, event, at)` takes events that `contract.read` accepts. `at` is when the event
-was recorded: any values that compare, such as (timestamp, offset). `World.log` holds what was
-published, `World.latest` the latest of each key, `World.state(tenant)` a short form to compare.
+was recorded: (timestamp in milliseconds, offset). `World.log` holds what was published,
+`World.latest` the latest of each key, `World.state(tenant)` a short form to compare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.spec import documents
+from tests.spec.adoption import Adopted, adopt, ready
 from tests.spec.changes import (
     USER_NOT_FOUND,
     Rejection,
@@ -19,7 +20,13 @@ from tests.spec.changes import (
     change_group,
     undefined_products,
 )
-from tests.spec.events import change_of_licenses, named_products, read_product
+from tests.spec.events import (
+    adopted_licenses,
+    change_of_licenses,
+    milliseconds,
+    named_products,
+    read_product,
+)
 from tests.spec.licensing import (
     COUNT,
     AssignmentState,
@@ -38,6 +45,12 @@ NO_UNITS = {"enabled": 0, "warning": 0, "suspended": 0, "lockedOut": 0}
 
 
 @dataclass
+class Bin:
+    addresses: list[str]
+    direct: dict[str, frozenset[str]]  # skuId -> disabled plans
+
+
+@dataclass
 class User:
     known: bool = False
     principal_name: str | None = None
@@ -51,6 +64,8 @@ class User:
     entries: tuple[Entry, ...] = ()
     states: tuple[AssignmentState, ...] = ()
     since: dict[tuple[str, str | None], tuple[str, str, At]] = field(default_factory=dict)
+    to_adopt: list[Adopted] = field(default_factory=list)  # R25: waits for a product or a group
+    bin: Bin | None = None  # R22: what a user in the recycle bin has again when restored
 
 
 @dataclass
@@ -61,6 +76,7 @@ class Tenant:
     on_group_deletion: str = "convert"
     users: dict[str, User] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    licensed: set[str] = field(default_factory=set)  # groups with a change or deletion applied
     group_names: dict[str, str | None] = field(default_factory=dict)
     units: dict[str, dict[str, int]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)  # products whose subscription was deleted
@@ -194,11 +210,13 @@ class World:
         """R13: the licences go, the memberships stay as facts."""
         tenant, name = self.tenant(event), event["group"]
         tenant.groups[name] = Group({}, deleted=True)
+        tenant.licensed.add(name)
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
 
     def _group_changes_group_reprocess(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["group"]
         tenant.groups.setdefault(name, Group({}))
+        tenant.licensed.add(name)
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
         self._answer("group", event, "applied")
 
@@ -221,6 +239,7 @@ class World:
             self._answer("group", event, "rejected", result)
             return
         tenant.groups[name] = Group(result, deleted=group.deleted and not result)
+        tenant.licensed.add(name)
         self._answer("group", event, "applied")
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
 
@@ -235,18 +254,105 @@ class World:
         user.location = event.get("usageLocation", user.location)
         user.mail = event.get("mail", user.mail)
         released: list[str] = []
+        restored, user.bin = user.bin, None
+        addresses = restored.addresses if restored is not None else user.addresses
         if "proxyAddresses" in event:
             user.assigned_primary_address = None
-            released = self._claim(tenant, name, event["proxyAddresses"] or [])
+            addresses = event["proxyAddresses"] or []
+        released = self._claim(tenant, name, addresses)
+        if restored is not None and restored.direct:
+            self._restore(tenant, name, restored.direct)
         self._evaluate_all(tenant, [name], at)
         self._evaluate_all(tenant, released, at, retry=False)
+
+    def _restore(self, tenant: Tenant, name: str, direct: dict[str, frozenset[str]]) -> None:
+        """R22: the memberships as they stand, then each direct licence by R16."""
+        user = tenant.users[name]
+        refused: list[Json] = []
+        user.entries = evaluate(self._facts(tenant, name)).entries
+        for sku in sorted(direct):
+            added = {sku: direct[sku]}
+            facts = self._facts(tenant, name)
+            result = change_direct(facts, added, frozenset(), needs_own_location=False)
+            if isinstance(result, Rejection):
+                refused.append({"skuId": sku, "error": result.error})
+                continue
+            before, user.entries = held(user.entries), result
+            user.entries = evaluate(self._facts(tenant, name, seats_before=before)).entries
+        answer: Json = {"causedBy": self.cause["id"], "tenant": tenant.name, "user": name}
+        answer["status"] = "applied"
+        if refused:
+            answer["details"] = {"notRestored": refused}
+        self.emit("results", f"{tenant.name}/{name}", answer)
+
+    def _user_changes_user_snapshot(self, event: Json, at: At) -> None:
+        """R25: all facts of the user are replaced, and what it holds is adopted."""
+        tenant, name = self.tenant(event), event["user"]
+        user = tenant.users.setdefault(name, User())
+        user.known, user.bin, user.assigned_primary_address = True, None, None
+        user.principal_name, user.mail = event.get("userPrincipalName"), event.get("mail")
+        user.location = event.get("usageLocation")
+        released = self._claim(tenant, name, event.get("proxyAddresses") or [])
+        memberships: dict[str, At] = {}
+        for membership in event.get("memberships", ()):
+            group, since = membership["group"], milliseconds(membership.get("since"))
+            tenant.groups.setdefault(group, Group({}))
+            begun = user.memberships.get(group, at) if since is None else (min(since, at[0]), 0)
+            memberships[group] = begun
+        for group in user.memberships:
+            tenant.groups.setdefault(group, Group({}))
+        user.memberships = memberships
+        before = held(user.entries)
+        licenses = [
+            replace(one, since=None if one.since is None else min(one.since, at[0]))
+            for one in adopted_licenses(event).values()
+        ]
+        defined = [one for one in licenses if one.sku in self.products]
+        user.entries = adopt((), defined, self.products)
+        self._evaluate(tenant, name, at, seats_before=before | held(user.entries))
+        has = {(e.sku, e.path) for e in user.entries}
+        user.to_adopt = [
+            one
+            for one in licenses
+            if (one.path is None or one.path in user.memberships)
+            and (
+                one.sku not in self.products
+                or (one.path not in tenant.licensed and (one.sku, one.path) not in has)
+            )
+        ]
+        self._serve_waiting(tenant, at)
+        self._evaluate_all(tenant, released, at, retry=False)
+
+    def _adopt_late(self, tenant: Tenant, user: User) -> frozenset[str]:
+        """R25: adopts what waited for its product or its group; returns the seats it brings."""
+        late, left = [], []
+        for one in user.to_adopt:
+            now = ready(one, self.products, tenant.groups, tenant.licensed, user.memberships)
+            if now:
+                late.append(one)
+            elif now is False:
+                left.append(one)
+        user.to_adopt = left
+        before = user.entries
+        user.entries = adopt(before, late, self.products)
+        return held(user.entries)
 
     def _user_changes_user_deleted(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["user"]
         if name not in tenant.users:
             return
-        released = self._claim(tenant, name, [])
-        del tenant.users[name]
+        user = tenant.users[name]
+        restorable = event.get("restorable", False)
+        if restorable and not user.known:
+            return
+        addresses, released = user.addresses, self._claim(tenant, name, [])
+        if restorable:
+            direct = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
+            user.bin, user.known = Bin(addresses, direct), False
+            user.entries, user.states, user.since, user.assigned_primary_address = (), (), {}, None
+            user.to_adopt = []
+        else:
+            del tenant.users[name]
         documents.publish_user(self, tenant, name, at)
         for line in tenant.waiting.values():
             line.pop(name, None)
@@ -367,6 +473,9 @@ class World:
         user = tenant.users[name]
         if not user.known:
             return
+        if user.to_adopt:
+            before = held(user.entries) if seats_before is None else seats_before
+            seats_before = before | self._adopt_late(tenant, user)
         result = evaluate(self._facts(tenant, name, retry=retry, seats_before=seats_before))
         user.entries, user.states = result.entries, result.states
         lacked = {s.sku for s in result.states if s.error == COUNT}
@@ -382,10 +491,14 @@ class World:
     def _evaluate_all(
         self, tenant: Tenant, names: Iterable[str], at: At, *, retry: bool = True
     ) -> None:
-        """R8: the longest waiting user is first, then by user id; freed seats go immediately."""
+        """R8: the longest waiting user is first, then by user id; freed seats go immediately.
+
+        Users who bring a seat (R25) are before those who ask for one.
+        """
         lines = list(tenant.waiting.values())
         first = {n: min((line[n] for line in lines if n in line), default=at) for n in names}
-        for name in sorted(first, key=lambda n: (first[n], n)):
+        users = tenant.users
+        for name in sorted(first, key=lambda n: (not users[n].to_adopt, first[n], n)):
             self._evaluate(tenant, name, at, retry=retry)
             self._serve_waiting(tenant, at)
         self._serve_waiting(tenant, at)

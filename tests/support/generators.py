@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from engine.domain import events as ev
-from engine.domain.model import ServicePlan, Tenant
+from engine.domain.model import ServicePlan, Tenant, timestamp
 from engine.machines.user_evaluator import UserEvaluator
 from engine.rules.outcome import Outcome
 from engine.simulation.simulated_broker import Broker
@@ -79,6 +79,33 @@ def _user(event: ev.UserUpserted) -> tuple[str, Json]:
     }
 
 
+def _snapshot(event: ev.UserSnapshot) -> tuple[str, Json]:
+    return "user.snapshot", {
+        "user": event.user,
+        "userPrincipalName": event.user_principal_name,
+        "usageLocation": event.usage_location,
+        "mail": event.mail,
+        "proxyAddresses": list(event.proxy_addresses),
+        "memberships": [
+            {"group": group, "since": _moment(since)} for group, since in event.memberships
+        ],
+        "licenseAssignmentStates": [
+            {
+                "skuId": sku,
+                "assignedByGroup": group or None,
+                "disabledPlans": list(off),
+                "state": "Active",
+                "since": _moment(since),
+            }
+            for sku, group, off, since in event.licenses
+        ],
+    }
+
+
+def _moment(since: int | None) -> str | None:
+    return None if since is None else timestamp(since)
+
+
 def _membership(kind: str) -> Callable[[Any], tuple[str, Json]]:
     return lambda event: (kind, {"user": event.user, "group": event.group})
 
@@ -127,7 +154,8 @@ def _tenant(event: ev.TenantUpdated) -> tuple[str, Json]:
 
 BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ev.UserUpserted: _user,
-    ev.UserDeleted: _bare("user.deleted", "user"),
+    ev.UserDeleted: lambda e: ("user.deleted", {"user": e.user, "restorable": e.restorable}),
+    ev.UserSnapshot: _snapshot,
     ev.MembershipAdded: _membership("membership.added"),
     ev.MembershipRemoved: _membership("membership.removed"),
     ev.UserLicensesChanged: _licenses("user"),

@@ -153,7 +153,8 @@ def test_a_trace_changes_nothing_and_accounts_for_every_state(seed: int) -> None
     products = walk.configuration.products
     for _ in range(20):
         walk.change_a_fact()
-        known, _ = walk.evaluator._facts(walk.user, walk.denied)
+        user = walk.user
+        known, _ = walk.evaluator._facts(user, walk.denied, user.outcome.entries, user.paths)
         given = EvaluationInput(*known)
         outcome, trace = trace_evaluation(products, given)
         plain = evaluate(products, given)
