@@ -8,11 +8,19 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from tests.checkers.history import History
-from tests.spec.events import change_of_licenses, named_products, read_product
+from tests.spec.events import (
+    adopted_licenses,
+    change_of_licenses,
+    milliseconds,
+    named_products,
+    read_product,
+)
 from tests.spec.licensing import Group, Product
 from tests.spec.mail import plain_address
 
 Json = dict[str, Any]
+LATEST = 1 << 50
+"""Later than every moment in milliseconds: what a snapshot dates is before what events bring."""
 
 
 @dataclass
@@ -22,7 +30,7 @@ class AskedUser:
     known: bool = False
     location: str | None = None
     addresses: frozenset[str] = frozenset()
-    memberships: dict[str, int] = field(default_factory=dict)  # group -> position of the event
+    memberships: dict[str, float] = field(default_factory=dict)  # group -> place in time
     direct: dict[str, frozenset[str]] = field(default_factory=dict)  # skuId -> disabled plans
     unclear: bool = False  # a deferred change and a deletion: the logs do not tell their order
 
@@ -61,6 +69,7 @@ class Intent:
         self.cancelled: set[str] = set()  # products whose subscription was deleted
         self.left: set[tuple[str, str]] = set()  # (tenant/user, group) removed at some time
         self.answers = answers(history)
+        self.not_restored = not_restored(history)
         for position, event in enumerate(in_order_of_effect(history, self.answers)):
             self._take(event, position)
 
@@ -161,11 +170,21 @@ class Intent:
         answered = self.answers.get((event["key"], event["id"]), [])
         match event["type"]:
             case "user.upserted":
+                if not user.known:  # R22: direct licences are asked for again
+                    refused = self.not_restored.get((event["key"], event["id"]), set())
+                    user.direct = {s: o for s, o in user.direct.items() if s not in refused}
                 user.known = True
                 user.location = event.get("usageLocation", user.location)
                 if "proxyAddresses" in event:
                     given = event["proxyAddresses"] or []
                     user.addresses = frozenset(map(plain_address, given))
+            case "user.snapshot":
+                self._take_snapshot(user, event, position)
+            case "user.deleted" if event.get("restorable", False):
+                self.left |= {(event["key"], group) for group in user.memberships}
+                undefined = set(user.direct) - set(self.products)
+                user.unclear |= event["after deferred"] or bool(undefined)
+                user.known = False
             case "user.deleted":
                 self.left |= {(event["key"], group) for group in user.memberships}
                 unclear = user.unclear or event["after deferred"]
@@ -181,6 +200,32 @@ class Intent:
                 added, removed = change_of_licenses(event, user.direct)
                 kept = {s: o for s, o in user.direct.items() if s not in removed}
                 user.direct = kept | dict(added)
+
+    def _take_snapshot(self, user: AskedUser, event: Json, position: int) -> None:
+        """R25: the facts are replaced. Adopted licences may be a part of what a group gives."""
+        held = adopted_licenses(event)
+        memberships: dict[str, float] = {}
+        for membership in event.get("memberships", ()):
+            group, since = membership["group"], milliseconds(membership.get("since"))
+            self.groups.setdefault(f"{event['tenant']}/{group}", AskedGroup())
+            known = user.memberships.get(group, position)
+            memberships[group] = known if since is None else since - LATEST
+        touched = {*user.memberships, *memberships, *(path for _, path in held if path)}
+        for group in touched:
+            self.left.add((event["key"], group))
+        user.known, user.memberships = True, memberships
+        user.location = event.get("usageLocation")
+        user.addresses = frozenset(map(plain_address, event.get("proxyAddresses") or []))
+        user.direct = {sku: one.disabled for (sku, path), one in held.items() if path is None}
+
+
+def not_restored(history: History) -> dict[tuple[str, str], set[str]]:
+    """Returns the direct licences that restored users were not given again, by key and event."""
+    return {
+        (key, result["causedBy"]): {each["skuId"] for each in result["details"]["notRestored"]}
+        for key, result in history.log("results")
+        if result is not None and "notRestored" in result.get("details", {})
+    }
 
 
 @lru_cache(maxsize=4)

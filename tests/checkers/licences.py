@@ -43,7 +43,7 @@ def every_intent_published(history: History) -> list[Violation]:
                 if (sku, group) not in published:
                     text = f"{key} is not told about {sku} of group {group}"
                     found.append(Violation("every intent published", text))
-        for sku in sorted(set(asked.direct)):
+        for sku in sorted(set(asked.direct) & set(intent.products)):
             if asked.known and not asked.unclear and (sku, None) not in published:
                 text = f"{key} has lost {sku}, applied directly"
                 found.append(Violation("every intent published", text))

@@ -13,11 +13,14 @@ from tests.checkers.history import (
     states,
     tenant_of,
 )
+from tests.spec.events import adopted_licenses
 from tests.spec.licensing import COUNT
 
 
 def never_oversold(history: History) -> list[Violation]:
     """Checks that no user becomes a holder beyond the units that were purchased until then.
+
+    Users whom a snapshot gives the product are not counted: they may be more than units (R25).
 
     Bought units may shrink at any time below what is consumed (R15), and the log does not tell how
     long before its publication a seat was granted; `counters_never_oversold` is sharper there.
@@ -26,7 +29,9 @@ def never_oversold(history: History) -> list[Violation]:
     most: dict[str, int] = {}  # tenant/skuId -> the most units ever bought
     holders: dict[str, set[str]] = {}
     held: dict[str, set[str]] = {}  # tenant/user -> products
+    adopted: set[tuple[str, str]] = set()  # tenant/user, skuId that a snapshot names (R25)
     for record in readable(history):
+        adopted |= named_by_snapshot(record)
         if record.topic == "subscriptions":
             bought = units(record.document or {})
             most[record.key or ""] = max(bought, most.get(record.key or "", 0))
@@ -41,10 +46,9 @@ def never_oversold(history: History) -> list[Violation]:
             line.discard(user)
             if sku in after:
                 line.add(user)
-                if len(line) > most.get(product, 0):
-                    text = (
-                        f"{user} is holder {len(line)} of {product}: {most.get(product, 0)} units"
-                    )
+                others = sum((holder, sku) not in adopted for holder in line)
+                if others > most.get(product, 0):
+                    text = f"{user} is holder {others} of {product}: {most.get(product, 0)} units"
                     found.append(Violation("never oversold", text))
     return found
 
@@ -55,15 +59,18 @@ def counters_never_oversold(history: History) -> list[Violation]:
     bought: dict[str, list[int]] = {}
     before: dict[str, Json] = {}
     position: dict[str, int] = {}  # the earliest purchase that the record before can have seen
+    adopted: set[tuple[str, str]] = set()  # tenant/user, skuId that a snapshot names (R25)
     for record in readable(history):
         key = record.key or ""
+        adopted |= named_by_snapshot(record)
         if record.topic == "subscriptions":
             bought.setdefault(key, [0]).append(units(record.document or {}))
         if record.topic != "product-seats" or record.document is None:
             continue
         purchases, start = bought.get(key, [0]), position.get(key, 0)
         consumed = record.document["consumedUnits"]
-        limit = max(purchases[start:])
+        brought = sum(key == f"{tenant_of(user)}/{sku}" for user, sku in adopted)
+        limit = max(purchases[start:]) + brought
         if consumed > before.get(key, {}).get("consumedUnits", 0) and consumed > limit:
             text = f"{key} grew to {consumed} consumed units of {limit}"
             found.append(Violation("counters never oversold", text))
@@ -79,6 +86,14 @@ def readable(history: History) -> list[Record]:
     """Returns the records without bad input."""
     bad = {id(record) for record in history.bad}
     return [record for record in history.records if id(record) not in bad]
+
+
+def named_by_snapshot(record: Record) -> set[tuple[str, str]]:
+    """Returns (tenant/user, skuId) of the licences that a snapshot says the user holds."""
+    event = record.document if record.topic == "user-changes" else None
+    if event is None or event.get("type") != "user.snapshot":
+        return set()
+    return {(record.key or "", sku) for sku, _ in adopted_licenses(event)}
 
 
 def units(document: Json) -> int:

@@ -28,6 +28,24 @@ USER = {
     "proxyAddresses": ["SMTP:ann@contoso.example"],
 }
 USER_DELETED = {**HEAD, "type": "user.deleted", "user": "u1"}
+SNAPSHOT = {
+    **USER,
+    "type": "user.snapshot",
+    "attributes": {"department": "Sales"},
+    "memberships": [{"group": "g1", "since": "2024-01-01T00:00:00Z"}, {"group": "g2"}],
+    "licenseAssignmentStates": [
+        {
+            "skuId": "E3",
+            "assignedByGroup": "g1",
+            "disabledPlans": ["yammer"],
+            "state": "Active",
+            "error": "None",
+            "since": "2024-01-01T01:00:00.5+01:00",
+        },
+        {"skuId": "EMS", "assignedByGroup": None, "state": "ActiveWithError"},
+        {"skuId": "EMS", "assignedByGroup": "g1", "state": "Error", "error": "CountViolation"},
+    ],
+}
 ADDED = {**HEAD, "type": "membership.added", "user": "u1", "group": "g1", "memberType": "user"}
 REMOVED = {**HEAD, "type": "membership.removed", "user": "u1", "group": "g1"}
 USER_LICENSES = {
@@ -99,6 +117,7 @@ KEYS = {
 EVENTS: list[tuple[str, Event]] = [
     ("user-changes", USER),
     ("user-changes", USER_DELETED),
+    ("user-changes", SNAPSHOT),
     ("user-changes", ADDED),
     ("user-changes", REMOVED),
     ("user-changes", USER_LICENSES),

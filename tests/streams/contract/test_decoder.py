@@ -21,6 +21,7 @@ from tests.support.contract_samples import (
     GROUP_REPROCESS,
     PRODUCT,
     REMOVED,
+    SNAPSHOT,
     SUBSCRIPTION,
     SUBSCRIPTION_DELETED,
     TENANT,
@@ -51,6 +52,20 @@ from tests.support.contract_samples import (
             ),
         ),
         (USER_DELETED, ev.UserDeleted("e1", "contoso", "u1")),
+        (
+            SNAPSHOT,
+            ev.UserSnapshot(
+                "e1",
+                "contoso",
+                "u1",
+                "ann@contoso.example",
+                "US",
+                None,
+                ("SMTP:ann@contoso.example",),
+                (("g1", 1704067200000), ("g2", None)),
+                (("E3", "g1", ("yammer",), 1704067200500), ("EMS", "", (), None)),
+            ),
+        ),
         (ADDED, ev.MembershipAdded("e1", "contoso", "u1", "g1")),
         (REMOVED, ev.MembershipRemoved("e1", "contoso", "u1", "g1")),
         (
