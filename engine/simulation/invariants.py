@@ -206,20 +206,25 @@ def seat_usage(seats: SeatBudget) -> SeatUsage:
 def check_budget(budget: SeatBudget) -> None:
     """Checks that the units of a budget are free, returned, or leased to one partition."""
     key = f"{budget.tenant}/{budget.sku}"
-    leased = sum(lease.granted - lease.returned for lease in budget.partition_leases.values())
+    leases = budget.partition_leases.values()
+    leased = sum(lease.granted + lease.adopted - lease.returned for lease in leases)
     require(
         budget.capacity == budget.free_units + leased,
         "budget conserved", key, budget.capacity, "not", budget.free_units, "+", leased,
     )  # fmt: skip
     for p, lease in budget.partition_leases.items():
-        unused = lease.granted - lease.returned - lease.used
-        sound = min(unused, lease.returned, lease.used, lease.waiting, lease.demand) >= 0
-        numbers = (lease.granted, lease.returned, lease.used, lease.waiting, lease.demand)
+        unused = lease.granted + lease.adopted - lease.returned - lease.used
+        counts = (lease.returned, lease.adopted, lease.used, lease.waiting, lease.demand)
+        sound = min(unused, *counts) >= 0
+        numbers = (lease.granted, *counts)
         require(sound, "budget conserved", key, "partition", p, numbers)
 
 
 def check_leases(tenant: TenantState) -> None:
-    """Checks that every granted unit is returned, idle, or counted for exactly one user."""
+    """Checks that every unit is returned, idle, or counted for exactly one user.
+
+    Units are granted by the product's owner, or brought by adopted users (R25).
+    """
     used, reserved, waiting = Counter[str](), Counter[str](), Counter[str]()
     for user in tenant.users.values():
         used.update(user.outcome.held)
@@ -229,7 +234,7 @@ def check_leases(tenant: TenantState) -> None:
     without = (used.keys() | reserved.keys() | waiting.keys()) - tenant.leases.keys()
     require(not without, "lease conserved", tenant.id, "seats without a lease", without)
     for sku, lease in tenant.leases.items():
-        idle = lease.granted - lease.returned - used[sku] - reserved[sku]
+        idle = lease.granted + lease.adopted - lease.returned - used[sku] - reserved[sku]
         counted = (used[sku], reserved[sku], waiting[sku], idle)
         known = (lease.used, lease.reserved, lease.waiting, lease.idle)
         fields = lease_fields(lease)
