@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.domain.vocabulary import ACTIVE, ERROR, CapabilityStatus
+from engine.rules.checks import enabled_plans
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from streams.ingest.items import FeedProblem
 from streams.whatif.comparison import (
@@ -15,6 +16,7 @@ from streams.whatif.comparison import (
     SeatFigures,
     UserChange,
     part_number,
+    plan_names,
     seat_figures,
     user_changes,
 )
@@ -140,11 +142,7 @@ class _Users:
 
     def __init__(self, before: Baseline, simulation: Simulation, findings: Findings) -> None:
         self._before, self._simulation, self._findings = before, simulation, findings
-        self._names = {
-            plan.id: plan.name
-            for product in simulation.machine.configuration.products.values()
-            for plan in product.plans.values()
-        }
+        self._names = plan_names(simulation)
         self._failures: dict[str, Failure] = {}
         self._plans: dict[Outcome, frozenset[str]] = {EMPTY_OUTCOME: frozenset()}
 
@@ -170,7 +168,7 @@ class _Users:
     def _enabled(self, outcome: Outcome) -> frozenset[str]:
         plans = self._plans.get(outcome)
         if plans is None:
-            plans = frozenset().union(*(entry.plans.enabled for entry in outcome.entries))
+            plans = frozenset(enabled_plans(entry.plans for entry in outcome.entries))
             self._plans[outcome] = plans
         return plans
 

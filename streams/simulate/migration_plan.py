@@ -7,7 +7,7 @@ is removed only if, in the simulation, the group's is active and no service plan
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from engine.domain.vocabulary import NONE
+from engine.rules.checks import enabled_plans
 from engine.rules.outcome import Outcome
 from engine.state.tenant_state import TenantState, User
 from streams.contract.event_reader import Event, event_of
@@ -23,6 +24,7 @@ from streams.ingest.jsonl import events_from_jsonl
 from streams.simulate.comparison import compare
 from streams.simulate.feed import run_feed
 from streams.whatif import Simulation, take_baseline
+from streams.whatif.comparison import plan_names
 
 TIME = "2026-01-01T00:00:00Z"
 
@@ -136,20 +138,16 @@ class DirectToGroupPlanner:
         without = _enabled(user.outcome, frozenset())
         lost = without - _enabled(user.outcome, held)
         if lost:
-            plan.would_lose[user.id] = sorted(self._names(lost))
+            plan.would_lose[user.id] = self._names(lost)
             if not accept_loss:
                 return
         plan.released.append(user.id)
         change = {"addLicenses": [], "removeLicenses": sorted(held)}
         plan.releases.append(self._event("licenses.changed", user=user.id, **change))
 
-    def _names(self, plans: Iterable[str]) -> Iterator[str]:
-        names = {
-            plan.id: plan.name
-            for product in self._simulation.machine.configuration.products.values()
-            for plan in product.plans.values()
-        }
-        return (names.get(plan, plan) for plan in plans)
+    def _names(self, plans: Iterable[str]) -> list[str]:
+        names = plan_names(self._simulation)
+        return sorted(names.get(plan, plan) for plan in plans)
 
     def _event(self, kind: str, **members: Any) -> dict[str, Any]:
         self._event_count += 1
@@ -175,9 +173,9 @@ def _by_groups(user: User) -> frozenset[str]:
     )
 
 
-def _enabled(outcome: Outcome, without_direct: frozenset[str]) -> frozenset[str]:
+def _enabled(outcome: Outcome, without_direct: frozenset[str]) -> set[str]:
     kept = (e for e in outcome.entries if e.path_index or e.plans.sku not in without_direct)
-    return frozenset().union(*(e.plans.enabled for e in kept))
+    return enabled_plans(e.plans for e in kept)
 
 
 def _reason(user: User, held: frozenset[str]) -> str:

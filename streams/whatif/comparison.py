@@ -140,3 +140,12 @@ def part_number(simulation: Simulation, sku: str) -> str:
     """Returns the part number of a product, its id if it is not defined."""
     product = simulation.machine.configuration.products.get(sku)
     return product.part_number if product else sku
+
+
+def plan_names(simulation: Simulation) -> dict[str, str]:
+    """Returns the names of all service plans by id."""
+    return {
+        plan.id: plan.name
+        for product in simulation.machine.configuration.products.values()
+        for plan in product.plans.values()
+    }
