@@ -111,6 +111,7 @@ class PartitionMachine:
         if not self._prepared:
             self._prepared = True
             self.configuration.start()
+            self.users.fan_out.freeze_configuration()
             self.users.restore.prepare()
 
     def start(self) -> None:

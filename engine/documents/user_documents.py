@@ -73,6 +73,7 @@ class UserLicensesFields(NamedTuple):
     tenant: str
     user: str
     location: str | None
+    effective_location: str | None
     mail: str | None
     addresses: tuple[str, ...]
     assigned: str
@@ -206,8 +207,9 @@ def user_licenses(user: User, timestamp_ms: int, cause: str) -> bytes:
     location, mail, addresses = user.attributes()
     # A plain tuple: to make the named one takes longer than to write the record in C.
     fields = (
-        user.tenant.id, user.id, location, mail, addresses, template.assigned, template.states,
-        user.paths, since, user.revision, now, cause, template.ordered,
+        user.tenant.id, user.id, location, user.effective_location, mail, addresses,
+        template.assigned, template.states, user.paths, since, user.revision, now, cause,
+        template.ordered,
     )  # fmt: skip
     written: bytes | None = _native.user_licenses(fields) if _native is not None else None
     return write_user_licenses(UserLicensesFields(*fields)) if written is None else written
@@ -230,6 +232,8 @@ def write_user_licenses(fields: UserLicensesFields) -> bytes:
     return (
         f'{{"tenant":"{f.tenant}","user":"{f.user}",'
         f'"usageLocation":{quoted(f.location) if f.location is not None else "null"},'
+        f'"effectiveUsageLocation":'
+        f"{quoted(f.effective_location) if f.effective_location is not None else 'null'},"
         f'"mail":{quoted(f.mail) if f.mail is not None else "null"},'
         f'"proxyAddresses":[{",".join([quoted(address) for address in f.addresses])}],'
         f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from engine.domain.effects import Effects
 from engine.state.configuration import Configuration
-from engine.state.row_codecs import JOBS, JobRow, decode_job, encode_job
+from engine.state.row_codecs import (
+    BASE_LOCATION,
+    JOBS,
+    JobRow,
+    OptionalFacts,
+    decode_job,
+    encode_job,
+)
 from engine.state.tenant_state import TenantState, User
 
 GROUP: Final = "group"
@@ -29,12 +36,12 @@ class Job:
     ``previous_version``: the one reported until then. ``remaining``: the users still to be scanned,
     None before the scan; ``in_flight``: scanned users who wait for seats or verdicts: the job ends
     when they have them. ``rerun``: [version, timestamp_ms, caused_by] of a change that came during
-    the scan, which is then repeated.
+    the scan, which is then repeated. ``facts``: the optional facts of its row.
     """
 
     __slots__ = (
-        "caused_by", "cursor", "id", "in_flight", "kind", "previous_version", "remaining", "rerun",
-        "scan_complete", "tenant", "timestamp_ms", "version",
+        "caused_by", "cursor", "facts", "id", "in_flight", "kind", "previous_version",
+        "remaining", "rerun", "scan_complete", "tenant", "timestamp_ms", "version",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +61,7 @@ class Job:
         self.previous_version = previous_version
         self.timestamp_ms = timestamp_ms
         self.caused_by = caused_by
+        self.facts: OptionalFacts = None
         self.cursor = ""
         self.rerun: list[Any] | None = None
         self.remaining: Iterator[User | None] | None = None
@@ -78,6 +86,7 @@ class Job:
                 caused_by=self.caused_by,
                 cursor=self.cursor,
                 rerun=self.rerun,
+                optional_facts=self.facts,
             )
         )
 
@@ -96,6 +105,7 @@ class Job:
         )
         job.cursor = found.cursor
         job.rerun = found.rerun
+        job.facts = found.optional_facts
         return job  # FanOut.start finds the users in flight again
 
 
@@ -110,6 +120,14 @@ class FanOut:
     def load(self, key: str, row: list[Any]) -> None:
         """Takes one restored row of ``jobs``."""
         self.jobs[key] = Job.load(row)
+
+    def freeze_configuration(self) -> None:
+        """Completes the tenants before users are restored: jobs know their former locations."""
+        for tenant in self.configuration.tenants.values():
+            tenant.base_location = tenant.settings.location
+        for job in self.jobs.values():
+            if job.facts is not None and BASE_LOCATION in job.facts:
+                self.configuration.tenant(job.tenant).base_location = job.facts[BASE_LOCATION]
 
     def start(self) -> None:
         """After a restore: users in flight may belong to a scan that has passed them."""
@@ -253,8 +271,15 @@ class FanOut:
             self._write_row(job)
         else:
             del self.jobs[job.key]
+            if job.kind == TENANT:
+                tenant = self.configuration.tenant(job.tenant)
+                tenant.base_location = tenant.settings.location
             self.effects.rows[JOBS, job.key] = None
         return True
 
     def _write_row(self, job: Job) -> None:
+        if job.kind == TENANT:
+            tenant = self.configuration.tenant(job.tenant)
+            moved = tenant.base_location != tenant.settings.location
+            job.facts = {BASE_LOCATION: tenant.base_location} if moved else None
         self.effects.rows[JOBS, job.key] = job.row()

@@ -71,7 +71,10 @@ class OutcomeApplier:
             user.assign_primary_address()
         if new is old and paths == old_paths and not reserved:
             allocator.enqueue(user, cause)  # a seat request took it off the lists
-            if user.pending_work is not None and user.pending_work.published_attributes is not None:
+            pending = user.pending_work
+            if (pending is not None and pending.published_attributes is not None) or (
+                user.revision > 0 and user.published_location != user.effective_location
+            ):
                 self._publish(user, old, old_paths, cause)
             return
         allocator.dequeue(user, cause)
@@ -132,7 +135,10 @@ class OutcomeApplier:
             pending.published_attributes = None
         if self.suppress_output:
             return
-        same_attributes = before is None or before == user.attributes()
+        location = user.effective_location
+        same_attributes = location == user.published_location and (
+            before is None or before == user.attributes()
+        )
         new = user.outcome
         was: list[user_documents.PublishedState] = []
         now: list[user_documents.PublishedState] = []
@@ -147,6 +153,7 @@ class OutcomeApplier:
         if same and (same_attributes or user.revision <= 0):
             return
         user.revision = abs(user.revision) + 1
+        user.published_location = location
         self.published += 1
         key = f"{user.tenant.id}/{user.id}"
         timestamp_ms, event_id = cause.timestamp_ms, cause.event_id

@@ -83,7 +83,10 @@ class UserRestore:
         user.paths = user.groups if paths is groups else self._ids(paths)
         user.state_since_ms = tuple(sinces) if isinstance(sinces, list) else sinces
         user.pending_work = PendingWork.of_row(pending) if pending is not None else None
-        user.optional_facts = dict(facts) if facts else None
+        others = dict(facts) if facts else {}
+        implied = location or tenant.base_location
+        user.published_location = others.pop(OptionalUserFacts.PUBLISHED_LOCATION, implied)
+        user.optional_facts = others or None
         user.outcome = self._outcome(user, entries, problems)
         tenant.users[id] = user
         self._count(user)

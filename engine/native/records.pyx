@@ -140,7 +140,7 @@ def user_licenses(fields):
     cdef Py_ssize_t revision
     cdef bint ordered
     (
-        tenant, user, location, mail, addresses, assigned, states, paths, sinces, revision, now,
+        tenant, user, location, effective_location, mail, addresses, assigned, states, paths, sinces, revision, now,
         cause, ordered,
     ) = <tuple>fields
     global used
@@ -156,6 +156,8 @@ def user_licenses(fields):
     write_text(user)
     write_literal(b'","usageLocation":')
     write_quoted(location)
+    write_literal(b',"effectiveUsageLocation":')
+    write_quoted(effective_location)
     write_literal(b',"mail":')
     write_quoted(mail)
     write_literal(b',"proxyAddresses":')

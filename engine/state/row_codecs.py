@@ -23,6 +23,7 @@ Row = Any
 """A JSON-able value, or bytes that are already JSON."""
 OptionalFacts = Mapping[str, Any] | None
 """Named JSON-able values; None if there are none."""
+BASE_LOCATION: Final = "baseLocation"
 
 # Names of tables are persisted, too: the key of a record is ``table|key``.
 PRODUCTS: Final = "products"
@@ -100,6 +101,8 @@ class JobRow(NamedTuple):
     """``jobs``, key kind/tenant/id: a fan-out and how far it is.
 
     ``rerun``: [version, timestamp in milliseconds, causedBy] of the change that came meanwhile.
+    Optional: ``baseLocation``, of a tenant's settings: the default usage location with which users
+    were published before the scan, if it was another.
     """
 
     kind: str
@@ -111,6 +114,7 @@ class JobRow(NamedTuple):
     caused_by: str
     cursor: str
     rerun: list[Any] | None
+    optional_facts: OptionalFacts = None
 
 
 class GroupStateRow(NamedTuple):
@@ -262,12 +266,13 @@ def decode_plan_set(row: list[Any]) -> PlanSetRow:
 
 def encode_job(row: JobRow) -> list[Any]:
     """Returns a row of ``jobs``."""
-    return list(row)
+    *fields, facts = row
+    return append_optional(fields, facts)
 
 
 def decode_job(row: list[Any]) -> JobRow:
     """Returns the fields of a row of ``jobs``."""
-    return JobRow._make(row)
+    return JobRow(*row)
 
 
 # -- groups' and products' owners

@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.domain.model import DEFAULT_TENANT, Group, Tenant
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.pending_work import PendingWork, SeatRequest
-from engine.state.row_codecs import Row
+from engine.state.row_codecs import OptionalFacts, Row
 from engine.state.seat_lease import Lease
 from engine.state.user_row_codecs import OptionalUserFacts, encode_user
 
@@ -53,6 +53,7 @@ class User:
         "outcome",
         "paths",
         "pending_work",
+        "published_location",
         "revision",
         "seen_fingerprints",
         "state_since_ms",
@@ -74,6 +75,7 @@ class User:
         self.outcome: Outcome = EMPTY_OUTCOME
         self.paths: tuple[str, ...] = ()
         self.state_since_ms: int | tuple[int, ...] = 0
+        self.published_location: str | None = None
         self.revision = 0
         self.seen_fingerprints = b""
         self.pending_work: PendingWork | None = None
@@ -105,6 +107,11 @@ class User:
         if self.pending_work is None:
             self.pending_work = PendingWork()
         return self.pending_work
+
+    @property
+    def effective_location(self) -> str | None:
+        """The usage location that counts: the user's own, else the tenant's (R7)."""
+        return self.location or self.tenant.settings.location
 
     @property
     def seat_request(self) -> SeatRequest | None:
@@ -218,6 +225,13 @@ class User:
         self.assigned_primary_address = self.upn
 
     # -- changelog
+    def _row_facts(self) -> OptionalFacts:
+        """Returns the optional facts, with the published location if the row does not imply it."""
+        published = self.published_location
+        if self.revision <= 0 or published == (self.location or self.tenant.base_location):
+            return self.optional_facts
+        return {**(self.optional_facts or {}), OptionalUserFacts.PUBLISHED_LOCATION: published}
+
     def row(self) -> Row:
         """Returns the user's row, as :class:`engine.state.user_row_codecs.UserRow` describes it."""
         return encode_user(
@@ -235,7 +249,7 @@ class User:
             revision=self.revision,
             seen_fingerprints=self.seen_fingerprints,
             pending=self.pending_work.to_row() if self.pending_work is not None else None,
-            optional_facts=self.optional_facts,
+            optional_facts=self._row_facts(),
         )
 
 
@@ -292,14 +306,20 @@ NO_PRODUCTS: Final[frozenset[str]] = frozenset()
 class TenantState:
     """The state of one tenant on one partition.
 
-    ``products_off``: the products whose lease says that they are off (R15).
+    ``products_off``: the products whose lease says that they are off (R15). ``base_location``: the
+    default usage location with which users were published whose rows do not say it: the present
+    one; during a fan-out of the settings, the one before.
     """
 
-    __slots__ = ("groups", "id", "leases", "memberships", "products_off", "settings", "users")
+    __slots__ = (
+        "base_location", "groups", "id", "leases", "memberships", "products_off", "settings",
+        "users",
+    )  # fmt: skip
 
     def __init__(self, tenant: str) -> None:
         self.id = tenant
         self.settings: Tenant = DEFAULT_TENANT
+        self.base_location: str | None = None
         self.groups: dict[str, Group] = {}
         self.users: dict[str, User] = {}
         self.memberships: dict[str, GroupMembership] = {}

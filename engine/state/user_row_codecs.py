@@ -91,11 +91,14 @@ class OptionalUserFacts:
       disabled plans, since in milliseconds or null]. ``snapshot`` is true until the first outcome
       after a snapshot, which replaces the entries; what is left then waits for the definition of
       its product, or for the first licences of its group.
+    - ``PUBLISHED_LOCATION``: the effective usage location as published, where it is neither the
+      user's own nor the tenant's.
     """
 
     RECYCLE_BIN: Final = "recycleBin"
     RESTORATION: Final = "restoration"
     ADOPTION: Final = "adoption"
+    PUBLISHED_LOCATION: Final = "effectiveUsageLocation"
 
 
 class EntryRow(NamedTuple):

@@ -183,6 +183,8 @@ RECORDS = (
             tenant=ID,
             user=ID,
             usageLocation=_or_null(LOCATION),
+            effectiveUsageLocation=_or_null(LOCATION)
+            | {"description": "the user's own, else the tenant's; missing in records of 0.1"},
             mail=TEXT,
             proxyAddresses=_list(_text()),
             assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),

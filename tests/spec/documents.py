@@ -103,6 +103,7 @@ def user_document(world: World, tenant: Tenant, name: str) -> Json:
         "tenant": tenant.name,
         "user": name,
         "usageLocation": user.location,
+        "effectiveUsageLocation": tenant.location if user.location is None else user.location,
         "mail": mail_address(user, world.products),
         "proxyAddresses": all_addresses(user),
         "assignedLicenses": [

@@ -17,10 +17,12 @@ def user_to_graph(row: Row) -> GraphObject:
     _, assigned, states = orjson.loads(row["body"]) if row["body"] else NO_SHAPE
     location, mail = row["location"], row["mail"]
     addresses = orjson.loads(row["addresses"] or "[]")
-    updated = cause = None
+    updated = cause = effective = None
     sinces: list[Any] = []
     if row["published"]:
-        location, mail, addresses, sinces, updated, cause = orjson.loads(row["published"])
+        location, mail, addresses, sinces, updated, cause, effective = orjson.loads(
+            row["published"]
+        )
     shown = [
         {**state, "since": since, "lastUpdatedDateTime": since}
         for state, since in zip(states, sinces, strict=True)
@@ -31,6 +33,7 @@ def user_to_graph(row: Row) -> GraphObject:
         "displayName": row["name"],
         "userPrincipalName": row["upn"],
         "usageLocation": location,
+        "effectiveUsageLocation": effective or location,
         "mail": mail,
         "proxyAddresses": addresses,
         "assignedLicenses": assigned,

@@ -94,7 +94,7 @@ def _user_licenses(to: ProjectionWriter, records: Records) -> None:
         sinces = [state.pop("since") for state in states]
         published = [
             value["usageLocation"], value["mail"], value["proxyAddresses"], sinces,
-            value["updatedAt"], value["causedBy"],
+            value["updatedAt"], value["causedBy"], value.get("effectiveUsageLocation"),
         ]  # fmt: skip
         shape = to.shape(tenant, value["assignedLicenses"], states)
         find = search_text(user, None, None, value["mail"], value["proxyAddresses"])

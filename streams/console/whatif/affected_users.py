@@ -118,7 +118,7 @@ def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any,
     elif isinstance(event, events.TenantUpdated):
         yield "SELECT user FROM users WHERE tenant = ?", (tenant,)
     elif isinstance(event, events.SubscriptionUpdated | events.SubscriptionDeleted):
-        # Those who wait are reached in any case; the others, where the product goes off or on (R15).
+        # Those who wait are reached anyway; the holders, where the product goes off or on (R15).
         sold = isinstance(event, events.SubscriptionUpdated) and event.enabled + event.warning > 0
         states = "= 'Disabled'" if sold else "<> 'Error'"
         yield f"{_BY_SHAPE} p.sku = ? AND p.state {states}", (tenant, event.sku)

@@ -15,6 +15,7 @@ from engine.domain.events import (
     ProductDefined,
     SubscriptionDeleted,
     SubscriptionUpdated,
+    TenantUpdated,
     UserDeleted,
     UserLicensesChanged,
     UserLicensesSet,
@@ -307,3 +308,54 @@ def test_an_error_stays_an_error_while_the_product_is_off() -> None:
     tenant.upsert("a")
     tenant.settle()
     assert tenant.states("a") == {"base/None": "Disabled/None"}
+
+
+def located(tenant: Tenant, user: str) -> list[str | None]:
+    records = tenant.published("user-licenses", f"{T}/{user}")
+    return [record["effectiveUsageLocation"] for record in records]
+
+
+@pytest.mark.parametrize("crash_after", range(10))
+def test_a_new_location_of_the_tenant_is_published_once_for_each_user_without_one(
+    crash_after: int,
+) -> None:
+    """A crash in the middle, and a change of a user before its turn, publish nothing twice."""
+    tenant = Tenant(partitions=1)
+    tenant._send("tenants", T, TenantUpdated(tenant.id(), T, "US"))
+    tenant.license("g", "base")
+    users = [f"u{n}" for n in range(6)]
+    for user in users:
+        tenant.upsert(user, usage_location="DE" if user == "u0" else None)
+        tenant.join(user, "g")
+    tenant.settle()
+    cluster = tenant.cluster
+    tenant._send("tenants", T, TenantUpdated(tenant.id(), T, "FR"))
+    cluster.step(0, "tenants", 1)
+    cluster.step(0, "internal.configuration", 1)
+    cluster.commit(0)
+    tenant.leave("u4", "g")  # u4 is published before its turn
+    cluster.step(0, "user-changes", 1)
+    cluster.commit(0)
+    for n in range(crash_after):
+        if n == 5:
+            tenant._send("tenants", T, TenantUpdated(tenant.id(), T, "IT"))
+            cluster.step(0, "tenants", 1)
+            cluster.step(0, "internal.configuration", 1)
+        cluster.machines[0].run_background(1)
+        cluster.commit(0)
+        cluster.restart(0)
+    tenant.settle()
+    last = "IT" if crash_after > 5 else "FR"
+    assert located(tenant, "u0") == ["DE"]
+    for user in users[1:]:
+        published = located(tenant, user)
+        assert published[-1] == last
+        assert published == list(dict.fromkeys(published))
+        assert tenant.published("user-licenses", f"{T}/{user}")[-1]["revision"] == len(published)
+    cluster.restart(0)
+    tenant.settle()
+    assert all(located(tenant, user)[-1] == last for user in users[1:])
+    before = [len(located(tenant, user)) for user in users]
+    tenant._send("tenants", T, TenantUpdated(tenant.id(), T, last, seat_retry="manual"))
+    tenant.settle()
+    assert [len(located(tenant, user)) for user in users] == before

@@ -42,7 +42,7 @@ def states(draw: st.DrawFn) -> tuple[Any, ...]:
 
 
 @given(
-    st.tuples(id, id, st.none() | text, st.none() | text, st.lists(text, max_size=3).map(tuple)),
+    st.tuples(id, id, *[st.none() | text] * 3, st.lists(text, max_size=3).map(tuple)),
     states(),
     st.integers(1, 1 << 40),
     moment,
@@ -53,8 +53,9 @@ def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -
     plain = user_documents.write_user_licenses(UserLicensesFields(*every))
     assert user_documents._native.user_licenses(UserLicensesFields(*every)) == plain
     read = orjson.loads(plain)
-    assert (read["usageLocation"], read["mail"]) == facts[2:4]
-    assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[4], cause)
+    names = ("usageLocation", "effectiveUsageLocation", "mail")
+    assert tuple(read[name] for name in names) == facts[2:5]
+    assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[5], cause)
 
 
 @given(id, id, st.sampled_from(["[]", ASSIGNED]), text, st.booleans(), moment, text)
@@ -74,6 +75,7 @@ def test_long_ones_and_short_ones_in_turns() -> None:
             "t",
             "u",
             None,
+            None,
             '"' * size,
             (),
             "[]",
@@ -91,12 +93,12 @@ def test_long_ones_and_short_ones_in_turns() -> None:
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
-    every: Any = ("t", "u", None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
+    every: Any = ("t", "u", None, None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
     with pytest.raises(UnicodeEncodeError):
         user_documents.write_user_licenses(UserLicensesFields(*every))
     with pytest.raises(UnicodeEncodeError):
         user_documents._native.user_licenses(UserLicensesFields(*every))
-    good = (*every[:3], "fine", *every[4:])
+    good = (*every[:4], "fine", *every[5:])
     assert user_documents._native.user_licenses(
         UserLicensesFields(*good)
     ) == user_documents.write_user_licenses(UserLicensesFields(*good))
@@ -106,7 +108,7 @@ def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
     many = [
         StateTemplate(0, f'{{"skuId":"{n}","assignedByGroup":', ',"since":"') for n in range(300)
     ]
-    every = ("t", "u", None, None, (), "[]", many, (), None, 1, "now", "cause", True)
+    every = ("t", "u", None, None, None, (), "[]", many, (), None, 1, "now", "cause", True)
     assert user_documents._native.user_licenses(UserLicensesFields(*every)) is None
 
 

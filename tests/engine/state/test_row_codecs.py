@@ -84,6 +84,7 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
             text,
             text,
             st.none() | st.tuples(whole, whole, text).map(list),
+            facts,
         ),
         codecs.encode_job,
         codecs.decode_job,
