@@ -7,7 +7,8 @@ adds to what is known. A file holds one page, or one page per line; files are re
 what they hold: subscriptions, the organization, groups, members, users, and among these by name.
 
 Users with ``licenseAssignmentStates`` beside groups with members are a *first load*: each user
-becomes one ``user.snapshot`` (R25), after everything that it refers to.
+becomes a ``user.snapshot`` (R25), after everything that it refers to. Whatever is held is adopted
+before anything is asked for: otherwise a user who waits would get a seat that another one has.
 """
 
 from __future__ import annotations
@@ -38,8 +39,6 @@ from streams.ingest.items import FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, Paths
 
 Events = Iterator[FeedItem | FeedProblem]
-
-_BEFORE_USERS = frozenset(KINDS) - {USERS}
 
 
 def events_from_graph(
@@ -89,6 +88,7 @@ class GraphFeed(FileFeed):
         self._compare, self._facts = compare, facts
         self._sources: dict[int, FeedFile] = {}
         self._survey: Survey | None = None
+        self._wishing = False  # in the last part of a first load
         self.expected: dict[str, ExpectedUser] = {}
         self._readers: dict[str, Callable[[Object, EventBuilder], list[EventOrReason]]] = {
             SUBSCRIPTIONS: self._subscription,
@@ -118,8 +118,12 @@ class GraphFeed(FileFeed):
         """Returns the events in parts: each must be applied before the next is published."""
         order = sorted(range(len(self._paths)), key=lambda index: (self.survey.rank(index), index))
         if not self.survey.is_first_load:
-            return [self._pass(order, frozenset(KINDS))]
-        return [self._pass(order, _BEFORE_USERS), self._users(order)]
+            return [self._pass(order, frozenset(KINDS), report=True)]
+        return [
+            self._pass(order, frozenset(KINDS) - {USERS}, report=True),
+            self._pass(order, frozenset({USERS}), report=False),
+            self._wishes(order),
+        ]
 
     def _read(self) -> Events:
         for part in self.parts():
@@ -139,18 +143,19 @@ class GraphFeed(FileFeed):
         if self._paths[index] is not None:
             self._sources.pop(index).file.close()
 
-    def _pass(self, order: list[int], kinds: frozenset[str]) -> Events:
-        """Yields the events of the objects of some kinds, and the problems of the first pass."""
-        first = bool(kinds - {USERS})
+    def _pass(self, order: list[int], kinds: frozenset[str], report: bool) -> Events:
+        """Yields the events of the objects of some kinds. ``report``: and all problems."""
         for index in order:
-            if not first and USERS not in self.survey.kinds[index]:
+            if not report and USERS not in self.survey.kinds[index]:
                 continue
             source = self._opened(index)
-            yield from self._of_file(source, kinds, first)
+            yield from self._of_file(source, kinds, report)
             self._close(index)
 
-    def _users(self, order: list[int]) -> Events:
-        yield from self._pass(order, frozenset({USERS}))
+    def _wishes(self, order: list[int]) -> Events:
+        """Yields what users ask for and do not have, after everything held was adopted."""
+        self._wishing = True
+        yield from self._pass(order, frozenset({USERS}), report=False)
         # Members whose user the pages do not have: the membership waits for the user (R22).
         source = self._opened(order[0])
         builder = EventBuilder(self._tenant, source.fingerprint, source.time)
@@ -162,22 +167,23 @@ class GraphFeed(FileFeed):
                     yield item if isinstance(item, FeedItem) else FeedProblem(source.name, 1, item)
         self._close(order[0])
 
-    def _of_file(self, source: FeedFile, kinds: frozenset[str], first: bool) -> Events:
+    def _of_file(self, source: FeedFile, kinds: frozenset[str], report: bool) -> Events:
         builder = EventBuilder(self._tenant, source.fingerprint, source.time)
         for page in pages(source.file):
             if not isinstance(page, Page):
-                if first:
+                if report:
                     yield FeedProblem(source.name, *page)
                 continue
-            if first or page.kind in (USERS, None):
+            if not self._wishing and (report or page.kind in (USERS, None)):
                 self.done_bytes = min(self.done_bytes + page.size, self.total_bytes or page.size)
             if reason := self._refusal(page):
-                if first:
+                if report:
                     yield FeedProblem(source.name, page.line, reason)
                 continue
             for number, entity in enumerate(page.objects):
-                builder.begin(f"{page.line}.{number + 1}")
-                for result in self._entity(entity, page, kinds, first, builder):
+                row = f"{page.line}.{number + 1}"
+                builder.begin(f"{row}.wishes" if self._wishing else row)
+                for result in self._entity(entity, page, kinds, report, builder):
                     if isinstance(result, FeedItem):
                         yield result
                     else:
@@ -185,7 +191,7 @@ class GraphFeed(FileFeed):
                         yield FeedProblem(source.name, page.line, place + result)
 
     def _entity(
-        self, entity: Any, page: Page, kinds: frozenset[str], first: bool, builder: EventBuilder
+        self, entity: Any, page: Page, kinds: frozenset[str], report: bool, builder: EventBuilder
     ) -> list[EventOrReason]:
         try:
             if not isinstance(entity, dict):
@@ -195,11 +201,12 @@ class GraphFeed(FileFeed):
                 return self._member(entity, page.group or self._group, builder)
             if kind in kinds:
                 return self._readers[kind](entity, builder)
-            if kind not in KINDS and first:
+            if kind not in KINDS and report:
                 self.skipped[kind] += 1
         except UnreadableError as error:
-            # Reported once: what cannot be identified by the first pass, the rest by its own.
-            return [str(error)] if first or _is_user(entity, page) else []
+            # Reported once: what cannot be identified by the first pass, a user by the second.
+            is_due = report or (not self._wishing and _is_user(entity, page))
+            return [str(error)] if is_due else []
         return []
 
     def _refusal(self, page: Page) -> str | None:
@@ -264,13 +271,10 @@ class GraphFeed(FileFeed):
         states = objects.assignment_states(entity)
         held = objects.licenses_of(entity)
         groups = self._groups_of(str(id), states or [])
-        if self._compare and isinstance(id, str):
-            self.expected[id] = expected_user(states, held, tuple(groups))
-        if self.survey.is_first_load and states is not None and objects.ADOPTS:
-            return [builder.user("user.snapshot", id, **attributes, **_facts(groups, states))]
-        found = [builder.user("user.upserted", id, **attributes)]
         if self.survey.is_first_load:
-            found += [builder.membership(True, id, group) for group in groups]
+            return self._first(builder, id, attributes, states, held, groups)
+        self._expect(id, states, held, groups)
+        found = [builder.user("user.upserted", id, **attributes)]
         if states is not None:
             direct = [
                 objects.license_of(each) for each in states if each["assignedByGroup"] is None
@@ -279,6 +283,51 @@ class GraphFeed(FileFeed):
         elif held:
             self.skipped["assignedLicenses of a user (select licenseAssignmentStates)"] += 1
         return found
+
+    def _first(
+        self,
+        builder: EventBuilder,
+        id: Any,
+        attributes: dict[str, Any],
+        states: list[dict[str, Any]] | None,
+        held: list[dict[str, Any]] | None,
+        groups: dict[str, str | None],
+    ) -> list[EventOrReason]:
+        """Returns the events of a user in a first load: first what is held, then what is wished."""
+        wished = {group for group in groups if not self._is_held(group, states or [])}
+        if self._wishing:
+            if not wished:
+                return []
+        else:
+            self._expect(id, states, held, groups)
+            groups = {group: since for group, since in groups.items() if group not in wished}
+        if states is not None and objects.ADOPTS:
+            return [builder.user("user.snapshot", id, **attributes, **_facts(groups, states))]
+        found = [] if self._wishing else [builder.user("user.upserted", id, **attributes)]
+        found += [builder.membership(True, id, group) for group in groups]
+        direct = [
+            objects.license_of(each) for each in states or () if each["assignedByGroup"] is None
+        ]
+        if direct and not self._wishing:
+            found.append(objects.set_licenses(builder, "user", id, direct))
+        return found
+
+    def _is_held(self, group: str, states: list[dict[str, Any]]) -> bool:
+        """Returns whether the user has a licence by the group, or the group gives none."""
+        facts = self.survey.groups.get(group)
+        return not (facts and facts.licenses) or any(
+            each["assignedByGroup"] == group and each["state"] in objects.HELD for each in states
+        )
+
+    def _expect(
+        self,
+        id: Any,
+        states: list[dict[str, Any]] | None,
+        held: list[dict[str, Any]] | None,
+        groups: dict[str, str | None],
+    ) -> None:
+        if self._compare and isinstance(id, str):
+            self.expected[id] = expected_user(states, held, tuple(groups))
 
     def _groups_of(self, user: str, states: list[dict[str, Any]]) -> dict[str, str | None]:
         """Returns the groups of a user, with since when it is known.

@@ -98,10 +98,11 @@ def compare(
     Of the disabled plans, only those that the product has for users are compared.
     """
     found: list[Difference] = []
+    short = _over_units(published, survey)
     for user, wanted in expected.items():
         actual = {(each.sku, each.group): each for each in published.get(user, ())}
         if wanted.states is not None:
-            found += _of_user(user, wanted, actual, survey)
+            found += _of_user(user, wanted, actual, survey, short)
         if wanted.assigned is not None:
             held = {each.sku for each in actual.values() if each.held}
             listed = {each.sku for each in wanted.states or () if each.held}
@@ -109,6 +110,14 @@ def compare(
                 found += _assigned(user, wanted, held, survey)
     found.sort(key=lambda each: (each.user, each.sku, each.path))
     return found
+
+
+def _over_units(published: Mapping[str, Iterable[State]], survey: Survey) -> frozenset[str]:
+    """Returns the products of which more users have a seat than there are units."""
+    used = Counter(
+        sku for states in published.values() for sku in {each.sku for each in states if each.held}
+    )
+    return frozenset(sku for sku, count in used.items() if count > survey.units.get(sku, count))
 
 
 def summary(differences: list[Difference], users: int) -> Iterator[str]:
@@ -130,13 +139,17 @@ def _of_user(
     wanted: ExpectedUser,
     actual: Mapping[tuple[str, str | None], State],
     survey: Survey,
+    short: frozenset[str],
 ) -> Iterator[Difference]:
+    had = {each.sku for each in wanted.states or () if each.held}
     listed = {(each.sku, each.group): each for each in wanted.states or ()}
     for key in listed.keys() | actual.keys():
         graph, found = listed.get(key), actual.get(key)
         if _same(graph, found, survey):
             continue
         reason, explained = _why(graph, found, key, wanted, survey)
+        if found is not None and found.held and key[0] in short and key[0] not in had:
+            reason, explained = "a seat was given although all units are used", False
         yield Difference(
             user, key[0], key[1] or "direct", _shown(graph, found), _shown(found, graph), reason,
             explained,

@@ -47,13 +47,14 @@ class Survey:
 
     ``memberships``: groups by user, in the order in which the pages name them. ``users``: those
     that the pages list. ``kinds``: of the objects in each file, by its index. ``plans``: the user
-    plans of each product.
+    plans of each product. ``units``: those that can be assigned, by product.
     """
 
     kinds: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     memberships: dict[str, dict[str, None]] = field(default_factory=dict)
     groups: dict[str, GroupFacts] = field(default_factory=dict)
     plans: dict[str, frozenset[str]] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
     has_states: bool = False
     has_rules: int = 0
@@ -108,7 +109,10 @@ class Survey:
                 str(normalized_id(of)), [(member_id(entity, Counter()), removal(entity) is None)]
             )
         elif kind == SUBSCRIPTIONS:
-            self.plans[str(normalized_id(entity.get("skuId")))] = frozenset(
+            sku, units = str(normalized_id(entity.get("skuId"))), entity.get("prepaidUnits")
+            if isinstance(units, dict):
+                self.units[sku] = sum(int(units.get(kind) or 0) for kind in ("enabled", "warning"))
+            self.plans[sku] = frozenset(
                 str(normalized_id(plan.get("servicePlanId")))
                 for plan in list_of_objects(entity, "servicePlans") or ()
                 if plan.get("appliesTo") != "Company"

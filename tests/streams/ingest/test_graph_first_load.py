@@ -48,10 +48,11 @@ def test_a_whole_directory_comes_out_as_graph_says(tmp_path: Path) -> None:
 def test_the_order_is_that_of_the_content(tmp_path: Path) -> None:
     write_export(tmp_path, 60)
     feed = events_from_graph(tmp_path, "contoso")
-    before, users = feed.parts()
+    before, held, wished = feed.parts()
     topics = [item.topic for item in before if isinstance(item, FeedItem)]
     assert [*dict.fromkeys(topics)] == ["catalog", "subscriptions", "tenants", "group-changes"]
-    assert {item.topic for item in users if isinstance(item, FeedItem)} == {"user-changes"}
+    for users in (held, wished):
+        assert {item.topic for item in users if isinstance(item, FeedItem)} == {"user-changes"}
     # Whatever the files are called, and whether they are named one by one.
     paths = sorted(tmp_path.iterdir(), reverse=True)
     again = [json.loads(item.value)["type"] for item in events_from_graph(paths, "contoso")]  # type: ignore[union-attr]
@@ -63,7 +64,17 @@ def test_the_order_is_that_of_the_content(tmp_path: Path) -> None:
 def test_a_snapshot_has_everything_that_graph_says_of_a_user(tmp_path: Path) -> None:
     write_export(tmp_path, 20)
     items = [json.loads(item.value) for item in events_from_graph(tmp_path, "contoso")]  # type: ignore[union-attr]
-    snapshots = {each["user"]: each for each in items if each["type"] == "user.snapshot"}
+    snapshots: dict[str, Any] = {}
+    twice = []
+    for each in items:
+        if each["type"] == "user.snapshot":
+            if each["user"] in snapshots:
+                twice.append(each["user"])
+                # What is held comes first; what the user only asks for, when all is adopted.
+                assert snapshots[each["user"]]["memberships"] == []
+            snapshots[each["user"]] = each
+    assert twice == [user_id(number) for number in (9, 10, 14, 18)]
+    assert len({each["id"] for each in items}) == len(items)
     both = snapshots[user_id(6)]
     assert [each["skuId"] for each in both["licenseAssignmentStates"]] == [sku("E3")] * 2
     assert len(both["memberships"]) == 1
@@ -105,6 +116,20 @@ def test_the_command_compares_without_kafka(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "95 users compared" in done.output
     assert " 0 unexplained" in done.output
+
+
+def test_a_seat_beyond_the_units_is_unexplained(tmp_path: Path) -> None:
+    write_export(tmp_path, 60)
+    feed = events_from_graph(tmp_path, "contoso", compare=True)
+    list(feed)
+    published = {user: [*(wanted.states or ())] for user, wanted in feed.expected.items()}
+    waiting = user_id(10)
+    published[waiting] = [
+        each._replace(state="Active", error="None") for each in published[waiting]
+    ]
+    found = [each for each in compare(feed.expected, published, feed.survey) if not each.explained]
+    assert [each.user for each in found] == [waiting]
+    assert "all units are used" in found[0].reason
 
 
 def test_changes_are_not_a_first_load(tmp_path: Path) -> None:
