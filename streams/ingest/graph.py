@@ -301,15 +301,10 @@ class GraphFeed(FileFeed):
         else:
             self._expect(id, states, held, groups)
             groups = {group: since for group, since in groups.items() if group not in wished}
-        if states is not None and objects.ADOPTS:
+        if states is not None:
             return [builder.user("user.snapshot", id, **attributes, **_facts(groups, states))]
         found = [] if self._wishing else [builder.user("user.upserted", id, **attributes)]
         found += [builder.membership(True, id, group) for group in groups]
-        direct = [
-            objects.license_of(each) for each in states or () if each["assignedByGroup"] is None
-        ]
-        if direct and not self._wishing:
-            found.append(objects.set_licenses(builder, "user", id, direct))
         return found
 
     def _is_held(self, group: str, states: list[dict[str, Any]]) -> bool:

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 from streams.catalog import product_defined
-from streams.contract.event_readers import READERS
 from streams.ingest.event_builder import (
     EventBuilder,
     EventOrReason,
@@ -34,9 +33,6 @@ _USER_MEMBERS = (
 )
 HELD = ("Active", "ActiveWithError", "Disabled")
 """The states of a licence that the user has; the others report one that was not assigned."""
-
-# Whether the engine of this build adopts what another system says of a user (R25).
-ADOPTS = "user.snapshot" in READERS["user-changes"]
 
 
 def removal(entity: Object) -> str | None:

@@ -137,6 +137,59 @@ def test_a_first_load_gives_everybody_what_the_directory_says(tmp_path: Path) ->
     assert played.states("t/u1") == {(EMS, None): "Active/None"}
 
 
+def test_a_user_in_the_recycle_bin_has_everything_again_when_restored(tmp_path: Path) -> None:
+    """Graph does not repeat the memberships of a user who was deleted for a while."""
+    listed = "users(id,usageLocation)/$delta"
+    played = Played()
+    page(tmp_path / "s.json", "subscribedSkus", subscription("E3", 5))
+    bought = {"skuId": E3, "disabledPlans": []}
+    group = {"id": "g", "assignedLicenses": [bought], "members@delta": [member("u1")]}
+    played.feed(events_from_graph(tmp_path / "s.json", "t"))
+    first = [
+        page(tmp_path / "u.json", listed, user("u1")),
+        page(tmp_path / "g.json", "groups", group),
+    ]
+    played.feed(events_from_graph(first, "t"))
+    assert played.states("t/u1") == {(E3, "g"): "Active/None"}
+
+    gone = {"id": "u1", "@removed": {"reason": "changed"}}
+    played.feed(events_from_graph(page(tmp_path / "u2.json", listed, gone), "t"))
+    assert played.states("t/u1") == {}
+    assert played.latest("product-seats")[f"t/{E3}"]["consumedUnits"] == 0
+
+    again = page(tmp_path / "u3.json", listed, user("u1"))
+    played.feed(events_from_graph([again, page(tmp_path / "g3.json", "groups")], "t"))
+    assert played.states("t/u1") == {(E3, "g"): "Active/None"}
+
+    gone = {"id": "u1", "@removed": {"reason": "deleted"}}
+    played.feed(events_from_graph(page(tmp_path / "u4.json", listed, gone), "t"))
+    played.feed(events_from_graph(again, "t", run="again"))
+    assert played.states("t/u1") == {}
+
+
+def test_a_licence_taken_from_a_group_goes_without_the_subscriptions(tmp_path: Path) -> None:
+    def group(*names: str) -> Path:
+        listed = [{"skuId": product(name)["skuId"], "disabledPlans": []} for name in names]
+        return page(tmp_path / "g.json", "groups", {"id": "g", "assignedLicenses": listed})
+
+    e1 = product("E1")["skuId"]
+    played = Played()
+    skus = page(tmp_path / "s.json", "subscribedSkus", subscription("E3", 5), subscription("E1", 5))
+    played.feed(events_from_graph(skus, "t"))
+    held = {"id": "g", "members": [member("u1")]}
+    played.feed(events_from_graph(page(tmp_path / "m.json", "groups", held), "t"))
+    played.feed(events_from_graph(page(tmp_path / "u.json", "users", user("u1")), "t"))
+    played.feed(events_from_graph(group("E3"), "t"))
+    assert played.states("t/u1") == {(E3, "g"): "Active/None"}
+    # A swap on a delta page has no conflict: one goes and the other comes in one change.
+    played.feed(events_from_graph(group("E1"), "t"))
+    assert played.states("t/u1") == {(e1, "g"): "Active/None"}
+    # A product that is no longer bought is not among the subscriptions of a later run.
+    page(tmp_path / "s.json", "subscribedSkus", subscription("E3", 5))
+    played.feed(events_from_graph([tmp_path / "s.json", group()], "t"))
+    assert played.states("t/u1") == {}
+
+
 def test_licences_of_users_that_may_come_from_groups_are_left_out(tmp_path: Path) -> None:
     file = page(tmp_path / "u.json", "users", user("u1", assignedLicenses=[{"skuId": E3}]))
     feed = events_from_graph(file, "t")

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
 from streams.cli.feed_graph import simulation_states
@@ -14,12 +13,10 @@ from streams.contract.event_reader import event_of
 from streams.ingest import FeedItem
 from streams.ingest.graph import events_from_graph
 from streams.ingest.graph_comparison import Difference, compare, states_of
-from streams.ingest.graph_objects import ADOPTS
 from streams.whatif import Simulation
 from tests.support.graph_export import people, sku, user_id, write_export
 
 USERS = 3_000
-adopts = pytest.mark.skipif(not ADOPTS, reason="user.snapshot is not in the contract yet")
 
 
 def loaded(folder: Path) -> tuple[Any, list[Difference]]:
@@ -31,7 +28,6 @@ def loaded(folder: Path) -> tuple[Any, list[Difference]]:
     return feed, compare(feed.expected, simulation_states(simulation, "contoso"), feed.survey)
 
 
-@adopts
 def test_a_whole_directory_comes_out_as_graph_says(tmp_path: Path) -> None:
     write_export(tmp_path, USERS)
     feed, differences = loaded(tmp_path)
@@ -60,7 +56,6 @@ def test_the_order_is_that_of_the_content(tmp_path: Path) -> None:
     assert [kind for kind in again if kind.startswith("group")] != []
 
 
-@adopts
 def test_a_snapshot_has_everything_that_graph_says_of_a_user(tmp_path: Path) -> None:
     write_export(tmp_path, 20)
     items = [json.loads(item.value) for item in events_from_graph(tmp_path, "contoso")]  # type: ignore[union-attr]
@@ -108,7 +103,6 @@ def test_what_is_lost_is_unexplained(tmp_path: Path) -> None:
     assert "UNEXPLAINED" in str(found[user_id(0)])
 
 
-@adopts
 def test_the_command_compares_without_kafka(tmp_path: Path) -> None:
     write_export(tmp_path / "export", 100)
     arguments = ["feed", "graph", str(tmp_path / "export"), "--tenant", "contoso"]
