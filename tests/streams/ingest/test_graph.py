@@ -157,7 +157,8 @@ def test_a_user_in_the_recycle_bin_has_everything_again_when_restored(tmp_path: 
     assert played.states("t/u1") == {}
     assert played.latest("product-seats")[f"t/{E3}"]["consumedUnits"] == 0
 
-    again = page(tmp_path / "u3.json", listed, user("u1"))
+    link = {"@odata.deltaLink": "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=3"}
+    again = page(tmp_path / "u3.json", listed, user("u1"), **link)
     played.feed(events_from_graph([again, page(tmp_path / "g3.json", "groups")], "t"))
     assert played.states("t/u1") == {(E3, "g"): "Active/None"}
 
