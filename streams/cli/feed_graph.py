@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.options import Brokers, DryRun, Facts, OutFile, Prefix, Run, Strict, Tenant, Text
+from streams.cli.options import (
+    AppId,
+    Brokers,
+    DryRun,
+    Facts,
+    OutFile,
+    Prefix,
+    Run,
+    Strict,
+    Tenant,
+    Text,
+)
 
 if TYPE_CHECKING:
     from streams.ingest import FeedItem, FeedProblem, FeedResult
@@ -53,6 +64,7 @@ def feed_graph(
     facts: Facts = "2025",
     run: Run = "",
     brokers: Brokers = None,
+    app_id: AppId = None,
     topic_prefix: Prefix = None,
     out: OutFile = None,
     dry_run: DryRun = False,
@@ -68,7 +80,7 @@ def feed_graph(
     from streams.ingest import FeedError
     from streams.ingest.graph import events_from_graph
 
-    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    settings = settings_of(brokers=brokers, app_id=app_id, topic_prefix=topic_prefix)
     if compare and out is not None:
         raise FeedError("--compare needs an outcome: leave out --out, or use --dry-run")
     items = events_from_graph(
@@ -107,7 +119,9 @@ def _publish(items: GraphFeed, settings: Settings, strict: bool) -> FeedResult:
     parts = items.parts()
     for number, part in enumerate(parts, start=1):
         if number > 1:
-            print("Waiting until the workers have applied that", file=sys.stderr)
+            print(
+                "Waiting until the workers (`seatflow worker`) have applied that", file=sys.stderr
+            )
             _wait(settings)
         found = asyncio.run(
             publish(

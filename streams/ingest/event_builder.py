@@ -82,6 +82,10 @@ class EventBuilder:
         members = {"prepaidUnits": units}
         return self._subject("subscriptions", "subscription.updated", "skuId", sku, members)
 
+    def subscription_deleted(self, sku: Any) -> EventOrReason:
+        """Builds a ``subscription.deleted``."""
+        return self._subject("subscriptions", "subscription.deleted", "skuId", sku, {})
+
     def tenant(self, **members: Any) -> EventOrReason:
         """Builds a ``tenant.updated``."""
         id = self._next_id()

@@ -105,7 +105,7 @@ class GraphFeed(FileFeed):
             for index in range(len(self._paths)):
                 for page in pages(self._opened(index).file):
                     if isinstance(page, Page):
-                        self._survey.look(index, page, self._group)
+                        self._survey.look(index, page, self._group, self._kind)
                 self._close(index)
         return self._survey
 

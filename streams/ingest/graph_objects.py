@@ -151,7 +151,8 @@ def subscription(
     # Without its plans the product is not defined: it would take them from every user.
     if define_products and isinstance(sku, str) and "servicePlans" in entity:
         found.append(_product(sku, entity, facts))
-    found.append(builder.subscription(sku, units))
+    ended = entity.get("capabilityStatus") == "Deleted"
+    found.append(builder.subscription_deleted(sku) if ended else builder.subscription(sku, units))
     return found
 
 

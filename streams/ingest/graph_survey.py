@@ -7,6 +7,7 @@ load, and which groups each user is in.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,6 @@ from streams.ingest.graph_pages import (
     Object,
     Page,
     UnreadableError,
-    kind_of,
     list_of_objects,
 )
 
@@ -76,8 +76,13 @@ class Survey:
         """Returns the place of a file in the order that is safe to load."""
         return min((KINDS.index(kind) for kind in self.kinds[file]), default=len(KINDS))
 
-    def look(self, file: int, page: Page, group: str | None) -> None:
-        """Adds a page. What cannot be read is reported when its event is to be made."""
+    def look(
+        self, file: int, page: Page, group: str | None, kind_of: Callable[[Object, Page], str]
+    ) -> None:
+        """Adds a page. What cannot be read is reported when its event is to be made.
+
+        ``group``: whose members the pages list that do not tell. ``kind_of``: an object's kind.
+        """
         kinds: set[str] = set()
         for entity in page.objects:
             if not isinstance(entity, dict):

@@ -33,6 +33,8 @@ GROUPS = {
     "new": ["EMS"],
     "empty": [],
 }
+# Groups whose members are in lists of their own.
+LISTED = ("full", "reports")
 _DISABLED = {("staff", "E3"): [OFF]}
 
 
@@ -224,6 +226,8 @@ def write_export(folder: Path, count: int) -> list[Person]:
     ]
     (folder / "a-deleted.json").write_text(json.dumps(_page("users", gone)))
     (folder / "b-groups.json").write_text(json.dumps(_page("groups", [*_groups(everybody)])))
+    lists = _member_lists(everybody)
+    (folder / "c-members.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lists))
     (folder / "y-organization.json").write_text(json.dumps(_page("organization", [_tenant()])))
     skus = _page("subscribedSkus", [*_subscriptions(everybody)])
     (folder / "z-skus.json").write_text(json.dumps(skus))
@@ -239,6 +243,16 @@ def _user(person: Person) -> Json:
     assigned = [{"skuId": each, "disabledPlans": []} for each in held]
     states = {"assignedLicenses": assigned, "licenseAssignmentStates": person.states}
     return {"id": person.id.upper(), **person.attributes, **states}
+
+
+def _member_lists(everybody: list[Person]) -> Iterator[Json]:
+    """Yields the members of some groups as lists: cast to users, and without a context."""
+    for name in LISTED:
+        members = [{"id": each.id} for each in everybody if name in each.groups]
+        half = len(members) // 2
+        link = f"{ROOT}groups/{group_id(name)}/members?$skiptoken=1"
+        yield {"value": members[:half], "@odata.nextLink": link}
+        yield _page(f"groups('{group_id(name)}')/members/microsoft.graph.user", members[half:])
 
 
 def _groups(everybody: list[Person]) -> Iterator[Json]:
@@ -257,13 +271,14 @@ def _groups(everybody: list[Person]) -> Iterator[Json]:
             for each in products
         ]
         state = "ProcessingInProgress" if name == "new" else "ProcessingComplete"
+        listed = {} if name in LISTED else {"members@delta": members}
         yield {
+            **listed,
             "id": group_id(name),
             "displayName": name,
             "membershipRule": 'user.city -eq "Kiel"' if name == "full" else None,
             "assignedLicenses": licenses,
             "licenseProcessingState": {"state": state},
-            "members@delta": members,
         }
 
 

@@ -20,6 +20,7 @@ from streams.catalog import product
 from streams.cli import main
 from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY
 from streams.runtime.settings import PREFIX, Settings
+from tests.support.graph_export import write_export
 from tests.support.kafka import Kafka, latest, produce, read_topic
 
 NOWHERE = "127.0.0.1:1"
@@ -312,3 +313,14 @@ async def in_a_thread(run: Run, *arguments: str) -> Ended:
     import asyncio
 
     return await asyncio.to_thread(run, *arguments)
+
+
+def test_an_export_of_graph_comes_out_as_it_was(
+    seatflow: Run, worker: list[str], tmp_path: Path
+) -> None:
+    write_export(tmp_path / "export", 200)
+    ended = seatflow("feed", "graph", "export", "--tenant", "t", "--compare", *worker)
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.err.count("Waiting until the workers") == 2
+    assert "190 users compared" in ended.out
+    assert " 0 unexplained" in ended.out

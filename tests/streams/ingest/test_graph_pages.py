@@ -65,6 +65,18 @@ def test_members_cast_to_users_are_members_under_group(tmp_path: Path, context: 
     ]
 
 
+def test_members_with_their_licences_are_members_under_group(tmp_path: Path) -> None:
+    person = {"id": "u-1", "licenseAssignmentStates": [{"skuId": E3, "state": "Active"}]}
+    file = written(
+        tmp_path / "m.jsonl", page("users", person), page("directoryObjects", {"id": "u-2"})
+    )
+    found = events(events_from_graph(file, "t", group="g"))
+    assert [(each["type"], each["user"]) for each in found] == [
+        ("membership.added", "u-1"),
+        ("membership.added", "u-2"),
+    ]
+
+
 def test_the_group_of_a_list_of_members_is_in_its_context_or_its_links(tmp_path: Path) -> None:
     link = f"https://graph.microsoft.com/v1.0/groups/{GROUP.upper()}/members?$skiptoken=x"
     for content in (
@@ -181,6 +193,12 @@ def test_a_subscription_without_its_plans_does_not_define_the_product(tmp_path: 
         events_from_graph(written(tmp_path / "s.json", page("subscribedSkus", sku)), "t")
     )
     assert found["type"] == "subscription.updated"
+
+
+def test_a_subscription_that_ended(tmp_path: Path) -> None:
+    sku = {"skuId": E3, "capabilityStatus": "Deleted", "prepaidUnits": {"enabled": 0}}
+    file = written(tmp_path / "s.json", page("subscribedSkus", sku))
+    assert events(events_from_graph(file, "t")) == [{"type": "subscription.deleted", "skuId": E3}]
 
 
 def test_missing_pages_and_rules_are_told(tmp_path: Path) -> None:
