@@ -311,10 +311,13 @@ class UserMachine(UserEvaluations):
         if user.addresses != claimed:
             self._claim(user, claimed, timestamp_ms, offset, event.id)
         self._replace_memberships(user, event, timestamp_ms, offset)
-        licenses = [
-            [sku, group, disabled, since if since is None else min(since, timestamp_ms)]
-            for sku, group, disabled, since in event.licenses
-        ]
+        licenses: list[Any] = []
+        licence: tuple[str, str, tuple[str, ...], int | None]
+        for licence in event.licenses:
+            moment = licence[3]
+            if moment is not None:
+                moment = min(moment, timestamp_ms)
+            licenses.append([*licence[:3], moment])
         user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, None)
         user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
         user.set_optional_fact(OptionalUserFacts.ADOPTION, [True, licenses])
@@ -327,8 +330,10 @@ class UserMachine(UserEvaluations):
     ) -> None:
         """A membership without a moment keeps the one that it has, or begins with the event."""
         known = user.memberships()
-        wanted = {}
-        for group, since in event.memberships:
+        wanted: dict[str, bytes] = {}
+        membership: tuple[str, int | None]
+        for membership in event.memberships:
+            group, since = membership[0], membership[1]
             if since is None:
                 wanted[group] = known.get(group, order_key(timestamp_ms, offset))
             else:

@@ -45,6 +45,17 @@ _UNKNOW = (
 )
 
 
+_DISCARD = """
+INSERT OR REPLACE INTO recycle_bin SELECT tenant, user, name, upn, location, mail, addresses
+FROM users WHERE tenant=? AND user=? AND known
+"""
+_IN_BIN = "SELECT name, upn, location, mail, addresses FROM recycle_bin WHERE tenant=? AND user=?"
+_LEAVE_BIN = "DELETE FROM recycle_bin WHERE tenant=? AND user=?"
+_OTHER_MEMBERSHIPS = """
+DELETE FROM members WHERE tenant=? AND user=? AND grp NOT IN (SELECT value FROM json_each(?))
+"""
+
+
 class Claims:
     """The claims of proxy addresses in a batch: user -> address -> time and offset of the claim."""
 
@@ -79,6 +90,10 @@ class _Facts:
     """The user changes of a batch, folded to one write for each row."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops what has been written."""
         self.people: dict[tuple[str, str], list[Any]] = {}
         self.members: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
         self.gone: dict[tuple[str, str], None] = {}
@@ -106,6 +121,47 @@ class _Facts:
         self.gone[key] = None
         self.claims.change(key, (), 0, 0)
 
+    def discard(self, to: ProjectionWriter, key: tuple[str, str]) -> None:
+        """Puts a known user into the recycle bin (R22): it keeps its memberships."""
+        self.write(to)
+        to.db.execute(_DISCARD, key)
+        self.claims.change(key, (), 0, 0)
+        self.claims.write(to)
+        to.db.execute(_UNKNOW, key)
+        to.db.execute(FORGET, key)
+        self.clear()
+
+    def restore(self, to: ProjectionWriter, key: tuple[str, str], at: int, offset: int) -> None:
+        """Takes a user out of the recycle bin, if it is there, with what is known of it."""
+        kept = to.db.execute(_IN_BIN, key).fetchone()
+        if kept is None or key in self.people or key in self.gone:
+            return
+        to.db.execute(_LEAVE_BIN, key)
+        name, upn, location, mail, addresses = kept
+        listed = None if addresses is None else tuple(orjson.loads(addresses))
+        self.people[key] = [name, upn, location, mail, listed]
+        self.claims.change(key, listed, at, offset)
+
+    def replace(
+        self, to: ProjectionWriter, event: ev.UserSnapshot, name: Any, at: int, offset: int
+    ) -> None:
+        """Replaces everything that is known of a user (R25)."""
+        self.write(to)
+        self.clear()
+        key = (event.tenant, event.user)
+        to.db.execute(_LEAVE_BIN, key)
+        self.people[key] = [
+            None if name is ABSENT else name, event.user_principal_name, event.usage_location,
+            event.mail, event.proxy_addresses,
+        ]  # fmt: skip
+        self.claims.change(key, event.proxy_addresses, at, offset)
+        groups = [group for group, _ in event.memberships]
+        to.db.execute(_OTHER_MEMBERSHIPS, (*key, orjson.dumps(groups).decode()))
+        self.members[key] = {
+            group: (False, at, offset) if since is None else (True, min(since, at), 0)
+            for group, since in event.memberships
+        }
+
     def join(self, event: ev.MembershipAdded, at: int, offset: int) -> None:
         """Adds a membership; one that exists keeps its time (R8)."""
         groups = self.members.setdefault((event.tenant, event.user), {})
@@ -126,6 +182,7 @@ class _Facts:
         self.claims.write(to)
         to.many(_UNKNOW, self.gone)
         to.many(FORGET, self.gone)
+        to.many(_LEAVE_BIN, self.gone)
         to.many("DELETE FROM members WHERE tenant=? AND user=?", self.gone)
         to.many(_KNOW, map(_person, sorted(self.people.items(), key=itemgetter(0))))
         added, left = [], []
@@ -156,19 +213,31 @@ def _display_name(value: bytes) -> Any:
 
 def _user_changes(to: ProjectionWriter, records: Records) -> None:
     decode, facts = DECODERS["user-changes"], _Facts()
+    bin_in_use = to.db.execute("SELECT 1 FROM recycle_bin LIMIT 1").fetchone() is not None
     for record in records:
         decoded = decode(record.key, record.value, record.headers)
         if isinstance(decoded, Rejected):
             continue
         event = decoded[0]
         if isinstance(event, ev.UserUpserted):
+            key = (event.tenant, event.user)
+            if bin_in_use:
+                facts.restore(to, key, record.timestamp, record.offset)
             facts.upsert(event, _display_name(record.value), record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipAdded):
             facts.join(event, record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipRemoved):
             facts.leave(event)
         elif isinstance(event, ev.UserDeleted):
-            facts.delete((event.tenant, event.user))
+            key = (event.tenant, event.user)
+            if event.restorable:
+                facts.discard(to, key)
+                bin_in_use = True
+            else:
+                facts.delete(key)
+        elif isinstance(event, ev.UserSnapshot):
+            name = _display_name(record.value)
+            facts.replace(to, event, name, record.timestamp, record.offset)
         elif isinstance(event, ev.UserLicensesChanged | ev.UserLicensesSet):
             facts.changes.append(_change("User", event, record.timestamp))
     facts.write(to)

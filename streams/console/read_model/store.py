@@ -18,7 +18,7 @@ from streams.runtime.errors import CONFIGURATION, WorkerError
 
 KEEP_DAYS = 90
 """Of the audit, results, dead letters and seat figures: longer than their topics keep them."""
-FORMAT = 2
+FORMAT = 3
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -44,6 +44,9 @@ CREATE INDEX paths_by_group ON paths(tenant, grp);
 -- From user-changes: direct memberships. `since` is milliseconds, `place` the record's offset (R8).
 CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,
   PRIMARY KEY(tenant, user, grp)) WITHOUT ROWID;
+-- Users in the recycle bin (R22), until they come back. Their memberships stay in `members`.
+CREATE TABLE recycle_bin(tenant TEXT, user TEXT, name TEXT, upn TEXT, location TEXT, mail TEXT,
+  addresses TEXT, PRIMARY KEY(tenant, user)) WITHOUT ROWID;
 CREATE INDEX group_members ON members(tenant, grp, user);
 -- Claims of proxy addresses, in normal form: the first one owns (R18).
 CREATE TABLE addresses(tenant TEXT, address TEXT, user TEXT, since INTEGER, place INTEGER,

@@ -180,6 +180,64 @@ def test_a_deleted_user_is_gone(store: Store) -> None:
     ]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_user_in_the_recycle_bin_comes_back_as_it_was(store: Store, together: bool) -> None:
+    make = Events()
+    records = [
+        rec(make.user("ann", displayName="Ann", proxyAddresses=["SMTP:a@x.example"]), 1),
+        rec(make.join("ann", "g"), 2),
+        rec(make._of_user("ann", "user.deleted", restorable=True), 3),
+        rec(make.join("ann", "h"), 4),
+    ]
+    for batch in [records] if together else [[record] for record in records]:
+        put(store, "user-changes", *batch)
+    db = store.read_connection()
+    assert queries.user(db, "contoso", "ann") is None
+    assert db.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
+    put(store, "user-changes", rec(make.user("ann", userPrincipalName="ann@x.example"), 5))
+    found = queries.user(db, "contoso", "ann")
+    assert found is not None
+    assert (found["displayName"], found["userPrincipalName"]) == ("Ann", "ann@x.example")
+    assert [m["id"] for m in queries.memberships(db, "contoso", "ann")] == ["g", "h"]
+    claims = [tuple(row) for row in db.execute("SELECT address, since FROM addresses")]
+    assert claims == [("a@x.example", 5)]
+    put(store, "user-changes", rec(make._of_user("ann", "user.deleted", restorable=True), 6))
+    put(store, "user-changes", rec(make._of_user("ann", "user.deleted"), 7), rec(make.user("ann")))
+    found = queries.user(db, "contoso", "ann")
+    assert found is not None
+    assert found["displayName"] is None
+    assert queries.memberships(db, "contoso", "ann") == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_snapshot_replaces_what_is_known(store: Store, together: bool) -> None:
+    make = Events()
+    snapshot = make._of_user(
+        "ann",
+        "user.snapshot",
+        displayName="Ann",
+        proxyAddresses=["SMTP:b@x.example"],
+        memberships=[{"group": "h", "since": "1970-01-01T00:00:00.001Z"}, {"group": "g"}],
+    )
+    records = [
+        rec(make.user("ann", mail="m@x.example", proxyAddresses=["SMTP:a@x.example"]), 1),
+        rec(make.join("ann", "f"), 2),
+        rec(make.join("ann", "g"), 3),
+        rec(snapshot, 4),
+        rec(make.join("ann", "i"), 5),
+    ]
+    for batch in [records] if together else [[record] for record in records]:
+        put(store, "user-changes", *batch)
+    db = store.read_connection()
+    found = queries.user(db, "contoso", "ann")
+    assert found is not None
+    assert (found["displayName"], found["mail"], found["usageLocation"]) == ("Ann", None, None)
+    memberships = {m["id"]: m["since"] for m in queries.memberships(db, "contoso", "ann")}
+    assert memberships == {"g": 3, "h": 1, "i": 5}
+    addresses = [row["address"] for row in db.execute("SELECT address FROM addresses")]
+    assert addresses == ["b@x.example"]
+
+
 def test_a_membership_keeps_its_since(store: Store) -> None:
     """Joining again changes nothing; leaving and joining again does (R8)."""
     make = Events()
