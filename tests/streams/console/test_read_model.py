@@ -200,7 +200,7 @@ def test_a_user_in_the_recycle_bin_comes_back_as_it_was(store: Store, together: 
     assert (found["displayName"], found["userPrincipalName"]) == ("Ann", "ann@x.example")
     assert [m["id"] for m in queries.memberships(db, "contoso", "ann")] == ["g", "h"]
     claims = [tuple(row) for row in db.execute("SELECT address, since FROM addresses")]
-    assert claims == [("a@x.example", 5)]
+    assert claims == [("smtp:a@x.example", 5)]
     put(store, "user-changes", rec(make._of_user("ann", "user.deleted", restorable=True), 6))
     put(store, "user-changes", rec(make._of_user("ann", "user.deleted"), 7), rec(make.user("ann")))
     found = queries.user(db, "contoso", "ann")
@@ -235,7 +235,7 @@ def test_a_snapshot_replaces_what_is_known(store: Store, together: bool) -> None
     memberships = {m["id"]: m["since"] for m in queries.memberships(db, "contoso", "ann")}
     assert memberships == {"g": 3, "h": 1, "i": 5}
     addresses = [row["address"] for row in db.execute("SELECT address FROM addresses")]
-    assert addresses == ["b@x.example"]
+    assert addresses == ["smtp:b@x.example"]
 
 
 def test_a_membership_keeps_its_since(store: Store) -> None:
