@@ -249,10 +249,23 @@ class GraphFeed(FileFeed):
         names = {"displayName": entity["displayName"]} if "displayName" in entity else {}
         found = [builder.group("group.upserted", id, **names)]
         if licenses is not None:
+            licenses = [each for each in licenses if not self._is_unknown(each["skuId"])]
             found.append(objects.set_licenses(builder, "group", id, licenses))
         if not self.survey.is_first_load:
             found += [builder.membership(added, user, id) for user, added in members]
         return found
+
+    def _is_unknown(self, sku: str) -> bool:
+        """Returns whether a first load lacks a product that a group has.
+
+        A group may keep a product that is not sold any more. It would defer the whole list (R21),
+        and the members would lose the group's other licences.
+        """
+        survey = self.survey
+        unknown = survey.is_first_load and bool(survey.plans) and sku not in survey.plans
+        if unknown and self._products:
+            self.skipped[f"licence of a group for {sku}, which subscribedSkus do not have"] += 1
+        return unknown and self._products
 
     def _member(
         self, entity: Object, group: str | None, builder: EventBuilder

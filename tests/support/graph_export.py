@@ -270,6 +270,8 @@ def _groups(everybody: list[Person]) -> Iterator[Json]:
             }
             for each in products
         ]
+        if name == "staff":  # a product that is not sold any more and was never taken away
+            licenses.append({"skuId": DELETED_PRODUCT, "disabledPlans": []})
         state = "ProcessingInProgress" if name == "new" else "ProcessingComplete"
         listed = {} if name in LISTED else {"members@delta": members}
         yield {
