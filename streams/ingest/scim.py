@@ -118,7 +118,7 @@ def _created_ids(requests: list[Any]) -> dict[str, str]:
 
 
 class Remark(str):
-    """What is reported of a request whose events are published nevertheless."""
+    """A sentence to report about a request whose events are published nevertheless."""
 
     __slots__ = ()
 

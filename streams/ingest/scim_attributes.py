@@ -68,7 +68,7 @@ _NO_CHANGE = {"op": "add", "path": "urn:seatflow:ignored:nothing", "value": True
 
 
 class Target(NamedTuple):
-    """What the path of a PATCH operation names; ``attribute`` and ``sub`` in lower case.
+    """The target of a PATCH operation, by its path; ``attribute`` and ``sub`` in lower case.
 
     ``schema``: in lower case, or empty. ``attribute`` is empty for a whole extension.
     """
@@ -80,7 +80,7 @@ class Target(NamedTuple):
 
     @property
     def is_entra(self) -> bool:
-        """Whether it is part of Entra's extension, or all of it."""
+        """Returns True if it is part of Entra's extension, or all of it."""
         return self.schema == ENTRA_USER.lower()
 
 
@@ -197,7 +197,7 @@ def _stays(kind: str, extension: str, sub: str, value: Any) -> bool:
 
 
 NOTHING: Any = object()
-"""What is left of a value of which no part is used."""
+"""The rest of a value of which no part is used."""
 
 
 def _used_part(kind: str, target: Target, value: Any) -> Any:

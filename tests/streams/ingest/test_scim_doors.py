@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -369,38 +368,3 @@ def test_a_file_goes_on_after_a_bad_request(tmp_path: Path) -> None:
     assert [line for line, _ in told(found)] == [1, 2, 3, 4, 5, 6, 7]
     assert all(reason and "\n" not in reason for _, reason in told(found))
     assert events(each for each in found if isinstance(each, FeedItem)) == [MADE]
-
-
-ODD: list[Any] = [
-    *(None, 5, -1.5, True, "", "x", [], {}, [None], [[]], {"a": 1}, [{"value": None}], 10**30),
-    *("urn:", "urn:a:b", "name.", "[", "a.b.c", "members[value eq 5]", "not (a eq 1)", f"{ENTRA}:"),
-    *({"": 1}, {"urn:": 1}, {ENTRA: 5}, {ENTRA: {"proxyAddresses": [5]}}, "\x00", "é", "id"),
-]
-
-
-def mutated(value: Any, random: Random) -> Any:
-    """The value with some of its parts, at any depth, replaced by odd ones."""
-    if random.random() < 0.1:
-        return random.choice(ODD)
-    if isinstance(value, dict):
-        return {
-            (name if random.random() > 0.05 else str(random.choice(ODD))): mutated(one, random)
-            for name, one in value.items()
-        }
-    return [mutated(one, random) for one in value] if isinstance(value, list) else value
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_a_request_holds_the_file_goes_on(tmp_path: Path, seed: int) -> None:
-    random = Random(seed)
-    requests = [
-        *(row[2] for row in TABLE),
-        post(ABROAD),
-        post({"schemas": [GROUP], "displayName": "S", "members": [{"value": "u1"}]}, "Groups"),
-        patch("/Groups/g", {"op": "replace", "value": {"displayName": "x", "members": []}}),
-    ]
-    odd = [mutated(one, random) for one in requests * 3]
-    found = by_file(tmp_path, *odd, post({"schemas": [USER], "userName": "last@x.example"}))
-    lines = [each for each in found if isinstance(each, FeedItem)]
-    assert json.loads(lines[-1].value)["user"] == "last@x.example"
-    assert len(told(found)) > len(requests)
