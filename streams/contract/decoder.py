@@ -51,6 +51,16 @@ def _parse(value: bytes | None) -> Body:
         raise DecodeError(f"the value is not JSON: {where}", "not_json") from None
 
 
+def members_of(value: bytes | None, headers: Headers | None) -> Body:
+    """Returns the members of an event as the decoder reads them, for readers of further members.
+
+    Without a schema registry's prefix, and without the envelope of a CloudEvent.
+    Raises: DecodeError.
+    """
+    body = _parse(value)
+    return unwrap(headers or (), body)[1] if headers or "specversion" in body else body
+
+
 def _refuse_type(topic: str, kind: object) -> NoReturn:
     homes = topics_of(kind) if isinstance(kind, str) else []
     if homes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,8 @@ def load_token_file(
     Raises: WorkerError, exit code CONFIGURATION.
     """
     try:
+        if path.stat().st_mode & stat.S_IWOTH:
+            raise _error(f"the token file {path} can be written by everybody: chmod o-w it")
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get(section, [])
     except OSError as error:
         raise _error(f"the token file {path} cannot be read: {error.strerror}") from None

@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 
 from streams.kafka.group_status import NOT_YET, LagReader, Member, read_members
 from streams.kafka.topic_reader import admin_client, connected
-from streams.runtime.errors import WorkerError
+from streams.runtime import log_events
+from streams.runtime.errors import WorkerError, log
 from streams.runtime.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -46,6 +47,11 @@ class ProcessingStatus:
                         await asyncio.sleep(REFRESH_SECONDS)
             except WorkerError as error:
                 self.problem = str(error)
+            except Exception as error:
+                problem = f"the workers' progress is unknown: {type(error).__name__}: {error}"
+                if problem != self.problem:
+                    log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
+                self.problem = problem
             await asyncio.sleep(REFRESH_SECONDS)
 
     @property

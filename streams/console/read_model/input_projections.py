@@ -24,7 +24,7 @@ from streams.console.read_model.output_projections import (
     text_of,
 )
 from streams.console.read_model.output_projections import PROJECTIONS as OUTPUTS
-from streams.contract.decoder import DECODERS, Rejected
+from streams.contract.decoder import DECODERS, Rejected, members_of
 
 _KNOW = """
 INSERT INTO users(tenant, user, known, name, upn, location, mail, addresses, find)
@@ -205,10 +205,9 @@ def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
     return tenant, user, name, upn, location, mail, listed, find, mask
 
 
-def _display_name(value: bytes) -> Any:
-    body = orjson.loads(value)
-    data = body.get("data")
-    return (data if isinstance(data, dict) else body).get("displayName", ABSENT)
+def _display_name(record: Any) -> Any:
+    """Returns the name in a user's event, which nothing in the engine depends on, or ABSENT."""
+    return members_of(record.value, record.headers).get("displayName", ABSENT)
 
 
 def _user_changes(to: ProjectionWriter, records: Records) -> None:
@@ -223,7 +222,7 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             key = (event.tenant, event.user)
             if bin_in_use:
                 facts.restore(to, key, record.timestamp, record.offset)
-            facts.upsert(event, _display_name(record.value), record.timestamp, record.offset)
+            facts.upsert(event, _display_name(record), record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipAdded):
             facts.join(event, record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipRemoved):
@@ -236,7 +235,7 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             else:
                 facts.delete(key)
         elif isinstance(event, ev.UserSnapshot):
-            name = _display_name(record.value)
+            name = _display_name(record)
             facts.replace(to, event, name, record.timestamp, record.offset)
         elif isinstance(event, ev.UserLicensesChanged | ev.UserLicensesSet):
             facts.changes.append(_change("User", event, record.timestamp))
@@ -272,9 +271,7 @@ def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str
     for record in records:
         decoded = DECODERS[topic](record.key, record.value, record.headers)
         if not isinstance(decoded, Rejected):
-            body = orjson.loads(record.value)
-            data = body.get("data")
-            yield decoded[0], record, data if isinstance(data, dict) else body
+            yield decoded[0], record, members_of(record.value, record.headers)
 
 
 def _catalog(to: ProjectionWriter, records: Records) -> None:

@@ -36,7 +36,10 @@ class PendingResults:
         for value in values:
             if value is None:
                 continue
-            result = orjson.loads(value)
-            future = self._futures.get(result["causedBy"])
+            try:
+                result = orjson.loads(value)
+                future = self._futures.get(result["causedBy"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a forged record: the projector reports it
             if future is not None and not future.done():
                 future.set_result(result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from aiokafka import TopicPartition, errors
 from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter
 from streams.console.read_model.pending_results import PendingResults
-from streams.console.read_model.store import Store, transaction
+from streams.console.read_model.store import Store, savepoint, transaction
 from streams.contract import topics
 from streams.kafka.topic_reader import admin_client, connected, consumer, topic_partitions
 from streams.runtime import log_events
@@ -31,6 +32,8 @@ RETRY_AFTER = 1.0
 WAIT_MS = 200
 PRUNE_INTERVAL_SECONDS = 86_400.0
 MOST_RECORDS = 40_000
+MOST_LOGGED = 100
+"""Unreadable records with a log line of their own; the others are counted."""
 REMEMBERED_SECONDS = 130
 OUTPUT_NAMES = frozenset(topics.OUTPUT_NAMES)
 Batches = dict[TopicPartition, list[Any]]
@@ -82,6 +85,8 @@ class ReadModelProjector:
         self._end_reader: Any = None
         self._pruned_at = 0.0
         self._seen_at: dict[TopicPartition, float] = {}
+        self.unreadable = store.unreadable()
+        """Records that could not be applied: their number, and the first one's problem."""
 
     async def run(self) -> None:
         """Projects until cancelled."""
@@ -93,8 +98,15 @@ class ReadModelProjector:
                 await self._follow()
             except WorkerError as error:
                 problem = str(error)
-            except OSError as error:
+            except (OSError, sqlite3.OperationalError) as error:
                 problem = f"the read model cannot be written: {error}"
+            except Exception as error:
+                problem = (
+                    f"the read model cannot follow the topics: {type(error).__name__}: {error}"
+                )
+                if problem != self.progress.problem:
+                    log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
+                    self.progress.problem = problem
             if problem != self.progress.problem:
                 log.warning(log_events.CONSOLE_PROBLEM, problem=problem)
             self.progress.problem = problem
@@ -130,6 +142,7 @@ class ReadModelProjector:
             log.warning(log_events.CONSOLE_REBUILT, why=why)
             self.store.clear()
             known = {}
+        self.unreadable = self.store.unreadable()
         with transaction(self.store.writer):
             self.store.prune(time.time())
         self._pruned_at = time.time()
@@ -199,8 +212,33 @@ class ReadModelProjector:
                 self.store.prune(self._pruned_at)
                 self._projection = ProjectionWriter(db)
             for topic, records in by_topic.items():
-                apply(self._projection, topic, records)
+                self._apply(topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)
+
+    def _apply(self, topic: str, records: list[Any]) -> None:
+        """Applies a batch of one topic; of one that fails, everything but the culprits."""
+        try:
+            with savepoint(self.store.writer):
+                apply(self._projection, topic, records)
+        except (OSError, sqlite3.OperationalError):
+            raise  # of the file, not of a record: the whole batch is retried
+        except Exception as error:
+            self._projection = ProjectionWriter(self.store.writer)  # without what was rolled back
+            if len(records) == 1:
+                self._pass_over(topic, records[0], error)
+                return
+            middle = len(records) // 2
+            self._apply(topic, records[:middle])
+            self._apply(topic, records[middle:])
+
+    def _pass_over(self, topic: str, record: Any, error: Exception) -> None:
+        """Notes a record that cannot be shown: the console goes on, but never says it is well."""
+        where = f"{topic}, partition {record.partition}, offset {record.offset}"
+        problem = f"{where}: {type(error).__name__}: {error}"
+        if self.unreadable is None or self.unreadable[0] < MOST_LOGGED:
+            log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=error)
+        self.store.note_unreadable(problem)
+        self.unreadable = self.store.unreadable()
 
     def _count(self, batches: dict[TopicPartition, list[Any]]) -> None:
         now = time.time()
@@ -257,7 +295,16 @@ class ReadModelProjector:
             since = progress.asked_at or progress.started
             return Lag(sum(behind.values()), now - since, progress.problem)
         seconds = max((now - self._seen_at.get(p, progress.started) for p in behind), default=0.0)
-        return Lag(sum(behind.values()), seconds)
+        return Lag(sum(behind.values()), seconds, self._unreadable_problem())
+
+    def _unreadable_problem(self) -> str | None:
+        if self.unreadable is None:
+            return None
+        count, first = self.unreadable
+        return (
+            f"records that cannot be read and are not shown: {count:,}, the first is {first}."
+            " Please report this error; a release that reads them needs the read model's file deleted"
+        )
 
     def close(self) -> None:
         """Ends the writing thread."""

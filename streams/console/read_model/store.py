@@ -7,12 +7,16 @@ each topic was read is in ``offsets``, written in the transaction of the rows.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import orjson
 
 from streams.runtime.errors import CONFIGURATION, WorkerError
 
@@ -99,6 +103,7 @@ class Store:
         self._meta = {"version": str(FORMAT), "prefix": prefix}
         if not self._usable():
             self.delete()
+        _make_private(path)
         self.writer = _open(path)
         if not self._tables():
             with transaction(self.writer):
@@ -171,6 +176,17 @@ class Store:
             for name in self._tables():
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
+            self.writer.execute("DELETE FROM meta WHERE name='unreadable'")
+
+    def note_unreadable(self, problem: str) -> None:
+        """Keeps a record's problem until the file is rebuilt, in the caller's transaction."""
+        count, first = self.unreadable() or (0, problem)
+        self._put(unreadable=orjson.dumps([count + 1, first]).decode())
+
+    def unreadable(self) -> tuple[int, str] | None:
+        """Returns the number of records that were passed over and the first one's problem."""
+        row = self.writer.execute("SELECT value FROM meta WHERE name='unreadable'").fetchone()
+        return tuple(orjson.loads(row[0])) if row else None
 
     def prune(self, now: float) -> None:
         """Drops old rows and unused shapes, in the caller's transaction."""
@@ -187,6 +203,16 @@ class Store:
     def close(self) -> None:
         """Closes the writing connection."""
         self.writer.close()
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file, or an earlier release's, readable by its owner only; SQLite's own follow."""
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if suffix == "":
+            os.close(os.open(part, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.suppress(FileNotFoundError):
+            part.chmod(0o600)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -211,3 +237,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+@contextmanager
+def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """Opens a part of a transaction: on an exception, this part alone is rolled back."""
+    connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK TO part")
+        connection.execute("RELEASE part")
+        raise
+    connection.execute("RELEASE part")

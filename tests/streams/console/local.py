@@ -36,6 +36,7 @@ class Rec(NamedTuple):
     timestamp: int
     offset: int
     headers: Sequence[tuple[str, bytes | None]] = ()
+    partition: int = 0
 
 
 class World:
