@@ -186,7 +186,7 @@ class GraphFeed(FileFeed):
                 for result in self._entity(entity, page, kinds, report, builder):
                     if isinstance(result, FeedItem):
                         yield result
-                    else:
+                    elif not self._wishing:  # reported with what the user has
                         place = f"value[{number}]: " if page.is_list else ""
                         yield FeedProblem(source.name, page.line, place + result)
 

@@ -89,11 +89,11 @@ class Survey:
                 continue
             try:
                 kind = kind_of(entity, page)
+                if kind in KINDS:
+                    kinds.add(kind)
                 self._look_at(kind, entity, page, group)
             except UnreadableError:
                 continue
-            if kind in KINDS:
-                kinds.add(kind)
         if not page.objects and page.kind in KINDS:
             kinds.add(page.kind)
         self.kinds[file] |= kinds

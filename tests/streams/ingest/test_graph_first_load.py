@@ -14,6 +14,7 @@ from streams.ingest import FeedItem
 from streams.ingest.graph import events_from_graph
 from streams.ingest.graph_comparison import Difference, compare, states_of
 from streams.whatif import Simulation
+from tests.streams.ingest.played import told
 from tests.support.graph_export import people, sku, user_id, write_export
 
 USERS = 3_000
@@ -77,6 +78,18 @@ def test_a_snapshot_has_everything_that_graph_says_of_a_user(tmp_path: Path) -> 
     refused = snapshots[user_id(9)]
     assert [each["skuId"] for each in refused["licenseAssignmentStates"]] == [sku("E1")]
     assert len(refused["memberships"]) == 1
+
+
+def test_a_bad_user_is_reported_once(tmp_path: Path) -> None:
+    write_export(tmp_path, 40)
+    bad = [
+        {"id": user_id(10), "licenseAssignmentStates": "System.Object[]"},
+        {"id": user_id(30), "usageLocation": "us", "licenseAssignmentStates": []},
+    ]
+    context = "https://graph.microsoft.com/v1.0/$metadata#users"
+    (tmp_path / "a-bad.json").write_text(json.dumps({"@odata.context": context, "value": bad}))
+    found = told(events_from_graph(tmp_path, "contoso"))
+    assert [reason.partition(":")[0] for _, reason in found] == ["value[0]", "value[1]"]
 
 
 def test_what_is_lost_is_unexplained(tmp_path: Path) -> None:
