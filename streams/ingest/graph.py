@@ -106,6 +106,8 @@ class GraphFeed(FileFeed):
                 for page in pages(self._opened(index).file):
                     if isinstance(page, Page):
                         self._survey.look(index, page, self._group, self._kind)
+                    else:
+                        self._survey.others.add(index)
                 self._close(index)
         return self._survey
 
@@ -146,7 +148,8 @@ class GraphFeed(FileFeed):
     def _pass(self, order: list[int], kinds: frozenset[str], report: bool) -> Events:
         """Yields the events of the objects of some kinds. ``report``: and all problems."""
         for index in order:
-            if not report and USERS not in self.survey.kinds[index]:
+            found = self.survey.kinds[index]
+            if not kinds & found and not (report and index in self.survey.others):
                 continue
             source = self._opened(index)
             yield from self._of_file(source, kinds, report)
@@ -174,7 +177,7 @@ class GraphFeed(FileFeed):
                 if report:
                     yield FeedProblem(source.name, *page)
                 continue
-            if not self._wishing and (report or page.kind in (USERS, None)):
+            if not self._wishing and (page.kind or USERS) in kinds:
                 self.done_bytes = min(self.done_bytes + page.size, self.total_bytes or page.size)
             if reason := self._refusal(page):
                 if report:

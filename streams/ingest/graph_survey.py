@@ -46,11 +46,13 @@ class Survey:
     """What the files of an export hold.
 
     ``memberships``: groups by user, in the order in which the pages name them. ``users``: those
-    that the pages list. ``kinds``: of the objects in each file, by its index. ``plans``: the user
+    that the pages list. ``kinds``: of the objects in each file, by its index.
+    ``others``: the files with objects that are not read, or cannot be read. ``plans``: the user
     plans of each product. ``units``: those that can be assigned, by product.
     """
 
     kinds: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    others: set[int] = field(default_factory=set)
     memberships: dict[str, dict[str, None]] = field(default_factory=dict)
     groups: dict[str, GroupFacts] = field(default_factory=dict)
     plans: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -85,15 +87,15 @@ class Survey:
         """
         kinds: set[str] = set()
         for entity in page.objects:
-            if not isinstance(entity, dict):
-                continue
             try:
-                kind = kind_of(entity, page)
+                kind = kind_of(entity, page) if isinstance(entity, dict) else ""
                 if kind in KINDS:
                     kinds.add(kind)
-                self._look_at(kind, entity, page, group)
+                    self._look_at(kind, entity, page, group)
+                else:
+                    self.others.add(file)
             except UnreadableError:
-                continue
+                self.others.add(file)
         if not page.objects and page.kind in KINDS:
             kinds.add(page.kind)
         self.kinds[file] |= kinds
