@@ -137,6 +137,7 @@ def test_a_row(
     user = User(TenantState("contoso"), "u1")
     user.known, user.addresses, user.assigned_primary_address = known, addresses, given_address
     user.location, user.upn, user.mail = facts
+    user.published_location = user.effective_location
     user.groups, user.paths = groups, paths
     (user.member_since, user.seen_fingerprints), user.state_since_ms, user.revision = (
         marks,
