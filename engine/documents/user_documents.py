@@ -17,6 +17,7 @@ from engine.domain.vocabulary import COUNT, ERROR, NONE
 from engine.native import load_extension
 from engine.rules.outcome import EMPTY_OUTCOME, AssignmentState, ErrorReason, Outcome
 from engine.state.tenant_state import User
+from engine.state.user_mail import published_attributes
 
 quoted: Final = encode_basestring
 _native: Final = load_extension("engine.native.records")
@@ -75,6 +76,7 @@ class UserLicensesFields(NamedTuple):
     location: str | None
     effective_location: str | None
     mail: str | None
+    mail_nickname: str | None
     addresses: tuple[str, ...]
     assigned: str
     states: list[StateTemplate]
@@ -204,10 +206,10 @@ def user_licenses(user: User, timestamp_ms: int, cause: str) -> bytes:
     since = None
     if user.state_since_ms != timestamp_ms:
         since = [timestamp(user.since_of(i)) for i in range(len(template.states))]
-    location, mail, addresses = user.attributes()
+    location, mail, addresses, nickname = published_attributes(user)
     # A plain tuple: to make the named one takes longer than to write the record in C.
     fields = (
-        user.tenant.id, user.id, location, user.effective_location, mail, addresses,
+        user.tenant.id, user.id, location, user.effective_location, mail, nickname, addresses,
         template.assigned, template.states, user.paths, since, user.revision, now, cause,
         template.ordered,
     )  # fmt: skip
@@ -235,6 +237,7 @@ def write_user_licenses(fields: UserLicensesFields) -> bytes:
         f'"effectiveUsageLocation":'
         f"{quoted(f.effective_location) if f.effective_location is not None else 'null'},"
         f'"mail":{quoted(f.mail) if f.mail is not None else "null"},'
+        f'"mailNickname":{quoted(f.mail_nickname) if f.mail_nickname is not None else "null"},'
         f'"proxyAddresses":[{",".join([quoted(address) for address in f.addresses])}],'
         f'"assignedLicenses":{f.assigned},"licenseAssignmentStates":[{",".join(rows)}],'
         f'"revision":{f.revision},"updatedAt":"{f.now}","causedBy":{quoted(f.cause)}}}'

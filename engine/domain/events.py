@@ -34,6 +34,7 @@ class UserUpserted(NamedTuple):
     usage_location: str | Absent | None = ABSENT
     mail: str | Absent | None = ABSENT
     proxy_addresses: tuple[str, ...] | Absent | None = ABSENT
+    mail_nickname: str | Absent | None = ABSENT
 
 
 class UserDeleted(NamedTuple):
@@ -61,6 +62,7 @@ class UserSnapshot(NamedTuple):
     proxy_addresses: tuple[str, ...] = ()
     memberships: tuple[tuple[str, int | None], ...] = ()
     licenses: tuple[tuple[str, str, tuple[str, ...], int | None], ...] = ()
+    mail_nickname: str | None = None
 
 
 class MembershipAdded(NamedTuple):
@@ -207,6 +209,7 @@ class TenantUpdated(NamedTuple):
     usage_location: str | Absent | None = ABSENT
     seat_retry: str | Absent = ABSENT
     on_group_deletion: str | Absent = ABSENT
+    initial_domain: str | Absent | None = ABSENT
 
 
 CODES: Final[Mapping[type, str]] = {

@@ -140,12 +140,14 @@ class GroupLicenses:
 class Tenant:
     """A tenant's settings (rules, section 1).
 
-    ``automatic``: seatRetry (R9). ``convert``: onGroupDeletion (R13).
+    ``automatic``: seatRetry (R9). ``convert``: onGroupDeletion (R13). ``initial_domain``: the
+    domain of routing addresses (R19).
     """
 
     location: str | None = None
     automatic: bool = True
     convert: bool = True
+    initial_domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.domain.effects import Effects
-from engine.domain.proxy_address import normalize_proxy_address
+from engine.machines.unit_of_work import Cause
 from engine.state.configuration import Configuration
 from engine.state.message_codecs import (
     ADDRESS_CLAIMS,
@@ -12,40 +12,108 @@ from engine.state.message_codecs import (
     encode_address_claim,
 )
 from engine.state.tenant_state import User
+from engine.state.user_mail import derived_keys, given_keys, keep_published
 
 
 class AddressClaims:
-    """A new address is claimed, and the user is not evaluated before the verdict is here."""
+    """A new address is claimed, and the user is not evaluated before the verdict is here.
+
+    Given addresses are claimed by the event that brings them, derived ones by the evaluation that
+    needs them (R19). An address is released with the publication of the user without it, so that
+    the next owner is not published with it before.
+    """
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
         self.effects = effects
 
-    def change(
-        self,
-        user: User,
-        old: tuple[str, ...],
-        timestamp_ms: int,
-        offset: int,
-        caused_by: str,
-        gone: bool = False,
-    ) -> None:
-        """Claims what is new in the user's addresses and releases what is no longer there."""
-        before = set(map(normalize_proxy_address, old))
-        after = set() if gone else set(map(normalize_proxy_address, user.addresses))
+    # -- given addresses
+    def change_given(self, user: User, before: set[str], offset: int, cause: Cause) -> None:
+        """Claims what is new in the user's given addresses; ``before``: their keys until now."""
+        after = given_keys(user)
         for address in sorted(before - after):
-            self._send(user, address, 0, timestamp_ms, offset, caused_by)
-            if user.pending_work is not None:
-                user.pending_work.pending_claims.pop(address, None)
-                user.pending_work.duplicates.pop(address, None)
+            pending = user.ensure_pending_work()
+            pending.pending_claims.pop(address, None)
+            pending.duplicates.pop(address, None)
+            pending.ungiven += (address,)
         for address in sorted(after - before):
             pending = user.ensure_pending_work()
-            pending.last_claim += 1
-            pending.pending_claims[address] = pending.last_claim
-            self._send(user, address, pending.last_claim, timestamp_ms, offset, caused_by)
+            pending.ungiven = tuple([known for known in pending.ungiven if known != address])
+            if address in user.derived:
+                user.derived = tuple([known for known in user.derived if known != address])
+            self._claim(user, address, cause, offset, derived=False)
+
+    def release_all(self, user: User, cause: Cause) -> None:
+        """Releases every address of a user who is deleted (R22)."""
+        released = {*given_keys(user), *user.derived}
+        if user.pending_work is not None:
+            released.update(user.pending_work.ungiven)
+            user.pending_work.ungiven = ()
+        for address in sorted(released):
+            self._release(user, address, cause)
+        user.derived = ()
+
+    # -- derived addresses
+    def claim_derived(self, user: User, mail_wanted: bool, cause: Cause) -> bool | None:
+        """Claims the derived addresses that are not claimed yet.
+
+        Those that are needed no more and that somebody else owns are released: nobody has seen
+        them. Returns True if the user has to wait for verdicts, None if only that was done.
+        """
+        needed = derived_keys(user, mail_wanted)
+        if needed == user.derived:
+            return False
+        changed = None if self._drop_duplicates(user, needed, cause) else False
+        missing = [address for address in needed if address not in user.derived]
+        for address in missing:
+            pending = user.ensure_pending_work()
+            pending.ungiven = tuple([known for known in pending.ungiven if known != address])
+            user.derived += (address,)
+            self._claim(user, address, cause, 0, derived=True)
+        return True if missing else changed
+
+    def _drop_duplicates(self, user: User, needed: tuple[str, ...], cause: Cause) -> bool:
+        pending = user.pending_work
+        if pending is None or not pending.duplicates:
+            return False
+        idle = [a for a in user.derived if a not in needed and a in pending.duplicates]
+        for address in idle:
+            del pending.duplicates[address]
+            self._release(user, address, cause)
+        user.derived = tuple([address for address in user.derived if address not in idle])
+        return bool(idle)
+
+    def release_unused(self, user: User, mail_wanted: bool, cause: Cause) -> None:
+        """Releases what the user, as published now, neither has nor waits for."""
+        pending = user.pending_work
+        if pending is not None and pending.ungiven:
+            for address in pending.ungiven:
+                self._release(user, address, cause)
+            pending.ungiven = ()
+        if not user.derived:
+            return
+        needed = derived_keys(user, mail_wanted)
+        if needed == user.derived:
+            return
+        for address in user.derived:
+            if address not in needed:
+                if pending is not None:
+                    pending.duplicates.pop(address, None)
+                self._release(user, address, cause)
+        user.derived = tuple([address for address in user.derived if address in needed])
+
+    # -- messages
+    def _claim(self, user: User, address: str, cause: Cause, offset: int, derived: bool) -> None:
+        pending = user.ensure_pending_work()
+        pending.last_claim += 1
+        pending.pending_claims[address] = pending.last_claim
+        self._send(user, address, pending.last_claim, cause, offset, derived)
+
+    def _release(self, user: User, address: str, cause: Cause) -> None:
+        self._send(user, address, 0, cause, 0, derived=False)
 
     def _send(
-        self, user: User, address: str, claim: int, timestamp_ms: int, offset: int, caused_by: str
+        self, user: User, address: str, claim: int, cause: Cause, offset: int, derived: bool
     ) -> None:
         key = f"{user.tenant.id}/{address}"
         message = AddressClaimMessage(
@@ -54,10 +122,11 @@ class AddressClaims:
             user=user.id,
             partition=self.configuration.number,
             claim=claim,
-            since_ms=timestamp_ms,
+            since_ms=cause.timestamp_ms,
             offset=offset,
-            timestamp_ms=timestamp_ms,
-            caused_by=caused_by,
+            timestamp_ms=cause.timestamp_ms,
+            caused_by=cause.event_id,
+            derived=derived,
         )
         self.effects.emit(
             ADDRESS_CLAIMS, key, encode_address_claim(message), self.configuration.partition_of(key)
@@ -67,7 +136,7 @@ class AddressClaims:
     def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
         """Takes a verdict; True if the user is to be evaluated now."""
         address, answers = verdict.address, verdict.answers
-        if not user.known or address not in map(normalize_proxy_address, user.addresses):
+        if not user.known or not (address in user.derived or address in given_keys(user)):
             return False
         pending = user.ensure_pending_work()
         if address in pending.pending_claims and answers != pending.pending_claims[address]:
@@ -75,9 +144,12 @@ class AddressClaims:
         pending.pending_claims.pop(address, None)
         before = dict(pending.duplicates)
         if verdict.owner == user.id:
-            pending.duplicates.pop(address, None)
+            after = {known: owner for known, owner in before.items() if known != address}
         else:
-            pending.duplicates[address] = verdict.owner
+            after = {**before, address: verdict.owner}
+        if before != after:
+            keep_published(user)
+            pending.duplicates = after
         if pending.pending_claims:
             return False
-        return pending.evaluation is not None or before != pending.duplicates
+        return pending.evaluation is not None or before != after

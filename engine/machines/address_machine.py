@@ -24,8 +24,10 @@ from engine.state.row_codecs import (
 class AddressMachine:
     """Claims in, verdicts out. The first claim of an address owns it.
 
-    Ordered by since, so that the outcome does not depend on which partition was faster. A message's
-    ``claim`` is the user's own number for it, echoed as ``answers``; 0 releases.
+    Given addresses are ordered by since, so that the outcome does not depend on which partition was
+    faster. Where a derived one is involved the first to arrive stays the owner: it may be published
+    with the address already, and two users must not be (R18). A message's ``claim`` is the user's
+    own number for it, echoed as ``answers``; 0 releases.
     """
 
     def __init__(self, effects: Effects) -> None:
@@ -46,11 +48,14 @@ class AddressMachine:
         key = f"{claim.tenant}/{claim.address}"
         claims = self.claims.setdefault(key, [])
         owner = claims[0].user if claims else None
-        if all(known.user != claim.user for known in claims):
-            claims.append(
-                AddressClaimRow(claim.since_ms, claim.offset, claim.user, claim.partition)
+        known = next((i for i, each in enumerate(claims) if each.user == claim.user), None)
+        if known is None:
+            new = AddressClaimRow(
+                claim.since_ms, claim.offset, claim.user, claim.partition, claim.derived
             )
-            claims.sort()
+            _insert(claims, new)
+        elif claim.derived:
+            claims[known] = claims[known]._replace(derived=True)
         self._keep(key, claim, owner)
 
     def _release(self, claim: AddressClaimMessage) -> None:
@@ -69,7 +74,7 @@ class AddressMachine:
             return
         self.effects.rows[ADDRESS_CLAIMS, key] = encode_address_claims(claims)
         now = claims[0].user
-        for _, _, user, partition in claims:
+        for _, _, user, partition, _ in claims:
             answers = claim.claim if user == claim.user else 0
             if answers or now != owner:
                 verdict = AddressVerdictMessage(
@@ -87,3 +92,14 @@ class AddressMachine:
                     encode_address_verdict(verdict),
                     partition,
                 )
+
+
+def _insert(claims: list[AddressClaimRow], new: AddressClaimRow) -> None:
+    """Adds a claim at its place; an owner gives way only if both addresses are given."""
+    if not claims:
+        claims.append(new)
+        return
+    owner, *others = claims
+    if new < owner and not (new.derived or owner.derived):
+        owner, new = new, owner
+    claims[:] = [owner, *sorted([*others, new])]

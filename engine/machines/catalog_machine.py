@@ -19,6 +19,7 @@ from engine.state.row_codecs import (
     encode_product,
     encode_tenant,
     encode_tenant_settings,
+    with_optional,
 )
 
 NEW_TENANT: Final = TenantSettingsRow(None, True, True, b"")
@@ -83,6 +84,8 @@ class CatalogMachine:
                 automatic = event.seat_retry == "automatic"
             if event.on_group_deletion is not ABSENT:
                 convert = event.on_group_deletion == "convert"
+            if event.initial_domain is not ABSENT:
+                facts = with_optional(facts, "initialDomain", event.initial_domain)
             settings = TenantSettingsRow(location, automatic, convert, remembered, facts)
             self.tenants[event.tenant] = settings
             self.effects.rows[TENANT_SETTINGS, event.tenant] = encode_tenant_settings(settings)

@@ -117,6 +117,16 @@ class DirectChanges:
         value = restoration_result(id, user.tenant.id, user.id, not_restored)
         self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
 
+    def brings_mail(self, user: User) -> bool:
+        """Returns True if a change or a restoration under way would add a mail plan (R18)."""
+        products = self.configuration.products
+        added: list[Any] = []
+        if user.pending_work is not None and user.pending_work.change is not None:
+            added += user.pending_work.change[1] or ()
+        if user.optional_facts is not None:
+            added += user.optional_facts.get(OptionalUserFacts.RESTORATION, ("", ()))[1]
+        return any(products[sku].without(off).mail for sku, off in added if sku in products)
+
     def reject_open(self, user: User) -> None:
         """Rejects the changes of a user who is deleted: those deferred, and the one under way."""
         self.users_with_deferred.pop(user, None)

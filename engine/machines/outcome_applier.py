@@ -18,6 +18,13 @@ from engine.state.configuration import Configuration
 from engine.state.message_codecs import GROUP_REPORTS, GroupReportMessage, encode_group_report
 from engine.state.row_codecs import PLAN_SETS, USERS, PlanSetRow, encode_plan_set
 from engine.state.tenant_state import GroupMembership, TenantState, User
+from engine.state.user_mail import (
+    forget_mail,
+    keep_published,
+    mail_facts,
+    published_attributes,
+    routing_address_due,
+)
 from engine.state.user_row_codecs import OptionalUserFacts
 
 NO_GROUP_STATS: Final[tuple[bool, tuple[str, ...]]] = (False, ())
@@ -65,10 +72,10 @@ class OutcomeApplier:
         adopted = decision.adopted
         if adopted is not None:
             self._keep_unadopted(user, adopted.remaining(new, decision.paths))
-        if new.mail != old.mail:
-            user.keep_published(user.attributes())
-        if new.mail:
-            user.assign_primary_address()
+        routing = routing_address_due(user) if new.mail else None
+        if new.mail != old.mail or routing is not None:
+            keep_published(user)
+            user.routing = routing or user.routing
         if new is old and paths == old_paths and not reserved:
             allocator.enqueue(user, cause)  # a seat request took it off the lists
             pending = user.pending_work
@@ -137,7 +144,7 @@ class OutcomeApplier:
             return
         location = user.effective_location
         same_attributes = location == user.published_location and (
-            before is None or before == user.attributes()
+            before is None or before == published_attributes(user)
         )
         new = user.outcome
         was: list[user_documents.PublishedState] = []
@@ -194,11 +201,11 @@ class OutcomeApplier:
             if record is not None:
                 self.effects.emit("audit", f"{tenant.id}/{user.id}", record)
         user.known = False
-        user.assigned_primary_address = None
+        forget_mail(user)
         user.pending_work = user.optional_facts = None
         self.adopting.pop(user, None)
         if not keep_facts:
-            user.location = user.upn = user.mail = None
+            user.location = user.upn = user.mail = user.mail_nickname = None
             user.addresses = ()
 
     # -- groups
@@ -311,7 +318,7 @@ class OutcomeApplier:
             return
         if not user.outcome.cache.plans_written:
             self._keep_plans(user.outcome)
-        self.effects.rows[USERS, f"{user.tenant.id}/{user.id}"] = user.row()
+        self.effects.rows[USERS, f"{user.tenant.id}/{user.id}"] = user.row(mail_facts(user))
 
     def _keep_plans(self, outcome: Outcome) -> None:
         for e in outcome.entries:

@@ -136,9 +136,14 @@ class UserEvaluations:
 
     def _evaluate(self, user: User, pending: PendingEvaluation, competing_users: int) -> None:
         """``competing_users``: how many more of this batch may want seats."""
-        decision = self.evaluator.evaluate(
-            user, self._denied(user, pending) if user.outcome.waiting else NO_DENIALS
-        )
+        denied = self._denied(user, pending) if user.outcome.waiting else NO_DENIALS
+        decision = self.evaluator.evaluate(user, denied)
+        if decision.outcome.mail_wanted or user.derived or user.pending_work is not None:
+            awaiting = self._claim_derived(user, decision, pending)
+            if awaiting:
+                return
+            if awaiting is None:
+                decision = self.evaluator.evaluate(user, denied)
         skus, allocator = decision.required_seats, self.allocator
         competing_users += len(self.seat_candidates)
         if not skus or allocator.has_capacity(user, skus, competing_users):
@@ -147,6 +152,26 @@ class UserEvaluations:
             entries = allocator.waitlist_entries(user)
             since = min((s for _, s in entries), default=pending.timestamp_ms)
             self.seat_candidates.append((since, user.id, user.tenant.id, user, pending, decision))
+
+    def _claim_derived(
+        self, user: User, decision: EvaluationResult, pending: PendingEvaluation
+    ) -> bool | None:
+        """R18: claims the addresses that the decision would bring; True if the user has to wait.
+
+        None if a duplicate was dropped, so that the decision is to be made again.
+        """
+        wanted = decision.outcome.mail_wanted or self.direct_changes.brings_mail(user)
+        claimed = self.claims.claim_derived(user, wanted, pending)
+        if claimed:
+            user.ensure_pending_work().evaluation = (
+                pending.timestamp_ms,
+                pending.event_id,
+                pending.retry,
+            )
+            self.work.dirty_users[user] = None
+            self.allocator.dequeue(user, pending)
+            self._enter(user, Trigger.ADDRESS_CLAIMED)
+        return claimed
 
     def _request_seats(
         self, user: User, pending: PendingEvaluation, decision: EvaluationResult
@@ -174,6 +199,17 @@ class UserEvaluations:
             self._apply(allocation)
 
     def _apply(self, allocation: Allocation) -> None:
+        """Applies an allocation; if it would bring addresses not claimed yet, they come first.
+
+        That happens where a group or a product changed while the user waited for the seat.
+        """
+        user, cause = allocation.user, allocation.cause
+        if allocation.decision.outcome.mail_wanted:
+            again = PendingEvaluation(cause.timestamp_ms, cause.event_id, True)
+            if self._claim_derived(user, allocation.decision, again):
+                for sku in allocation.reserved:
+                    self.work.change_lease(user.tenant, sku, cause).reserved -= 1
+                return
         self._conclude(allocation.user, allocation.decision, allocation.cause, allocation.reserved)
 
     def _conclude(
@@ -188,6 +224,8 @@ class UserEvaluations:
         pending = user.pending_work
         if pending is not None:
             self.direct_changes.complete(user, decision.rejection, cause.timestamp_ms)
+        if pending is not None or user.derived:
+            self.claims.release_unused(user, user.outcome.mail_wanted, cause)
         if self.work.phase_log is not None:
             self._enter(user, Trigger.OUTCOME_APPLIED)
         if pending is not None:

@@ -33,6 +33,12 @@ from engine.state.row_codecs import (
     product_key,
 )
 from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
+from engine.state.user_mail import (
+    given_keys,
+    keep_nickname,
+    keep_published,
+    published_attributes,
+)
 from engine.state.user_row_codecs import OptionalUserFacts, encode_deferred_event
 
 COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
@@ -202,7 +208,7 @@ class UserMachine(UserEvaluations):
         elif kind is ev.MembershipRemoved:
             self._left(user, event, timestamp_ms)
         elif kind is ev.UserDeleted:
-            self._deleted(user, event, timestamp_ms, offset)
+            self._deleted(user, event, timestamp_ms)
         elif kind is ev.UserLicensesChanged:
             self._licenses_changed(user, event, timestamp_ms)
         elif kind is ev.UserLicensesSet:
@@ -241,9 +247,9 @@ class UserMachine(UserEvaluations):
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, timestamp_ms: int, offset: int) -> None:
-        published = user.attributes() if user.revision > 0 else None
-        was_known, facts = user.known, (user.location, user.upn, user.mail, user.addresses)
-        claimed = facts[3] if was_known else ()
+        published = published_attributes(user) if user.revision > 0 else None
+        was_known, facts = user.known, _given(user)
+        keys = given_keys(user) if was_known else set()
         user.known = True
         if event.user_principal_name is not ABSENT:
             user.upn = event.user_principal_name  # type: ignore[assignment]
@@ -253,24 +259,27 @@ class UserMachine(UserEvaluations):
             user.mail = event.mail  # type: ignore[assignment]
         if event.proxy_addresses is not ABSENT:
             user.addresses = tuple(event.proxy_addresses or ())  # type: ignore[arg-type]
-        if user.addresses != claimed:
-            self._claim(user, claimed, timestamp_ms, offset, event.id)
+        if event.mail_nickname is not ABSENT:
+            user.mail_nickname = event.mail_nickname or None  # type: ignore[assignment]
+        keep_nickname(user, published)
+        if keys or user.addresses or user.mail:
+            self._claim(user, keys, timestamp_ms, offset, event.id)
         if not was_known:
             self.applier.count_members(user, 1, timestamp_ms)
             recycle_bin.begin_restoration(user, event.id)
-        if facts == (user.location, user.upn, user.mail, user.addresses) and was_known:
+        if facts == _given(user) and was_known:
             self._evaluate_later(user, timestamp_ms, event.id)
             return
         if published is not None:
-            user.keep_published(published)
+            keep_published(user, published)
         self._fact_changed(user, timestamp_ms, event.id)
 
     def _claim(
-        self, user: User, old: tuple[str, ...], timestamp_ms: int, offset: int, caused_by: str
+        self, user: User, before: set[str], timestamp_ms: int, offset: int, caused_by: str
     ) -> None:
         """Claims new addresses: the user waits for verdicts instead of seats (R18)."""
         had_claims = user.pending_work is not None and bool(user.pending_work.pending_claims)
-        self.claims.change(user, old, timestamp_ms, offset, caused_by)
+        self.claims.change_given(user, before, offset, Cause(timestamp_ms, caused_by))
         if not had_claims and user.pending_work is not None and user.pending_work.pending_claims:
             if user.seat_request is not None:
                 self._abandon(user, timestamp_ms, caused_by)
@@ -278,13 +287,13 @@ class UserMachine(UserEvaluations):
                 self._enter(user, Trigger.ADDRESS_CLAIMED)
             self.allocator.dequeue(user, Cause(timestamp_ms, caused_by))
 
-    def _deleted(self, user: User, event: ev.UserDeleted, timestamp_ms: int, offset: int) -> None:
+    def _deleted(self, user: User, event: ev.UserDeleted, timestamp_ms: int) -> None:
         cause = Cause(timestamp_ms, event.id)
         if user.seat_request is not None:
             self._abandon(user, timestamp_ms, event.id)
         self.pending_evaluations.pop(user, None)
         if user.known:
-            self.claims.change(user, user.addresses, timestamp_ms, offset, event.id, gone=True)
+            self.claims.release_all(user, cause)
         self.allocator.dequeue(user, cause)
         self.direct_changes.reject_open(user)
         if event.restorable:
@@ -299,17 +308,18 @@ class UserMachine(UserEvaluations):
 
     def _snapshot(self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int) -> None:
         """R25: replaces the user's facts; the next evaluation adopts the licences."""
-        published = user.attributes() if user.revision > 0 else None
-        claimed = user.addresses if user.known else ()
+        published = published_attributes(user) if user.revision > 0 else None
+        keys = given_keys(user) if user.known else set()
         user.upn, user.location, user.mail = (
             event.user_principal_name, event.usage_location, event.mail,
         )  # fmt: skip
-        user.addresses, user.assigned_primary_address = event.proxy_addresses, None
+        user.addresses, user.mail_nickname = event.proxy_addresses, event.mail_nickname or None
+        keep_nickname(user, published)
         if not user.known:
             user.known = True
             self.applier.count_members(user, 1, timestamp_ms)
-        if user.addresses != claimed:
-            self._claim(user, claimed, timestamp_ms, offset, event.id)
+        if keys or user.addresses or user.mail:
+            self._claim(user, keys, timestamp_ms, offset, event.id)
         self._replace_memberships(user, event, timestamp_ms, offset)
         licenses: list[Any] = []
         licence: tuple[str, str, tuple[str, ...], int | None]
@@ -322,7 +332,7 @@ class UserMachine(UserEvaluations):
         user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
         user.set_optional_fact(OptionalUserFacts.ADOPTION, [True, licenses])
         if published is not None:
-            user.keep_published(published)
+            keep_published(user, published)
         self._fact_changed(user, timestamp_ms, event.id)
 
     def _replace_memberships(
@@ -388,3 +398,8 @@ class UserMachine(UserEvaluations):
         self.allocator.start()
         self.fan_out.start()
         self._finish()
+
+
+def _given(user: User) -> tuple[Any, ...]:
+    """Returns the facts that ``user.upserted`` gives."""
+    return user.location, user.upn, user.mail, user.addresses, user.mail_nickname

@@ -4,9 +4,8 @@ Rules
 -----
 1. A user is in exactly one phase. The phase is not stored: :func:`phase_of` derives it from the
    user's facts, its pending work, and whether an evaluation is pending.
-2. Some pending work excludes other: a user waits for seats *or* for address verdicts, and a direct
-   change never waits for verdicts. A combination that the phases do not allow raises
-   :class:`IllegalPhaseError`.
+2. Some pending work excludes other: a user waits for seats *or* for address verdicts. A combination
+   that the phases do not allow raises :class:`IllegalPhaseError`.
 3. A user changes its phase by a row of :data:`TRANSITIONS` only; any other change raises
    :class:`IllegalTransitionError`, which names the trigger and both phases.
 4. Between batches no evaluation is pending, and events are queued only while the user waits for
@@ -19,9 +18,10 @@ An event changes facts and makes an evaluation pending; evaluations are made at 
 enough of them idle, is applied immediately. Otherwise the user *requests seats* in skuId order and
 is in flight until each is reserved or denied; a change of its facts in the meantime abandons the
 request, and the user is evaluated again on the new facts (R23). New proxy addresses are claimed
-first, and no evaluation is made before all verdicts have come (R18). A direct change or a reprocess
-is *under way* from its evaluation until its outcome is applied; what comes for the user in the
-meantime is queued (R23).
+first, and no evaluation is made before all verdicts have come; an evaluation that would admit a
+mail plan claims the addresses that the plan would bring, and is made again after the verdicts
+(R18). A direct change or a reprocess is *under way* from its evaluation until its outcome is
+applied; what comes for the user in the meantime is queued (R23).
 
 The table below is also the source of the diagram in ``docs/architecture.md``.
 """
@@ -48,7 +48,7 @@ class UserPhase(Enum):
     AWAITING_VERDICTS = "awaiting verdicts"
     """Addresses were claimed, and their owners have not all answered (R18)."""
     CHANGING_DIRECTLY = "changing directly"
-    """A direct change or a reprocess is being evaluated, or waits for seats."""
+    """A direct change or a reprocess is being evaluated, or waits for seats or verdicts."""
 
 
 class Trigger(Enum):
@@ -85,10 +85,13 @@ TRANSITIONS: Final[tuple[tuple[UserPhase, Trigger, UserPhase], ...]] = (
     (_E, Trigger.ADDRESS_CLAIMED, _A),
     (_E, Trigger.USER_DELETED, _U),
     (_R, Trigger.OUTCOME_APPLIED, _I),
+    (_R, Trigger.ADDRESS_CLAIMED, _A),
     (_R, Trigger.REQUEST_ABANDONED, _I),
     (_R, Trigger.REQUEST_ABANDONED, _A),
     (_A, Trigger.ADDRESSES_SETTLED, _I),
     (_C, Trigger.SEATS_REQUESTED, _C),
+    (_C, Trigger.ADDRESS_CLAIMED, _C),
+    (_C, Trigger.ADDRESSES_SETTLED, _C),
     (_C, Trigger.REQUEST_ABANDONED, _C),
     (_C, Trigger.FACT_CHANGED, _C),
     (_C, Trigger.OUTCOME_APPLIED, _I),
@@ -116,7 +119,7 @@ def phase_of(user: User, evaluation_pending: bool) -> UserPhase:
     requesting = pending is not None and pending.seat_request is not None
     changing = pending is not None and pending.change is not None
     awaiting = pending is not None and bool(pending.pending_claims)
-    if awaiting and (requesting or changing or evaluation_pending):
+    if awaiting and (requesting or evaluation_pending):
         raise IllegalPhaseError(f"{user.id} awaits verdicts and something else: {_work(user)}")
     if requesting and evaluation_pending:
         raise IllegalPhaseError(f"{user.id} is to be evaluated while in flight: {_work(user)}")
@@ -124,10 +127,10 @@ def phase_of(user: User, evaluation_pending: bool) -> UserPhase:
         if requesting or changing or awaiting or evaluation_pending:
             raise IllegalPhaseError(f"{user.id} is unknown but has work: {_work(user)}")
         return UserPhase.UNKNOWN
-    if awaiting:
-        return UserPhase.AWAITING_VERDICTS
     if changing:
         return UserPhase.CHANGING_DIRECTLY
+    if awaiting:
+        return UserPhase.AWAITING_VERDICTS
     if requesting:
         return UserPhase.REQUESTING_SEATS
     return UserPhase.EVALUATION_PENDING if evaluation_pending else UserPhase.IDLE
@@ -158,8 +161,8 @@ def check_at_rest(user: User, phase: UserPhase) -> None:
         return
     if pending.deferred_events and not user.waits:
         raise IllegalPhaseError(f"{user.id} has queued events and waits for nothing")
-    if pending.change is not None and pending.seat_request is None:
-        raise IllegalPhaseError(f"{user.id} has a direct change under way and requests nothing")
+    if pending.change is not None and pending.seat_request is None and not pending.pending_claims:
+        raise IllegalPhaseError(f"{user.id} has a direct change under way and awaits nothing")
     if pending.evaluation is not None and not pending.pending_claims:
         raise IllegalPhaseError(f"{user.id} has a postponed evaluation and awaits no verdict")
 

@@ -12,6 +12,7 @@ from engine.state.configuration import Configuration
 from engine.state.pending_work import PendingWork
 from engine.state.row_codecs import PLAN_SETS, PlanSetRow, decode_plan_set
 from engine.state.tenant_state import User
+from engine.state.user_mail import restore_mail_facts
 from engine.state.user_row_codecs import (
     EntryRow,
     OptionalUserFacts,
@@ -73,9 +74,9 @@ class UserRestore:
         tenant = self.configuration.tenant(tenant_id)
         user = User(tenant, id)
         (
-            user.known, location, user.upn, user.mail, addresses, user.assigned_primary_address,
-            groups, user.member_since, paths, entries, problems, sinces, user.revision,
-            user.seen_fingerprints, pending, facts,
+            user.known, location, user.upn, user.mail, addresses, _, groups, user.member_since,
+            paths, entries, problems, sinces, user.revision, user.seen_fingerprints, pending,
+            facts,
         ) = decode_user(row)  # fmt: skip
         user.location = self._shared.setdefault(location, location)
         user.addresses = tuple(addresses) if addresses else ()
@@ -86,6 +87,7 @@ class UserRestore:
         others = dict(facts) if facts else {}
         implied = location or tenant.base_location
         user.published_location = others.pop(OptionalUserFacts.PUBLISHED_LOCATION, implied)
+        restore_mail_facts(user, others)
         user.optional_facts = others or None
         user.outcome = self._outcome(user, entries, problems)
         tenant.users[id] = user

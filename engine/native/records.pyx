@@ -140,8 +140,8 @@ def user_licenses(fields):
     cdef Py_ssize_t revision
     cdef bint ordered
     (
-        tenant, user, location, effective_location, mail, addresses, assigned, states, paths, sinces, revision, now,
-        cause, ordered,
+        tenant, user, location, effective_location, mail, nickname, addresses, assigned, states,
+        paths, sinces, revision, now, cause, ordered,
     ) = <tuple>fields
     global used
     cdef Py_ssize_t order[MAX_STATES]
@@ -160,6 +160,8 @@ def user_licenses(fields):
     write_quoted(effective_location)
     write_literal(b',"mail":')
     write_quoted(mail)
+    write_literal(b',"mailNickname":')
+    write_quoted(nickname)
     write_literal(b',"proxyAddresses":')
     write_quoted_list(addresses)
     write_literal(b',"assignedLicenses":')
@@ -214,8 +216,8 @@ cdef int write_quoted_list(tuple texts) except -1:
 
 
 def user_row(
-    bint known, location, upn, mail, tuple addresses, given, tuple groups, bytes since, paths,
-    str entries, str problems, sinces, revision, bytes seen,
+    bint known, location, upn, mail, tuple addresses, tuple groups, bytes since, paths,
+    str entries, str problems, sinces, revision, bytes seen, str facts,
 ):
     """The row of a user without pending work, as :func:`engine.state.user_row_codecs.encode_user` has it."""
     global used
@@ -233,9 +235,7 @@ def user_row(
     write_quoted(mail)
     write_literal(b",")
     write_quoted_list(addresses)
-    write_literal(b",")
-    write_literal(b"true") if given is True else write_quoted(given)
-    write_literal(b",")
+    write_literal(b",null,")
     write_quoted_list(groups)
     write_literal(b',"')
     write_hex(since)
@@ -251,7 +251,11 @@ def user_row(
     write_text(str(revision))
     write_literal(b',"')
     write_hex(seen)
-    write_literal(b'",null]')
+    write_literal(b'",null')
+    if facts:
+        write_literal(b",")
+        write_text(facts)
+    write_literal(b"]")
     return PyBytes_FromStringAndSize(buffer, used)
 
 

@@ -108,15 +108,15 @@ class Outcome:
     between CountViolation and Other (R6). Both are in skuId order. The rest is derived once:
 
     - ``held``: products with an entry; ``waiting``: products that lack a seat; ``skus``: all.
-    - ``mail``: whether a mail plan is enabled (R19).
+    - ``mail``: whether a mail plan is enabled (R19). ``mail_wanted``: or asked for by a group.
     - ``states``: what is published, by skuId and path. ``errors``: the kinds of error in it.
     - ``path_count``: number of paths, the direct one included.
     - ``group_stats``: what each path counts in its group's status, for path 1 first.
     """
 
     __slots__ = (
-        "cache", "entries", "errors", "group_stats", "held", "mail", "path_count", "problems",
-        "seats_needed", "seats_to_probe", "skus", "states", "waiting",
+        "cache", "entries", "errors", "group_stats", "held", "mail", "mail_wanted", "path_count",
+        "problems", "seats_needed", "seats_to_probe", "skus", "states", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +134,9 @@ class Outcome:
         self.held = frozenset(e.plans.sku for e in entries)
         self.waiting = tuple(sorted({p.sku for p in problems if p.reason.error == COUNT}))
         self.mail = any(e.plans.mail for e in entries)
+        self.mail_wanted = self.mail or any(
+            plans.mail for group in group_licenses if group is not None for plans in group.licenses
+        )
         self.skus = self.held.union(p.sku for p in problems)
         self.states = self._states()
         self.errors = tuple(sorted({p.reason.error for p in problems if p.state != DISABLED}))

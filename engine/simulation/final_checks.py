@@ -9,7 +9,6 @@ from typing import Any
 from engine.documents import user_documents
 from engine.domain import events as ev
 from engine.domain.partitioner import partition_of
-from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import (
     ACTIVE,
     COUNT,
@@ -23,6 +22,7 @@ from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, lease_fields, require
 from engine.simulation.scheduler import Simulation
 from engine.state.tenant_state import User
+from engine.state.user_mail import derived_keys, given_keys
 
 Json = dict[str, Any]
 CHANGES = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.GroupLicensesChanged, ev.GroupLicensesSet)
@@ -225,7 +225,9 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
             claims[key] = [claim[2] for claim in row]
     claimed: dict[str, set[str]] = {}
     for user in users.values():
-        mine = {normalize_proxy_address(a) for a in user.addresses} if user.known else set()
+        needed = derived_keys(user, user.outcome.mail_wanted) if user.known else ()
+        require(set(user.derived) == set(needed), "R18 derived", user.id, user.derived, needed)
+        mine = {*given_keys(user), *needed} if user.known else set()
         for address in mine:
             claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
         owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}

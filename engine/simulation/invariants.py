@@ -7,16 +7,25 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from engine.domain.partitioner import partition_of
+from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import OTHER
 from engine.machines.user_phase import UserPhase, check_at_rest, check_transition
 from engine.partition_machine import PartitionMachine
+from engine.rules.mail_attributes import given_addresses
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
-from engine.state.row_codecs import LEASES, SEAT_BUDGETS
+from engine.state.row_codecs import (
+    ADDRESS_CLAIMS,
+    LEASES,
+    SEAT_BUDGETS,
+    USERS,
+    decode_address_claims,
+)
 from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.seat_row_codecs import decode_lease, decode_seat_budget
 from engine.state.tenant_state import TenantState, User
+from engine.state.user_row_codecs import decode_user
 
 Json = dict[str, Any]
 
@@ -52,7 +61,8 @@ class InvariantMonitor:
     """Checks every step and every commit.
 
     ``holders``: (tenant/skuId, partition) -> users published with the product. ``snapshots``: users
-    whose entries a snapshot may replace (R25), so that R5 and R6 say nothing of them.
+    whose entries a snapshot may replace (R25), so that R5 and R6 say nothing of them. ``derived``:
+    tenant/address -> users published with it that were not given it.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -63,6 +73,7 @@ class InvariantMonitor:
         self.errors: dict[str, dict[str, str]] = {}  # tenant/user -> key -> error
         self.latest: dict[str, dict[str, Json | None]] = {}  # topic -> key -> value
         self.holders: dict[tuple[str, int], set[str]] = {}
+        self.derived: dict[str, set[str]] = {}
 
     # -- steps
     @staticmethod
@@ -121,6 +132,7 @@ class InvariantMonitor:
                 self.latest.setdefault(topic, {})[key] = value
         for user in touched:
             self._errors_agree(user)
+            self._derived_addresses(t.partition, user)
         for table, key in t.rows:
             if table == LEASES:
                 self._lease(t.partition, key)
@@ -143,6 +155,29 @@ class InvariantMonitor:
             check_step(key, old, value)
         if old is not None:
             require(content(old) != content(value), "R24 says something new", key, value)
+
+    def _derived_addresses(self, p: int, key: str) -> None:
+        """R18: nobody is published with a computed address that somebody else has or owns."""
+        for users in self.derived.values():
+            users.discard(key)
+        value, changelog = self.users.get(key), self.broker.changelogs[p]
+        if value is None:
+            return
+        row = decode_user(json.loads(changelog[USERS, key] or ""))
+        if row.pending is not None and row.pending.pending_claims:
+            return  # its facts are newer than the publication
+        addresses = given_addresses(tuple(row.proxy_addresses), row.mail)
+        given = set(map(normalize_proxy_address, addresses))
+        given |= set((row.optional_facts or {}).get("ungivenClaims", ()))
+        for address in set(map(normalize_proxy_address, value["proxyAddresses"])) - given:
+            claimed = f"{key.split('/')[0]}/{address}"
+            users = self.derived.setdefault(claimed, set())
+            users.add(key)
+            require(users == {key}, "R18 published of one user", claimed, users)
+            changelog = self.broker.changelogs[partition_of(claimed, self.broker.partitions)]
+            claims = decode_address_claims(json.loads(changelog[ADDRESS_CLAIMS, claimed] or ""))
+            owner = claims[0].user
+            require(owner == key.split("/")[1], "R18 owned before published", key, claimed, owner)
 
     def _error(self, user: str, key: str, value: Json | None) -> None:
         mine = self.errors.setdefault(user, {})

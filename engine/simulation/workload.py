@@ -165,12 +165,18 @@ class Tenants:
                 self._id,
                 tenant,
                 user,
-                f"{user}@x" if r.random() < 0.8 else ev.ABSENT,
+                self._principal_name(user) if r.random() < 0.8 else ev.ABSENT,
                 r.choice(("US", "US", "CN", "RU", None)) if r.random() < 0.7 else ev.ABSENT,
-                r.choice((None, f"{user}@mail")) if r.random() < 0.1 else ev.ABSENT,
+                r.choice((None, f"{user}@mail", "Shared@x")) if r.random() < 0.1 else ev.ABSENT,
                 addresses,
+                r.choice((None, user, "nick", "nick")) if r.random() < 0.2 else ev.ABSENT,
             ),
         )
+
+    def _principal_name(self, user: str) -> str | None:
+        """Mostly one of the user's own, sometimes one that others have or are given."""
+        other = self.random.choice((None, "shared@x", "Shared@x", "other@x", "nick@t.on"))
+        return f"{user}@x" if self.random.random() < 0.7 else other
 
     def _join(self, tenant: str) -> None:
         user, group = self.random.choice(self.users), self.random.choice(self.groups)
@@ -226,12 +232,13 @@ class Tenants:
             self._id,
             tenant,
             user,
-            f"{user}@x" if r.random() < 0.8 else None,
+            self._principal_name(user) if r.random() < 0.8 else None,
             r.choice(("US", "US", "CN", None)),
-            None,
+            f"{user}@mail" if r.random() < 0.1 else None,
             (f"SMTP:{user}@x",) if r.random() < 0.3 else (),
             tuple((group, self._moment()) for group in groups),
             tuple(held.values()),
+            r.choice((None, None, user, "nick")),
         )
         self._add("user-changes", f"{tenant}/{user}", event)
 
@@ -318,6 +325,11 @@ class Tenants:
         retry = self.retry if r.random() < 0.9 else r.choice(("automatic", "manual"))
         deletion = r.choice(("convert", "error"))
         event = ev.TenantUpdated(
-            self._id, tenant, r.choice(("US", "US", "US", "CN", None)), retry, deletion
+            self._id,
+            tenant,
+            r.choice(("US", "US", "US", "CN", None)),
+            retry,
+            deletion,
+            r.choice((ev.ABSENT, ev.ABSENT, "t.on", "t.on", None)),
         )
         self._add("tenants", tenant, event)

@@ -106,7 +106,8 @@ class GroupReportMessage(NamedTuple):
 class AddressClaimMessage(NamedTuple):
     """``internal.address-claims``: a user's claim of a proxy address (R18).
 
-    ``claim``: the user's own number for it; 0 releases the address.
+    ``claim``: the user's own number for it; 0 releases the address. ``derived``: the address was
+    computed, not given (R19); the member is left out if false, and earlier workers ignore it.
     """
 
     tenant: str
@@ -118,6 +119,7 @@ class AddressClaimMessage(NamedTuple):
     offset: int
     timestamp_ms: int
     caused_by: str
+    derived: bool = False
 
 
 class AddressVerdictMessage(NamedTuple):
@@ -149,6 +151,7 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     ),
     ADDRESS_CLAIMS: (
         "tenant", "address", "user", "partition", "claim", "since", "offset", "at", "causedBy",
+        "derived",
     ),
     ADDRESS_VERDICTS: ("tenant", "address", "user", "owner", "answers", "at", "causedBy"),
 }  # fmt: skip
@@ -282,7 +285,10 @@ def decode_group_report(message: Message) -> GroupReportMessage:
 
 def encode_address_claim(message: AddressClaimMessage) -> Message:
     """Returns a message of ``internal.address-claims``."""
-    return _encode(ADDRESS_CLAIMS, message)
+    encoded = _encode(ADDRESS_CLAIMS, message)
+    if not message.derived:
+        del encoded["derived"]
+    return encoded
 
 
 def decode_address_claim(message: Message) -> AddressClaimMessage:
@@ -298,6 +304,7 @@ def decode_address_claim(message: Message) -> AddressClaimMessage:
         m["offset"],
         m["at"],
         m["causedBy"],
+        m.get("derived", False),
     )
 
 

@@ -68,12 +68,13 @@ class PendingWork:
     number of the latest address claim; ``pending_claims``: address -> number of the claim that is
     not answered yet; ``duplicates``: address -> its earlier owner (R18); ``published_attributes``:
     as they were before they changed; ``evaluation``: (timestamp_ms, caused_by, retry) of an
-    evaluation that waits for a verdict.
+    evaluation that waits for a verdict; ``ungiven``: addresses that are no longer given and are to
+    be released when the user is published without them.
     """
 
     __slots__ = (
         "change", "deferred_changes", "deferred_events", "duplicates", "evaluation", "last_claim",
-        "pending_claims", "published_attributes", "seat_request",
+        "pending_claims", "published_attributes", "seat_request", "ungiven",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class PendingWork:
         self.duplicates: dict[str, str] = {}
         self.published_attributes: tuple[Any, ...] | None = None
         self.evaluation: tuple[int, str, bool] | None = None
+        self.ungiven: tuple[str, ...] = ()
 
     def empty(self) -> bool:
         """Returns True if nothing is pending."""
@@ -98,6 +100,7 @@ class PendingWork:
             or self.duplicates
             or self.published_attributes
             or self.evaluation
+            or self.ungiven
         )
 
     def to_row(self) -> PendingWorkRow:

@@ -141,18 +141,28 @@ class GroupStateRow(NamedTuple):
 
 
 class AddressClaimRow(NamedTuple):
-    """One claim, inside a row of ``addresses``: they sort in the order of precedence (R18)."""
+    """One claim, inside a row of ``addresses``. The first one owns the address (R18).
+
+    ``derived``: the address was computed, not given (R19); left out if false.
+    """
 
     since_ms: int
     offset: int
     user: str
     partition: int
+    derived: bool = False
 
 
 # -- optional facts
 def append_optional(fields: list[Any], facts: OptionalFacts) -> list[Any]:
     """Returns the row with its optional facts, if there are any, as the last field."""
     return [*fields, facts] if facts else fields
+
+
+def with_optional(facts: OptionalFacts, name: str, value: Any) -> OptionalFacts:
+    """Returns the optional facts with one member set; None takes it away."""
+    others = {known: fact for known, fact in (facts or {}).items() if known != name}
+    return others if value is None else {**others, name: value}
 
 
 def split_optional(row: list[Any], kind: Any) -> tuple[list[Any], OptionalFacts]:
@@ -215,8 +225,8 @@ def encode_tenant(
 
 def decode_tenant(row: list[Any]) -> Tenant:
     """Returns the settings in the row."""
-    tenant = TenantRow(*row)
-    return Tenant(tenant.usage_location, tenant.retries_seats, tenant.converts_on_group_deletion)
+    location, automatic, convert, facts = TenantRow(*row)
+    return Tenant(location, automatic, convert, (facts or {}).get("initialDomain"))
 
 
 def encode_group(
@@ -302,9 +312,9 @@ def decode_group_state(row: list[Any]) -> GroupStateRow:
 
 def encode_address_claims(claims: list[AddressClaimRow]) -> list[list[Any]]:
     """Returns a row of ``addresses``."""
-    return [list(claim) for claim in claims]
+    return [list(claim if claim.derived else claim[:4]) for claim in claims]
 
 
 def decode_address_claims(row: list[list[Any]]) -> list[AddressClaimRow]:
     """Returns the claims in a row of ``addresses``."""
-    return list(map(AddressClaimRow._make, row))
+    return [AddressClaimRow(*claim) for claim in row]

@@ -19,8 +19,8 @@ MAX_TIMESTAMP_MS: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
 
 
-Attributes = tuple[str | None, str | None, tuple[str, ...]]
-"""Usage location, mail and proxy addresses as they are published (R19)."""
+Attributes = tuple[str | None, str | None, tuple[str, ...], str | None]
+"""Usage location, mail, proxy addresses and mail nickname as they are published (R19)."""
 
 
 def order_key(timestamp_ms: int, offset: int) -> bytes:
@@ -33,28 +33,33 @@ class User:
 
     ``groups`` and ``member_since``: memberships in the order of R8, and their order keys, joined.
     ``outcome`` is what is published, with the group ids of its slots in ``paths`` and the
-    timestamps of its states in ``state_since_ms`` (one number while all are equal).
-    ``assigned_primary_address``: the principal name that the processor made the primary address
-    (R19). ``revision``: of the last publication; negative after a tombstone, until there is a new
-    one. ``optional_facts``: JSON-able facts that few users have, by the names of their members in
-    the row; None if there are none.
+    timestamps of its states in ``state_since_ms`` (one number while all are equal). ``revision``:
+    of the last publication; negative after a tombstone, until there is a new one. Of the mail
+    attributes (R19) ``upn``, ``mail``, ``addresses`` and ``mail_nickname`` are what was given;
+    ``published_nickname`` is kept where it no longer follows from them, ``routing`` is the routing
+    address once made, and ``derived`` are the claimed addresses that are not given.
+    ``optional_facts``: JSON-able facts that few users have, by the names of their members in the
+    row; None if there are none.
     """
 
     __slots__ = (
         "addresses",
-        "assigned_primary_address",
+        "derived",
         "groups",
         "id",
         "known",
         "location",
         "mail",
+        "mail_nickname",
         "member_since",
         "optional_facts",
         "outcome",
         "paths",
         "pending_work",
         "published_location",
+        "published_nickname",
         "revision",
+        "routing",
         "seen_fingerprints",
         "state_since_ms",
         "tenant",
@@ -69,7 +74,10 @@ class User:
         self.upn: str | None = None
         self.mail: str | None = None
         self.addresses: tuple[str, ...] = ()
-        self.assigned_primary_address: str | None = None
+        self.mail_nickname: str | None = None
+        self.published_nickname: str | None = None
+        self.routing: str | None = None
+        self.derived: tuple[str, ...] = ()
         self.groups: tuple[str, ...] = ()
         self.member_since = b""
         self.outcome: Outcome = EMPTY_OUTCOME
@@ -189,58 +197,28 @@ class User:
         self.groups = tuple([group for _, group in memberships])
         self.member_since = b"".join([since for since, _ in memberships])
 
-    def attributes(self) -> Attributes:
-        """R19: usage location, mail and proxy addresses as they are published."""
-        addresses = self.addresses
-        given = primary = (
-            None
-            if self.assigned_primary_address is None
-            else f"SMTP:{self.assigned_primary_address}"
-        )
-        for address in addresses:
-            if address.startswith("SMTP:"):
-                primary = address
-                break
-        if primary is not None and primary == given and primary not in addresses:
-            addresses = (primary, *addresses)
-        mail = self.mail
-        if primary is not None and (self.outcome.mail or (mail is None and given is not None)):
-            mail = primary[5:]
-        return self.location, mail, addresses
-
-    def keep_published(self, attributes: Attributes) -> None:
-        """Keeps the published attributes before they change, to tell later whether they did."""
-        if self.revision > 0 and (
-            self.pending_work is None or self.pending_work.published_attributes is None
-        ):
-            self.ensure_pending_work().published_attributes = attributes
-
-    def assign_primary_address(self) -> None:
-        """R19: a mail-enabled user always has a primary address."""
-        if not self.upn or self.assigned_primary_address is not None:
-            return
-        for address in self.addresses:
-            if address.startswith("SMTP:"):
-                return
-        self.assigned_primary_address = self.upn
-
     # -- changelog
-    def _row_facts(self) -> OptionalFacts:
+    def _row_facts(self, mail_facts: OptionalFacts) -> OptionalFacts:
         """Returns the optional facts, with the published location if the row does not imply it."""
         published = self.published_location
+        facts: OptionalFacts = self.optional_facts
+        if mail_facts is not None:
+            facts = mail_facts if facts is None else {**facts, **mail_facts}
         if self.revision <= 0 or published == (self.location or self.tenant.base_location):
-            return self.optional_facts
-        return {**(self.optional_facts or {}), OptionalUserFacts.PUBLISHED_LOCATION: published}
+            return facts
+        return {**(facts or {}), OptionalUserFacts.PUBLISHED_LOCATION: published}
 
-    def row(self) -> Row:
-        """Returns the user's row, as :class:`engine.state.user_row_codecs.UserRow` describes it."""
+    def row(self, mail_facts: OptionalFacts = None) -> Row:
+        """Returns the user's row, as :class:`engine.state.user_row_codecs.UserRow` describes it.
+
+        ``mail_facts``: members of its optional facts (:func:`engine.state.user_mail.mail_facts`).
+        """
         return encode_user(
             known=self.known,
             usage_location=self.location,
             user_principal_name=self.upn,
             mail=self.mail,
             proxy_addresses=self.addresses,
-            assigned_primary_address=self.assigned_primary_address,
             groups=self.groups,
             member_since=self.member_since,
             paths=self.paths,
@@ -249,7 +227,7 @@ class User:
             revision=self.revision,
             seen_fingerprints=self.seen_fingerprints,
             pending=self.pending_work.to_row() if self.pending_work is not None else None,
-            optional_facts=self._row_facts(),
+            optional_facts=self._row_facts(mail_facts),
         )
 
 

@@ -37,7 +37,8 @@ class PendingWorkRow(NamedTuple):
     ``remove`` of a deferred whole list (R28) is null: what ``add`` does not name.
     ``deferred_events``: [code, members, timestamp in milliseconds, offset]; ``pending_claims``:
     address -> number of the claim; ``duplicates``: address -> user id of its owner;
-    ``published_attributes``: usage location, mail, proxy addresses; ``evaluation``: (timestamp in
+    ``published_attributes``: usage location, mail, proxy addresses, and since format 2 the mail
+    nickname; ``evaluation``: (timestamp in
     milliseconds, causedBy, True to retry denied seats).
     """
 
@@ -48,18 +49,19 @@ class PendingWorkRow(NamedTuple):
     last_claim: int
     pending_claims: dict[str, int]
     duplicates: dict[str, str]
-    published_attributes: tuple[str | None, str | None, tuple[str, ...]] | None
+    published_attributes: tuple[Any, ...] | None
     evaluation: tuple[int, str, bool] | None
 
 
 class UserRow(NamedTuple):
     """``users``, key tenant/user.
 
-    On disk ``assigned_primary_address`` is true if it is the user principal name, and ``paths`` is
-    true if they are the groups. ``entries``: see :class:`EntryRow`; ``problems``: each as [skuId,
-    path index, state, disabled plans, [error, details, message]]; ``state_since_ms``: one number if
-    it is the same for all states. ``member_since`` are the order keys of the memberships (R8).
-    The members of ``optional_facts`` are listed at :class:`OptionalUserFacts`.
+    ``assigned_primary_address`` is of format 1, where true stands for the user principal name; it
+    is null now. On disk ``paths`` is true if they are the groups. ``entries``: see
+    :class:`EntryRow`; ``problems``: each as [skuId, path index, state, disabled plans, [error,
+    details, message]]; ``state_since_ms``: one number if it is the same for all states.
+    ``member_since`` are the order keys of the memberships (R8). The members of ``optional_facts``
+    are listed at :class:`OptionalUserFacts`.
     """
 
     known: bool
@@ -91,6 +93,8 @@ class OptionalUserFacts:
       disabled plans, since in milliseconds or null]. ``snapshot`` is true until the first outcome
       after a snapshot, which replaces the entries; what is left then waits for the definition of
       its product, or for the first licences of its group.
+    - ``mailNickname`` (as given), ``publishedNickname``, ``routingAddress``, ``derivedClaims``
+      (true for the principal name alone) and ``ungivenClaims``: see :mod:`engine.state.user_mail`.
     - ``PUBLISHED_LOCATION``: the effective usage location as published, where it is neither the
       user's own nor the tenant's.
     """
@@ -120,7 +124,6 @@ def encode_user(
     user_principal_name: str | None,
     mail: str | None,
     proxy_addresses: tuple[str, ...],
-    assigned_primary_address: str | None,
     groups: tuple[str, ...],
     member_since: bytes,
     paths: tuple[str, ...],
@@ -135,20 +138,18 @@ def encode_user(
     if outcome.cache.row is None:
         outcome.cache.row = _encode_outcome(outcome)
     entries, problems, problems_text = outcome.cache.row
-    primary: Any = assigned_primary_address
-    if primary is not None and primary == user_principal_name:
-        primary = True
     shared_paths: Any = paths
     if paths is groups or paths == groups:
         shared_paths = True
-    if _writer is not None and pending is None and not optional_facts:
+    if _writer is not None and pending is None:
+        facts_text = json.dumps(optional_facts, ensure_ascii=False) if optional_facts else ""
         return _writer.user_row(
-            known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
+            known, usage_location, user_principal_name, mail, proxy_addresses, groups,
             member_since, shared_paths, entries, problems_text, state_since_ms, revision,
-            seen_fingerprints,
+            seen_fingerprints, facts_text,
         )  # fmt: skip
     fields = [
-        known, usage_location, user_principal_name, mail, proxy_addresses, primary, groups,
+        known, usage_location, user_principal_name, mail, proxy_addresses, None, groups,
         member_since.hex(), shared_paths, entries, problems, state_since_ms, revision,
         seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
     ]  # fmt: skip
@@ -191,8 +192,8 @@ def _encode_pending(pending: PendingWorkRow) -> list[Any]:
 def _decode_pending(row: list[Any]) -> PendingWorkRow:
     request, change, deferred, events, last_claim, claims, duplicates, shown, due = row
     if shown is not None:
-        location, mail, addresses = shown
-        shown = (location, mail, tuple(addresses))
+        location, mail, addresses, *nickname = shown
+        shown = (location, mail, tuple(addresses), *nickname)
     return PendingWorkRow(
         None if request is None else SeatRequestRow._make(request),
         change,
@@ -258,7 +259,14 @@ _USER: Final = ("id", "tenant", "user")
 _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
     CODES[ev.UserUpserted]: (
         ev.UserUpserted,
-        (*_USER, "user_principal_name", "usage_location", "mail", "proxy_addresses"),
+        (
+            *_USER,
+            "user_principal_name",
+            "usage_location",
+            "mail",
+            "proxy_addresses",
+            "mail_nickname",
+        ),
     ),
     CODES[ev.UserDeleted]: (ev.UserDeleted, (*_USER, "restorable")),
     CODES[ev.UserSnapshot]: (
@@ -271,6 +279,7 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
             "proxy_addresses",
             "memberships",
             "licenses",
+            "mail_nickname",
         ),
     ),
     CODES[ev.MembershipAdded]: (ev.MembershipAdded, _MEMBERSHIP),

@@ -132,7 +132,8 @@ def _user_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:
     upn = check_text(get("userPrincipalName", ABSENT), "userPrincipalName")
     mail = check_text(get("mail", ABSENT), "mail")
     addresses = check_addresses(get("proxyAddresses", ABSENT))
-    patch = (event, tenant, user, upn, check_usage_location(body), mail, addresses)
+    nickname = check_text(get("mailNickname", ABSENT), "mailNickname")
+    patch = (event, tenant, user, upn, check_usage_location(body), mail, addresses, nickname)
     return new(ev.UserUpserted, patch)
 
 
@@ -169,6 +170,7 @@ def _user_snapshot(body: Body, event: str, key: bytes | None) -> InputEvent:
         check_addresses(get("proxyAddresses")) or (),  # type: ignore[arg-type]
         tuple(memberships.values()),
         tuple(held.values()),
+        check_text(get("mailNickname"), "mailNickname") or None,  # type: ignore[arg-type]
     )
 
 
@@ -260,7 +262,8 @@ def _tenant_updated(body: Body, event: str, key: bytes | None) -> InputEvent:
     policies = require_type(dict, body.get("policies", {}), "policies")
     retry = one_of(policies, "policies.", "seatRetry", ("automatic", "manual"), ABSENT)
     deletion = one_of(policies, "policies.", "onGroupDeletion", ("convert", "error"), ABSENT)
-    return ev.TenantUpdated(event, tenant, check_usage_location(body), retry, deletion)
+    domain = check_text(body.get("initialDomain", ABSENT), "initialDomain")
+    return ev.TenantUpdated(event, tenant, check_usage_location(body), retry, deletion, domain)
 
 
 _BY_FACT: Final[dict[type[Any], Reader]] = {

@@ -65,6 +65,7 @@ EVENT_TYPES: Final = (
         events.UserUpserted,
         "A user's attributes. Absent members keep their value; null clears it.",
         *("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses"),
+        "mailNickname",
     ),
     _of_user(
         "user.deleted",
@@ -78,7 +79,7 @@ EVENT_TYPES: Final = (
         "Everything that another system knows of a user. It replaces the user's facts, and the"
         " licences held are adopted as they are.",
         *("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses"),
-        *("attributes", "memberships", "licenseAssignmentStates"),
+        *("mailNickname", "attributes", "memberships", "licenseAssignmentStates"),
     ),
     _of_user(
         "membership.added",
@@ -166,7 +167,7 @@ EVENT_TYPES: Final = (
         events.TenantUpdated,
         ("tenant",),
         "A tenant's settings. Absent members keep their value.",
-        ("displayName", "usageLocation", "policies"),
+        ("displayName", "usageLocation", "initialDomain", "policies"),
     ),
 )
 

@@ -23,6 +23,7 @@ cdef enum:
 cdef enum:
     # Those that may be null come last.
     TYPE, ID, TENANT, USER, GROUP, TIME, MEMBER_TYPE, UPN, LOCATION, DISPLAY_NAME, MAIL, ADDRESSES
+    NICKNAME
     NAMES
     UNKNOWN
 
@@ -58,6 +59,7 @@ cdef const char* SPELLED[NAMES]
 SPELLED[:] = [
     b"type", b"id", b"tenant", b"user", b"group", b"time", b"memberType", b"userPrincipalName",
     b"usageLocation", b"displayName", b"mail", b"proxyAddresses",
+    b"mailNickname",
 ]
 
 
@@ -262,7 +264,7 @@ cdef class Scanner:
 
     cdef object _patch(self, Member* m):
         cdef int name
-        for name in (UPN, DISPLAY_NAME, MAIL, ADDRESSES):
+        for name in (UPN, DISPLAY_NAME, MAIL, ADDRESSES, NICKNAME):
             if m[name].state == TEXT and m[name].size > MAX_TEXT:
                 return None
         if m[ADDRESSES].state == TEXT and m[ADDRESSES].size == 0:
@@ -275,11 +277,12 @@ cdef class Scanner:
         addresses = self._member(&m[ADDRESSES])
         if m[ADDRESSES].state == TEXT:
             addresses = (addresses,)
-        event = self._event(self._upserted, 7, m)
+        event = self._event(self._upserted, 8, m)
         put(event, 3, self._member(&m[UPN]))
         put(event, 4, location)
         put(event, 5, self._member(&m[MAIL]))
         put(event, 6, addresses)
+        put(event, 7, self._member(&m[NICKNAME]))
         return event
 
     cdef object _member(self, Member* m):

@@ -104,6 +104,8 @@ _MEMBERS: dict[str, Schema] = {
     "usageLocation": _or_null(LOCATION),
     "mail": TEXT,
     "proxyAddresses": _or_null(ADDRESSES),
+    "mailNickname": TEXT,
+    "initialDomain": TEXT,
     "memberType": NAME | {"default": "user"},
     "addLicenses": _list(LICENSE, default=[]),
     "removeLicenses": _list(ID, default=[]),
@@ -178,14 +180,15 @@ RECORDS = (
         "tenant/user",
         "A user's licences, with errors; a tombstone after user.deleted.",
         _object(
-            "tenant user usageLocation mail proxyAddresses assignedLicenses"
-            " licenseAssignmentStates revision updatedAt causedBy",
+            "tenant user usageLocation mail proxyAddresses"
+            " assignedLicenses licenseAssignmentStates revision updatedAt causedBy",
             tenant=ID,
             user=ID,
             usageLocation=_or_null(LOCATION),
             effectiveUsageLocation=_or_null(LOCATION)
             | {"description": "the user's own, else the tenant's; missing in records of 0.1"},
             mail=TEXT,
+            mailNickname=TEXT,
             proxyAddresses=_list(_text()),
             assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
             licenseAssignmentStates=_list(STATE),

@@ -118,7 +118,12 @@ class Snapshot:
             "seatRetry": "automatic" if settings.automatic else "manual",
             "onGroupDeletion": "convert" if settings.convert else "error",
         }
-        return self._event("tenant.updated", usageLocation=settings.location, policies=policies)
+        return self._event(
+            "tenant.updated",
+            usageLocation=settings.location,
+            initialDomain=settings.initial_domain,
+            policies=policies,
+        )
 
     def _subscriptions(self, enough: bool) -> Iterator[Event]:
         """Yields the subscriptions.
@@ -167,6 +172,7 @@ class Snapshot:
                 userPrincipalName=user.upn,
                 usageLocation=user.location,
                 mail=user.mail,
+                mailNickname=user.mail_nickname,
                 proxyAddresses=list(user.addresses) or None,
             )
         for path in _paths(user):

@@ -87,6 +87,14 @@ def _plans(scenario: Scenario, published: Published) -> Json:
     return users
 
 
+def _mail(scenario: Scenario, published: Published) -> Json:
+    """Returns mail, nickname and the sorted proxy addresses in one list."""
+    return {
+        user: [record["mail"], record["mailNickname"], *sorted(record["proxyAddresses"])]
+        for user, record in _records(scenario, published, "user-licenses")
+    }
+
+
 def _revisions(scenario: Scenario, published: Published) -> Json:
     records = _records(scenario, published, "user-licenses")
     return {user: record["revision"] for user, record in records}
@@ -149,6 +157,7 @@ def _dead_letters(scenario: Scenario, published: Published) -> int:
 READERS: dict[str, Callable[[Scenario, Published], Any]] = {
     "users": _users,
     "plans": _plans,
+    "mail": _mail,
     "revision": _revisions,
     "errors": _errors,
     "seats": _seats,

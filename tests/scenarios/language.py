@@ -92,6 +92,8 @@ class Scenario:
         names = {
             "location": "usageLocation",
             "upn": "userPrincipalName",
+            "mail": "mail",
+            "nickname": "mailNickname",
             "addresses": "proxyAddresses",
         }
         event: Json
@@ -168,7 +170,7 @@ class Scenario:
                 names = {"retry": "seatRetry", "on_delete": "onGroupDeletion"}
                 event = {
                     "type": "tenant.updated",
-                    **_renamed(argument, {"location": "usageLocation"}),
+                    **_renamed(argument, {"location": "usageLocation", "domain": "initialDomain"}),
                 }
                 if policies := _renamed(argument, names):
                     event["policies"] = policies

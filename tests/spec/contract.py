@@ -124,6 +124,7 @@ PROFILE: dict[str, Check] = {
     "usageLocation": or_null(country),
     "mail": or_null(text),
     "proxyAddresses": or_null(list_of(text)),
+    "mailNickname": or_null(text),
 }
 HELD = record(
     {"state": text, "skuId": identifier},
@@ -185,6 +186,7 @@ EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
             {
                 "displayName": or_null(text),
                 "usageLocation": or_null(country),
+                "initialDomain": or_null(text),
                 "policies": POLICIES,
             },
         )

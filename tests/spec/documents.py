@@ -16,7 +16,7 @@ from tests.spec.licensing import (
     held,
     user_plans,
 )
-from tests.spec.mail import all_addresses, mail_address
+from tests.spec.mail import all_addresses, mail_address, nickname
 
 if TYPE_CHECKING:
     from tests.spec.world import Tenant, User, World
@@ -31,7 +31,10 @@ def publish_user(world: World, tenant: Tenant, name: str, at: object) -> None:
     key = f"{tenant.name}/{name}"
     old = world.latest.get("user-licenses", {}).get(key)
     if name in tenant.users and tenant.users[name].bin is None:
+        user = tenant.users[name]
         emit_changed(world, "user-licenses", key, user_document(world, tenant, name), at)
+        new = world.latest.get("user-licenses", {}).get(key)
+        user.published_nickname = new["mailNickname"] if new else None
     elif old is not None:
         world.emit("user-licenses", key, None)
 
@@ -104,8 +107,9 @@ def user_document(world: World, tenant: Tenant, name: str) -> Json:
         "user": name,
         "usageLocation": user.location,
         "effectiveUsageLocation": tenant.location if user.location is None else user.location,
-        "mail": mail_address(user, world.products),
-        "proxyAddresses": all_addresses(user),
+        "mail": mail_address(user, name, world.products, tenant.book),
+        "mailNickname": nickname(user),
+        "proxyAddresses": all_addresses(user, name, world.products, tenant.book),
         "assignedLicenses": [
             {"skuId": sku, "disabledPlans": sorted(user_plans(world.products[sku]) - plans)}
             for sku in sorted(held(user.entries))
@@ -135,7 +139,7 @@ def error_document(tenant: Tenant, name: str, state: AssignmentState) -> Json:
     if state.error == COUNT:
         details["purchased"] = tenant.purchased(state.sku)
         details["consumed"] = len(tenant.holders(state.sku))
-    shared = tenant.shared_address(name)
+    shared = tenant.book.shared(name)
     if state.error == UNIQUENESS and shared is not None:
         details["address"], details["owner"] = shared
     return {
@@ -215,7 +219,8 @@ def seats_document(world: World, tenant: Tenant, sku: str) -> Json:
 def short_form(log: Log, tenant: str) -> Json:
     """Returns users, plans, errors, seats, groups, results and revision of a tenant, by id."""
     form: Json = {
-        kind: {} for kind in ("users", "plans", "errors", "seats", "groups", "results", "revision")
+        kind: {}
+        for kind in ("users", "plans", "mail", "errors", "seats", "groups", "results", "revision")
     }
     latest: dict[tuple[str, str], Json | None] = {}
     for topic, key, value in log:
@@ -229,6 +234,11 @@ def short_form(log: Log, tenant: str) -> Json:
             case "user-licenses":
                 form["users"][key] = dict(short_states(value))
                 form["revision"][key] = value["revision"]
+                form["mail"][key] = [
+                    value["mail"],
+                    value["mailNickname"],
+                    *sorted(value["proxyAddresses"]),
+                ]
                 form["plans"][key] = {
                     a["skuId"]: sorted(a["disabledPlans"]) for a in value["assignedLicenses"]
                 }

@@ -1,20 +1,27 @@
-"""R18 and R19: proxy addresses and what becomes of them when mail begins and ends."""
+"""R18 and R19: who owns an address, and the mail attributes of a user."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.spec.licensing import Entry, Product
+from tests.spec.licensing import Entry, Group, Product, user_plans
 
 PRIMARY = "SMTP:"
 
 
 class MailUser(Protocol):
+    """The facts of a user that decide about mail. ``routing``: once made."""
+
     principal_name: str | None
     mail: str | None
+    nickname: str | None
+    published_nickname: str | None
     addresses: list[str]
-    assigned_primary_address: str | None
+    routing: str | None
+    memberships: dict[str, object]
     entries: tuple[Entry, ...]
 
 
@@ -23,30 +30,138 @@ def plain_address(address: str) -> str:
     return address.lower().removeprefix("smtp:")
 
 
+@dataclass
+class AddressBook:
+    """The claims of a tenant: address -> users, the owner first."""
+
+    claims: dict[str, list[str]] = field(default_factory=dict)
+
+    def owner(self, address: str) -> str | None:
+        return self.claims[address][0] if self.claims.get(address) else None
+
+    def hold(self, name: str, wanted: set[str]) -> set[str]:
+        """Makes these the addresses that the user claims; returns whom a release affects."""
+        affected: set[str] = set()
+        for address, users in self.claims.items():
+            if name in users and address not in wanted:
+                affected |= set(users) - {name} if users[0] == name else set()
+                users.remove(name)
+        for address in sorted(wanted):
+            users = self.claims.setdefault(address, [])
+            if name not in users:
+                users.append(name)
+        return affected
+
+    def shared(self, name: str) -> tuple[str, str] | None:
+        """Returns an address of the user that an earlier user owns, and that owner (R18)."""
+        for address in sorted(self.claims):
+            users = self.claims[address]
+            if name in users and users[0] != name:
+                return address, users[0]
+        return None
+
+
 def mail_enabled(user: MailUser, products: Mapping[str, Product]) -> bool:
-    return any(products[e.sku][plan].mail for e in user.entries for plan in e.enabled)
+    plans = (products[e.sku].get(plan) for e in user.entries for plan in e.enabled)
+    return any(plan is not None and plan.mail for plan in plans)
 
 
-def assign_primary_address(user: MailUser, products: Mapping[str, Product]) -> None:
-    """A mail-enabled user always has a primary address; one that was given stays."""
-    has_one = any(a.startswith(PRIMARY) for a in all_addresses(user))
-    if mail_enabled(user, products) and not has_one and user.principal_name is not None:
-        user.assigned_primary_address = PRIMARY + user.principal_name
+def brings_mail(products: Mapping[str, Product], licenses: Mapping[str, frozenset[str]]) -> bool:
+    """Returns True if licences (skuId -> disabled plans) enable a mail plan."""
+    return any(
+        products[sku][plan].mail
+        for sku, off in licenses.items()
+        if sku in products
+        for plan in user_plans(products[sku]) - off
+    )
 
 
-def all_addresses(user: MailUser) -> list[str]:
-    if user.assigned_primary_address is None:
+def mail_wanted(
+    user: MailUser, products: Mapping[str, Product], groups: Mapping[str, Group]
+) -> bool:
+    """Returns True if the user has a mail plan, or a group asks for one."""
+    asked = [groups[g] for g in user.memberships if g in groups]
+    return mail_enabled(user, products) or any(brings_mail(products, g.licenses) for g in asked)
+
+
+def given_addresses(user: MailUser) -> list[str]:
+    """A given mail is the primary address if no address is given as such."""
+    if not user.mail or any(a.startswith(PRIMARY) for a in user.addresses):
         return list(user.addresses)
-    others = [
-        a
-        for a in user.addresses
-        if plain_address(a) != plain_address(user.assigned_primary_address)
+    return with_primary(user.mail, user.addresses)
+
+
+def with_primary(primary: str, addresses: list[str]) -> list[str]:
+    others = [a for a in addresses if plain_address(a) != primary.lower()]
+    return [PRIMARY + primary, *others]
+
+
+def nickname(user: MailUser) -> str | None:
+    primary = [a for a in given_addresses(user) if a.startswith(PRIMARY)]
+    source = primary[0].removeprefix(PRIMARY) if primary else user.principal_name
+    local = None
+    if source:
+        local = source[: source.rindex("@")] if "@" in source[1:] else source
+    return user.nickname or user.published_nickname or local
+
+
+def routing_address(user: MailUser, name: str, domain: str | None, book: AddressBook) -> str | None:
+    """Returns the routing address that the user has, or would have with a mail plan."""
+    alias = nickname(user)
+    if user.routing or not domain or not alias:
+        return user.routing
+    plain = f"{alias}@{domain}"
+    number = int(hashlib.blake2b(name.encode(), digest_size=8).hexdigest(), 16) % 10_000
+    numbered = f"{alias}{number:04}@{domain}"
+    if name in book.claims.get(numbered.lower(), []):
+        return numbered
+    return plain if book.owner(plain.lower()) in (None, name) else numbered
+
+
+def made_routing(
+    user: MailUser,
+    name: str,
+    products: Mapping[str, Product],
+    domain: str | None,
+    book: AddressBook,
+) -> str | None:
+    """Returns the routing address that the user has from now on."""
+    routing = routing_address(user, name, domain, book)
+    made = mail_enabled(user, products) and routing and book.owner(routing.lower()) == name
+    return routing if made else user.routing
+
+
+def claimed_addresses(
+    user: MailUser, name: str, domain: str | None, book: AddressBook, wanted: bool
+) -> set[str]:
+    """R18: the given addresses, and those that are or would be published of a mail plan."""
+    derived = [user.routing]
+    if wanted:
+        derived = [user.principal_name, routing_address(user, name, domain, book)]
+    return {plain_address(a) for a in given_addresses(user)} | {a.lower() for a in derived if a}
+
+
+def all_addresses(
+    user: MailUser, name: str, products: Mapping[str, Product], book: AddressBook
+) -> list[str]:
+    addresses = given_addresses(user)
+    upn = user.principal_name
+    with_mail = mail_enabled(user, products)
+    derived = [
+        upn if with_mail and upn and book.owner(upn.lower()) == name else None,
+        user.routing,
     ]
-    return [user.assigned_primary_address, *others]
+    for address in filter(None, derived):
+        if not any(a.startswith(PRIMARY) for a in addresses):
+            addresses = with_primary(address, addresses)
+        elif address.lower() not in map(plain_address, addresses):
+            addresses.append(f"smtp:{address}")
+    return addresses
 
 
-def mail_address(user: MailUser, products: Mapping[str, Product]) -> str | None:
-    primary = [a for a in all_addresses(user) if a.startswith(PRIMARY)]
-    if mail_enabled(user, products) and primary:
-        return primary[0].removeprefix(PRIMARY)
-    return user.mail
+def mail_address(
+    user: MailUser, name: str, products: Mapping[str, Product], book: AddressBook
+) -> str | None:
+    addresses = all_addresses(user, name, products, book)
+    primary = [a for a in addresses if a.startswith(PRIMARY)]
+    return primary[0].removeprefix(PRIMARY) if primary else user.mail

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.spec import documents
+from tests.spec import documents, mail
 from tests.spec.adoption import Adopted, adopt, ready
 from tests.spec.changes import (
     USER_NOT_FOUND,
@@ -37,17 +37,10 @@ from tests.spec.licensing import (
     evaluate,
     held,
 )
-from tests.spec.mail import assign_primary_address, plain_address
 
 At = Any
 Json = dict[str, Any]
 NO_UNITS = {"enabled": 0, "warning": 0, "suspended": 0, "lockedOut": 0}
-
-
-@dataclass
-class Bin:
-    addresses: list[str]
-    direct: dict[str, frozenset[str]]  # skuId -> disabled plans
 
 
 @dataclass
@@ -57,15 +50,15 @@ class User:
     location: str | None = None
     mail: str | None = None
     addresses: list[str] = field(default_factory=list)
-    assigned_primary_address: str | None = (
-        None  # R19: the address that came with the first mail plan
-    )
+    nickname: str | None = None  # as given
+    published_nickname: str | None = None
+    routing: str | None = None  # R19: stays once it is made
     memberships: dict[str, At] = field(default_factory=dict)  # group -> since when
     entries: tuple[Entry, ...] = ()
     states: tuple[AssignmentState, ...] = ()
     since: dict[tuple[str, str | None], tuple[str, str, At]] = field(default_factory=dict)
     to_adopt: list[Adopted] = field(default_factory=list)  # R25: waits for a product or a group
-    bin: Bin | None = None  # R22: what a user in the recycle bin has again when restored
+    bin: dict[str, frozenset[str]] | None = None  # R22: direct licences of a user to be restored
 
 
 @dataclass
@@ -80,7 +73,9 @@ class Tenant:
     group_names: dict[str, str | None] = field(default_factory=dict)
     units: dict[str, dict[str, int]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)  # products whose subscription was deleted
-    claims: dict[str, list[str]] = field(default_factory=dict)  # address -> users, owner first
+    domain: str | None = None
+    book: mail.AddressBook = field(default_factory=mail.AddressBook)
+    affected: set[str] = field(default_factory=set)  # by a released address
     waiting: dict[str, dict[str, At]] = field(default_factory=dict)  # skuId -> user -> since when
 
     def holders(self, sku: str) -> set[str]:
@@ -104,16 +99,6 @@ class Tenant:
         """Returns the products that are off (R15)."""
         working = ("Enabled", "Warning")
         return frozenset(sku for sku in self.units if self.capability(sku) not in working)
-
-    def owner(self, address: str) -> str:
-        return self.claims[address][0]
-
-    def shared_address(self, name: str) -> tuple[str, str] | None:
-        """Returns an address of the user that an earlier user owns, and that owner (R18)."""
-        for address in sorted(map(plain_address, self.users[name].addresses)):
-            if self.owner(address) != name:
-                return address, self.owner(address)
-        return None
 
     def touched_by_group(self, group: str) -> list[str]:
         """Its members, and those who left and still have an entry through it."""
@@ -193,6 +178,7 @@ class World:
         tenant = self.tenant(event)
         policies = event.get("policies", {})
         tenant.location = event.get("usageLocation")
+        tenant.domain = event.get("initialDomain", tenant.domain)
         tenant.seat_retry = policies.get("seatRetry", "automatic")
         tenant.on_group_deletion = policies.get("onGroupDeletion", "convert")
         self._evaluate_all(tenant, tenant.users, at, retry=False)
@@ -253,22 +239,18 @@ class World:
         user.principal_name = event.get("userPrincipalName", user.principal_name)
         user.location = event.get("usageLocation", user.location)
         user.mail = event.get("mail", user.mail)
-        released: list[str] = []
+        user.nickname = event.get("mailNickname", user.nickname)
+        user.addresses = event.get("proxyAddresses", user.addresses) or []
         restored, user.bin = user.bin, None
-        addresses = restored.addresses if restored is not None else user.addresses
-        if "proxyAddresses" in event:
-            user.assigned_primary_address = None
-            addresses = event["proxyAddresses"] or []
-        released = self._claim(tenant, name, addresses)
-        if restored is not None and restored.direct:
-            self._restore(tenant, name, restored.direct)
+        if restored:
+            self._restore(tenant, name, restored)
         self._evaluate_all(tenant, [name], at)
-        self._evaluate_all(tenant, released, at, retry=False)
 
     def _restore(self, tenant: Tenant, name: str, direct: dict[str, frozenset[str]]) -> None:
         """R22: the memberships as they stand, then each direct licence by R16."""
         user = tenant.users[name]
         refused: list[Json] = []
+        self._claim(tenant, name, mail.brings_mail(self.products, direct))
         user.entries = evaluate(self._facts(tenant, name)).entries
         for sku in sorted(direct):
             added = {sku: direct[sku]}
@@ -289,10 +271,10 @@ class World:
         """R25: all facts of the user are replaced, and what it holds is adopted."""
         tenant, name = self.tenant(event), event["user"]
         user = tenant.users.setdefault(name, User())
-        user.known, user.bin, user.assigned_primary_address = True, None, None
+        user.known, user.bin = True, None
         user.principal_name, user.mail = event.get("userPrincipalName"), event.get("mail")
         user.location = event.get("usageLocation")
-        released = self._claim(tenant, name, event.get("proxyAddresses") or [])
+        user.nickname, user.addresses = event.get("mailNickname"), event.get("proxyAddresses") or []
         memberships: dict[str, At] = {}
         for membership in event.get("memberships", ()):
             group, since = membership["group"], milliseconds(membership.get("since"))
@@ -321,7 +303,7 @@ class World:
             )
         ]
         self._serve_waiting(tenant, at)
-        self._evaluate_all(tenant, released, at, retry=False)
+        self._tell_affected(tenant, at)
 
     def _adopt_late(self, tenant: Tenant, user: User) -> frozenset[str]:
         """R25: adopts what waited for its product or its group; returns the seats it brings."""
@@ -345,11 +327,11 @@ class World:
         restorable = event.get("restorable", False)
         if restorable and not user.known:
             return
-        addresses, released = user.addresses, self._claim(tenant, name, [])
+        tenant.affected |= tenant.book.hold(name, set())
         if restorable:
-            direct = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
-            user.bin, user.known = Bin(addresses, direct), False
-            user.entries, user.states, user.since, user.assigned_primary_address = (), (), {}, None
+            user.bin = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
+            user.known, user.routing, user.published_nickname = False, None, None
+            user.entries, user.states, user.since = (), (), {}
             user.to_adopt = []
         else:
             del tenant.users[name]
@@ -357,22 +339,32 @@ class World:
         for line in tenant.waiting.values():
             line.pop(name, None)
         self._serve_waiting(tenant, at)
-        self._evaluate_all(tenant, released, at, retry=False)
+        self._tell_affected(tenant, at)
 
-    def _claim(self, tenant: Tenant, name: str, addresses: list[str]) -> list[str]:
-        """Updates the user's claims; returns the users that a released address affects (R18)."""
+    def _claim(self, tenant: Tenant, name: str, brought: bool = False) -> None:
+        """R18: claims what the user has or would have, before a mail plan; releases the rest."""
         user = tenant.users[name]
-        old = set(map(plain_address, user.addresses))
-        new = set(map(plain_address, addresses))
-        user.addresses = list(addresses)
-        released: set[str] = set()
-        for address in sorted(old - new):
-            if tenant.owner(address) == name:
-                released |= set(tenant.claims[address]) - {name}
-            tenant.claims[address].remove(name)
-        for address in sorted(new - old):
-            tenant.claims.setdefault(address, []).append(name)
-        return sorted(released)
+        wanted = brought or mail.mail_wanted(user, self.products, tenant.groups)
+        claimed = mail.claimed_addresses(user, name, tenant.domain, tenant.book, wanted)
+        tenant.affected |= tenant.book.hold(name, claimed)
+
+    def _claim_first(self, tenant: Tenant, name: str, facts: dict[str, Any]) -> None:
+        """R18: claims what an evaluation would bring, before it is made."""
+        user = tenant.users[name]
+        present = {a for a, users in tenant.book.claims.items() if name in users}
+        tenant.book.hold(name, present | set(map(mail.plain_address, mail.given_addresses(user))))
+        before, user.entries = user.entries, evaluate(self._facts(tenant, name, **facts)).entries
+        self._claim(tenant, name)
+        user.entries = before
+
+    def _tell_affected(self, tenant: Tenant, at: At) -> None:
+        """R18: when an address is released, the former duplicates are re-evaluated."""
+        while tenant.affected:
+            name = min(tenant.affected)
+            tenant.affected.remove(name)
+            if name in tenant.users:
+                self._evaluate(tenant, name, at, retry=False)
+                self._serve_waiting(tenant, at)
 
     def _user_changes_membership_added(self, event: Json, at: At) -> None:
         if event.get("memberType", "user") != "user":
@@ -415,16 +407,20 @@ class World:
         if not user.known:
             self._answer("user", event, "rejected", Rejection(USER_NOT_FOUND))
             return
-        facts = self._facts(tenant, name)
         present = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
-        result = change_direct(facts, *change_of_licenses(event, present))
+        added, removed = change_of_licenses(event, present)
+        self._claim(tenant, name, mail.brings_mail(self.products, added))
+        result = change_direct(self._facts(tenant, name), added, removed)
         if isinstance(result, Rejection):
+            self._claim(tenant, name)
+            self._tell_affected(tenant, at)
             self._answer("user", event, "rejected", self._with_numbers(tenant, result))
             return
         before, user.entries = held(user.entries), result
         self._answer("user", event, "applied")
         self._evaluate(tenant, name, at, seats_before=before)
         self._serve_waiting(tenant, at)
+        self._tell_affected(tenant, at)
 
     def _with_numbers(self, tenant: Tenant, rejected: Rejection) -> Rejection:
         sku = rejected.sku
@@ -455,7 +451,7 @@ class World:
             location=user.location,
             tenant_location=tenant.location,
             on_group_deletion=tenant.on_group_deletion,
-            duplicate=tenant.shared_address(name) is not None,
+            duplicate=tenant.book.shared(name) is not None,
             denied=frozenset(denied),
             held=seats_before,
             off=tenant.off(),
@@ -476,6 +472,7 @@ class World:
         if user.to_adopt:
             before = held(user.entries) if seats_before is None else seats_before
             seats_before = before | self._adopt_late(tenant, user)
+        self._claim_first(tenant, name, {"retry": retry, "seats_before": seats_before})
         result = evaluate(self._facts(tenant, name, retry=retry, seats_before=seats_before))
         user.entries, user.states = result.entries, result.states
         lacked = {s.sku for s in result.states if s.error == COUNT}
@@ -485,7 +482,8 @@ class World:
             if sku not in lacked:
                 line.pop(name, None)
         note_since(user, at)
-        assign_primary_address(user, self.products)
+        self._claim(tenant, name)
+        user.routing = mail.made_routing(user, name, self.products, tenant.domain, tenant.book)
         documents.publish_user(self, tenant, name, at)
 
     def _evaluate_all(
@@ -502,6 +500,7 @@ class World:
             self._evaluate(tenant, name, at, retry=retry)
             self._serve_waiting(tenant, at)
         self._serve_waiting(tenant, at)
+        self._tell_affected(tenant, at)
 
     def _serve_waiting(self, tenant: Tenant, at: At) -> None:
         """R9: with automatic retry no unit is free while somebody waits for it."""

@@ -76,6 +76,7 @@ def _user(event: ev.UserUpserted) -> tuple[str, Json]:
         "usageLocation": event.usage_location,
         "mail": event.mail,
         "proxyAddresses": list(addresses) if isinstance(addresses, tuple) else addresses,
+        "mailNickname": event.mail_nickname,
     }
 
 
@@ -86,6 +87,7 @@ def _snapshot(event: ev.UserSnapshot) -> tuple[str, Json]:
         "usageLocation": event.usage_location,
         "mail": event.mail,
         "proxyAddresses": list(event.proxy_addresses),
+        "mailNickname": event.mail_nickname,
         "memberships": [
             {"group": group, "since": _moment(since)} for group, since in event.memberships
         ],
@@ -148,6 +150,7 @@ def _subscription(event: ev.SubscriptionUpdated) -> tuple[str, Json]:
 def _tenant(event: ev.TenantUpdated) -> tuple[str, Json]:
     return "tenant.updated", {
         "usageLocation": event.usage_location,
+        "initialDomain": event.initial_domain,
         "policies": {"seatRetry": event.seat_retry, "onGroupDeletion": event.on_group_deletion},
     }
 

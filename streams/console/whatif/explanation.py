@@ -41,7 +41,7 @@ PASSED = {
     "R7.1": "Every plan is available in {where}.",
     "R7.2": "No plan conflicts with another one that the user has or would get.",
     "R7.3": "Every plan that its plans require is enabled.",
-    "R7.4": "No mail plan is new, or no proxy address of the user belongs to an earlier user.",
+    "R7.4": "No mail plan is new, or no address that it would have belongs to an earlier user.",
 }
 
 

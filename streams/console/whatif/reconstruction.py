@@ -183,6 +183,11 @@ def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
         first = claims(db, tenant, normalize_proxy_address(text))
         if first and first[0][2] != id:
             found[normalize_proxy_address(text)] = first[0][2]
+    # Addresses that only a mail plan would bring are named by the errors (R19).
+    sql = "SELECT body FROM errors WHERE tenant = ? AND user = ? AND error = 'UniquenessViolation'"
+    for (body,) in db.execute(sql, (tenant, id)):
+        details = orjson.loads(body)["details"]
+        found.setdefault(details["address"], details["owner"])
     return found
 
 

@@ -168,6 +168,9 @@ class ReplicaRows:
             if text not in self._claims:
                 claims = reconstruction.claims(self.db, self.tenant, text)
                 self._claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
+            if all(claim.user != user.id for claim in self._claims[text]):
+                # Published, but not given: the processor computed it, so the user owns it (R19).
+                self._claims[text].insert(0, AddressClaimRow(0, 0, user.id, 0, derived=True))
         for sku in {entry.plans.sku for entry in found.entries}:
             self._held[sku] += 1
         self._machine.users.applier.write_row(user)

@@ -33,26 +33,27 @@ def state(sku: str, path_index: int, rest: str = ACTIVE) -> StateTemplate:
 
 DOCUMENTS: dict[str, UserLicensesFields] = {
     "nothing": UserLicensesFields(
-        "t", "u", None, "US", None, (), "[]", [], (), None, 1, NOW, "e-1", True
+        "t", "u", None, "US", None, None, (), "[]", [], (), None, 1, NOW, "e-1", True
     ),
     "direct and inherited": UserLicensesFields(
-        "contoso", "u1", "DE", "DE", "ann@contoso.com",
+        "contoso", "u1", "DE", "DE", "ann@contoso.com", "ann",
         ("SMTP:ann@contoso.com", "smtp:a@contoso.com"), ASSIGNED,
         [state("E3", 0), state("E3", 1), state("E5", 2, REFUSED)], ("g1", "g2"), None,
         12, NOW, "e-2", True,
     ),
     "states of different ages": UserLicensesFields(
-        "contoso", "u1", "DE", "DE", None, (), ASSIGNED, [state("E3", 0), state("E5", 1, REFUSED)],
+        "contoso", "u1", "DE", "DE", None, "u1", (), ASSIGNED,
+        [state("E3", 0), state("E5", 1, REFUSED)],
         ("g1",), [BEFORE, NOW], 13, NOW, "e-3", True,
     ),
     "one product by two groups, in the order of their ids": UserLicensesFields(
-        "contoso", "u1", "DE", "DE", None, (), ASSIGNED,
+        "contoso", "u1", "DE", "DE", None, None, (), ASSIGNED,
         [state("E3", 0), state("E3", 1), state("E3", 2), state("E5", 1)], ("z", "a"),
         [NOW, BEFORE, NOW, NOW], 14, NOW, "e-4", False,
     ),
     "text that must be escaped": UserLicensesFields(
-        "t", "u", "DE", "DE", 'q"uote\\@x', ("smtp:tab\t\u0001é€😀",), "[]", [], (), None, 1 << 40,
-        NOW, "line\nfeed", True,
+        "t", "u", "DE", "DE", 'q"uote\\@x', 'q"uote\\', ("smtp:tab\t\u0001é€😀",), "[]", [], (),
+        None, 1 << 40, NOW, "line\nfeed", True,
     ),
 }  # fmt: skip
 AUDITS: dict[str, ChangeAuditFields] = {

@@ -14,6 +14,7 @@ from engine.domain.events import CODES, Delivered
 from engine.partition_machine import PartitionMachine
 from engine.state import formats, message_codecs, row_codecs
 from engine.state.formats import FORMAT_KEY, FORMAT_TABLE, NewerFormatError
+from engine.state.user_mail import mail_facts
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "rows"
 FILES = sorted(GOLDEN.glob("v*/*.jsonl"))
@@ -68,7 +69,7 @@ def rows_of(machine: PartitionMachine) -> Rows:
         for sku, lease in tenant.leases.items():
             found[row_codecs.LEASES, f"{tenant.id}/{sku}"] = lease.row()
         for id, user in tenant.users.items():
-            found[row_codecs.USERS, f"{tenant.id}/{id}"] = user.row()
+            found[row_codecs.USERS, f"{tenant.id}/{id}"] = user.row(mail_facts(user))
     for key, job in machine.users.fan_out.jobs.items():
         found[row_codecs.JOBS, key] = job.row()
     for key, state in machine.groups.groups.items():
@@ -88,6 +89,8 @@ def test_rows_are_restored_and_written_again(path: Path) -> None:
     again = rows_of(machine)
     for place, row in rows.items():
         if place[0] != row_codecs.PLAN_SETS:  # written once, for the users' rows that name them
+            if place[0] == row_codecs.USERS:
+                row[5] = None  # the assigned primary address of format 1 is computed now (R19)
             assert again[place] == row, place
     default = row_codecs.encode_tenant(None, True, True)
     for place in again.keys() - rows.keys():

@@ -134,7 +134,7 @@ ROWS: list[tuple[SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]
         seat_row_codecs.decode_seat_budget,
     ),
     (
-        st.lists(st.builds(AddressClaimRow, whole, whole, id, whole), max_size=3),
+        st.lists(st.builds(AddressClaimRow, whole, whole, id, whole, flag), max_size=3),
         codecs.encode_address_claims,
         codecs.decode_address_claims,
     ),
@@ -175,12 +175,13 @@ def test_a_product_is_read_back(plan: ServicePlan) -> None:
     assert codecs.decode_product(row).same_as(Product("sku", "PART", "Name", [plan]))
 
 
-@given(st.none() | text, flag, flag, facts)
+@given(st.none() | text, flag, flag, facts | st.just({"initialDomain": "contoso.example"}))
 def test_a_tenant_is_read_back(
     location: str | None, automatic: bool, convert: bool, facts: Any
 ) -> None:
     row = json_of(codecs.encode_tenant(location, automatic, convert, facts))
-    assert codecs.decode_tenant(row) == Tenant(location, automatic, convert)
+    domain = (facts or {}).get("initialDomain")
+    assert codecs.decode_tenant(row) == Tenant(location, automatic, convert, domain)
 
 
 # -- users
@@ -194,6 +195,7 @@ events: SearchStrategy[Any] = st.one_of(
         id,
         *[st.just(ev.ABSENT) | st.none() | text] * 3,
         st.just(ev.ABSENT) | st.none() | st.lists(text, max_size=2).map(tuple),
+        st.just(ev.ABSENT) | st.none() | text,
     ),
     st.builds(ev.UserDeleted, id, id, id, flag),
     st.builds(
@@ -205,6 +207,7 @@ events: SearchStrategy[Any] = st.one_of(
         st.lists(text, max_size=2).map(tuple),
         st.lists(st.tuples(id, st.none() | whole), max_size=2).map(tuple),
         st.lists(st.tuples(id, id, ids.map(tuple), st.none() | whole), max_size=2).map(tuple),
+        st.none() | text,
     ),
     st.builds(ev.MembershipAdded, id, id, id, id),
     st.builds(ev.MembershipRemoved, id, id, id, id),
@@ -225,7 +228,9 @@ pendings = st.builds(
     whole,
     st.dictionaries(text, whole, max_size=2),
     st.dictionaries(text, id, max_size=2),
-    st.none() | st.tuples(st.none() | text, st.none() | text, st.lists(text).map(tuple)),
+    st.none()
+    | st.tuples(st.none() | text, st.none() | text, st.lists(text).map(tuple))
+    | st.tuples(*[st.none() | text] * 2, st.lists(text).map(tuple), st.none() | text),
     st.none() | st.tuples(whole, text, flag),
 )
 outcomes = st.builds(
@@ -277,8 +282,10 @@ def test_a_user_is_read_back(
     pending: Any,
     facts: Any,
 ) -> None:
-    fields = (*first, addresses, primary, *groups, outcome, *last, pending, facts)
-    found = user_codecs.decode_user(json_of(user_codecs.encode_user(*fields)))
+    fields = (*first, addresses, *groups, outcome, *last, pending, facts)
+    row = json_of(user_codecs.encode_user(*fields))
+    row[5] = True if primary is not None and primary == first[2] else primary  # as in format 1
+    found = user_codecs.decode_user(row)
     entries = [
         user_codecs.EntryRow(e.path_index, e.admission_order, e.plans.key, e.disabled_plans)
         for e in outcome.entries

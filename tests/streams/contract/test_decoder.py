@@ -126,17 +126,20 @@ def test_unknown_members_and_foreign_headers_are_ignored(topic: str, event: Even
 
 
 def test_absent_stays_and_null_clears() -> None:
-    patch = ("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses")
+    patch = (
+        "userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses",
+        "mailNickname",
+    )  # fmt: skip
     absent = read(USER, dict.fromkeys(patch, DROP))
-    assert absent[3:] == (ABSENT,) * 4
+    assert absent[3:] == (ABSENT,) * 5
     nulls = read(USER, dict.fromkeys(patch))
-    assert nulls[3:] == (None,) * 4
+    assert nulls[3:] == (None,) * 5
     assert read(GROUP, {"displayName": DROP}).display_name is ABSENT
     assert read(GROUP, {"displayName": None}).display_name is None
     assert read(TENANT, {"usageLocation": None}).usage_location is None
     bare = read(TENANT, {"usageLocation": DROP, "policies": {}, "displayName": DROP})
-    assert bare[2:] == (ABSENT,) * 3
-    assert read(TENANT, {"policies": DROP})[3:] == (ABSENT,) * 2
+    assert bare[2:] == (ABSENT,) * 4
+    assert read(TENANT, {"policies": DROP})[3:] == (ABSENT,) * 3
 
 
 def test_addresses_are_given_once_without_regard_to_case() -> None:

@@ -91,6 +91,7 @@ REFUSED: list[tuple[Event, Event, str]] = [
     (USER, {"displayName": "a\nb"}, f"displayName is 'a\\nb'; {TEXT}"),
     (USER, {"userPrincipalName": False}, f"userPrincipalName is false; {TEXT}"),
     (USER, {"mail": "x" * 1025}, f"mail is '{'x' * 60}…' (1025 characters); {TEXT}"),
+    (USER, {"mailNickname": ["ann"]}, f"mailNickname is a list of length 1; {TEXT}"),
     (USER, {"mail": "\x85"}, f"mail is '\\x85'; {TEXT}"),
     (USER, {"usageLocation": "us"}, "usageLocation is 'us'; it must be two capital letters, or"),
     (USER, {"usageLocation": "USA"}, "usageLocation is 'USA'; it must be two capital letters, or"),
