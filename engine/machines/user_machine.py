@@ -34,6 +34,7 @@ from engine.state.row_codecs import (
 )
 from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
 from engine.state.user_mail import (
+    given_facts,
     given_keys,
     keep_nickname,
     keep_published,
@@ -248,7 +249,7 @@ class UserMachine(UserEvaluations):
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, timestamp_ms: int, offset: int) -> None:
         published = published_attributes(user) if user.revision > 0 else None
-        was_known, facts = user.known, _given(user)
+        was_known, facts = user.known, given_facts(user)
         keys = given_keys(user) if was_known else set()
         user.known = True
         if event.user_principal_name is not ABSENT:
@@ -267,7 +268,7 @@ class UserMachine(UserEvaluations):
         if not was_known:
             self.applier.count_members(user, 1, timestamp_ms)
             recycle_bin.begin_restoration(user, event.id)
-        if facts == _given(user) and was_known:
+        if facts == given_facts(user) and was_known:
             self._evaluate_later(user, timestamp_ms, event.id)
             return
         if published is not None:
@@ -398,8 +399,3 @@ class UserMachine(UserEvaluations):
         self.allocator.start()
         self.fan_out.start()
         self._finish()
-
-
-def _given(user: User) -> tuple[Any, ...]:
-    """Returns the facts that ``user.upserted`` gives."""
-    return user.location, user.upn, user.mail, user.addresses, user.mail_nickname

@@ -19,6 +19,11 @@ ONLY_PRINCIPAL_NAME: Final[dict[str, Any]] = {"derivedClaims": True}
 """The facts of a user whose principal name is the only address claimed that is not given."""
 
 
+def given_facts(user: User) -> tuple[Any, ...]:
+    """Returns the facts that ``user.upserted`` gives."""
+    return user.location, user.upn, user.mail, user.addresses, user.mail_nickname
+
+
 def given_addresses(user: User) -> tuple[str, ...]:
     """Returns the given proxy addresses; a given ``mail`` is the primary one if no other is."""
     return mail_attributes.given_addresses(user.addresses, user.mail)
