@@ -319,8 +319,7 @@ class UserMachine(UserEvaluations):
         if not user.known:
             user.known = True
             self.applier.count_members(user, 1, timestamp_ms)
-        if keys or user.addresses or user.mail:
-            self._claim(user, keys, timestamp_ms, offset, event.id)
+        self._claim(user, keys, timestamp_ms, offset, event.id)
         self._replace_memberships(user, event, timestamp_ms, offset)
         licenses: list[Any] = []
         licence: tuple[str, str, tuple[str, ...], int | None]
