@@ -72,7 +72,7 @@ def topics_create(
     replication: Replication = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Create missing topics and check the existing ones; safe to repeat."""
+    """Create missing topics, check the existing ones and mend settings; safe to repeat."""
     from streams.kafka.topic_admin import create_topics
     from streams.runtime import log_events
     from streams.runtime.errors import CONFIGURATION
@@ -100,6 +100,8 @@ def _print_topics(settings: Settings, report: TopicsReport) -> None:
         f"{len(report.created)} topics created, {len(report.found)} existed already:"
         f" {settings.topic_prefix}* at {settings.brokers}, {settings.partitions} partitions each."
     )
+    for sentence in report.mended:
+        print(f"mended {sentence}")
     for problem in report.problems:
         print(f"seatflow: {problem}", file=sys.stderr)
 
@@ -118,6 +120,8 @@ def _log_topics(settings: Settings, report: TopicsReport) -> None:
         brokers=settings.brokers,
         partitions=settings.partitions,
     )
+    for sentence in report.mended:
+        log.warning(log_events.TOPIC_MENDED, why=sentence)
     for problem in report.problems:
         log.error(log_events.TOPIC_WRONG, why=problem)
 

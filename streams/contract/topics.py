@@ -18,7 +18,13 @@ DAY_MS: Final = 24 * 3600 * 1000
 
 # An input record over the contract's 1 MiB must still reach a worker to become a dead letter, and a
 # dead letter is longer than its record by the headers.
-_INPUT: Final = {"max.message.bytes": 4 * MIB}
+# The broker's clock is the only one that counts: no producer decides who waits longest (R8). The
+# broker unpacks what producers compress, so that `max.message.bytes` bounds what a worker reads.
+_INPUT: Final = {
+    "max.message.bytes": 4 * MIB,
+    "message.timestamp.type": "LogAppendTime",
+    "compression.type": "uncompressed",
+}
 _STATE: Final = {"max.message.bytes": 8 * MIB}
 # Long enough for workers that were stopped over a holiday.
 _INTERNAL: Final = {**_STATE, "retention.ms": 7 * DAY_MS}
@@ -93,6 +99,8 @@ RECEIVED: Final = Topic(
 )
 
 TOPICS: Final = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
+MENDED: Final = ("message.timestamp.type", "compression.type")
+"""The settings that `seatflow topics create` also sets on topics that exist."""
 INPUT_NAMES: Final = tuple(topic.name for topic in INPUTS)
 INTERNAL_NAMES: Final = tuple(topic.name for topic in INTERNAL)
 OUTPUT_NAMES: Final = tuple(topic.name for topic in OUTPUTS)

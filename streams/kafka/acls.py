@@ -22,7 +22,7 @@ from streams.contract.topics import (
 
 TOPIC, GROUP, TRANSACTION = "topic", "group", "transactional-id"
 READ, WRITE, DESCRIBE = "Read", "Write", "Describe"
-CREATE, DESCRIBE_CONFIGS = "Create", "DescribeConfigs"
+CREATE, DESCRIBE_CONFIGS, ALTER_CONFIGS = "Create", "DescribeConfigs", "AlterConfigs"
 
 
 class Grant(NamedTuple):
@@ -42,7 +42,7 @@ _ALL = tuple(topic.name for topic in TOPICS)
 
 ROLES: dict[str, tuple[Grant, ...]] = {
     "worker": (
-        *_topics(INPUT_NAMES, READ, DESCRIBE),
+        *_topics(INPUT_NAMES, READ, DESCRIBE, DESCRIBE_CONFIGS),
         *_topics(INTERNAL_NAMES, READ, WRITE, DESCRIBE),
         *_topics(OUTPUT_NAMES, WRITE, DESCRIBE),
         *_topics((CHANGELOG.name,), READ, WRITE, DESCRIBE),
@@ -74,7 +74,10 @@ ROLES: dict[str, tuple[Grant, ...]] = {
         Grant(GROUP, "{app}-{source}", (READ, DESCRIBE)),
         Grant(TRANSACTION, "{app}-{source}-bridge", (WRITE, DESCRIBE)),
     ),
-    "topics": _topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS),
+    "topics": (
+        *_topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS),
+        *_topics(INPUT_NAMES, ALTER_CONFIGS),
+    ),
 }
 MEANING = {
     "worker": "`seatflow worker`",

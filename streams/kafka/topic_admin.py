@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,17 +12,18 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.contract.topics import TOPICS, Topic
+from streams.contract.topics import MENDED, TOPICS, Topic
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import start_with_retry
 from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
-from streams.runtime.log_events import BROKER_AWAITED
+from streams.runtime.log_events import BROKER_AWAITED, TOPIC_UNSAFE
 from streams.runtime.settings import Settings, client_options
 
 START_TIMEOUT_SECONDS = 30.0
 REQUEST_TIMEOUT_MS = 20_000
 LEADERS_TIMEOUT_SECONDS = 10.0
+OWN_SETTING = 1  # DYNAMIC_TOPIC_CONFIG in Kafka: set on the topic, not a default
 
 HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
 SECURE = (
@@ -36,11 +37,12 @@ class TopicsReport:
 
     created: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)  # sentences
     problems: list[str] = field(default_factory=list)
 
 
 async def create_topics(settings: Settings) -> TopicsReport:
-    """Creates missing topics and checks existing ones; safe to repeat, also concurrently.
+    """Creates missing topics, checks existing ones and mends their settings; safe to repeat.
 
     Raises:
         WorkerError: if no broker answers.
@@ -52,18 +54,24 @@ async def create_topics(settings: Settings) -> TopicsReport:
         if missing:
             await _create(admin, settings, missing, report)
         report.problems += _wrong_counts(await _partition_counts(admin, settings), settings)
-        report.problems += await _wrong_cleanup(admin, settings, report.found)
+        configs = await _configs(admin, report.found)
+        report.problems += _wrong_cleanup(configs, settings)
+        await _mend(admin, settings, configs, report)
     return report
 
 
 async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> None:
-    """Checks that a worker can run on the existing topics.
+    """Checks that a worker can run on the existing topics; warns of settings to be mended.
 
     Raises:
         WorkerError: if a topic is missing or has another number of partitions.
     """
     async with _admin(settings) as admin:
         counts = await _partition_counts(admin, settings)
+        configs = await _configs(admin, counts)
+    for name, setting, found, wanted in _unsafe(configs, settings):
+        remedy = f"but {wanted} is needed: run `seatflow topics create`"
+        log.warning(TOPIC_UNSAFE, why=f"{name}: {setting} is {found}, {remedy}")
     missing = [t.name for t in topics if settings.topic_prefix + t.name not in counts]
     if missing:
         hidden = "" if settings.security_protocol == "PLAINTEXT" else HIDDEN
@@ -173,16 +181,56 @@ def _wrong_counts(counts: Mapping[str, int], settings: Settings) -> list[str]:
     ]
 
 
-async def _wrong_cleanup(admin: Any, settings: Settings, names: Iterable[str]) -> list[str]:
+Configs = dict[str, dict[str, tuple[str, int]]]
+"""By full name of the topic and name of the setting: the value, and its source."""
+
+
+async def _configs(admin: Any, names: Iterable[str]) -> Configs:
+    """Returns the settings of topics; a topic is missing that this user may not see."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    return {
+        name: {entry[0]: (entry[1] or "", entry[3]) for entry in entries}
+        for response in (await admin.describe_configs(resources) if resources else ())
+        for error, _, _, name, entries in response.resources
+        if not error
+    }
+
+
+def _wrong_cleanup(configs: Configs, settings: Settings) -> Iterator[str]:
     wanted = {settings.topic_prefix + topic.name: topic.cleanup for topic in TOPICS}
-    resources = [
-        ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": None})
-        for name in names
-    ]
-    problems = []
-    for response in await admin.describe_configs(resources) if resources else ():
-        for _, _, _, name, entries in response.resources:
-            policy = {entry[0]: entry[1] for entry in entries}.get("cleanup.policy", "")
-            if set(policy.split(",")) != set(wanted[name].split(",")):
-                problems.append(f"{name} has cleanup.policy={policy}, but {wanted[name]} is needed")
-    return problems
+    for name, config in configs.items():
+        policy, _ = config.get("cleanup.policy", ("", 0))
+        if set(policy.split(",")) != set(wanted[name].split(",")):
+            yield f"{name} has cleanup.policy={policy}, but {wanted[name]} is needed"
+
+
+def _unsafe(configs: Configs, settings: Settings) -> Iterator[tuple[str, str, str, str]]:
+    """Yields the settings to be mended, as topic, setting, value found, value needed."""
+    for topic in TOPICS:
+        name = settings.topic_prefix + topic.name
+        for setting in MENDED:
+            found, _ = configs.get(name, {}).get(setting, ("", 0))
+            if found and found != (wanted := topic.config.get(setting, found)):
+                yield name, setting, found, wanted
+
+
+async def _mend(admin: Any, settings: Settings, configs: Configs, report: TopicsReport) -> None:
+    """Sets the settings on which the delivery relies.
+
+    A request replaces all settings of a topic (KIP-133), so that it also carries those that the
+    topic has of its own.
+    """
+    changes: dict[str, dict[str, str]] = {}
+    sentences: dict[str, list[str]] = {}
+    for name, setting, found, wanted in _unsafe(configs, settings):
+        own = {key: text for key, (text, source) in configs[name].items() if source == OWN_SETTING}
+        changes[name] = {**own, **changes.get(name, {}), setting: wanted}
+        sentences.setdefault(name, []).append(f"{name}: {setting} was {found}, now {wanted}")
+    resources = [ConfigResource(ConfigResourceType.TOPIC, n, c) for n, c in changes.items()]
+    for response in await admin.alter_configs(resources) if resources else ():
+        for code, message, _, name in response.resources:
+            if code == 0:
+                report.mended += sentences[name]
+            else:
+                reason = message or errors.for_code(code).__name__
+                report.problems.append(f"{name} could not be mended: {reason}")

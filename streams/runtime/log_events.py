@@ -35,7 +35,9 @@ CONSOLE_PROBLEM = "console_problem"
 CONSOLE_REBUILT = "console_rebuilt"
 VALUE_IGNORED = "value_ignored"
 TOPICS_CHECKED = "topics_checked"
+TOPIC_MENDED = "topic_mended"
 TOPIC_WRONG = "topic_wrong"
+TOPIC_UNSAFE = "topic_unsafe"
 
 
 class Event(NamedTuple):
@@ -183,6 +185,18 @@ EVENTS = (
             "brokers": "SEATFLOW_BROKERS",
             "partitions": "SEATFLOW_PARTITIONS",
         },
+    ),
+    Event(
+        TOPIC_MENDED,
+        "warning",
+        "`seatflow topics create` has changed a setting of a topic",
+        {"why": "a sentence"},
+    ),
+    Event(
+        TOPIC_UNSAFE,
+        "warning",
+        "a setting of an input topic lets producers do harm; `seatflow topics create` mends it",
+        {"why": "a sentence"},
     ),
     Event(TOPIC_WRONG, "error", "a topic is not as it must be", {"why": "a sentence"}),
 )

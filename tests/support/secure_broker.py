@@ -20,7 +20,14 @@ from streams.local.broker import Broker
 from streams.local.ports import free_port
 
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
-OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
+OPERATIONS = {
+    "Read": 3,
+    "Write": 4,
+    "Create": 5,
+    "Describe": 8,
+    "DescribeConfigs": 10,
+    "AlterConfigs": 11,
+}
 LITERAL, PREFIXED = 3, 4
 ALLOW = 3
 PREFIX, APP = "licensing.", "seatflow"

@@ -1,0 +1,92 @@
+"""The settings of topics on a broker: as the table says, also on topics that existed before."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from streams.contract.topics import INPUTS, MENDED, TOPICS
+from streams.kafka.topic_admin import check_topics, create_topics
+from streams.runtime.settings import load_settings
+from tests.support.kafka import Kafka
+from tests.support.kafka import create_topics as create_plain_topics
+
+
+def test_inputs_have_the_brokers_clock_and_no_packed_batches() -> None:
+    for topic in INPUTS:
+        assert topic.config["message.timestamp.type"] == "LogAppendTime"
+        assert topic.config["compression.type"] == "uncompressed"
+        assert all(setting in topic.config for setting in MENDED)
+
+
+async def _until_set(bootstrap: str, topic: str) -> dict[str, Any]:
+    """Returns the topic's settings once a broker knows of the change, which the controller made."""
+    async with asyncio.timeout(15):
+        while True:
+            config = await _settings_of(bootstrap, topic)
+            if config["message.timestamp.type"] == "LogAppendTime":
+                return config
+            await asyncio.sleep(0.1)
+
+
+async def _settings_of(bootstrap: str, topic: str) -> dict[str, Any]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        (response,) = await admin.describe_configs([resource])
+        return {entry[0]: entry[1] for entry in response.resources[0][4]}
+    finally:
+        await admin.close()
+
+
+@pytest.mark.kafka
+async def test_topics_that_exist_are_mended_and_keep_their_own_settings(
+    kafka: Kafka, topic_prefix: str
+) -> None:
+    settings = load_settings(
+        _env_file=None, brokers=kafka.bootstrap, topic_prefix=topic_prefix, partitions=1
+    )
+    name = topic_prefix + "user-changes"
+    own = {"retention.ms": "7200000", "cleanup.policy": "delete"}
+    await create_plain_topics(kafka.bootstrap, name, config=own)
+    report = await create_topics(settings)
+    assert report.mended == [
+        f"{name}: message.timestamp.type was CreateTime, now LogAppendTime",
+        f"{name}: compression.type was producer, now uncompressed",
+    ]
+    assert not report.problems
+    config = await _until_set(kafka.bootstrap, name)
+    assert config["compression.type"] == "uncompressed"
+    assert config["retention.ms"] == "7200000"
+    created = await _settings_of(kafka.bootstrap, topic_prefix + "tenants")
+    assert created["message.timestamp.type"] == "LogAppendTime"
+    assert (await create_topics(settings)).mended == []
+
+
+@pytest.mark.kafka
+async def test_a_worker_warns_of_topics_with_a_producers_clock(
+    kafka: Kafka, topic_prefix: str
+) -> None:
+    settings = load_settings(
+        _env_file=None, brokers=kafka.bootstrap, topic_prefix=topic_prefix, partitions=1
+    )
+    await create_plain_topics(kafka.bootstrap, topic_prefix + "user-changes")
+    report = await create_topics(settings)
+    assert report.mended
+    await _until_set(kafka.bootstrap, topic_prefix + "user-changes")
+    with structlog.testing.capture_logs() as logs:
+        await check_topics(settings)
+    assert not logs
+    own = topic_prefix + "own."
+    settings = settings.model_copy(update={"topic_prefix": own})
+    await create_plain_topics(kafka.bootstrap, *(own + topic.name for topic in TOPICS))
+    with structlog.testing.capture_logs() as logs:
+        await check_topics(settings)
+    assert {log["event"] for log in logs} == {"topic_unsafe"}
+    assert any("message.timestamp.type is CreateTime" in log["why"] for log in logs)
