@@ -71,6 +71,20 @@ def denied_without_recall(patch: Patch) -> None:
     patch.setattr(SeatBudget, "_deny_or_recall", deny)
 
 
+def adopted_users_take_no_unit(patch: Patch) -> None:
+    """Then a partition uses more than its lease."""
+    patch.setattr(Lease, "adopt", lambda self: None)
+
+
+def the_owner_does_not_hear_of_adopted_units(patch: Patch) -> None:
+    """Then it grants units that adopted users have."""
+
+    def leased(self: PartitionLease) -> int:
+        return self.granted - self.returned
+
+    patch.setattr(PartitionLease, "leased", property(leased))
+
+
 def idle_units_are_kept(patch: Patch) -> None:
     patch.setattr(Lease, "return_idle", lambda self, keep=0: None)
 
@@ -189,6 +203,8 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
     one_unit_too_many,
     denied_without_recall,
     idle_units_are_kept,
+    adopted_users_take_no_unit,
+    the_owner_does_not_hear_of_adopted_units,
     old_news_counts,
     the_line_is_forgotten,
     an_error_is_never_closed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -34,6 +35,27 @@ def test_only_idle_units_that_are_not_contended_are_reserved(
     lease.used = used
     assert lease.try_reserve() is expected
     assert lease.reserved == int(expected)
+
+
+@pytest.mark.parametrize(
+    ("grant", "used", "adopted"),
+    [({}, 9, 0), ({}, 10, 1), ({"contended": True}, 0, 1), ({"granted": 0}, 0, 1)],
+)
+def test_an_adopted_user_takes_an_idle_unit_or_brings_one(
+    grant: dict[str, Any], used: int, adopted: int
+) -> None:
+    lease = leased(**grant)
+    lease.used = used
+    idle = lease.idle
+    lease.report_due = False
+    lease.adopt()
+    lease.used += 1
+    assert (lease.adopted, lease.idle) == (adopted, idle - 1 + adopted)
+    assert lease.report_due is bool(adopted)
+    again = Lease("t", "s")
+    again.load(json.loads(json.dumps(lease.row())))
+    assert again.adopted == adopted
+    assert lease.next_request(True).adopted == adopted
 
 
 def test_a_grant_that_came_late_or_again_makes_no_unit() -> None:
