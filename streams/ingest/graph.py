@@ -99,7 +99,7 @@ class GraphFeed(FileFeed):
 
     @property
     def survey(self) -> Survey:
-        """What the files hold; the first use reads them all."""
+        """The survey of the files; its first use reads them all."""
         if self._survey is None:
             self._survey = Survey()
             for index in range(len(self._paths)):
@@ -113,7 +113,7 @@ class GraphFeed(FileFeed):
 
     @property
     def warnings(self) -> list[str]:
-        """What the export lacks, and what of it is not used."""
+        """The parts that the export lacks or that are not used."""
         return self.survey.warnings()
 
     def parts(self) -> list[Events]:

@@ -27,7 +27,7 @@ class State(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """Whether the user has the licence."""
+        """True if the user has the licence."""
         return self.state in HELD
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 class ExpectedUser(NamedTuple):
-    """What Graph says of a user. ``states`` is None if only ``assigned`` products are known."""
+    """The licences of a user according to Graph. ``states`` is None if only ``assigned`` products are known."""
 
     states: tuple[State, ...] | None
     assigned: frozenset[str] | None

@@ -34,7 +34,7 @@ from streams.ingest.graph_pages import (
 
 @dataclass(slots=True)
 class GroupFacts:
-    """What the export says of a group; ``licenses`` is None if it says nothing of them."""
+    """The facts of a group in the export; ``licenses`` is None if it says nothing of them."""
 
     licenses: set[str] | None = None
     members_listed: bool = False
@@ -43,7 +43,7 @@ class GroupFacts:
 
 @dataclass(slots=True)
 class Survey:
-    """What the files of an export hold.
+    """The contents of the files of an export.
 
     ``memberships``: groups by user, in the order in which the pages name them. ``users``: those
     that the pages list. ``kinds``: of the objects in each file, by its index.
@@ -67,7 +67,7 @@ class Survey:
 
     @property
     def is_first_load(self) -> bool:
-        """Whether the users come with their licences and their memberships, as a whole (R25)."""
+        """True if the users come with their licences and memberships, as a whole (R25)."""
         return (
             self.has_states
             and not self.delta_users
