@@ -35,7 +35,10 @@ class State(NamedTuple):
 
 
 class ExpectedUser(NamedTuple):
-    """The licences of a user according to Graph. ``states`` is None if only ``assigned`` products are known."""
+    """The licences of a user according to Graph.
+
+    ``states`` is None if only ``assigned`` products are known.
+    """
 
     states: tuple[State, ...] | None
     assigned: frozenset[str] | None
