@@ -38,7 +38,7 @@ class ProductMachine:
     def start(self) -> None:
         """Has the counters of every restored product published again.
 
-        Rows of format 1 do not tell which partitions know that a product is off: they are told.
+        Rows of format 1 do not say which partitions know that a product is off: all receive it.
         """
         self.pending_publication.update(self.budgets)
         self.dirty.update(key for key, budget in self.budgets.items() if budget.off)

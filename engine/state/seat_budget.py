@@ -35,8 +35,8 @@ class PartitionLease:
 
     ``requested_seq``: its latest request that needs an answer; ``answered_seq`` and ``denied_seq``:
     all requests up to this number are answered, or denied. ``recall``: the last recall that it has
-    answered; ``grant_due``: a message to the partition is due; ``off``: what the partition was told
-    of the product (R15).
+    answered; ``grant_due``: a message to the partition is due; ``off``: as last
+    sent to the partition (R15).
     """
 
     __slots__ = (

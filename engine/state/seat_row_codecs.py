@@ -31,7 +31,7 @@ class PartitionLeaseRow(NamedTuple):
     """The lease of one partition, inside a row of ``seats``.
 
     ``longest_waiting``: (since in milliseconds, user id) in the order of R8. Optional: ``off``,
-    true if the partition was told that the product is off (R15).
+    true if the partition has received that the product is off (R15).
     """
 
     answered_seq: int

@@ -10,7 +10,8 @@ import typer
 from streams.cli.options import AppId, Brokers, Partitions, Prefix, Text, WorkerId, settings_of
 
 if TYPE_CHECKING:
-    from streams.kafka.group_status import LagReader
+    from rich.status import Status
+
     from streams.kafka.topic_reader import TopicRecord
     from streams.runtime.settings import Settings
 
@@ -54,24 +55,22 @@ def status(
         show(found, Console())
 
 
+async def show_lag(line: Status, left: int) -> None:
+    """Shows the number of records left on the status line."""
+    line.update(f"{left:,} records left" if left else "No lag; checking once more")
+
+
 async def wait_for_workers(settings: Settings, timeout: float | None) -> None:
     """Waits until the workers have applied everything. ``timeout``: in seconds."""
     from rich.console import Console
-    from rich.status import Status
 
     from streams.kafka.group_status import LagReader, wait_until_settled
 
     console = Console(stderr=True)
 
-    async def wait(reader: LagReader, line: Status) -> None:
-        async def look(left: int) -> None:
-            line.update(f"{left:,} records left" if left else "No lag; checking once more")
-
-        await wait_until_settled(reader, timeout, look)
-
     async with LagReader(settings) as reader:
         with console.status("Reading the lag") as line:
-            await wait(reader, line)
+            await wait_until_settled(reader, timeout, lambda left: show_lag(line, left))
     console.print("Done: no lag on any input or internal topic.", highlight=False)
 
 

@@ -44,7 +44,7 @@ ADDRESSES: Final = MachineAgent(
     "addresses", topics=("internal.address-claims",), tables=("addresses",)
 )
 CATALOG: Final = MachineAgent(
-    "catalogue", topics=("catalog", "tenants"), tables=("catalogue", "tenant-settings")
+    "catalog", topics=("catalog", "tenants"), tables=("catalogue", "tenant-settings")
 )
 AGENTS: Final = (USERS, GROUPS, PRODUCTS, ADDRESSES, CATALOG)
 

@@ -19,14 +19,15 @@ from tests.spec.licensing import (
 from tests.spec.mail import all_addresses, mail_address, nickname
 
 if TYPE_CHECKING:
-    from tests.spec.world import Tenant, User, World
+    from tests.spec.evaluations import Evaluations
+    from tests.spec.tenants import Tenant, User
 
 Json = dict[str, Any]
 Log = Iterable[tuple[str, str, Json | None]]
 VOLATILE = {"revision", "updatedAt", "causedBy"}
 
 
-def publish_user(world: World, tenant: Tenant, name: str, at: object) -> None:
+def publish_user(world: Evaluations, tenant: Tenant, name: str, at: object) -> None:
     """Emits the user's state if it differs from the one published before, or a tombstone."""
     key = f"{tenant.name}/{name}"
     old = world.latest.get("user-licenses", {}).get(key)
@@ -39,7 +40,7 @@ def publish_user(world: World, tenant: Tenant, name: str, at: object) -> None:
         world.emit("user-licenses", key, None)
 
 
-def publish_rest(world: World, at: object) -> None:
+def publish_rest(world: Evaluations, at: object) -> None:
     """Emits error records, group numbers and counters that changed, and closes errors."""
     for tenant in world.tenants.values():
         if world.cause.get("tenant", tenant.name) != tenant.name:
@@ -53,7 +54,7 @@ def publish_rest(world: World, at: object) -> None:
                 emit_changed(world, topic, key, document, at)
 
 
-def emit_changed(world: World, topic: str, key: str, new: Json, at: object) -> None:
+def emit_changed(world: Evaluations, topic: str, key: str, new: Json, at: object) -> None:
     old = world.latest.get(topic, {}).get(key)
     if not same(old, new):
         world.emit(topic, key, stamped(topic, old, new, world.cause, at))
@@ -75,7 +76,7 @@ def same(old: Json | None, new: Json) -> bool:
     return {k: v for k, v in old.items() if k not in VOLATILE} == new
 
 
-def tenant_documents(world: World, tenant: Tenant) -> dict[str, dict[str, Json]]:
+def tenant_documents(world: Evaluations, tenant: Tenant) -> dict[str, dict[str, Json]]:
     name = tenant.name
     counters = world.latest.get("product-seats", {})
     counted = {key.split("/")[1] for key in counters if key.split("/")[0] == name}
@@ -99,7 +100,7 @@ def held_by_anyone(users: Iterable[User]) -> set[str]:
     return {sku for user in users for sku in held(user.entries)}
 
 
-def user_document(world: World, tenant: Tenant, name: str) -> Json:
+def user_document(world: Evaluations, tenant: Tenant, name: str) -> Json:
     user = tenant.users[name]
     states = [state_document(user, s) for s in user.states]
     return {
@@ -155,7 +156,7 @@ def error_document(tenant: Tenant, name: str, state: AssignmentState) -> Json:
     }
 
 
-def group_document(world: World, tenant: Tenant, name: str) -> Json:
+def group_document(world: Evaluations, tenant: Tenant, name: str) -> Json:
     group = tenant.groups[name]
     members = [u for u in tenant.users.values() if u.known and name in u.memberships]
     licensed = [u for u in members if group.licenses and set(group.licenses) <= active(u, name)]
@@ -196,7 +197,7 @@ def errors_through(user: User, group: str) -> set[str]:
     return errors if errors == {OTHER} else errors - {OTHER}
 
 
-def seats_document(world: World, tenant: Tenant, sku: str) -> Json:
+def seats_document(world: Evaluations, tenant: Tenant, sku: str) -> Json:
     none = {"enabled": 0, "warning": 0, "suspended": 0, "lockedOut": 0}
     lacking = [
         u for u in tenant.users.values() if any((s.sku, s.error) == (sku, COUNT) for s in u.states)

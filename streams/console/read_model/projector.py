@@ -303,7 +303,8 @@ class ReadModelProjector:
         count, first = self.unreadable
         return (
             f"records that cannot be read and are not shown: {count:,}, the first is {first}."
-            " Please report this error; a release that reads them needs the read model's file deleted"
+            " Please report this error; a release that reads them needs the file of the read model"
+            " deleted"
         )
 
     def close(self) -> None:

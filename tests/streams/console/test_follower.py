@@ -94,7 +94,7 @@ def test_a_record_that_fails_is_passed_over_and_reported(projector: Any, tmp_pat
 
 
 async def test_any_failure_is_shown_and_retried(projector: Any) -> None:
-    """Whatever it is: the follower never ends by itself."""
+    """No failure ends the follower."""
     attempts = 0
     again = asyncio.Event()
 
