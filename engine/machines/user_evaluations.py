@@ -140,10 +140,11 @@ class UserEvaluations:
         decision = self.evaluator.evaluate(user, denied)
         if decision.outcome.mail_wanted or user.derived or user.pending_work is not None:
             awaiting = self._claim_derived(user, decision, pending)
+            while awaiting is None:
+                decision = self.evaluator.evaluate(user, denied)
+                awaiting = self._claim_derived(user, decision, pending)
             if awaiting:
                 return
-            if awaiting is None:
-                decision = self.evaluator.evaluate(user, denied)
         skus, allocator = decision.required_seats, self.allocator
         competing_users += len(self.seat_candidates)
         if not skus or allocator.has_capacity(user, skus, competing_users):

@@ -108,7 +108,7 @@ class Outcome:
     between CountViolation and Other (R6). Both are in skuId order. The rest is derived once:
 
     - ``held``: products with an entry; ``waiting``: products that lack a seat; ``skus``: all.
-    - ``mail``: whether a mail plan is enabled (R19). ``mail_wanted``: or asked for by a group.
+    - ``mail``: whether a mail plan is enabled (R19). ``mail_wanted``: or asked for.
     - ``states``: what is published, by skuId and path. ``errors``: the kinds of error in it.
     - ``path_count``: number of paths, the direct one included.
     - ``group_stats``: what each path counts in its group's status, for path 1 first.
@@ -134,8 +134,19 @@ class Outcome:
         self.held = frozenset(e.plans.sku for e in entries)
         self.waiting = tuple(sorted({p.sku for p in problems if p.reason.error == COUNT}))
         self.mail = any(e.plans.mail for e in entries)
-        self.mail_wanted = self.mail or any(
-            plans.mail for group in group_licenses if group is not None for plans in group.licenses
+        self.mail_wanted = (
+            self.mail
+            or any(
+                plans.mail
+                for group in group_licenses
+                if group is not None
+                for plans in group.licenses
+            )
+            or any(
+                e.plans.product.without(e.disabled_plans or ()).mail
+                for e in entries
+                if not e.path_index and e.plans.product is not None
+            )
         )
         self.skus = self.held.union(p.sku for p in problems)
         self.states = self._states()

@@ -79,9 +79,10 @@ def brings_mail(products: Mapping[str, Product], licenses: Mapping[str, frozense
 def mail_wanted(
     user: MailUser, products: Mapping[str, Product], groups: Mapping[str, Group]
 ) -> bool:
-    """Returns True if the user has a mail plan, or a group asks for one."""
-    asked = [groups[g] for g in user.memberships if g in groups]
-    return mail_enabled(user, products) or any(brings_mail(products, g.licenses) for g in asked)
+    """Returns True if the user has a mail plan, or a group or a direct licence asks for one."""
+    asked = [groups[g].licenses for g in user.memberships if g in groups]
+    asked.append({e.sku: e.disabled_plans for e in user.entries if e.path is None})
+    return mail_enabled(user, products) or any(brings_mail(products, some) for some in asked)
 
 
 def given_addresses(user: MailUser) -> list[str]:
