@@ -245,6 +245,9 @@ class UserEvaluations:
                 break
         if user.pending_work is not None and user.pending_work.empty():
             user.pending_work = None
+        pending = self.pending_evaluations.get(user)
+        if pending is not None:  # no seat is offered to the user before the evaluation
+            self.allocator.dequeue(user, pending)
 
     def _finish(self) -> None:
         """Evaluates users, requests seats in R8's order, and writes the rows that changed."""
