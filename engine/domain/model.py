@@ -72,17 +72,20 @@ class PlanSet:
 
     Interned by its product: two entries with the same plans share one object. ``key`` is a hash of
     the content (product, enabled, disabled), the same in every process. ``product`` is None for a
-    set restored from a row that the present definition would not make (R12).
+    set restored from a row that the present definition would not make (R12). ``exclusive_names``
+    and ``required`` are the names in ``exclusive`` and the plans in ``requires``.
     """
 
     __slots__ = (
         "disabled",
         "enabled",
         "exclusive",
+        "exclusive_names",
         "key",
         "mail",
         "product",
         "prohibited",
+        "required",
         "requires",
         "sku",
     )  # fmt: skip
@@ -100,7 +103,9 @@ class PlanSet:
         self.exclusive = tuple(
             (p.id, frozenset(p.exclusive_sets)) for p in plans if p.exclusive_sets
         )
+        self.exclusive_names = frozenset(name for p in plans for name in p.exclusive_sets)
         self.requires = tuple((p.id, frozenset(any_of)) for p in plans for any_of in p.requires)
+        self.required = frozenset(q for _, any_of in self.requires for q in any_of)
         self.prohibited = tuple(
             (p.id, p.prohibited_locations) for p in plans if p.prohibited_locations
         )

@@ -6,10 +6,17 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from engine.domain import messages
+from engine.domain.limits import DEFAULT_LIMITS
 from engine.domain.messages import Details, Products
 from engine.domain.model import Entry, PlanSet
 from engine.domain.vocabulary import COUNT, DEPENDENCY
-from engine.rules.checks import EligibilityChecks, enabled_plans, missing_requirements
+from engine.rules.checks import (
+    EligibilityChecks,
+    enabled_plans,
+    listed,
+    missing_requirements,
+)
+from engine.rules.enabled_plans import EnabledPlans
 from engine.rules.outcome import EvaluationInput
 
 
@@ -76,16 +83,21 @@ def check_disabled_plans(
 
 
 def check_group_prerequisites(
-    products: Products, licenses: dict[str, list[str]]
+    products: Products, licenses: dict[str, list[str]], limit: int = DEFAULT_LIMITS.listed
 ) -> Rejection | None:
-    """R20: the licences of a group (skuId to disabled plans) meet what their plans require."""
+    """R20: the licences of a group (skuId to disabled plans) meet what their plans require.
+
+    ``limit``: how many requirements a rejection lists.
+    """
     sets = [products[sku].without(disabled) for sku, disabled in sorted(licenses.items())]
     enabled = enabled_plans(sets)
     for plans in sets:
         missing = missing_requirements(plans, plans.enabled, enabled)
         if missing:
-            message = messages.missing(products, plans.sku, missing) + " Add it to the same group."
-            return Rejection(DEPENDENCY, plans.sku, (("missing", missing),), message)
+            first, total = missing[:limit], len(missing)
+            message = messages.missing(products, plans.sku, first, total)
+            message += " Add it to the same group."
+            return Rejection(DEPENDENCY, plans.sku, listed("missing", first, total), message)
     return None
 
 
@@ -140,14 +152,15 @@ def _check_end_state(
     change: DirectChange,
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]] | Rejection:
     """Checks the ``entries`` that the change would leave; ``checks`` has those before it."""
-    sets = [e.plans for e in entries]
-    end = enabled_plans(sets)
+    had, before = frozenset(checks.plans.enabled), checks.plans_before()
+    checks.plans = EnabledPlans([e.plans for e in entries])
+    end = checks.plans.enabled
     for sku in sorted(added):
-        reason = checks.check(added[sku], added[sku].enabled, end, sets)
+        reason = checks.check(added[sku], added[sku].enabled, before)
         if reason:
             return Rejection(reason.error, sku, reason.details, reason.message)
     first = min((*change.remove, *added))
-    reason = checks.lost_requirements(first, checks.enabled(), end, sets)
+    reason = checks.lost_requirements(first, had - end, end - had)
     if reason:
         return Rejection(reason.error, first, reason.details, reason.message)
     held = checks.facts.held

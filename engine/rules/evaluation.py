@@ -6,7 +6,12 @@ does the same and also says which rule decided what.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from typing import Final
+
 from engine.domain import messages
+from engine.domain.limits import DEFAULT_LIMITS
 from engine.domain.messages import Products
 from engine.domain.model import Entry, PlanSet
 from engine.domain.vocabulary import (
@@ -17,9 +22,8 @@ from engine.domain.vocabulary import (
     ERROR,
     OTHER,
 )
-from engine.rules.checks import EligibilityChecks, enabled_plans
+from engine.rules.checks import EligibilityChecks, first_checked, listed
 from engine.rules.outcome import (
-    CHECK_ORDER,
     NO_ERROR,
     AssignmentProblem,
     ErrorReason,
@@ -28,10 +32,12 @@ from engine.rules.outcome import (
 )
 from engine.rules.trace import CheckResult, EvaluationTrace, TracedDecision
 
+LISTED: Final = DEFAULT_LIMITS.listed
 
-def evaluate(products: Products, facts: EvaluationInput) -> Outcome:
-    """Returns the outcome of the facts."""
-    return Evaluation(products, facts).run()
+
+def evaluate(products: Products, facts: EvaluationInput, limit: int = LISTED) -> Outcome:
+    """Returns the outcome of the facts; a reason lists up to ``limit`` conflicts and the like."""
+    return Evaluation(products, facts, None, limit).run()
 
 
 def trace_evaluation(products: Products, facts: EvaluationInput) -> tuple[Outcome, EvaluationTrace]:
@@ -52,18 +58,26 @@ class Evaluation(EligibilityChecks):
     """One evaluation under way.
 
     ``kept``: entries that could not be removed (R11). ``unchanged``: entries whose plans could not
-    be changed (R12). ``refused``: products that could not be admitted (R7). All three belong to
-    the last pass. ``trace``: None unless decisions are to be recorded.
+    be changed (R12). ``refused``: the missing products of the paths that could not be admitted
+    (R7). All three belong to the last pass. ``failed``: what was refused on the present entries,
+    with the products whose seats are to be probed; groups that ask for the same are not attempted
+    again until the entries change. ``trace``: None unless decisions are to be recorded.
     """
 
     def __init__(
-        self, products: Products, facts: EvaluationInput, trace: EvaluationTrace | None = None
+        self,
+        products: Products,
+        facts: EvaluationInput,
+        trace: EvaluationTrace | None = None,
+        limit: int = LISTED,
     ) -> None:
-        super().__init__(products, facts)
+        super().__init__(products, facts, limit)
         self.trace = trace
         self.kept: dict[tuple[str, int], ErrorReason] = {}
         self.unchanged: dict[tuple[str, int], ErrorReason] = {}
-        self.refused: dict[tuple[str, int], tuple[PlanSet, ErrorReason]] = {}
+        self.refused: dict[int, tuple[PlanSet, ...]] = {}
+        self.failed: dict[tuple[PlanSet, ...], list[str]] = {}
+        self.held = facts.held.union([e.plans.sku for e in facts.entries])
         self.seats_needed: set[str] = set()
         self.seats_to_probe: set[str] = set()
         self.next_admission = 1 + max((e.admission_order for e in facts.entries), default=-1)
@@ -80,7 +94,13 @@ class Evaluation(EligibilityChecks):
         for i, e in enumerate(self.entries):
             product = self.products[e.plans.sku]
             if e.plans.product is not product:
-                self.entries[i] = e._replace(plans=product.enabling(e.plans.enabled))
+                self._set_plans(i, e, product.enabling(e.plans.enabled))
+
+    def _set_plans(self, i: int, e: Entry, plans: PlanSet) -> None:
+        self.plans.add(plans)
+        self.plans.discard(e.plans)
+        self.entries[i] = e._replace(plans=plans)
+        self.failed.clear()
 
     def requested_plans(self, e: Entry) -> PlanSet | None:
         """Returns the plans that the entry's path asks for; None if it asks for nothing (R11)."""
@@ -100,57 +120,68 @@ class Evaluation(EligibilityChecks):
 
     def _remove_pass(self) -> bool:
         self.kept.clear()
-        changed = False
         unrequested = [e for e in self.entries if self.requested_plans(e) is None]
+        if not unrequested:
+            return False
         unrequested.sort(key=lambda e: (-e.admission_order, e.plans.sku, e.path_index))
+        removed: set[tuple[str, int]] = set()
         for e in unrequested:
-            reason = self._check_removal(e)
+            reason = self._try_removal(e)
             if self.trace is not None:
                 self._record("R11", e, reason)
             if reason is None:
-                self.entries.remove(e)
-                changed = True
+                removed.add((e.plans.sku, e.path_index))
             else:
                 self.kept[e.plans.sku, e.path_index] = reason
-        return changed or self._convert(unrequested)
+        if removed:
+            self.entries = [e for e in self.entries if (e.plans.sku, e.path_index) not in removed]
+            self.failed.clear()
+            return True
+        return self._convert(unrequested)
 
-    def _check_removal(self, e: Entry) -> ErrorReason | None:
-        before, after = self.enabled(), self.enabled(without=e)
-        staying = [x.plans for x in self.entries if x is not e]
-        reason = self.lost_requirements(e.plans.sku, before, after, staying)
-        if reason is None and self.facts.duplicate and not e.plans.mail <= after:
+    def _try_removal(self, e: Entry) -> ErrorReason | None:
+        """Takes the entry's plans away; puts them back and returns the reason if it has to stay."""
+        vanished = self.plans.discard(e.plans)
+        if not vanished:
+            return None
+        reason = self.lost_requirements(e.plans.sku, vanished)
+        if reason is None and self.facts.duplicate and not e.plans.mail.isdisjoint(vanished):
             reason = self.shared_address(e.plans.sku)
+        if reason is not None:
+            self.plans.add(e.plans)
         return reason
 
     def _convert(self, unrequested: list[Entry]) -> bool:
-        """R13: an entry of a deleted group that a dependency keeps becomes direct."""
+        """R13: entries of a deleted group that a dependency keeps become direct.
+
+        What the user has is the same afterwards, so none of them lets another one go.
+        """
+        changed = False
         for e in unrequested:
-            reason = self.kept.get((e.plans.sku, e.path_index))
-            if (
-                e.path_index not in self.facts.converted_paths
-                or not reason
-                or reason.error != DEPENDENCY
-            ):
+            reason = self.kept[e.plans.sku, e.path_index]
+            if e.path_index not in self.facts.converted_paths or reason.error != DEPENDENCY:
                 continue
             self._make_direct(e)
+            changed = True
             if self.trace is not None:
                 self._record("R13", e, None)
-            return True
-        return False
+        return changed
 
     def _make_direct(self, e: Entry) -> None:
-        at = self.entries.index(e)
-        direct = next(
-            (x for x in self.entries if x.path_index == 0 and x.plans.sku == e.plans.sku), None
-        )
-        if direct is None:
+        at = direct_at = -1
+        for i, x in enumerate(self.entries):
+            if x is e:
+                at = i
+            elif x.path_index == 0 and x.plans.sku == e.plans.sku:
+                direct_at = i
+        if direct_at < 0:
             self.entries[at] = Entry(0, e.admission_order, e.plans, e.plans.disabled)
             return
+        direct = self.entries[direct_at]
         plans = self.products[e.plans.sku].enabling(direct.plans.enabled | e.plans.enabled)
         disabled = tuple(p for p in direct.disabled_plans or () if p not in e.plans.enabled)
-        self.entries[self.entries.index(direct)] = direct._replace(
-            plans=plans, disabled_plans=disabled
-        )
+        self._set_plans(direct_at, direct._replace(disabled_plans=disabled), plans)
+        self.plans.discard(e.plans)
         del self.entries[at]
 
     # -- R12: changed plans
@@ -168,24 +199,30 @@ class Evaluation(EligibilityChecks):
             requested = self.requested_plans(e)
             if requested is None or requested is e.plans:
                 continue
-            reason = self._check_change(i, e, requested)
+            reason = self._try_change(e, requested)
             if self.trace is not None:
                 self._record("R12", e, reason)
             if reason is None:
                 self.entries[i] = e._replace(plans=requested)
+                self.failed.clear()
                 changed = True
             else:
                 self.unchanged[e.plans.sku, e.path_index] = reason
         return changed
 
-    def _check_change(self, i: int, e: Entry, requested: PlanSet) -> ErrorReason | None:
-        rest = [x.plans for j, x in enumerate(self.entries) if j != i]
-        before = self.enabled()
-        end = enabled_plans([requested, *rest])
+    def _try_change(self, e: Entry, requested: PlanSet) -> ErrorReason | None:
+        """Counts the requested plans instead; takes that back and returns the reason if not."""
+        before = self.plans_before()
+        appeared = self.plans.add(requested)
+        vanished = self.plans.discard(e.plans)
         new = requested.enabled - e.plans.enabled
-        reason = self.check(requested, new, end, rest) if new else None
-        lost = self.lost_requirements(requested.sku, before, end, [*rest, requested])
-        return first_checked(reason, lost)
+        reason = self.check(requested, new, before) if new else None
+        lost = self.lost_requirements(requested.sku, vanished, appeared)
+        reason = first_checked(reason, lost)
+        if reason is not None:
+            self.plans.add(e.plans)
+            self.plans.discard(requested)
+        return reason
 
     # -- R6–R8: admission
     def admit(self) -> bool:
@@ -201,58 +238,91 @@ class Evaluation(EligibilityChecks):
         changed = False
         have = {(e.path_index, e.plans.sku) for e in self.entries}
         for path_index, group in enumerate(self.facts.group_licenses, 1):
-            missing = [plans for plans in group.licenses if (path_index, plans.sku) not in have]
+            missing = tuple(
+                [plans for plans in group.licenses if (path_index, plans.sku) not in have]
+            )
             if missing and self._attempt(path_index, missing):
                 changed = True
         return changed
 
-    def _attempt(self, path_index: int, missing: list[PlanSet]) -> bool:
+    def _attempt(self, path_index: int, missing: tuple[PlanSet, ...]) -> bool:
         """R6: all missing products of one group, or none."""
-        end = self.enabled(plus=missing)
-        others = [*(e.plans for e in self.entries), *missing]
-        reasons = {p.sku: r for p in missing if (r := self.check(p, p.enabled, end, others))}
-        seats: list[str] = []
-        if not reasons:
-            held = self.facts.held.union(e.plans.sku for e in self.entries)
-            seats = [p.sku for p in missing if p.sku not in held]
-            for sku in seats:
-                if sku in self.facts.denied:
-                    reasons[sku] = ErrorReason(COUNT, (), messages.count(self.products, sku))
-            if reasons:
-                self.seats_to_probe.update(s for s in seats if s not in reasons)
-        if reasons:
-            self._refuse(path_index, missing, reasons)
+        to_probe = self.failed.get(missing) if self.trace is None else None
+        if to_probe is None:
+            to_probe = self._try_admission(path_index, missing)
+            if to_probe is None:
+                return True
+            self.failed[missing] = to_probe
+        self.seats_to_probe.update(to_probe)
+        self.refused[path_index] = missing
+        return False
+
+    def _try_admission(self, path_index: int, missing: tuple[PlanSet, ...]) -> list[str] | None:
+        """Admits the products if all pass; else returns those whose seats are to be probed."""
+        before = self.plans_before()
+        for plans in missing:
+            self.plans.add(plans)
+        passed = all(self.passes(plans, plans.enabled, before) for plans in missing)
+        seats = [p.sku for p in missing if p.sku not in self.held] if passed else []
+        denied = [sku for sku in seats if sku in self.facts.denied]
         if self.trace is not None:
-            self._record_attempt(path_index, missing, seats, reasons)
-        if reasons:
-            return False
+            self._record_attempt(path_index, missing, seats, before)
+        if denied or not passed:
+            for plans in missing:
+                self.plans.discard(plans)
+            return [sku for sku in seats if sku not in denied] if denied else []
         self.entries += [Entry(path_index, self.next_admission, plans) for plans in missing]
         self.next_admission += 1
-        self.seats_needed.update(seats)
-        return True
+        self.failed.clear()
+        if seats:
+            self.seats_needed.update(seats)
+            self.held = self.held.union(seats)
+        return None
 
-    def _refuse(
-        self, path_index: int, missing: list[PlanSet], reasons: dict[str, ErrorReason]
-    ) -> None:
-        blocked_by = tuple(sorted(reasons))
-        for plans in missing:
-            reason = reasons.get(plans.sku)
-            if reason is None:
-                message = messages.other(self.products, plans.sku, blocked_by)
-                reason = ErrorReason(OTHER, (("blockedBy", blocked_by),), message)
-            self.refused[plans.sku, path_index] = (plans, reason)
+    def _refusals(self) -> Iterator[tuple[int, PlanSet, ErrorReason]]:
+        """Yields path, plans and reason of each product that was refused, in the last pass."""
+        known: dict[tuple[PlanSet, ...], list[ErrorReason]] = {}
+        before = self.plans_before()
+        for path_index, missing in self.refused.items():
+            reasons = known.get(missing)
+            if reasons is None:
+                for plans in missing:
+                    self.plans.add(plans)
+                reasons = known[missing] = self._reasons(missing, before)
+                for plans in missing:
+                    self.plans.discard(plans)
+            for plans, reason in zip(missing, reasons, strict=True):
+                yield path_index, plans, reason
+
+    def _reasons(self, missing: tuple[PlanSet, ...], before: AbstractSet[str]) -> list[ErrorReason]:
+        """R6: why each was refused, where the missing products are counted for the moment."""
+        reasons = {p.sku: r for p in missing if (r := self.check(p, p.enabled, before))}
+        if not reasons:
+            for plans in missing:
+                if plans.sku in self.facts.denied and plans.sku not in self.held:
+                    message = messages.count(self.products, plans.sku)
+                    reasons[plans.sku] = ErrorReason(COUNT, (), message)
+        first = tuple(sorted(reasons)[: self.limit])
+        blocked_by = listed("blockedBy", first, len(reasons))
+        return [
+            reasons.get(p.sku)
+            or ErrorReason(
+                OTHER, blocked_by, messages.other(self.products, p.sku, first, len(reasons))
+            )
+            for p in missing
+        ]
 
     # -- states (rules, section 7)
     def outcome(self) -> Outcome:
         """Returns the present entries, with their problems (rules, section 7)."""
         problems = [
-            AssignmentProblem(sku, path_index, ERROR, plans.disabled, reason)
-            for (sku, path_index), (plans, reason) in self.refused.items()
+            AssignmentProblem(plans.sku, path_index, ERROR, plans.disabled, reason)
+            for path_index, plans, reason in self._refusals()
         ]
-        union = self.enabled()
+        drifts: dict[PlanSet, ErrorReason | None] = {}
         for e in self.entries:
             sku, path_index, disabled = e.plans.sku, e.path_index, e.plans.disabled
-            reason = self._entry_error(e, union)
+            reason = self._entry_error(e, drifts)
             if reason is not None:
                 problems.append(
                     AssignmentProblem(sku, path_index, ACTIVE_WITH_ERROR, disabled, reason)
@@ -271,23 +341,30 @@ class Evaluation(EligibilityChecks):
             tuple(sorted(self.seats_to_probe)),
         )
 
-    def _entry_error(self, e: Entry, union: set[str]) -> ErrorReason | None:
-        """R11, R12, R14: what is wrong with an entry that the user has."""
+    def _entry_error(
+        self, e: Entry, drifts: dict[PlanSet, ErrorReason | None]
+    ) -> ErrorReason | None:
+        """R11, R12, R14: what is wrong with an entry that the user has.
+
+        ``drifts``: that of the plan sets looked at so far.
+        """
         key = (e.plans.sku, e.path_index)
         if key in self.kept:
             return self.kept[key]
-        drift = self._check_drift(e, union)
+        if e.plans not in drifts:
+            drifts[e.plans] = self._check_drift(e.plans)
+        drift = drifts[e.plans]
         if self.trace is not None:
             self._record("R14", e, drift)
         return first_checked(drift, self.unchanged.get(key))
 
-    def _check_drift(self, e: Entry, union: set[str]) -> ErrorReason | None:
+    def _check_drift(self, plans: PlanSet) -> ErrorReason | None:
         """R14: a missing location is no drift, only a prohibited plan is."""
-        if self.facts.location is not None:
-            reason = self.check_location(e.plans, e.plans.enabled)
+        if self.facts.location is not None and plans.prohibited:
+            reason = self.check_location(plans, plans.enabled)
             if reason is not None:
                 return reason
-        return self.check_dependency(e.plans, e.plans.enabled, union)
+        return self.check_dependency(plans, plans.enabled) if plans.requires else None
 
     # -- the trace
     def _record(self, rule: str, e: Entry, reason: ErrorReason | None) -> None:
@@ -299,26 +376,21 @@ class Evaluation(EligibilityChecks):
     def _record_attempt(
         self,
         path_index: int,
-        missing: list[PlanSet],
+        missing: tuple[PlanSet, ...],
         seats: list[str],
-        reasons: dict[str, ErrorReason],
+        before: AbstractSet[str],
     ) -> None:
+        """Records an attempt while its products are counted."""
         assert self.trace is not None
-        end = self.enabled(plus=missing)
-        others = [*(e.plans for e in self.entries), *missing]
+        reasons = self._reasons(missing, before)
+        applied = all(reason.error == OTHER for reason in reasons)
         attempted = tuple(p.sku for p in missing)
-        for p in missing:
-            checks = self.check_each(p, p.enabled, end, others)
+        for p, reason in zip(missing, reasons, strict=True):
+            checks = self.check_each(p, p.enabled, before)
             if p.sku in seats:
-                checks = (*checks, CheckResult("R7.5", reasons.get(p.sku)))
-            reason = self.refused[p.sku, path_index][1] if reasons else None
+                checks = (*checks, CheckResult("R7.5", reason if reason.error == COUNT else None))
             self.trace.decisions.append(
-                TracedDecision("R7", p.sku, path_index, not reasons, reason, checks, attempted)
+                TracedDecision(
+                    "R7", p.sku, path_index, applied, None if applied else reason, checks, attempted
+                )
             )
-
-
-def first_checked(a: ErrorReason | None, b: ErrorReason | None) -> ErrorReason | None:
-    """Returns the reason that is first in R7's order; None if there is none."""
-    if a is None or b is None:
-        return a or b
-    return b if CHECK_ORDER[b.error] < CHECK_ORDER[a.error] else a

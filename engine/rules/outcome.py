@@ -152,9 +152,7 @@ class Outcome:
         self.states = self._states()
         self.errors = tuple(sorted({p.reason.error for p in problems if p.state != DISABLED}))
         self.path_count = 1 + max(len(group_licenses), *(s.path_index for s in self.states), 0)
-        self.group_stats = tuple(
-            self._stats(path, group_licenses) for path in range(1, self.path_count)
-        )
+        self.group_stats = self._stats(group_licenses)
         self.cache = OutcomeCache()
 
     def _states(self) -> tuple[AssignmentState, ...]:
@@ -172,18 +170,25 @@ class Outcome:
             )
         return tuple(sorted(states, key=lambda s: (s.sku, s.path_index)))
 
-    def _stats(
-        self, path_index: int, group_licenses: tuple[GroupLicenses | None, ...]
-    ) -> GroupStats:
+    def _stats(self, group_licenses: tuple[GroupLicenses | None, ...]) -> tuple[GroupStats, ...]:
         """Other counts only where it is the user's only error from the group (contract, 3)."""
-        mine = [s for s in self.states if s.path_index == path_index]
-        errors = {s.reason.error for s in mine if s.reason.error != NONE}
-        if len(errors) > 1:
-            errors.discard(OTHER)
-        wanted = group_licenses[path_index - 1] if path_index <= len(group_licenses) else None
-        active = {s.sku for s in mine if s.state == ACTIVE}
-        licensed = wanted is not None and bool(wanted.skus) and active.issuperset(wanted.skus)
-        return licensed, tuple(sorted(errors))
+        errors: list[set[str]] = [set() for _ in range(self.path_count)]
+        active: list[set[str]] = [set() for _ in range(self.path_count)]
+        for s in self.states:
+            if s.reason.error != NONE:
+                errors[s.path_index].add(s.reason.error)
+            elif s.state == ACTIVE:
+                active[s.path_index].add(s.sku)
+        found = []
+        for path in range(1, self.path_count):
+            if len(errors[path]) > 1:
+                errors[path].discard(OTHER)
+            wanted = group_licenses[path - 1] if path <= len(group_licenses) else None
+            licensed = (
+                wanted is not None and bool(wanted.skus) and active[path].issuperset(wanted.skus)
+            )
+            found.append((licensed, tuple(sorted(errors[path]))))
+        return tuple(found)
 
 
 NO_ERROR: Final = ErrorReason(NONE, (), "")

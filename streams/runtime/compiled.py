@@ -29,8 +29,8 @@ STAMP = "sources"
 HOT = {
     "engine": [
         "documents/audit", "documents/results", "documents/user_documents", "domain/deduplication",
-        "domain/effects", "domain/events", "domain/messages", "domain/model", "domain/partitioner",
-        "domain/proxy_address", "domain/vocabulary",
+        "domain/effects", "domain/events", "domain/limits", "domain/messages", "domain/model",
+        "domain/partitioner", "domain/proxy_address", "domain/vocabulary",
         "machines/address_claims", "machines/address_machine", "machines/adoption",
         "machines/direct_changes",
         "machines/fan_out", "machines/unit_of_work",
@@ -38,7 +38,8 @@ HOT = {
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",
         "machines/user_evaluations", "machines/user_evaluator", "machines/user_machine",
         "machines/user_restore",
-        "rules/checks", "rules/direct_change", "rules/evaluation", "rules/outcome", "rules/trace",
+        "rules/checks", "rules/direct_change", "rules/enabled_plans", "rules/evaluation",
+        "rules/outcome", "rules/trace",
         "state/configuration", "state/group_state", "state/message_codecs", "state/pending_work",
         "state/row_codecs", "state/seat_budget", "state/seat_lease", "state/seat_row_codecs",
         "state/tenant_state",

@@ -6,7 +6,7 @@ from that fixpoint, because the last attempt of each group saw exactly these ent
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LOCATION = "ProhibitedInUsageLocationViolation"
@@ -17,6 +17,7 @@ COUNT = "CountViolation"
 OTHER = "Other"
 R7_ORDER = (LOCATION, CONFLICT, DEPENDENCY, UNIQUENESS, COUNT, OTHER)
 
+LISTED = 5  # conflicts, requirements, and products that details list (rules, Limits)
 NO_PLANS: frozenset[str] = frozenset()
 Failure = tuple[str, dict[str, object]]  # error, details
 
@@ -97,6 +98,12 @@ class Outcome:
     seats_freed: frozenset[str]
 
 
+def listed(name: str, items: Sequence[object]) -> dict[str, object]:
+    """Returns details: the first of the items, and how many there are if not all are listed."""
+    some: dict[str, object] = {name: [*items[:LISTED]]}
+    return some if len(items) <= LISTED else some | {f"{name}Total": len(items)}
+
+
 # ---- the words of the rules
 
 
@@ -168,7 +175,7 @@ def check_conflict(
         if facts.products[sku][plan].exclusive_sets
         & facts.products[other_sku][other_plan].exclusive_sets
     ]
-    return [(CONFLICT, {"conflicts": conflicts})] if conflicts else []
+    return [(CONFLICT, listed("conflicts", sorted(conflicts)))] if conflicts else []
 
 
 def check_dependency(
@@ -180,7 +187,7 @@ def check_dependency(
         for any_of in facts.products[sku][plan].requires
         if not any_of & enabled_plans(end)
     ]
-    return [(DEPENDENCY, {"missing": missing})] if missing else []
+    return [(DEPENDENCY, listed("missing", missing))] if missing else []
 
 
 def check_uniqueness(
@@ -276,7 +283,7 @@ def check_change(facts: EvaluationInput, entries: tuple[Entry, ...], entry: Entr
     failures = check(facts, entry.sku, new, entries, end) if new else []
     lost = [what for _, what in lost_requirements(facts, entries, end)]
     if lost:
-        failures.append((DEPENDENCY, {"missing": lost}))
+        failures.append((DEPENDENCY, listed("missing", lost)))
     return in_r7_order(failures)
 
 
@@ -311,7 +318,7 @@ def attempt(
     if not errors:
         errors = {sku: (COUNT, {}) for sku in missing if lacks_seat(facts, entries, sku)}
     if errors:
-        blocked: Failure = (OTHER, {"blockedBy": sorted(errors)})
+        blocked: Failure = (OTHER, listed("blockedBy", [*sorted(errors)]))
         errors = {sku: errors.get(sku, blocked) for sku in missing}
     return end, errors
 
@@ -374,7 +381,7 @@ def entry_state(
         )
     else:
         lost = [what for _, what in held_by_dependency(facts, entries, entry)]
-        failures = [(DEPENDENCY, {"missing": lost})] if lost else [(UNIQUENESS, {})]
+        failures = [(DEPENDENCY, listed("missing", lost))] if lost else [(UNIQUENESS, {})]
     if not failures:
         state = "Disabled" if entry.sku in facts.off else "Active"
         return AssignmentState(entry.sku, entry.path, state, "None", off)

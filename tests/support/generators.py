@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -189,8 +189,15 @@ PLANS = tuple(f"p{i}" for i in range(6))
 class Walk:
     """A user of the engine and the same user of the oracle, through random changes of facts."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(
+        self,
+        random: Random,
+        skus: Sequence[str] = SKUS,
+        groups: Sequence[str] = GROUPS,
+        plans: Sequence[str] = PLANS,
+    ) -> None:
         self.random = random
+        self.skus, self.group_ids, self.plans = skus, groups, plans
         self.configuration = Configuration(0, 1, lambda key: 0)
         self.tenant = self.configuration.tenant("t")
         self.evaluator = UserEvaluator(self.configuration)
@@ -204,14 +211,14 @@ class Walk:
         self.off: frozenset[str] = frozenset()
         self.count = 0
         self.tenant.settings = Tenant("US", True, self.convert)
-        for sku in SKUS:
+        for sku in self.skus:
             self.define(sku)
-        for group in GROUPS:
+        for group in self.group_ids:
             self.license(group)
 
     def define(self, sku: str) -> None:
         r = self.random
-        plans = tuple(self.plan(id) for id in r.sample(PLANS, r.randint(1, 3)))
+        plans = tuple(self.plan(id) for id in r.sample(self.plans, r.randint(1, 3)))
         event = ev.ProductDefined("e", sku, sku.upper(), sku, plans)
         self.products[sku] = read_product(contract_json(event))
         members = [
@@ -229,15 +236,15 @@ class Walk:
             id.upper(),
             "Company" if r.random() < 0.07 else "User",
             (r.choice("xy"),) if r.random() < 0.25 else (),
-            (tuple(sorted(r.sample(PLANS, 2))),) if r.random() < 0.2 else (),
+            (tuple(sorted(r.sample(self.plans, 2))),) if r.random() < 0.2 else (),
             ("CN",) if r.random() < 0.15 else (),
             r.random() < 0.25,
         )
 
     def license(self, group: str, deleted: bool = False) -> None:
         r = self.random
-        skus = [] if deleted else r.sample(SKUS, r.randint(0, 3))
-        licenses = {sku: tuple(r.sample(PLANS, r.choice((0, 0, 1, 2)))) for sku in skus}
+        skus = [] if deleted else r.sample(self.skus, r.randint(0, 3))
+        licenses = {sku: tuple(r.sample(self.plans, r.choice((0, 0, 1, 2)))) for sku in skus}
         self.count += 1
         self.tenant.groups[group] = self.configuration.group(self.count, licenses, deleted)
         wanted = {sku: frozenset(off) for sku, off in licenses.items()}
@@ -247,24 +254,24 @@ class Walk:
         r = self.random
         change = r.randrange(13)
         if change < 4:
-            group = r.choice(GROUPS)
+            group = r.choice(self.group_ids)
             self.count += 1
             if not self.user.leave(group):
                 self.user.join(group, order_key(self.count, 0))
         elif change < 7:
-            self.license(r.choice(GROUPS), deleted=r.random() < 0.2)
+            self.license(r.choice(self.group_ids), deleted=r.random() < 0.2)
         elif change == 7:
-            self.define(r.choice(SKUS))
+            self.define(r.choice(self.skus))
         elif change == 8:
             self.user.location = r.choice(("US", "CN", None))
         elif change == 9:
             pending = self.user.ensure_pending_work()
             pending.duplicates = {} if pending.duplicates else {"smtp:a@x": "v"}
         elif change == 10:
-            self.off = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
+            self.off = frozenset(r.sample(self.skus, r.choice((0, 1, 2))))
             self.tenant.products_off = self.off
         else:
-            self.denied = frozenset(r.sample(SKUS, r.choice((0, 1, 2))))
+            self.denied = frozenset(r.sample(self.skus, r.choice((0, 1, 2))))
 
     def step(self) -> tuple[Outcome, Outcome, spec.Outcome]:
         """Returns the previous outcome, the present one and the oracle's."""
