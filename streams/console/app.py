@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,11 @@ from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
 from streams.console.security.auth import Authenticator
 from streams.console.security.middleware import LOOPBACK, SecurityMiddleware
+from streams.console.security.policy import ConsolePolicy
 from streams.console.service import Service
+from streams.http_server.guard import RequestGuard
+from streams.http_server.server import is_loopback as is_loopback
+from streams.http_server.server import server_config
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings
 
@@ -75,6 +78,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    # The last one added is the first to see a request.
+    app.add_middleware(RequestGuard, policy=ConsolePolicy(lambda: app.state.service.authenticator))
     app.add_middleware(SecurityMiddleware, names=_names(settings), tls=app.state.tls)
     return app
 
@@ -107,21 +112,20 @@ async def running(service: Service) -> AsyncIterator[None]:
         service.store.close()
 
 
-def is_loopback(host: str) -> bool:
-    """Returns True for an address that only this machine can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def check(settings: Settings) -> None:
     """Refuses to listen beyond loopback without tokens, or without TLS.
 
     Raises: WorkerError, with the settings to change.
     """
+    if settings.http_tokens_file is None and (
+        settings.http_behind_proxy or settings.http_trusted_proxies
+    ):
+        raise WorkerError(
+            "the console would be open to everybody whom the proxy lets through"
+            " (SEATFLOW_HTTP_BEHIND_PROXY, SEATFLOW_HTTP_TRUSTED_PROXIES): name a token file with"
+            " SEATFLOW_HTTP_TOKENS_FILE (`seatflow console --new-token NAME` makes a token)",
+            CONFIGURATION,
+        )
     if is_loopback(settings.http_host):
         return
     if settings.http_tokens_file is None:
@@ -155,17 +159,9 @@ def run_console(settings: Settings, announce: Callable[[str], None] = print) -> 
     port = sockets[0].getsockname()[1]
     host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
     announce(f"{'https' if settings.http_cert_file else 'http'}://{host}:{port}/")
-    config = uvicorn.Config(
+    config = server_config(
         app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=settings.http_behind_proxy,
-        forwarded_allow_ips="*" if settings.http_behind_proxy else None,
-        limit_concurrency=500,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=32 * 1024,
+        settings,
         ssl_certfile=str(settings.http_cert_file) if settings.http_cert_file else None,
         ssl_keyfile=str(settings.http_key_file) if settings.http_key_file else None,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from streams.ingest.csv_rows import CsvRows, text_of
-from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, user_id
+from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, lower_ascii, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, in_utf8
 
@@ -160,7 +160,7 @@ class CsvFeed(FileFeed):
         name = cells.get("userPrincipalName") or cells.get("member")
         if name is None:
             return None
-        return (self._ids.get(name.lower()) if self._ids else None) or user_id(name)
+        return (self._ids.get(lower_ascii(name)) if self._ids else None) or user_id(name)
 
     def _results(
         self, user: str, cells: dict[str, str], builder: EventBuilder
@@ -252,7 +252,7 @@ def _principal_names(path: str | Path) -> dict[str, str]:
                 raise FeedError(f"{path} must have the columns id and userPrincipalName")
             id, name = columns["id"], columns["userPrincipalName"]
             return {
-                row[name].lower(): row[id]
+                lower_ascii(row[name]): row[id]
                 for _, row in rows
                 if not isinstance(row, str) and len(row) > max(id, name)
             }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -22,6 +26,13 @@ def _brokers(value: str) -> str:
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError
     return ",".join(addresses)
+
+
+def _networks(value: str) -> str:
+    for part in value.split(",") if value else ():
+        if not ip_network(part.strip(), strict=False).prefixlen:
+            raise ValueError  # everybody
+    return value
 
 
 def _file(value: Path) -> Path:
@@ -44,6 +55,13 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$"), "an address or
 Names = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9.,:_-]{0,2000}$"), "host names, separated by commas"
 ]
+Networks = Annotated[
+    str,
+    Field(max_length=2000),
+    AfterValidator(_networks),
+    "addresses or networks (10.1.0.0/16), separated by commas",
+]
+Connections = Annotated[int, Field(ge=10, le=100_000), "a whole number from 10 to 100000"]
 Level = Annotated[
     Literal["debug", "info", "warning", "error"], "one of debug, info, warning, error"
 ]
@@ -70,7 +88,7 @@ class Settings(BaseSettings):
     """All settings. A value comes from a flag, the environment or ``.env``, in this order."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     brokers: Brokers = Field("127.0.0.1:9092", description="Kafka bootstrap servers")
@@ -102,7 +120,17 @@ class Settings(BaseSettings):
     http_cert_file: File | None = Field(None, description="HTTPS certificate of the console")
     http_key_file: File | None = Field(None, description="private key of that certificate")
     http_behind_proxy: bool = Field(
-        False, description="a proxy terminates HTTPS: the console may listen without a certificate"
+        False,
+        description="a proxy terminates HTTPS: console and receiver may listen without"
+        " a certificate",
+    )
+    http_trusted_proxies: Networks = Field(
+        "",
+        description="addresses of the proxies whose X-Forwarded-For and -Proto are believed",
+    )
+    http_max_connections: Connections = Field(
+        500,
+        description="connections to the console or receiver; a further one ends the longest idle",
     )
     metrics_port: Port = Field(0, description="port of a worker's /metrics, /healthz and /readyz")
     metrics_max_products: Products = Field(
@@ -178,10 +206,29 @@ def load_settings(**flags: Any) -> Settings:
         SettingsError: with one line for each wrong setting.
     """
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        given = {name: value for name, value in flags.items() if value is not None}
+        return Settings(_env_file=env_file(), **given)  # type: ignore[call-arg]
     except ValidationError as error:
         lines = dict.fromkeys(_line(problem) for problem in error.errors())
         raise SettingsError("\n".join(lines)) from None
+
+
+def env_file() -> Path | None:
+    """Returns ``.env`` of the current directory, or None if it may be somebody else's.
+
+    The file and the directory must belong to the current user or to root, and not everybody may
+    write to them: in a shared directory such as /tmp, others could set the brokers to send to.
+    """
+    path = Path(".env")
+    if not path.is_file():
+        return None
+    for each in (path.parent, path):
+        found = each.stat()
+        if found.st_uid not in (os.getuid(), 0) or found.st_mode & stat.S_IWOTH:
+            whose = "belongs to another user or can be written by everybody"
+            print(f"{path.resolve()} is ignored: {each.resolve()} {whose}", file=sys.stderr)
+            return None
+    return path
 
 
 def describe(settings: Settings) -> Iterator[SettingDoc]:

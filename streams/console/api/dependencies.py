@@ -14,10 +14,10 @@ from streams.console.commands.definitions import Command, InvalidCommandError
 from streams.console.commands.dispatcher import Operation
 from streams.console.commands.producer import NotAcceptedError, UnconfirmedError
 from streams.console.read_model import queries, tenants
+from streams.console.security.auth import SESSION_COOKIE as SESSION_COOKIE
 from streams.console.security.auth import Principal
 from streams.console.service import Service
 
-SESSION_COOKIE = "seatflow"
 REASONS = {
     400: "Rejected: a malformed request, or a rule does not allow the change.",
     401: "The bearer token is missing or unknown.",

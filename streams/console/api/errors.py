@@ -19,6 +19,7 @@ CODES = {
     409: "Request_Conflict",
     413: "RequestTooLarge",
     422: "Request_TooLarge",
+    429: "TooManyRequests",
     503: "ServiceNotAvailable",
 }
 

@@ -32,6 +32,15 @@ class ListParameters(BaseModel):
         return self.model_dump(by_alias=True, exclude=set(general), exclude_defaults=True)
 
 
+class Tenants(BaseModel):
+    """Of tenants."""
+
+    top: int = Field(999, alias="$top", ge=1, le=999, description="Tenants of a page.")
+    skiptoken: str | None = Field(
+        None, alias="$skiptoken", max_length=128, description="From `@odata.nextLink`."
+    )
+
+
 class Skus(ListParameters):
     """Of products."""
 

@@ -154,11 +154,21 @@ def list_members_in_error(
 
 
 @router.get("/tenants", summary="The tenants that the caller may read")
-def list_tenants(service: CurrentService, principal: CurrentPrincipal) -> dict[str, Any]:
-    """The tenants that the caller may read."""
+def list_tenants(
+    request: Request,
+    service: CurrentService,
+    principal: CurrentPrincipal,
+    asked: Annotated[parameters.Tenants, Query()],
+) -> dict[str, Any]:
+    """The tenants that the caller may read, by their ids."""
     db = service.store.read_connection()
-    known = [id for id in tenants.tenants(db) if principal.can_read(id)]
-    return {"value": [tenants.tenant(db, id) for id in known]}
+    known = tenants.tenants(db, principal.tenants, asked.top + 1, asked.skiptoken or "")
+    shown = known[: asked.top]
+    body: dict[str, Any] = {"value": [tenants.tenant(db, id) for id in shown]}
+    if len(known) > asked.top:
+        again = urlencode({"$top": asked.top, "$skiptoken": shown[-1]}, safe="$")
+        body = {"@odata.nextLink": str(request.url.replace(query=again)), **body}
+    return body
 
 
 # --- single objects ------------------------------------------------------------------------------
@@ -218,10 +228,10 @@ async def get_operation(
 
 @router.post("/tenants/{tenant}/whatif", summary="The outcome of events, without applying them")
 async def post_what_if(
-    tenant: ReadableTenant, body: WhatIfBody, service: CurrentService
+    tenant: ReadableTenant, body: WhatIfBody, service: CurrentService, principal: CurrentPrincipal
 ) -> dict[str, Any]:
     """The outcome of events, without applying them."""
     try:
-        return await what_if(service.store.path, tenant, body.events)
+        return await what_if(service.store.path, tenant, body.events, principal.name)
     except WhatIfError as failed:
         raise HTTPException(failed.status, str(failed)) from None

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 
-from streams.console.api.dependencies import SESSION_COOKIE, CurrentService, send
+from streams.console.api.dependencies import CurrentService, send
 from streams.console.api.models import PathId
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
@@ -28,10 +28,12 @@ from streams.console.read_model import queries, tenants
 from streams.console.read_model.forecast import forecast, history
 from streams.console.read_model.pagination import BadRequestError, count, page
 from streams.console.whatif import explanation
-from streams.console.whatif.process import WhatIfError, read_events, what_if
+from streams.console.whatif.process import TooManyQuestionsError, WhatIfError, read_events, what_if
 
 router = APIRouter(include_in_schema=False)
 streams = EventStreamLimiter()
+MOST_TENANTS = 100
+"""Of a page of tenants: each costs a few counts."""
 
 
 # --- overview ------------------------------------------------------------------------------------
@@ -40,17 +42,27 @@ streams = EventStreamLimiter()
 @router.get("/")
 def start(current: CurrentSession) -> Response:
     """The list of tenants, or the overview of the only one."""
-    known = [t for t in tenants.tenants(current.db) if current.principal.can_read(t)]
-    if len(known) == 1:
+    after = current.request.query_params.get("after", "")[:128]
+    known = current.tenants(MOST_TENANTS + 1, after)
+    if len(known) == 1 and not after:
         return current.keep(RedirectResponse(f"/t/{quote(known[0])}", 303))
-    return current.page("tenants.html", **_all_tenants(current, known))
+    return current.page("tenants.html", **_all_tenants(current, known, after))
 
 
-def _all_tenants(current: BrowserSession, known: list[str]) -> dict[str, Any]:
+def _all_tenants(current: BrowserSession, known: list[str], after: str) -> dict[str, Any]:
     rows = [
-        {**tenants.tenant(current.db, id), **tenants.figures(current.db, id)} for id in known[:200]
+        {**tenants.tenant(current.db, id), **tenants.figures(current.db, id)}
+        for id in known[:MOST_TENANTS]
     ]
-    return {"rows": rows, "rates": current.service.rates(), "live": "/events"}
+    following = f"/?after={quote(rows[-1]['id'])}" if len(known) > MOST_TENANTS else None
+    live = f"/events?after={quote(after)}" if after else "/events"
+    return {
+        "rows": rows,
+        "rates": current.service.rates(),
+        "live": live,
+        "next": following,
+        "first": "/" if after else None,
+    }
 
 
 def _overview(current: BrowserSession, tenant: str) -> dict[str, Any]:
@@ -81,28 +93,42 @@ def overview(tenant: Tenant, current: CurrentSession) -> Response:
 
 @router.get("/events")
 def events(
-    current: CurrentSession, tenant: Annotated[str | None, Query(max_length=128)] = None
+    current: CurrentSession,
+    tenant: Annotated[str | None, Query(max_length=128)] = None,
+    after: Annotated[str, Query(max_length=128)] = "",
 ) -> Response:
     """The overview as server-sent events."""
     if tenant is not None:
         current.require_tenant(tenant)
-    if streams.full:
+    caller = current.principal.name
+    if streams.is_full(caller):
         raise HTTPException(503, "Too many live pages are open; close some.")
-    cookie = current.request.cookies.get(SESSION_COOKIE)
 
     def render() -> str:
         if tenant is None:
-            known = [t for t in tenants.tenants(current.db) if current.principal.can_read(t)]
-            return current.render("live_tenants.html", None, **_all_tenants(current, known))
+            known = current.tenants(MOST_TENANTS + 1, after)
+            return current.render("live_tenants.html", None, **_all_tenants(current, known, after))
         return current.render("live_overview.html", tenant, **_overview(current, tenant))
 
     def allowed() -> bool:
-        return (
-            current.cookie is not None or current.service.authenticator.session(cookie) is not None
-        )
+        """Returns True as long as the session lasts and its token has the tenant."""
+        return current.renew() and (tenant is None or current.principal.can_read(tenant))
 
-    body = fragments(streams, render, allowed)
+    body = fragments(streams, caller, render, allowed)
     return StreamingResponse(body, media_type="text/event-stream")
+
+
+async def _outcome(
+    tenant: Tenant, current: CurrentSession, op: str | None = None
+) -> dict[str, Any] | None:
+    """Returns the outcome of the command that led to this page."""
+    if not op:
+        return None
+    operation = await current.service.dispatcher.operation(tenant, op[:128])
+    return operation.to_json() if operation else None
+
+
+Outcome = Annotated[dict[str, Any] | None, Depends(_outcome)]
 
 
 # --- products, groups, users ---------------------------------------------------------------------
@@ -151,9 +177,7 @@ def groups(tenant: Tenant, current: CurrentSession) -> Response:
 
 
 @router.get("/t/{tenant}/groups/{group}")
-async def group(
-    tenant: Tenant, group: PathId, current: CurrentSession, op: str | None = None
-) -> Response:
+def group(tenant: Tenant, group: PathId, current: CurrentSession, outcome: Outcome) -> Response:
     """A group: its progress, licences, members in error and history."""
     found = queries.group(current.db, tenant, group)
     if found is None:
@@ -169,7 +193,7 @@ async def group(
         more=errors.next is not None,
         names=queries.names_of_skus(current.db, names | formatting.skus_of(log)),
         log=log,
-        outcome=await _outcome(current, tenant, op),
+        outcome=outcome,
     )
 
 
@@ -181,9 +205,7 @@ def users(tenant: Tenant, current: CurrentSession) -> Response:
 
 
 @router.get("/t/{tenant}/users/{user}")
-async def user(
-    tenant: Tenant, user: PathId, current: CurrentSession, op: str | None = None
-) -> Response:
+def user(tenant: Tenant, user: PathId, current: CurrentSession, outcome: Outcome) -> Response:
     """A user: licences with their explanations, and history."""
     found = queries.user(current.db, tenant, user)
     why = explanation.explain(current.db, tenant, user)
@@ -197,7 +219,7 @@ async def user(
         why=why,
         log=log,
         names=queries.names_of_skus(current.db, formatting.skus_of(log)),
-        outcome=await _outcome(current, tenant, op),
+        outcome=outcome,
     )
 
 
@@ -247,12 +269,14 @@ async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
     upload = form.get("file")
     if isinstance(upload, UploadFile) and upload.filename:
         text = (await upload.read()).decode(errors="replace")
-    answer, problem = None, None
+    answer, problem, status = None, None, 200
     try:
-        answer = await what_if(current.service.store.path, tenant, read_events(text))
+        events = read_events(text)
+        caller = current.principal.name
+        answer = await what_if(current.service.store.path, tenant, events, caller)
     except (WhatIfError, BadRequestError) as failed:
         problem = str(failed)
-    status = 200 if problem is None else 400
+        status = 429 if isinstance(failed, TooManyQuestionsError) else 400
     shown = {"text": text, "answer": answer, "problem": problem}
     return current.page("whatif.html", tenant, status, **shown)
 
@@ -287,14 +311,6 @@ async def reprocess_user(
     """Reprocesses a user, and leads back to it."""
     back = f"/t/{tenant}/users/{user}"
     return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)
-
-
-async def _outcome(current: BrowserSession, tenant: str, op: str | None) -> dict[str, Any] | None:
-    """Returns the outcome of the command that led to this page."""
-    if not op:
-        return None
-    operation = await current.service.dispatcher.operation(tenant, op[:128])
-    return operation.to_json() if operation else None
 
 
 # --- health and API -------------------------------------------------------------------------------

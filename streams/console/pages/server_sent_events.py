@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import orjson
 
 EVERY = 1.0
 """Seconds between two fragments at least: more often nobody can read."""
-MOST_STREAMS = 50
+MOST_STREAMS = 200
+MOST_STREAMS_OF_CALLER = 10
 
 
 class EventStreamLimiter:
-    """Counts the open event streams; each costs a few queries a second."""
+    """Counts the open event streams of each caller; each costs a few queries a second."""
 
     def __init__(self) -> None:
-        self.open = 0
+        self._open: Counter[str] = Counter()
 
     @property
-    def full(self) -> bool:
-        """True if no further stream may be opened."""
-        return self.open >= MOST_STREAMS
+    def open(self) -> int:
+        """The number of open streams."""
+        return self._open.total()
+
+    def is_full(self, caller: str) -> bool:
+        """Returns True if this caller may open no further stream."""
+        return self._open[caller] >= MOST_STREAMS_OF_CALLER or self.open >= MOST_STREAMS
+
+    def opened(self, caller: str) -> None:
+        """Counts a stream that begins."""
+        self._open[caller] += 1
+
+    def closed(self, caller: str) -> None:
+        """Counts a stream that has ended."""
+        self._open[caller] -= 1
+        self._open += Counter()  # drops the callers without streams
 
 
 async def fragments(
     streams: EventStreamLimiter,
+    caller: str,
     render: Callable[[], str],
     allowed: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     """Yields the fragment now and when it has changed; comments keep the connection."""
-    streams.open += 1
+    streams.opened(caller)
     shown = ""
     try:
         yield b"retry: 2000\n\n"
@@ -43,4 +59,4 @@ async def fragments(
                 yield b": still here\n\n"
             await asyncio.sleep(EVERY)
     finally:
-        streams.open -= 1
+        streams.closed(caller)

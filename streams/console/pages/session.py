@@ -40,11 +40,23 @@ class BrowserSession:
         self.principal: Principal = found[1]
         self.request, self.service = request, service
         self.cookie = cookie if fresh else None
+        self._key = cookie
 
     @property
     def db(self) -> queries.Connection:
         """The calling thread's connection to the read model."""
         return self.service.store.read_connection()
+
+    def tenants(self, most: int, after: str = "") -> list[str]:
+        """Returns the tenants that the principal may read, in their order, after an id."""
+        return tenants.tenants(self.db, self.principal.tenants, most, after)
+
+    def renew(self) -> bool:
+        """Takes what the token may do now; returns False if the session has ended."""
+        found = self.service.authenticator.session(self._key)
+        if found is not None:
+            self.session, self.principal = found
+        return found is not None
 
     def check_csrf(self, given: str) -> None:
         """Raises HTTPException 403 unless a form carries this session's CSRF token."""
@@ -66,10 +78,9 @@ class BrowserSession:
 
     def render(self, template: str, tenant: str | None = None, **more: Any) -> str:
         """Returns the HTML of a template, with what every page shows."""
-        known = [t for t in tenants.tenants(self.db) if self.principal.can_read(t)]
         return formatting.TEMPLATES.get_template(template).render(
             tenant=tenant,
-            tenants=known,
+            has_more_tenants=len(self.tenants(2)) > 1,
             principal=self.principal,
             operator=tenant is not None and self.principal.can_operate(tenant),
             csrf=self.session.csrf,

@@ -1,4 +1,4 @@
 """The SQLite read model: the projector that writes it, the queries that read it.
 
-Imports ``contract``, ``kafka`` and ``runtime``; no other package of the console.
+Imports ``contract``, ``http_server``, ``kafka`` and ``runtime``; no other package of the console.
 """

@@ -1,4 +1,4 @@
 """Tokens, sessions and the middleware in front of every request.
 
-Imports ``runtime`` only.
+Imports ``http_server`` and ``runtime`` only.
 """

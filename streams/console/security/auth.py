@@ -21,13 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streams.runtime.errors import WorkerError
+from streams.runtime import log_events
+from streams.runtime.errors import WorkerError, log
 from streams.runtime.tokens import load_token_file, token_digest
 
 SESSION_SECONDS = 12 * 3600
 MOST_SESSIONS = 10_000
 ROLES = ("reader", "operator")
 EVERY = "*"
+SESSION_COOKIE = "seatflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Authenticator:
         self._tokens: dict[bytes, Principal] = {}
         self._sessions: dict[str, Session] = {}
         self._looked = 0.0
+        self._broken = False
         self._local = Principal(f"{_user()} on this machine", "operator", None)
         if tokens_file is not None:
             self._tokens = read_tokens(tokens_file)
@@ -95,7 +98,10 @@ class Authenticator:
         return found
 
     def _renew(self) -> None:
-        """Takes what the file says now; when it cannot be read, nobody is let in."""
+        """Takes what the file says now; while it cannot be read, nobody is let in.
+
+        Sessions outlive that: an editor or a volume replaces a file in more than one step.
+        """
         now = time.monotonic()
         if self.file is None or now - self._looked < 1.0:
             return
@@ -104,9 +110,10 @@ class Authenticator:
         if stamp != self._read:
             self._read = stamp
             try:
-                self._tokens = read_tokens(self.file)
-            except WorkerError:
-                self._tokens = {}
+                self._tokens, self._broken = read_tokens(self.file), False
+            except WorkerError as error:
+                self._tokens, self._broken = {}, True
+                log.warning(log_events.CONSOLE_PROBLEM, problem=str(error))
 
     # -- browsers
     def session(self, cookie: str | None) -> tuple[Session, Principal] | None:
@@ -116,7 +123,8 @@ class Authenticator:
             return None
         principal = self._local if found.digest is None else self._by_digest(found.digest)
         if principal is None or found.until < time.time():
-            self._sessions.pop(cookie or "", None)
+            if not self._broken:
+                self._sessions.pop(cookie or "", None)
             return None
         return found, principal
 

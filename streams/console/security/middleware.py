@@ -1,4 +1,4 @@
-"""Checks before every request (host, origin, rate, size), and the headers of every response.
+"""Checks before every request (host, origin, rate), and the headers of every response.
 
 Plain ASGI: it costs little, and event streams pass through unbuffered.
 
@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MOST_BYTES = 4 << 20
+MOST_CLIENTS = 10_000
 SAFE = ("GET", "HEAD", "OPTIONS")
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -59,14 +60,15 @@ class RateLimiter:
         now = time.monotonic()
         level, at = self._level.get(client, (self.burst, now))
         level = min(self.burst, level + (now - at) * self.rate)
-        if len(self._level) > 10_000:
-            self._level.clear()
+        if len(self._level) >= MOST_CLIENTS and client not in self._level:
+            del self._level[next(iter(self._level))]
+        self._level.pop(client, None)  # behind those that have not asked for longer
         self._level[client] = (max(0.0, level - 1), now)
         return level >= 1
 
 
 class SecurityMiddleware:
-    """Refuses requests by host, origin, rate and size, and adds the security headers.
+    """Refuses requests by host, origin and rate, and adds the security headers.
 
     ``names``: host names by which the console is reached, in lower case; None: any.
     ``tls``: the console itself serves HTTPS.
@@ -86,7 +88,7 @@ class SecurityMiddleware:
         if refused is not None:
             await _answer(safe, *refused)
             return
-        await self.app(scope, *_limited(receive, safe))
+        await self.app(scope, receive, safe)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         host = headers.get("host", "")
@@ -103,13 +105,7 @@ class SecurityMiddleware:
         bucket = self.reads if scope["method"] in SAFE else self.changes
         if not bucket.allow(client):
             return 429, "TooManyRequests", "Too many requests; try again in a second."
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BYTES:
-            return 413, "RequestTooLarge", _TOO_LARGE
         return None
-
-
-_TOO_LARGE = f"A request body may have at most {MOST_BYTES >> 20} MiB."
 
 
 def _name(host: str) -> str:
@@ -129,29 +125,6 @@ def _same_origin(headers: dict[str, str], host: str, scheme: str) -> bool:
         return False
     origin = headers.get("origin")
     return origin is None or origin.lower() == f"{scheme}://{host}".lower()
-
-
-def _limited(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Ends a body that exceeds the limit, and replaces whatever the response was by 413."""
-    received, refused = 0, False
-
-    async def receiving() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MOST_BYTES:
-            return {"type": "http.request", "body": b"", "more_body": False}
-        return message
-
-    async def sending(message: Message) -> None:
-        nonlocal refused
-        if received <= MOST_BYTES:
-            await send(message)
-        elif not refused:
-            refused = True
-            await _answer(send, 413, "RequestTooLarge", _TOO_LARGE)
-
-    return receiving, sending
 
 
 def _with_headers(send: Send, path: str, tls: bool) -> Send:

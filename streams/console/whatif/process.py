@@ -10,6 +10,7 @@ import json
 import sqlite3
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from streams.runtime.errors import Actor, SeatflowError
 SECONDS = 60.0
 MOST_USERS = 100_000
 MOST_EVENTS = 5_000
+MOST_WAITING = 8
+MOST_OF_CALLER = 2
+"""Questions of one caller, the one that is being answered included."""
 _one_at_a_time = asyncio.Semaphore(1)
+_asked: Counter[str] = Counter()
 
 
 class WhatIfError(SeatflowError):
@@ -36,14 +41,39 @@ class WhatIfError(SeatflowError):
         return Actor.SENDER if self.status < 500 else Actor.DEVELOPER
 
 
-async def what_if(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
-    """Returns the outcome of the events. Raises: WhatIfError."""
+class TooManyQuestionsError(WhatIfError):
+    """Raised if the caller, or all callers together, have asked too much already."""
+
+    def __init__(self, whose: str) -> None:
+        super().__init__(429, f"{whose} being answered already: try again when they are.")
+
+
+async def what_if(path: Path, tenant: str, events: list[Any], caller: str = "") -> dict[str, Any]:
+    """Returns the outcome of the events; ends with its process if the task is cancelled.
+
+    Raises: WhatIfError.
+    """
+    if _asked[caller] >= MOST_OF_CALLER:
+        raise TooManyQuestionsError("Questions of yours are")
+    if _asked.total() > MOST_WAITING:
+        raise TooManyQuestionsError("Many questions are")
+    _asked[caller] += 1
+    try:
+        return await _answer(path, tenant, events)
+    finally:
+        _asked[caller] -= 1
+        if not _asked[caller]:
+            del _asked[caller]
+
+
+async def _answer(path: Path, tenant: str, events: list[Any]) -> dict[str, Any]:
     now_ms = int(time.time() * 1000)
     question = {"path": str(path), "tenant": tenant, "events": events, "now_ms": now_ms}
     asked = _question(question)
     async with _one_at_a_time:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # nothing of the current directory is imported
             "-m",
             "streams.console.whatif.process",
             stdin=asyncio.subprocess.PIPE,
@@ -76,8 +106,8 @@ def _question(asked: dict[str, Any]) -> bytes:
     """
     try:
         text = json.dumps(asked, allow_nan=False).encode()
-        orjson.loads(text)
-    except (ValueError, RecursionError) as error:
+        orjson.dumps(orjson.loads(text))  # TypeError: deeper than a record's value may be
+    except (ValueError, TypeError, RecursionError) as error:
         raise WhatIfError(400, f"The events are not valid JSON: {error}.") from None
     return text
 

@@ -15,7 +15,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from scim2_models import SCIMException
 
 from streams.contract.event_reader import event_of
+from streams.http_server.guard import RequestGuard
+from streams.http_server.threads import in_thread, run_to_end
 from streams.ingest.event_builder import EventBuilder, EventOrReason
+from streams.ingest.http.policy import ReceiverPolicy
 from streams.ingest.http.scim import ScimApplication, Tenants
 from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
@@ -24,7 +27,6 @@ from streams.ingest.scim_requests import RequestError, resource_of
 from streams.ingest.scim_resources import ENTRA
 from streams.runtime.errors import WorkerError
 
-MAX_BODY_BYTES = 8 << 20
 MAX_UPLOADS_KEPT = 100
 # The topics that a source may write to for its tenant; the catalog is shared by all tenants.
 TENANT_TOPICS = ("user-changes", "group-changes", "subscriptions", "tenants")
@@ -60,14 +62,8 @@ class Receiver:
 
 
 async def body_of(request: Request) -> bytes:
-    """Returns the body of a request, up to MAX_BODY_BYTES."""
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes are read")
-        parts.append(chunk)
-    return b"".join(parts)
+    """Returns the body of a request, which the guard has read within its bounds."""
+    return await request.body()
 
 
 Body = Annotated[bytes, Depends(body_of)]
@@ -86,6 +82,7 @@ def application(receiver: Receiver) -> FastAPI:
         """Returns 503: the broker did not take the events, and the sender should retry."""
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
 
+    app.add_middleware(RequestGuard, policy=ReceiverPolicy(receiver.sources))
     scim: Any = ScimApplication(receiver.tenants, receiver.sources, receiver.writer)
     app.mount("/scim", scim)
     return app
@@ -104,19 +101,26 @@ def _events(app: FastAPI, receiver: Receiver) -> None:
         request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("events"))]
     ) -> Response:
         """CloudEvents over HTTP (binary, structured, batched), or one plain event."""
-        records = []
-        for number, value in enumerate(_cloud_events(request, body)):
-            found = event_of(orjson.dumps(value))
-            if isinstance(found, str):
-                raise HTTPException(400, f"event {number + 1}: {found}")
-            tenant = getattr(found.event, "tenant", None)
-            if found.topic not in TENANT_TOPICS or tenant != source.tenant:
-                raise HTTPException(
-                    403, f"event {number + 1} does not belong to the tenant {source.tenant}"
-                )
-            records.append(Record(found.topic, found.key.decode(), found.value))
+        pool = receiver.tenants.pool
+        records = await in_thread(pool, _event_records, request, body, source.tenant)
         await receiver.writer.wait_committed(receiver.writer.add(records))
         return Response(status_code=204)
+
+
+def _event_records(request: Request, body: bytes, tenant: str) -> list[Record]:
+    """Returns the records of a request's events. Raises: HTTPException 400, 403."""
+    records = []
+    for number, value in enumerate(_cloud_events(request, body)):
+        try:
+            found = event_of(orjson.dumps(value))
+        except orjson.JSONEncodeError:  # read to 1,024 levels, written to 254
+            raise HTTPException(400, f"event {number + 1} is nested too deeply") from None
+        if isinstance(found, str):
+            raise HTTPException(400, f"event {number + 1}: {found}")
+        if found.topic not in TENANT_TOPICS or getattr(found.event, "tenant", None) != tenant:
+            raise HTTPException(403, f"event {number + 1} does not belong to the tenant {tenant}")
+        records.append(Record(found.topic, found.key.decode(), found.value))
+    return records
 
 
 def _cloud_events(request: Request, body: bytes) -> list[Any]:
@@ -156,8 +160,9 @@ def _upload(app: FastAPI, receiver: Receiver) -> None:
                 400, "the body must be a SCIM BulkRequest with Operations"
             ) from None
         async with receiver.tenants.lock(source):
-            with receiver.tenants.sending(source) as storage, ENTRA:
-                results = [await _uploaded(operation, storage) for operation in operations]
+            with receiver.tenants.sending(source) as storage:
+                pool = receiver.tenants.pool
+                results = await in_thread(pool, _all_uploaded, operations, storage)
         await receiver.writer.wait_committed()
         id = uuid.uuid4().hex
         receiver.uploads[id] = {"tenant": source.tenant, "results": results}
@@ -174,6 +179,11 @@ def _upload(app: FastAPI, receiver: Receiver) -> None:
         if found is None or found["tenant"] != source.tenant:
             raise HTTPException(404, "no such upload, or it is no longer kept")
         return JSONResponse(found)
+
+
+def _all_uploaded(operations: list[Any], storage: Any) -> list[dict[str, Any]]:
+    with ENTRA:
+        return [run_to_end(_uploaded(operation, storage)) for operation in operations]
 
 
 async def _uploaded(operation: Any, storage: Any) -> dict[str, Any]:
@@ -202,12 +212,15 @@ def _notifications(app: FastAPI, receiver: Receiver) -> None:
     ) -> Response:
         """Graph's change notifications: the handshake, then changed objects, without values."""
         if validation is not None:
-            return PlainTextResponse(validation)
+            # Graph wants it back as text; a browser must not take it for anything else.
+            return PlainTextResponse(validation, headers={"x-content-type-options": "nosniff"})
         try:
             listed = orjson.loads(body)["value"]
             found = [
                 (receiver.sources.of_client_state(one.get("clientState")), one) for one in listed
             ]
+            if not all(isinstance(one.get("resourceData") or {}, dict) for one in listed):
+                raise TypeError
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise HTTPException(
                 400, "the body must be a collection of change notifications"
@@ -231,11 +244,12 @@ def _notifications(app: FastAPI, receiver: Receiver) -> None:
 
 def _changed_object(notification: dict[str, Any]) -> dict[str, Any]:
     data = notification.get("resourceData") or {}
-    return {
+    found = {
         "change": notification.get("changeType"),
         "resource": notification.get("resource"),
         "id": data.get("id"),
     }
+    return {name: value if isinstance(value, str) else None for name, value in found.items()}
 
 
 def _deletion(source: Source, notification: dict[str, Any]) -> Record | None:

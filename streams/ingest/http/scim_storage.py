@@ -15,11 +15,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from scim2_models import Group, InvalidValueException, NotFoundException, Resource, ResourceType
+from scim2_models import (
+    Group,
+    InvalidFilterException,
+    InvalidValueException,
+    NotFoundException,
+    Resource,
+    ResourceType,
+    TooManyException,
+)
 from scim2_server.memory import InMemoryStorage
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
-from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
+from streams.http_server import cancellation
+from streams.ingest.event_builder import (
+    EventBuilder,
+    EventOrReason,
+    lower_ascii,
+    normalized_id,
+)
 from streams.ingest.http.transactional_writer import RESOURCES, Record, Writer
 from streams.ingest.scim_resources import (
     ENTRA,
@@ -31,6 +45,7 @@ from streams.ingest.scim_resources import (
     without_country_name,
 )
 from streams.ingest.scim_resources import RESOURCES as MODELS
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import log
 from streams.runtime.log_events import VALUE_IGNORED
 
@@ -41,7 +56,48 @@ Members = dict[str, str | None]
 """Ids with the display name, where the sender gives one."""
 # Attributes that are never stored.
 NOT_STORED = {"password"}
+MAX_FILTER_CHARACTERS = 2_000
+MAX_SEARCH_SECONDS = 5.0
 MAX_REMARKS = 1_000  # different ones that are logged for a tenant
+
+
+def check_filter(text: str) -> None:
+    """Refuses a filter that costs too much on every resource. Raises: InvalidFilterException."""
+    if len(text) > MAX_FILTER_CHARACTERS:
+        raise InvalidFilterException(
+            detail=f"a filter may have at most {MAX_FILTER_CHARACTERS:,} characters"
+        )
+
+
+class _Bounded:
+    """A search or its filter: as the original, except that the matching ends in time."""
+
+    def __init__(self, original: Any, **instead: Any) -> None:
+        self._original = original
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _bounded_search(search: Any) -> Any:
+    """Returns a search whose filter raises TooManyException after MAX_SEARCH_SECONDS."""
+    if search.filter is None:
+        return search
+    deadline, matches = Deadline(MAX_SEARCH_SECONDS), search.filter.match
+
+    def match(resource: Any) -> Any:
+        if deadline.has_passed or cancellation.is_cancelled():
+            raise TooManyException(
+                detail="the filter takes too long: compare with eq, or narrow it"
+            )
+        return matches(resource)
+
+    return _Bounded(search, filter=_Bounded(search.filter, match=match))
+
+
+def _folded(name: object) -> str:
+    return lower_ascii(name) if isinstance(name, str) else ""
 
 
 class _Memory(InMemoryStorage):
@@ -72,7 +128,10 @@ class TenantStorage(AsyncScimStorage):
         self.remark: str | None = None  # on the last change of a user
         self._reported: set[str] = set()
         self._writer = writer
+        self._outbox: list[Record] = []  # of the request that is carried out
         self._memory = _Memory()
+        self._by_name: dict[str, dict[str, None]] = {}
+        self._by_external_id: dict[str, dict[str, None]] = {}
         self.members: dict[str, Members] = {}
         self.groups_of: dict[str, Members] = {}
 
@@ -88,11 +147,14 @@ class TenantStorage(AsyncScimStorage):
         self, resource_types: list[ResourceType], search_request: Any, *, position: Any = None
     ) -> SearchPage:
         """Returns a page of resources that match a filter."""
-        if "members" in str(search_request.filter or "").lower():
+        text = str(search_request.filter or "")
+        check_filter(text)
+        bounded = _bounded_search(search_request)
+        if "members" in text.lower():
             memory = InMemoryStorage()
             memory.resources = [self._whole(each) for each in self._memory.resources]
-            return memory.search(resource_types, search_request, position=position)
-        page = self._memory.search(resource_types, search_request, position=position)
+            return memory.search(resource_types, bounded, position=position)
+        page = self._memory.search(resource_types, bounded, position=position)
         if _wants_members(search_request):
             page.resources = [self._whole(resource) for resource in page.resources]
         return page
@@ -106,6 +168,7 @@ class TenantStorage(AsyncScimStorage):
         except InvalidValueException:
             self._memory.delete(resource_type, str(created.id))
             raise
+        self._index_user(None, created)
         return self._whole(created)
 
     async def update(
@@ -127,6 +190,7 @@ class TenantStorage(AsyncScimStorage):
         except InvalidValueException:
             self._memory.update(resource_type, before)
             raise
+        self._index_user(before, updated)
         return self._whole(updated)
 
     async def delete(
@@ -135,6 +199,7 @@ class TenantStorage(AsyncScimStorage):
         """Deletes a resource with its memberships, and sends the event."""
         before = self._memory.get(resource_type, resource_id)
         self._memory.delete(resource_type, resource_id, expected_version=expected_version)
+        self._index_user(before, None)
         builder = self._builder()
         if isinstance(before, Group):
             results = [builder.group("group.deleted", resource_id)]
@@ -155,12 +220,26 @@ class TenantStorage(AsyncScimStorage):
 
     def find_user(self, external_id: str | None, name: str | None) -> Any | None:
         """Returns a copy of the user with this external id or, in any case, user name; or None."""
-        users: list[Any] = [u for u in self._memory.resources if not isinstance(u, Group)]
-        for user in users:
-            same_name = bool(name) and (user.user_name or "").lower() == str(name).lower()
-            if same_name or (external_id and user.external_id == external_id):
-                return user.model_copy(deep=True)
-        return None
+        ids = self._by_external_id.get(external_id or "") or self._by_name.get(_folded(name))
+        return self._memory.get(USERS, next(iter(ids))) if ids else None
+
+    def _index_user(self, before: Any, after: Any) -> None:
+        """Brings the indexes of ``find_user`` up to date with a change of a resource."""
+        for user in (before, after):
+            if user is None or isinstance(user, Group):
+                continue
+            for index, value in (
+                (self._by_name, _folded(user.user_name)),
+                (self._by_external_id, user.external_id),
+            ):
+                if not value:
+                    continue
+                if user is after:
+                    index.setdefault(value, {})[user.id] = None
+                elif value in index:
+                    index[value].pop(user.id, None)
+                    if not index[value]:
+                        del index[value]
 
     def change_members(self, group: str, added: Members, removed: Iterable[str]) -> None:
         """Adds and removes members without copying the group. Raises: NotFoundException."""
@@ -224,8 +303,14 @@ class TenantStorage(AsyncScimStorage):
             if isinstance(each, str):
                 raise InvalidValueException(detail=each)
             items.append(Record(each.topic, each.key.decode(), each.value))
-        if items or records:
-            self._writer.add([*items, *records])
+        self._outbox += items
+        self._outbox += records
+
+    def flush(self) -> None:
+        """Gives the writer what the request has changed; on the writer's event loop."""
+        if self._outbox:
+            self._writer.add(self._outbox)
+            self._outbox = []
 
     # -- stored records
     def _key(self, resource: Any) -> str:
@@ -260,6 +345,8 @@ class TenantStorage(AsyncScimStorage):
                 with ENTRA:
                     resources.append(MODELS[kind].model_validate(orjson.loads(value)))
         self._memory.resources = resources
+        for each in resources:
+            self._index_user(None, each)
 
     def _whole(self, resource: Any) -> Any:
         if isinstance(resource, Group) and (users := self.members.get(str(resource.id))):

@@ -16,6 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from streams.contract.topics import INPUT_NAMES
+from streams.http_server.server import is_loopback, server_config
 from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources
@@ -47,14 +48,29 @@ async def serve(
     """Serves until a signal; returns the exit code.
 
     ``changes``: see ``Receiver``. ``ready``: receives the port that the server listens on.
-    Raises: WorkerError, if the port is in use.
+    Raises: WorkerError, if the port is in use, or tokens would be sent to it unencrypted.
     """
+    check(settings, host)
     sockets = listening(host, port)
     try:
         return await _serve(settings, sources, sockets, changes, ready)
     finally:
         for each in sockets:
             each.close()
+
+
+def check(settings: Settings, host: str) -> None:
+    """Refuses to listen beyond loopback without a proxy that terminates HTTPS.
+
+    Raises: WorkerError, with the settings to change.
+    """
+    if not is_loopback(host) and not settings.http_behind_proxy:
+        raise WorkerError(
+            f"the tokens of sources would be sent to {host} unencrypted: listen at 127.0.0.1"
+            " behind a proxy on this machine, or set SEATFLOW_HTTP_BEHIND_PROXY=true if a proxy"
+            " elsewhere terminates HTTPS",
+            CONFIGURATION,
+        )
 
 
 def listening(host: str, port: int) -> list[socket.socket]:
@@ -98,7 +114,7 @@ async def _serve(
         # The writer has fenced earlier receivers, so the resources read now are complete.
         tenants = Tenants(writer, await read_resources(settings), sources)
         app = application(Receiver(sources, tenants, writer, changes))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+        config = server_config(app, settings, lifespan="off")
         server = _Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.leave)

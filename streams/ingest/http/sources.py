@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from streams.runtime.errors import CONFIGURATION, WorkerError
-from streams.runtime.tokens import TokenEntry, load_token_file, token_digest
+from streams.runtime.tokens import MIN_TOKEN_CHARACTERS, TokenEntry, load_token_file, token_digest
 
+MIN_STATE_CHARACTERS = MIN_TOKEN_CHARACTERS
 KINDS = ("scim", "upload", "notifications", "events")
 _is_name = re.compile(r"[A-Za-z0-9_.@-]{1,64}").fullmatch
 
@@ -74,6 +75,12 @@ def _problem(table: dict[str, Any]) -> str | None:
     for name in ("name", "tenant"):
         if not _is_name(str(table.get(name, ""))):
             return f"{name} must be 1 to 64 characters of A-Z a-z 0-9 . _ @ -"
+    state = table.get("client_state")
+    if state is not None and (not isinstance(state, str) or len(state) < MIN_STATE_CHARACTERS):
+        return (
+            f"client_state must have at least {MIN_STATE_CHARACTERS} characters: it is the secret"
+            " of notifications, which may delete users"
+        )
     if unknown := [kind for kind in table.get("accepts", ()) if kind not in KINDS]:
         return f"accepts has {unknown[0]!r}; known are {', '.join(KINDS)}"
     return None

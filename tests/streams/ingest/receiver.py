@@ -25,7 +25,7 @@ SOURCES = f"""
 name = "entra"
 tenant = "contoso"
 token = "{TOKEN}"
-client_state = "a-secret"
+client_state = "a-secret-of-contoso"
 
 [[source]]
 name = "hr"

@@ -215,7 +215,9 @@ def test_graph_notifications(receiver: Receiving, tmp_path: Path) -> None:
     assert (handshake.status_code, handshake.text) == (200, "a b&<c>")
     assert handshake.headers["content-type"].startswith("text/plain")
 
-    def notification(change: str, kind: str, id: str, state: str = "a-secret") -> dict[str, Any]:
+    def notification(
+        change: str, kind: str, id: str, state: str = "a-secret-of-contoso"
+    ) -> dict[str, Any]:
         data = {"@odata.type": f"#Microsoft.Graph.{kind}", "id": id}
         return {
             "id": "n1",
