@@ -1,4 +1,4 @@
-"""What the console and the receiver share as HTTP servers: bounds for connections and requests.
+"""The common part of the console and the receiver as HTTP servers: bounds for their callers.
 
 Imports ``runtime`` only, and uvicorn, which workers do not need.
 """

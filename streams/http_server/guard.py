@@ -45,7 +45,7 @@ class Limits:
 
 
 class Caller(NamedTuple):
-    """Who sends a request. ``most_body_bytes``: None if it may send no body at all."""
+    """The sender of a request. ``most_body_bytes``: None if it may send no body at all."""
 
     name: str
     known: bool
@@ -64,7 +64,7 @@ class Work(NamedTuple):
 
 
 class Policy(Protocol):
-    """What the guard asks the console or the receiver."""
+    """The questions that the guard asks the console or the receiver."""
 
     def caller(self, scope: Scope) -> Caller:
         """Returns who sends a request, by its head."""
