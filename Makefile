@@ -9,7 +9,7 @@ ONCE ?=
 # Options of the simulator and the benchmarks, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab fmt wheel lock docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab fmt wheel lock sbom audit docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -127,6 +127,25 @@ lock: setup ## renew the lock files (exact versions and hashes) from pyproject.t
 	eval "$$compile --extra console --extra feeds pyproject.toml -o requirements.lock"; \
 	eval "$$compile --extra console --extra feeds --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock"
 	@$(MAKE) --no-print-directory setup
+
+# The tools live in a directory of their own, like `uv`; the pinned dependencies in another, by hash.
+sbom: ## dist/: a CycloneDX list of the image's dependencies, and their licences
+	@set -e; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; mkdir -p dist; \
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	$(PY) -m venv "$$tool/venv"; $(PY) -m venv --without-pip "$$tool/app"; \
+	pip="$$tool/venv/bin/pip --disable-pip-version-check --quiet"; \
+	$$pip install 'cyclonedx-bom>=7,<8' 'pip-licenses>=5,<6'; \
+	$$pip --python "$$tool/app/bin/python" install --no-deps --require-hashes -r requirements.lock; \
+	"$$tool/venv/bin/cyclonedx-py" environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON -o "dist/seatflow-$$version.cdx.json" "$$tool/app/bin/python"; \
+	"$$tool/venv/bin/pip-licenses" --python "$$tool/app/bin/python" --from mixed --format markdown \
+	  --order license --with-urls --output-file "dist/seatflow-$$version-licences.md"; \
+	ls -l dist/*.cdx.json dist/*-licences.md
+
+audit: ## asks the advisory databases about the pinned dependencies (pip-audit)
+	@set -e; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
+	$(PY) -m venv "$$tool/venv"; "$$tool/venv/bin/pip" install --quiet pip-audit; \
+	"$$tool/venv/bin/pip-audit" --require-hashes --disable-pip --requirement requirements.lock
 
 docs: setup ## the site, and docs/reference from the tables in the code
 	@SEATFLOW_PURE=1 $(PY) -m streams.docgen.reference
