@@ -99,7 +99,7 @@ RECEIVED: Final = Topic(
 )
 
 TOPICS: Final = (*INPUTS, *INTERNAL, *OUTPUTS, CHANGELOG)
-MENDED: Final = ("message.timestamp.type", "compression.type")
+MENDED: Final = ("message.timestamp.type", "compression.type", "max.compaction.lag.ms")
 """The settings that `seatflow topics create` also sets on topics that exist."""
 INPUT_NAMES: Final = tuple(topic.name for topic in INPUTS)
 INTERNAL_NAMES: Final = tuple(topic.name for topic in INTERNAL)

@@ -74,10 +74,7 @@ ROLES: dict[str, tuple[Grant, ...]] = {
         Grant(GROUP, "{app}-{source}", (READ, DESCRIBE)),
         Grant(TRANSACTION, "{app}-{source}-bridge", (WRITE, DESCRIBE)),
     ),
-    "topics": (
-        *_topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS),
-        *_topics(INPUT_NAMES, ALTER_CONFIGS),
-    ),
+    "topics": (*_topics(_ALL, CREATE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS),),
 }
 MEANING = {
     "worker": "`seatflow worker`",

@@ -23,6 +23,8 @@ from streams.runtime.settings import Settings, client_options
 START_TIMEOUT_SECONDS = 30.0
 REQUEST_TIMEOUT_MS = 20_000
 LEADERS_TIMEOUT_SECONDS = 10.0
+COMPACTION_LAG = "max.compaction.lag.ms"
+UNBOUNDED = str((1 << 63) - 1)  # Kafka's default of that setting
 OWN_SETTING = 1  # DYNAMIC_TOPIC_CONFIG in Kafka: set on the topic, not a default
 
 HIDDEN = "; or this user may not see them (docs/security.md, Rights)"
@@ -133,16 +135,21 @@ async def _partition_counts(admin: Any, settings: Settings) -> dict[str, int]:
 
 
 def new_topic(topic: Topic, settings: Settings) -> NewTopic:
-    """Returns the request to create a topic as the table defines it."""
+    """Returns the request to create a topic as the table and the settings define it."""
     return NewTopic(
         settings.topic_prefix + topic.name,
         settings.partitions,
         settings.replication,
-        topic_configs={
-            "cleanup.policy": topic.cleanup,
-            **{name: str(value) for name, value in topic.config.items()},
-        },
+        topic_configs={"cleanup.policy": topic.cleanup, **_config(topic, settings)},
     )
+
+
+def _config(topic: Topic, settings: Settings) -> dict[str, str]:
+    """Returns the topic's settings beside its cleanup policy."""
+    config = {name: str(value) for name, value in topic.config.items()}
+    if "compact" in topic.cleanup:
+        config[COMPACTION_LAG] = str(settings.compaction_lag * 1000)
+    return config
 
 
 async def _create(
@@ -208,14 +215,18 @@ def _unsafe(configs: Configs, settings: Settings) -> Iterator[tuple[str, str, st
     """Yields the settings to be mended, as topic, setting, value found, value needed."""
     for topic in TOPICS:
         name = settings.topic_prefix + topic.name
+        config = _config(topic, settings)
         for setting in MENDED:
             found, _ = configs.get(name, {}).get(setting, ("", 0))
-            if found and found != (wanted := topic.config.get(setting, found)):
+            wanted = config.get(setting, found)
+            if setting == COMPACTION_LAG and found != UNBOUNDED:
+                continue  # a bound of the operator's own
+            if found and found != wanted:
                 yield name, setting, found, wanted
 
 
 async def _mend(admin: Any, settings: Settings, configs: Configs, report: TopicsReport) -> None:
-    """Sets the settings on which the delivery relies.
+    """Sets the settings on which delivery and erasure rely.
 
     A request replaces all settings of a topic (KIP-133), so that it also carries those that the
     topic has of its own.

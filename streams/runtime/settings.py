@@ -81,6 +81,7 @@ Interval = Annotated[float, Field(ge=0.0, le=5.0), "seconds from 0 to 5"]
 Records = Annotated[int, Field(ge=1, le=100_000), "a whole number from 1 to 100000"]
 Products = Annotated[int, Field(ge=0, le=100_000), "a whole number from 0 to 100000"]
 Lag = Annotated[float, Field(ge=1, le=86_400), "seconds from 1 to 86400"]
+Compaction = Annotated[int, Field(ge=1, le=31_536_000), "seconds from 1 to 31536000 (a year)"]
 Stall = Annotated[float, Field(ge=20, le=3600), "seconds from 20 to 3600"]
 
 
@@ -105,6 +106,11 @@ class Settings(BaseSettings):
     topic_prefix: TopicPrefix = Field("licensing.", description="prefix of all topic names")
     replication: Replication = Field(
         1, description="replication factor, used when topics are created"
+    )
+    compaction_lag: Compaction = Field(
+        604_800,
+        description="seconds after which compacted topics have lost what was replaced or deleted;"
+        " used when topics are created",
     )
     data_dir: Path = Field(
         Path(".seatflow"),

@@ -31,6 +31,7 @@ from streams.runtime.settings import Settings
 RETRY_AFTER = 1.0
 WAIT_MS = 200
 PRUNE_INTERVAL_SECONDS = 86_400.0
+ERASE_INTERVAL_SECONDS = 600.0
 MOST_RECORDS = 40_000
 MOST_LOGGED = 100
 """Unreadable records with a log line of their own; the others are counted."""
@@ -84,6 +85,7 @@ class ReadModelProjector:
         """Offsets up to which was fetched; the last batch may still be on its way to the store."""
         self._end_reader: Any = None
         self._pruned_at = 0.0
+        self._erased_at = time.monotonic()
         self._seen_at: dict[TopicPartition, float] = {}
         self.unreadable = store.unreadable()
         """Records that could not be applied: their number, and the first one's problem."""
@@ -170,6 +172,7 @@ class ReadModelProjector:
                     self._count(batches)
                 if writing is None:
                     await self._passed(self._fetched, {})
+                    await loop.run_in_executor(self._executor, self._erase_deleted)
                 elif not self._lagging():
                     await writing[0]
                     await self._passed(*writing[1:])
@@ -214,6 +217,19 @@ class ReadModelProjector:
             for topic, records in by_topic.items():
                 self._apply(topic, records)
             db.executemany("INSERT OR REPLACE INTO offsets VALUES(?, ?, ?)", offsets)
+        self._erase_deleted()
+
+    def _erase_deleted(self) -> None:
+        """Erases what deleted rows left in the file, if that is due; in the writer's thread."""
+        if time.monotonic() - self._erased_at < ERASE_INTERVAL_SECONDS:
+            return
+        try:
+            if self.store.erase_deleted(time.time()):
+                self._erased_at = time.monotonic()
+        except sqlite3.OperationalError as error:  # no space for a copy of the file
+            self._erased_at = time.monotonic()
+            problem = f"what was deleted could not be erased from the read model's file: {error}"
+            log.warning(log_events.CONSOLE_PROBLEM, problem=problem)
 
     def _apply(self, topic: str, records: list[Any]) -> None:
         """Applies a batch of one topic; of one that fails, everything but the culprits."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +28,10 @@ READER_CACHE_KIB = 2048
 MAPPED_BYTES = 1 << 30
 CANCEL_AFTER_STEPS = 20_000
 """Instructions of SQLite between two looks at the request that a query is for: about 1 ms."""
+BUSY_WAIT_SECONDS = 30
+TRUNCATE_WAIT_MS = 200
+"""The writer's patience with readers of the journal; it is truncated later otherwise."""
+VACUUM_DAYS = 7
 FORMAT = 3
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
@@ -114,7 +119,7 @@ class Store:
             with transaction(self.writer):
                 for statement in SCHEMA.split(";"):
                     self.writer.execute(statement)
-                self._put(**self._meta)
+                self._put(**self._meta, vacuumed=str(int(time.time())))
         self._local = threading.local()
 
     def _usable(self) -> bool:
@@ -209,6 +214,28 @@ class Store:
         for table in ("shapes", "paths"):
             self.writer.execute(f"DELETE FROM {table} WHERE {unused}")
 
+    def erase_deleted(self, now: float) -> bool:
+        """Removes what deleted rows left in the journal and, once a week, in free space.
+
+        Outside of a transaction. Returns False if a reader still needs the journal.
+        """
+        if now - self._vacuumed_at() > VACUUM_DAYS * 86_400:
+            # Deletion overwrites the row, but not what balancing of the tree left of it elsewhere.
+            self.writer.execute("VACUUM")
+            self._put(vacuumed=str(int(now)))
+        self.writer.execute(f"PRAGMA busy_timeout={TRUNCATE_WAIT_MS}")
+        try:
+            busy, _, _ = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self.writer.execute(f"PRAGMA busy_timeout={BUSY_WAIT_SECONDS * 1000}")
+        return not busy
+
+    def _vacuumed_at(self) -> float:
+        row = self.writer.execute("SELECT value FROM meta WHERE name='vacuumed'").fetchone()
+        if row is None:  # made by an earlier release
+            return 0.0
+        return float(row[0])
+
     def close(self) -> None:
         """Closes the writing connection."""
         self.writer.close()
@@ -226,11 +253,17 @@ def _make_private(path: Path) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        timeout=BUSY_WAIT_SECONDS,
     )
     connection.execute("PRAGMA journal_mode=WAL")
     # A power cut may lose the last transactions, rows and offsets together: they are read again.
     connection.execute("PRAGMA synchronous=NORMAL")
+    # What is deleted is overwritten: freed pages have names and addresses (docs/security.md).
+    connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA cache_size=-65536")
     connection.execute("PRAGMA temp_store=MEMORY")
     return connection

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.contract.topics import INPUTS, MENDED, TOPICS
-from streams.kafka.topic_admin import check_topics, create_topics
+from streams.kafka.topic_admin import UNBOUNDED, check_topics, create_topics
 from streams.runtime.settings import load_settings
 from tests.support.kafka import Kafka
 from tests.support.kafka import create_topics as create_plain_topics
@@ -21,7 +21,7 @@ def test_inputs_have_the_brokers_clock_and_no_packed_batches() -> None:
     for topic in INPUTS:
         assert topic.config["message.timestamp.type"] == "LogAppendTime"
         assert topic.config["compression.type"] == "uncompressed"
-        assert all(setting in topic.config for setting in MENDED)
+        assert all(setting in topic.config for setting in MENDED[:2])
 
 
 async def _until_set(bootstrap: str, topic: str) -> dict[str, Any]:
@@ -66,6 +66,7 @@ async def test_topics_that_exist_are_mended_and_keep_their_own_settings(
     assert config["retention.ms"] == "7200000"
     created = await _settings_of(kafka.bootstrap, topic_prefix + "tenants")
     assert created["message.timestamp.type"] == "LogAppendTime"
+    assert created["max.compaction.lag.ms"] == "604800000"
     assert (await create_topics(settings)).mended == []
 
 
@@ -90,3 +91,28 @@ async def test_a_worker_warns_of_topics_with_a_producers_clock(
         await check_topics(settings)
     assert {log["event"] for log in logs} == {"topic_unsafe"}
     assert any("message.timestamp.type is CreateTime" in log["why"] for log in logs)
+
+
+@pytest.mark.kafka
+async def test_what_was_replaced_or_deleted_is_compacted_in_time(
+    kafka: Kafka, topic_prefix: str
+) -> None:
+    """An existing topic without a bound gets one; the operator's own bound stays."""
+    settings = load_settings(
+        _env_file=None,
+        brokers=kafka.bootstrap,
+        topic_prefix=topic_prefix,
+        partitions=1,
+        compaction_lag=3600,
+    )
+    unbounded, own = topic_prefix + "user-licenses", topic_prefix + "changelog"
+    policy = {"cleanup.policy": "compact"}
+    await create_plain_topics(kafka.bootstrap, unbounded, config=policy)
+    days = {"max.compaction.lag.ms": "86400000"}
+    await create_plain_topics(kafka.bootstrap, own, config=policy | days)
+    report = await create_topics(settings)
+    assert report.mended == [f"{unbounded}: max.compaction.lag.ms was {UNBOUNDED}, now 3600000"]
+    assert not report.problems
+    assert (await _settings_of(kafka.bootstrap, own)).items() >= days.items()
+    results = await _settings_of(kafka.bootstrap, topic_prefix + "results")
+    assert results["max.compaction.lag.ms"] == UNBOUNDED
