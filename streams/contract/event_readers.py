@@ -28,6 +28,7 @@ from streams.contract.field_checks import (
     check_text,
     check_usage_location,
     each_once,
+    group_id,
     one_of,
     shared_id,
 )
@@ -79,6 +80,7 @@ def _subject(body: Body, key: bytes | None, member: str) -> tuple[str, str]:
 
 
 def _group(body: Body, key: bytes | None) -> tuple[str, str]:
+    group_id(body.get("group", ABSENT), "group")
     return _subject(body, key, "group")
 
 
@@ -152,7 +154,7 @@ def _user_snapshot(body: Body, event: str, key: bytes | None) -> InputEvent:
     memberships: dict[str, tuple[str, int | None]] = {}
     for i, item in enumerate(require_type(list, get("memberships", []), "memberships")):
         name = f"memberships[{i}]"
-        group = shared_id(require_type(dict, item, name).get("group", ABSENT), f"{name}.group")
+        group = group_id(require_type(dict, item, name).get("group", ABSENT), f"{name}.group")
         memberships[group] = group, check_moment(item.get("since"), f"{name}.since")
     held: dict[tuple[str, str], tuple[str, str, tuple[str, ...], int | None]] = {}
     states = require_type(list, get("licenseAssignmentStates", []), "licenseAssignmentStates")
@@ -182,7 +184,7 @@ def _held_license(item: Any, name: str) -> tuple[str, str, tuple[str, ...], int 
     group = state.get("assignedByGroup")
     return (
         shared_id(state.get("skuId", ABSENT), f"{name}.skuId"),
-        DIRECT if group is None else shared_id(group, f"{name}.assignedByGroup"),
+        DIRECT if group is None else group_id(group, f"{name}.assignedByGroup"),
         each_once(shared_id, state.get("disabledPlans", []), f"{name}.disabledPlans"),
         check_moment(state.get("since"), f"{name}.since"),
     )
@@ -190,7 +192,7 @@ def _held_license(item: Any, name: str) -> tuple[str, str, tuple[str, ...], int 
 
 def _membership_added(body: Body, event: str, key: bytes | None) -> InputEvent:
     tenant, user = _user(body, key)
-    group = shared_id(body.get("group", ABSENT), "group")
+    group = group_id(body.get("group", ABSENT), "group")
     member_type = body.get("memberType", "user")
     if member_type == "user":
         return new(ev.MembershipAdded, (event, tenant, user, group))
@@ -199,7 +201,7 @@ def _membership_added(body: Body, event: str, key: bytes | None) -> InputEvent:
 
 def _membership_removed(body: Body, event: str, key: bytes | None) -> InputEvent:
     tenant, user = _user(body, key)
-    return ev.MembershipRemoved(event, tenant, user, shared_id(body.get("group", ABSENT), "group"))
+    return ev.MembershipRemoved(event, tenant, user, group_id(body.get("group", ABSENT), "group"))
 
 
 def _group_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:

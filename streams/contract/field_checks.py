@@ -18,10 +18,12 @@ from streams.contract.rejection import malformed, require_type
 
 MAX_TEXT_CHARACTERS: Final = 1024
 MAX_ADDRESSES: Final = 500
-MAX_UNITS: Final = 1 << 53
+MAX_UNITS: Final = 100_000_000
 MAX_SHARED_IDS = 1 << 16
 
-ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
+ID_RULE = "a string of 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, other than . and .."
+DIRECT_ID: Final = "direct"
+"""Reserved: it stands for *no group* in the keys of ``errors`` and in paths."""
 NAME_RULE = f"a string of 1 to {MAX_TEXT_CHARACTERS} characters without control characters but tabs"
 TEXT_RULE = (
     f"null or a string of at most {MAX_TEXT_CHARACTERS} characters"
@@ -31,7 +33,8 @@ TEXT_RULE = (
 Body = dict[str, Any]
 _T = TypeVar("_T")
 
-find_foreign_character: Final = re.compile(r"[^A-Za-z0-9_.:@-]").search
+# . and .. are reserved: programs that normalise paths would take them for another object.
+find_foreign_character: Final = re.compile(r"[^A-Za-z0-9_.:@-]|\A\.{1,2}\Z").search
 # Names of real people and groups contain tabs.
 find_control_character: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search
 is_moment: Final = re.compile(
@@ -57,6 +60,14 @@ def shared_id(value: Any, name: str) -> str:
     if len(SHARED_IDS) >= MAX_SHARED_IDS:
         SHARED_IDS.clear()
     return SHARED_IDS.setdefault(checked, checked)
+
+
+def group_id(value: Any, name: str) -> str:
+    """Returns the id of a group, shared; ``direct`` is none."""
+    group = shared_id(value, name)
+    if group == DIRECT_ID:
+        raise malformed(name, value, "another id: direct stands for licences without a group")
+    return group
 
 
 def check_text(value: Any, name: str, allowed: str = TEXT_RULE) -> str | Absent | None:

@@ -151,7 +151,7 @@ cdef inline bint is_id(Member* m) noexcept:
     for i in range(m.size):
         if not CLASS[<unsigned char>m.at[i]] & OF_ID:
             return False
-    return True
+    return m.at[0] != b"." or m.size > 2 or (m.size == 2 and m.at[1] != b".")  # . and .. are none
 
 
 cdef inline bint says(Member* m, const char* text, Py_ssize_t size) noexcept:
@@ -254,7 +254,7 @@ cdef class Scanner:
         return event
 
     cdef object _membership(self, type kind, Member* m):
-        if not is_id(&m[GROUP]):
+        if not is_id(&m[GROUP]) or says(&m[GROUP], b"direct", 6):
             return None
         if m[MEMBER_TYPE].state != MISSING and not says(&m[MEMBER_TYPE], b"user", 4):
             return None

@@ -20,7 +20,7 @@ from engine.domain.vocabulary import (
 )
 from engine.domain.vocabulary import ERROR as LICENSE_ERROR
 from streams.contract.event_types import EVENT_TYPES, EventType
-from streams.contract.field_checks import MAX_ADDRESSES, MAX_TEXT_CHARACTERS, MAX_UNITS
+from streams.contract.field_checks import DIRECT_ID, MAX_ADDRESSES, MAX_TEXT_CHARACTERS, MAX_UNITS
 
 VERSION = 1
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,7 +63,8 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-ID = _text(pattern="^[A-Za-z0-9_.:@-]{1,128}$")
+ID = _text(pattern="^[A-Za-z0-9_.:@-]{1,128}$") | {"not": {"enum": [".", ".."]}}
+GROUP_ID = ID | {"not": {"enum": [".", "..", DIRECT_ID]}}
 NAME = _text(minLength=1, maxLength=MAX_TEXT_CHARACTERS)
 TEXT = _or_null(_text(maxLength=MAX_TEXT_CHARACTERS))
 LOCATION = _text("ISO 3166-1 alpha-2", pattern="^[A-Z]{2}$")
@@ -97,7 +98,7 @@ PROBLEM = {"enum": [LICENSE_ERROR, ACTIVE_WITH_ERROR]}
 _MEMBERS: dict[str, Schema] = {
     "tenant": ID,
     "user": ID,
-    "group": ID,
+    "group": GROUP_ID,
     "skuId": ID,
     "userPrincipalName": TEXT,
     "displayName": TEXT,
@@ -113,13 +114,16 @@ _MEMBERS: dict[str, Schema] = {
     "restorable": {"type": "boolean", "default": False},
     "attributes": {"type": "object", "default": {}, "description": "read and not used yet"},
     "memberships": _list(
-        _object("group", group=ID, since=_or_null(TIME)), default=[], description="all of them"
+        _object("group", group=GROUP_ID, since=_or_null(TIME)),
+        default=[],
+        description="all of them",
     ),
     "licenseAssignmentStates": _list(
         _object(
             "state",
             skuId=ID | {"description": "required where there is a licence in the state"},
-            assignedByGroup=_or_null(ID) | {"description": "null or absent: a direct licence"},
+            assignedByGroup=_or_null(GROUP_ID)
+            | {"description": "null or absent: a direct licence"},
             disabledPlans=_list(ID, default=[]),
             state=NAME
             | {"description": "Active, ActiveWithError and Disabled have a licence in them"},
@@ -161,7 +165,7 @@ EVENTS = tuple(_input(event_type) for event_type in EVENT_TYPES)
 STATE = _object(
     "skuId assignedByGroup disabledPlans state error since",
     skuId=ID,
-    assignedByGroup=_or_null(ID) | {"description": "null: a direct licence"},
+    assignedByGroup=_or_null(GROUP_ID) | {"description": "null: a direct licence"},
     disabledPlans=_list(ID),
     state={"enum": list(LICENSE_STATES)},
     error={"enum": [NONE, *ERRORS]},

@@ -11,6 +11,7 @@ Event = dict[str, object]
 Check = Callable[[object], bool]
 Headers = Mapping[str, str]
 
+MOST_UNITS = 100_000_000
 ONE_MIB = 1024 * 1024
 IDENTIFIER = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 COUNTRY = re.compile(r"[A-Z]{2}")
@@ -24,7 +25,16 @@ class UnreadableError(ValueError):
 
 
 def identifier(value: object) -> bool:
-    return isinstance(value, str) and IDENTIFIER.fullmatch(value) is not None
+    return (
+        isinstance(value, str)
+        and IDENTIFIER.fullmatch(value) is not None
+        and value not in (".", "..")
+    )
+
+
+def group_identifier(value: object) -> bool:
+    """Returns True for an id of a group: ``direct`` stands for licences without one."""
+    return identifier(value) and value != "direct"
 
 
 def country(value: object) -> bool:
@@ -40,7 +50,7 @@ def flag(value: object) -> bool:
 
 
 def units(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_UNITS
 
 
 def moment(value: object) -> bool:
@@ -116,8 +126,8 @@ POLICIES = record(
     },
 )
 USER: dict[str, Check] = {"tenant": identifier, "user": identifier}
-GROUP: dict[str, Check] = {"tenant": identifier, "group": identifier}
-MEMBERSHIP: dict[str, Check] = {**USER, "group": identifier}
+GROUP: dict[str, Check] = {"tenant": identifier, "group": group_identifier}
+MEMBERSHIP: dict[str, Check] = {**USER, "group": group_identifier}
 PROFILE: dict[str, Check] = {
     "userPrincipalName": or_null(text),
     "displayName": or_null(text),
@@ -129,7 +139,7 @@ PROFILE: dict[str, Check] = {
 HELD = record(
     {"state": text, "skuId": identifier},
     {
-        "assignedByGroup": or_null(identifier),
+        "assignedByGroup": or_null(group_identifier),
         "disabledPlans": list_of(identifier),
         "since": or_null(moment),
     },
@@ -146,7 +156,7 @@ def assignment_state(value: object) -> bool:
 SNAPSHOT: dict[str, Check] = {
     **PROFILE,
     "attributes": object_of_any,
-    "memberships": list_of(record({"group": identifier}, {"since": or_null(moment)})),
+    "memberships": list_of(record({"group": group_identifier}, {"since": or_null(moment)})),
     "licenseAssignmentStates": list_of(assignment_state),
 }
 EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from streams.console.whatif.process import MOST_EVENTS
 from streams.contract import schemas
+from streams.contract.field_checks import MAX_UNITS
 
 ID: str = schemas.ID["pattern"]
 Id = Annotated[str, Field(pattern=ID)]
@@ -52,10 +53,10 @@ class GroupBody(BaseModel):
 class PrepaidUnits(BaseModel):
     """Units bought, by their status."""
 
-    enabled: int = Field(0, ge=0, le=1 << 53)
-    warning: int = Field(0, ge=0, le=1 << 53)
-    suspended: int = Field(0, ge=0, le=1 << 53)
-    lockedOut: int = Field(0, ge=0, le=1 << 53)  # noqa: N815
+    enabled: int = Field(0, ge=0, le=MAX_UNITS)
+    warning: int = Field(0, ge=0, le=MAX_UNITS)
+    suspended: int = Field(0, ge=0, le=MAX_UNITS)
+    lockedOut: int = Field(0, ge=0, le=MAX_UNITS)  # noqa: N815
 
 
 class SubscriptionBody(BaseModel):

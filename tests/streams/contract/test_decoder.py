@@ -185,7 +185,12 @@ def test_product_defaults() -> None:
 
 def test_absent_units_are_none() -> None:
     assert read(SUBSCRIPTION, {"prepaidUnits": {}})[3:] == (0, 0, 0, 0)
-    assert read(SUBSCRIPTION, {"prepaidUnits": {"lockedOut": 2**53}})[3:] == (0, 0, 0, 2**53)
+    assert read(SUBSCRIPTION, {"prepaidUnits": {"lockedOut": 100_000_000}})[3:] == (
+        0,
+        0,
+        0,
+        100_000_000,
+    )
 
 
 def test_of_a_member_given_twice_the_last_counts() -> None:
