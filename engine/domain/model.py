@@ -196,4 +196,10 @@ MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 
 @lru_cache(maxsize=4096)
 def _to_the_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    # Not strftime, which writes the year 1 without its zeros.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+FIRST_TIMESTAMP_MS: Final = -62_135_596_800_000
+LAST_TIMESTAMP_MS: Final = 253_402_300_799_999
+"""The first and the last millisecond that :func:`timestamp` can format: the years 1 to 9999."""

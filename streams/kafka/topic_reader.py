@@ -17,6 +17,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.kafka import lenient_records
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import closing
 from streams.kafka.topic_admin import SECURE
@@ -86,6 +87,7 @@ def consumer(
     It belongs to no group and starts at the beginning of its partitions, unless the options of
     AIOKafkaConsumer say otherwise.
     """
+    lenient_records.install()
     defaults = {
         "isolation_level": isolation,
         "auto_offset_reset": "earliest",

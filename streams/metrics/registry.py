@@ -18,7 +18,7 @@ from engine.domain.vocabulary import (
     ASSIGNMENT_ERRORS,
     GROUP_PROCESSING_STATES,
 )
-from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED
+from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, PRODUCED
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -56,7 +56,7 @@ def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Metric:
 # Counted by the delivery layer.
 LAYER = (
     _counter("events", "input events processed", "type"),
-    _counter("dead_letters", "input records that could not be read", "topic", "reason"),
+    _counter("dead_letters", "records that could not be applied", "topic", "reason"),
     _counter("records_in", "records read and applied, inputs and internal ones", "topic"),
     _counter("records_out", "records written and committed", "topic"),
     _counter(
@@ -126,9 +126,10 @@ STATE = (
     _gauge("product_info", "always 1; joins the part number to sku", "sku", "part_number"),
 )
 REASONS = (
-    "bad_member", "no_value", "not_json", "too_large", "unknown_type", "wrong_key",
-    "wrong_partition",
+    "bad_member", "invalid_timestamp", "no_value", "not_json", "processor_failed", "too_large",
+    "unknown_type", "wrong_key", "wrong_partition",
 )  # fmt: skip
+INTERNAL_REASONS = ("bad_message", "invalid_timestamp", "not_json", "processor_failed")
 EVENT_LABELS: dict[type, str] = {
     events.UserUpserted: "user_upserted",
     events.UserDeleted: "user_deleted",
@@ -152,7 +153,7 @@ EVENT_LABELS: dict[type, str] = {
 # Series that exist from the start, as 0: otherwise Prometheus misses the first increase.
 INITIAL_SERIES: dict[str, tuple[Any, ...]] = {
     "events": tuple(EVENT_LABELS),
-    "dead_letters": tuple(product(INPUT_NAMES, REASONS)),
+    "dead_letters": (*product(INPUT_NAMES, REASONS), *product(INTERNAL_NAMES, INTERNAL_REASONS)),
     "records_in": CONSUMED,
     "records_out": PRODUCED,
     "expired_records": CONSUMED,

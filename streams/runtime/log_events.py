@@ -38,6 +38,8 @@ TOPICS_CHECKED = "topics_checked"
 TOPIC_MENDED = "topic_mended"
 TOPIC_WRONG = "topic_wrong"
 TOPIC_UNSAFE = "topic_unsafe"
+PROCESSOR_FAILED = "processor_failed"
+PROCESSOR_SKIPPED = "processor_skipped"
 
 
 class Event(NamedTuple):
@@ -138,6 +140,19 @@ EVENTS = (
             "reason": "kind of the reason, as in the metric's label",
             "more": "number of further such records in the batch",
         },
+    ),
+    Event(
+        PROCESSOR_FAILED,
+        "error",
+        "a slice of records failed with a bug, whose traceback follows; nothing of it is committed,"
+        " and its records are replayed one by one",
+        WHERE | RECORDS | {"error": "the exception's name"},
+    ),
+    Event(
+        PROCESSOR_SKIPPED,
+        "error",
+        "the record that fails when it is applied alone; it becomes a dead letter",
+        WHERE | {"topic": "short name", "offset": "of the record", "error": "the exception"},
     ),
     Event(
         OFFSETS_NOT_NOTED,

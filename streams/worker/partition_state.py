@@ -10,6 +10,9 @@ and closes the others: *revoked* ones in order, their last transaction included,
 which another worker may own already, without committing anything. A partition that is still being
 opened when a rebalance begins goes on opening, and enters PAUSED instead of RUNNING at its end.
 
+A slice of records that fails with a bug leaves nothing to go on with: the partition is opened
+again, as a new owner would open it, and replays its records one by one (``replay.py``).
+
 Every method of the lifecycle passes through this table, so that a call in a wrong state is an error
 that names the partition, its state and the action. ``docs/architecture.md`` shows the table.
 """
@@ -43,6 +46,7 @@ class Action(Enum):
     RESUME = "still assigned"
     REVOKE = "revoked"
     LOSE = "lost"
+    FAILED = "a slice failed: open again"
 
 
 S, A = PartitionState, Action
@@ -65,6 +69,7 @@ TRANSITIONS: Final[Mapping[PartitionState, Mapping[Action, PartitionState]]] = {
     S.RUNNING: {
         A.HOLD: S.DRAINING,
         A.RESUME: S.RUNNING,  # an assignment without a rebalance before it
+        A.FAILED: S.FENCING,
         A.REVOKE: S.CLOSED,
         A.LOSE: S.CLOSED,
     },

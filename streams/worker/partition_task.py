@@ -13,25 +13,21 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from engine.domain.events import Delivered
-from streams.contract.decoder import Rejected
-from streams.contract.topics import CONSUMED, INPUT_NAMES, PRODUCED, USER_CHANGES
-from streams.kafka import changelog
-from streams.kafka.dead_letters import dead_letter
+from streams.contract.topics import USER_CHANGES
 from streams.kafka.faust_adapter import Batch, sender_failure
-from streams.kafka.producers import start_transactional_producer
 from streams.metrics.registry import engine_counters
-from streams.runtime import fault_injection, gc_tuning, log_events
+from streams.runtime import gc_tuning, log_events
 from streams.runtime.errors import log
+from streams.worker import partition_opening
 from streams.worker.commit_loop import CommitLoop, Uncommitted
 from streams.worker.partition_state import Action, PartitionLifecycle, PartitionState
 from streams.worker.protocols import PartitionContext
 from streams.worker.record_intake import RecordIntake
-from streams.worker.transaction import MISPLACED
+from streams.worker.record_reader import RecordReader
+from streams.worker.replay import TOO_LARGE, Replay, is_ours
 
 SLICE_UNITS = 500  # records, or users of a fan-out, between two turns of the event loop
 # Rounds of the event loop after a slice: a request and its answer take several, and transactions of
@@ -40,7 +36,6 @@ LOOP_YIELDS_PER_SLICE = 6
 FLUSH_INTERVAL_SECONDS = 0.1
 BACKLOG_FLUSH_INTERVAL_SECONDS = 2.0  # in a backlog, reports can be fewer
 THROTTLE_SECONDS = 0.25
-FENCE_TIMEOUT_SECONDS = 60.0
 HOLD_TIMEOUT_SECONDS = 10.0  # less than the 15 s of a transaction
 CLOSE_TIMEOUT_SECONDS = 2.0
 
@@ -53,22 +48,37 @@ class PartitionTask:
 
     def __init__(self, number: int, context: PartitionContext) -> None:
         self.number, self._context, self._settings = number, context, context.settings
-        self.machine = context.new_machine(number)
         self.progress = 0
         self._lifecycle = PartitionLifecycle(number)
-        self._intake = RecordIntake()
-        self._commits = CommitLoop(
-            number, context.settings, context.metrics, self._committed, self._commit_failed
-        )
-        self._has_background_work = False
-        self._flushed_at = self._throttled_until = 0.0
+        self._replay = Replay(number)
+        self._failure: Exception | None = None  # of a commit, to be raised in the task
+        self._begin()
         self._wake, self._fenced, self._drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._live(), name=f"partition-{number}")
 
+    def _begin(self) -> None:
+        """Makes everything that belongs to one opening of the partition."""
+        context = self._context
+        self.machine = context.new_machine(self.number)
+        self._intake = RecordIntake()
+        self._commits = CommitLoop(
+            self.number, context.settings, context.metrics, self._committed, self._commit_failed
+        )
+        self._reader = RecordReader(self.number, context, self._commits)
+        self._has_background_work = False
+        self._flushed_at = self._throttled_until = 0.0
+
     async def _live(self) -> None:
         try:
-            await self._open()
-            await self._run()
+            while True:
+                await self._open()
+                try:
+                    await self._run()
+                except Exception as error:
+                    running = self._lifecycle.state is PartitionState.RUNNING
+                    if not (running and is_ours(error)):
+                        raise
+                    await self._open_again(error)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -82,61 +92,18 @@ class PartitionTask:
     # --- fence, restore --------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        started = time.monotonic()
-        await self._fence()
-        async with self._context.restore_slots, changelog.reader(self._settings) as reader:
-            restored = await changelog.read(reader, self._settings, self.number)
-            applied = restored.applied()
-            rows = len(restored.values)
-            await restored.load_into(self.machine)
-        bounds = await self._context.bounds(self._full_names(dict.fromkeys(CONSUMED, 0)))
-        self.machine.start()
-        self._start(applied, changelog.starts(self._full_names(applied), bounds))
-        self._log_restored(rows, restored.read, time.monotonic() - started)
-        self._context.read_from(self.positions())
-
-    async def _fence(self) -> None:
-        producer = await start_transactional_producer(
-            self._settings,
-            f"{self._settings.app_id}-{self.number}",
-            timeout_seconds=FENCE_TIMEOUT_SECONDS,
-        )
+        producer = await partition_opening.fence(self.number, self._context)
         self._commits.producer = producer
         self._lifecycle.apply(Action.FENCED)
         self._fenced.set()
-        prefix = self._settings.topic_prefix
-        await asyncio.gather(*[producer.partitions_for(prefix + name) for name in PRODUCED])
-        self._context.metrics.add("partitions_fenced")
-        log.info(log_events.PARTITION_FENCED, partition=self.number)
-        fault_injection.trigger("after-fence")
-
-    def _start(self, applied: Mapping[str, int], starts: Mapping[TopicPartition, int]) -> None:
-        prefix = self._settings.topic_prefix
-        positions = {tp.topic.removeprefix(prefix): offset for tp, offset in starts.items()}
-        for topic, offset in applied.items():
-            # Retention deleted records that no worker has read, perhaps only control records.
-            if count := positions[topic] - offset:
-                self._context.metrics.add("expired_records", topic, count)
-                log.error(
-                    log_events.INPUT_EXPIRED, partition=self.number, topic=topic, records=count
-                )
-        self._intake.start(positions)
-        self._commits.start(positions)
+        await partition_opening.prepare(producer, self.number, self._context)
+        restored = await partition_opening.restore(self.machine, self.number, self._context)
+        self._intake.start(restored.positions)
+        self._commits.start(restored.positions)
         self._has_background_work = True  # a fan-out may have been interrupted
         in_rebalance = self._context.rebalancing
         self._lifecycle.apply(Action.RESTORED_IN_REBALANCE if in_rebalance else Action.RESTORED)
-
-    def _log_restored(self, rows: int, records: int, seconds: float) -> None:
-        metrics = self._context.metrics
-        metrics.add("restored_rows", None, rows)
-        metrics.restore.add(seconds)
-        log.info(
-            log_events.PARTITION_RESTORED,
-            partition=self.number,
-            rows=rows,
-            records=records,
-            seconds=round(seconds, 2),
-        )
+        self._context.read_from(self.positions())
 
     # --- seen from the worker --------------------------------------------------------------------
 
@@ -183,13 +150,15 @@ class PartitionTask:
         return self._intake.snapshot()
 
     def _full_names(self, offsets: Mapping[str, int]) -> dict[TopicPartition, int]:
-        prefix = self._settings.topic_prefix
-        return {TopicPartition(prefix + t, self.number): offset for t, offset in offsets.items()}
+        return partition_opening.full_names(self._settings.topic_prefix, self.number, offsets)
 
     # --- process ---------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:
+            if failure := self._failure:
+                self._failure = None
+                raise failure
             async with self._context.compute_lock:
                 worked = self._lifecycle.state is PartitionState.RUNNING and self._step()
                 self._commit_if_due()
@@ -201,6 +170,8 @@ class PartitionTask:
     def _step(self) -> bool:
         """Computes a slice of records and a slice of fan-outs; False if there was neither."""
         commits = self._commits
+        if self._replay.is_active(commits.applied):
+            return self._replay_step()
         if commits.is_full and commits.in_flight:
             return False  # the next transaction is full: wait for this one
         handled = self._handle_slice()
@@ -250,42 +221,64 @@ class PartitionTask:
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._commits.add_work(Uncommitted.INPUT, len(records))
-        batch = self._decode(topic, records)
+        batch = self._reader.read(topic, records)
         if batch and (misrouted := self.machine.handle(topic, batch).misrouted):
-            offsets = set(misrouted)
-            self._reject(topic, [(r, MISPLACED) for r in records if r.offset in offsets])
-            lost = [type(delivered[0]) for delivered in batch if delivered.offset in offsets]
-            self._context.metrics.counts["events"].subtract(lost)
+            self._reader.refuse_misplaced(topic, records, batch, set(misrouted))
         self._commits.add_applied(topic, end)
         self._context.metrics.add("records_in", topic, len(records))
 
-    def _decode(self, topic: str, records: list[Any]) -> list[Delivered]:
-        if topic not in INPUT_NAMES:
-            loads = orjson.loads
-            return [Delivered(loads(r.value), r.timestamp, r.offset) for r in records]
-        batch, rejected = self._context.decoders[topic].decode_all(records)
-        if rejected:
-            self._reject(topic, rejected)
-        self._context.metrics.counts["events"].update([type(event[0]) for event in batch])
-        self._commits.add_input_timestamps([record.timestamp for record in records])
-        return batch
+    # --- replay, after a failure (replay.py) -----------------------------------------------------
 
-    def _reject(self, topic: str, rejected: list[tuple[Any, Rejected]]) -> None:
-        name = self._settings.topic_prefix + topic
-        self._commits.add_dead_letters(
-            [dead_letter(record, name, self.number, why.reason) for record, why in rejected]
-        )
-        for _, why in rejected:
-            self._context.metrics.add("dead_letters", (topic, why.kind))
-        record, why = rejected[0]
-        log.warning(
-            log_events.DEAD_LETTER,
-            topic=topic,
-            partition=self.number,
-            offset=record.offset,
-            reason=why.kind,  # the full reason quotes input: only in the dead letter
-            more=len(rejected) - 1,
-        )
+    def _replay_step(self) -> bool:
+        """Applies one record alone; False if there is none, or a commit must end first."""
+        commits, replay = self._commits, self._replay
+        if commits.in_flight and (replay.commit_each or commits.is_full):
+            return False
+        if replay.commit_each and commits.uncommitted:
+            return False
+        replay.current = None
+        if self._has_background_work:
+            self._has_background_work = self.machine.run_background(SLICE_UNITS)
+            commits.add_work(Uncommitted.BACKGROUND, SLICE_UNITS)
+        elif self.machine.has_unreported_changes:
+            self.machine.flush()
+            commits.add_work(Uncommitted.BACKGROUND)
+        elif slices := self._intake.take(1):
+            self._apply_alone(*slices[0])
+        else:
+            return False
+        commits.add_effects(self.machine.drain_effects())
+        self.progress += 1
+        return True
+
+    def _apply_alone(self, topic: str, records: list[Any], end: int) -> None:
+        if records and (verdict := self._replay.verdict(topic, records[0].offset)):
+            self._reader.refuse(topic, [(records[0], verdict)])
+            self._commits.add_work(Uncommitted.INPUT, 1)
+            self._commits.add_applied(topic, end)
+            return
+        if records:
+            self._replay.current = (topic, records[0].offset)
+        self._handle(topic, records, end)
+        self.machine.flush()
+        self._has_background_work = self.machine.run_background(SLICE_UNITS)
+        self._commits.add_effects(self.machine.drain_effects())
+        if not self._replay.commit_each:
+            self._replay.current = None
+
+    async def _open_again(self, error: Exception) -> None:
+        """Gives up the machine and what is not committed; the next state is the committed one.
+
+        Raises:
+            BaseException: the error, if no record can be its cause.
+        """
+        self._replay.note_failure(error, self._intake.taken, self._commits.committed)
+        self._lifecycle.apply(Action.FAILED)
+        self._fenced.clear()
+        await self._stop_writing()
+        self._begin()
+
+    # --- wait ------------------------------------------------------------------------------------
 
     async def _rest(self) -> None:
         """Waits for records, the end of a transaction, or the time to commit, report or go on."""
@@ -314,6 +307,8 @@ class PartitionTask:
     # --- commit ----------------------------------------------------------------------------------
 
     def _commit_due_at(self) -> float:
+        if self._replay.commit_each:
+            return 0.0
         return self._commits.due_at(self._has_backlog, self._has_background_work)
 
     def _commit_if_due(self) -> None:
@@ -333,7 +328,13 @@ class PartitionTask:
         self._wake.set()
 
     def _commit_failed(self, error: BaseException) -> None:
-        self._fail(sender_failure(self._commits.producer, error))
+        cause = sender_failure(self._commits.producer, error)
+        running = self._lifecycle.state is PartitionState.RUNNING
+        if isinstance(cause, TOO_LARGE) and running:
+            self._failure = cause
+            self._wake.set()
+        else:
+            self._fail(cause)
 
     # --- rebalance -------------------------------------------------------------------------------
 
@@ -373,12 +374,18 @@ class PartitionTask:
         await self._close()
 
     async def _close(self) -> None:
-        tasks = [task for task in (self._task, self._commits.in_flight) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._context.metrics.engine.update(engine_counters(self.machine))
-        if self._commits.producer:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(self._commits.producer.stop(), CLOSE_TIMEOUT_SECONDS)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._stop_writing()
         log.info(log_events.PARTITION_CLOSED, partition=self.number)
+
+    async def _stop_writing(self) -> None:
+        """Ends a transaction under way, whatever its outcome, and the producer."""
+        commits = self._commits
+        if commits.in_flight:
+            commits.in_flight.cancel()
+            await asyncio.gather(commits.in_flight, return_exceptions=True)
+        self._context.metrics.engine.update(engine_counters(self.machine))
+        if commits.producer:
+            with contextlib.suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(commits.producer.stop(), CLOSE_TIMEOUT_SECONDS)

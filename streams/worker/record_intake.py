@@ -20,6 +20,7 @@ class RecordIntake:
 
     def __init__(self) -> None:
         self.positions: dict[str, int] = {}  # offset of the next record to be delivered
+        self.taken: dict[str, int] = {}  # offset after the last record that `take` returned
         self._queues = RecordQueues(CONSUMED)
 
     def start(self, positions: Mapping[str, int]) -> None:
@@ -52,7 +53,10 @@ class RecordIntake:
 
         Returns topic, records and the offset after them, internal topics first.
         """
-        return list(self._queues.take(limit, without))
+        slices = list(self._queues.take(limit, without))
+        for topic, _, end in slices:
+            self.taken[topic] = end
+        return slices
 
     def has_backlog(self, records: int) -> bool:
         """Returns whether at least so many records of one input topic are waiting."""

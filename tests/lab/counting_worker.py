@@ -18,6 +18,7 @@ import orjson
 
 from engine.domain.events import Delivered
 from engine.partition_machine import BatchResult
+from engine.state.message_codecs import MEMBERS
 from streams.contract.decoder import Rejected
 from streams.contract.topics import INPUT_NAMES
 from streams.runtime.settings import load_settings
@@ -25,6 +26,10 @@ from streams.worker.worker import run_worker
 
 HOP = "internal.seat-requests"
 OUT = "user-licenses"
+MESSAGE: dict[str, Any] = dict.fromkeys(MEMBERS[HOP], 0) | {
+    "tenant": "toy", "skuId": "toy", "causedBy": "", "heads": [], "low": False, "off": False,
+}  # fmt: skip
+"""A message that passes the worker's check of internal ones."""
 
 
 class ToyEffects:
@@ -68,7 +73,7 @@ class Toy:
             self._fan += [f"{key}-{n}" for n in range(body.get("fan", 0))]
             if not body.get("quiet"):
                 to = (crc32(key.encode()) + 1) % self.partitions
-                self._effects.records.append((HOP, to, key, {"key": key}))
+                self._effects.records.append((HOP, to, key, MESSAGE | {"key": key}))
         self.counters["events"] += len(batch)
         return BatchResult(())
 

@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.kafka import lenient_records
 from streams.kafka.assignor import CopartitionedStickyAssignor
 from streams.kafka.faust_adapter.protocols import Batch
 from streams.runtime.settings import client_options
@@ -55,6 +56,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         settings, host = self.app.settings, self.app.host
         fetcher.PartitionRecords = ZeroCopyRecords
+        lenient_records.install()
         return AIOKafkaConsumer(
             **client_options(settings),
             group_id=settings.app_id,

@@ -22,6 +22,7 @@ VERSIONS = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": 
 # Owner, name: attributes of classes, modules and finished objects.
 PRIVATE: tuple[tuple[Any, str], ...] = (
     (fetcher, "PartitionRecords"),
+    (fetcher, "MemoryRecords"),
     (message_accumulator.BatchBuilder(1, 0), "_builder"),
     (message_accumulator.BatchBuilder(1, 0), "_relative_offset"),
     (fetcher.PartitionRecords, "_consumer_record"),

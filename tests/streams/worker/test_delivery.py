@@ -6,6 +6,7 @@ heard over an internal topic, are the verdict: nothing lost, nothing applied twi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -21,8 +22,10 @@ from streams.local.broker import Broker
 from streams.runtime import errors
 from streams.runtime.settings import load_settings
 from tests.lab.counting_lab import PARTITIONS, SESSION, Lab, Toy, until
+from tests.lab.counting_worker import HOP
 from tests.support.fault_points import DELIVERY, KILLS
 from tests.support.kafka import Kafka
+from tests.support.raw_headers import produce_raw_header
 
 
 @pytest.fixture
@@ -172,16 +175,47 @@ def test_says_that_the_partition_count_is_another(lab: Lab) -> None:
     assert f"has {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
 
 
-def test_an_exception_in_the_machine_stops_and_skips_nothing(lab: Lab) -> None:
+def test_an_exception_in_the_machine_costs_one_record(lab: Lab) -> None:
+    """A planted exception on a real worker: the culprit is a dead letter, nothing is half done."""
     toy = lab.toy()
     lab.send(500)
     lab.settles_exactly()
-    lab.produce("user-changes", [(b"key0", b"{}"), (b"key0", b'{"crash":true}')])
-    toy.ends(errors.SOFTWARE)
-    assert toy.events("fail_stop")[0]["error"] == "RuntimeError"
-    # Its transaction was not committed, and a successor meets the same event again.
-    assert lab.counts()[0] in (500, 501)
-    lab.toy(ready=False).ends(errors.SOFTWARE)
+    lab.produce("user-changes", [(b"key0", b"{}"), (b"key0", b'{"crash":true}'), (b"key0", b"{}")])
+    lab.sent += 2
+    lab.send(500)
+    lab.settles_exactly()
+    (failed,) = toy.events("processor_failed")
+    assert (failed["error"], failed["level"]) == ("RuntimeError", "error")
+    assert "the toy crashes as asked" in failed["exception"]
+    (skipped,) = toy.events("processor_skipped")
+    (letter,) = lab.read("dead-letters")
+    headers = {name: value.decode() for name, value in letter.headers}
+    assert (letter.key, letter.value) == (b"key0", b'{"crash":true}')
+    assert headers["dlq.reason"].startswith("processor_failed: RuntimeError")
+    assert headers["dlq.offset"] == str(skipped["offset"])
+    assert toy.process.poll() is None
+    # A successor meets the dead letter's record no more.
+    toy.process.kill()
+    lab.toy()
+    lab.send(500)
+    lab.settles_exactly()
+    assert len(lab.read("dead-letters")) == 1
+
+
+def test_hostile_records_stop_nothing(lab: Lab) -> None:
+    """Header names of any bytes, times in no calendar, and messages that no worker wrote."""
+    toy = lab.toy()
+    lab.produce(HOP, [(b"key1", b"{}"), (b"key1", b"\xff"), (b"key1", None)])
+    topic = lab.settings.topic_prefix + "user-changes"
+    for _ in range(3):
+        asyncio.run(
+            produce_raw_header(lab.settings.brokers, topic, 0, b"key1", b"{}", b"\xff\xfe\x00\x80")
+        )
+    lab.sent += 3
+    lab.send(1000)
+    lab.settles_exactly()
+    assert len(lab.read("dead-letters")) == 3
+    assert toy.process.poll() is None
 
 
 # --- faults ---------------------------------------------------------------------------------------

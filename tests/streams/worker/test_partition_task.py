@@ -19,7 +19,7 @@ from streams.kafka.changelog import ChangelogSnapshot
 from streams.kafka.faust_adapter import Batch
 from streams.metrics.registry import WorkerMetrics
 from streams.runtime.settings import load_settings
-from streams.worker import partition_task
+from streams.worker import partition_opening
 from streams.worker.partition_state import IllegalTransitionError
 from streams.worker.partition_task import PartitionTask
 from streams.worker.protocols import BatchDecoder
@@ -112,7 +112,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
     async def read(*_: Any) -> ChangelogSnapshot:
         return ChangelogSnapshot()
 
-    monkeypatch.setattr(partition_task, "start_transactional_producer", start)
+    monkeypatch.setattr(partition_opening, "start_transactional_producer", start)
     monkeypatch.setattr(changelog, "reader", reader)
     monkeypatch.setattr(changelog, "read", read)
     monkeypatch.setattr("streams.worker.commit_loop.Transaction", FakeTransaction)
