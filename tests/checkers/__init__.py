@@ -15,6 +15,7 @@ from tests.checkers.accounts import (
     groups_agree,
     revisions_grow,
 )
+from tests.checkers.addresses import addresses_are_unique
 from tests.checkers.history import History, Record, Violation
 from tests.checkers.licences import (
     all_or_nothing,
@@ -48,6 +49,7 @@ AT_THE_END: tuple[Checker, ...] = (
     settled,
     no_false_refusal,
     no_false_conflict,
+    addresses_are_unique,
     seats_agree,
     errors_agree,
     groups_agree,
@@ -69,6 +71,7 @@ __all__ = [
     "History",
     "Record",
     "Violation",
+    "addresses_are_unique",
     "all_or_nothing",
     "bad_input_is_dead_letter",
     "counters_never_oversold",

@@ -29,10 +29,23 @@ class AskedUser:
 
     known: bool = False
     location: str | None = None
-    addresses: frozenset[str] = frozenset()
+    principal_name: str | None = None
+    mail: str | None = None
+    proxy_addresses: frozenset[str] = frozenset()
     memberships: dict[str, float] = field(default_factory=dict)  # group -> place in time
     direct: dict[str, frozenset[str]] = field(default_factory=dict)  # skuId -> disabled plans
     unclear: bool = False  # a deferred change and a deletion: the logs do not tell their order
+
+    @property
+    def given_addresses(self) -> frozenset[str]:
+        """The addresses that are published whatever the licences; a given mail is one (R19)."""
+        return self.proxy_addresses | ({self.mail.lower()} if self.mail else set())
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """The addresses that the user may claim (R18); a routing address is left out."""
+        name = self.principal_name
+        return self.given_addresses | ({name.lower()} if name else set())
 
 
 @dataclass
@@ -175,9 +188,10 @@ class Intent:
                     user.direct = {s: o for s, o in user.direct.items() if s not in refused}
                 user.known = True
                 user.location = event.get("usageLocation", user.location)
+                user.principal_name = event.get("userPrincipalName", user.principal_name)
+                user.mail = event.get("mail", user.mail)
                 if "proxyAddresses" in event:
-                    given = event["proxyAddresses"] or []
-                    user.addresses = frozenset(map(plain_address, given))
+                    user.proxy_addresses = plain_addresses(event)
             case "user.snapshot":
                 self._take_snapshot(user, event, position)
             case "user.deleted" if event.get("restorable", False):
@@ -214,9 +228,15 @@ class Intent:
         for group in touched:
             self.left.add((event["key"], group))
         user.known, user.memberships = True, memberships
+        user.unclear |= event["after deferred"]
         user.location = event.get("usageLocation")
-        user.addresses = frozenset(map(plain_address, event.get("proxyAddresses") or []))
+        user.principal_name, user.mail = event.get("userPrincipalName"), event.get("mail")
+        user.proxy_addresses = plain_addresses(event)
         user.direct = {sku: one.disabled for (sku, path), one in held.items() if path is None}
+
+
+def plain_addresses(event: Json) -> frozenset[str]:
+    return frozenset(map(plain_address, event.get("proxyAddresses") or []))
 
 
 def not_restored(history: History) -> dict[tuple[str, str], set[str]]:

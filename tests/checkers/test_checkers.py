@@ -56,6 +56,10 @@ def saying(topic: str, key: str, change: Callable[[Json], object]) -> Change:
     return with_one_more
 
 
+def with_address(*addresses: str) -> Callable[[Json], object]:
+    return lambda document: document.update(proxyAddresses=addresses)
+
+
 def state(sku: str, group: str | None, state: str, error: str = "None", off: Any = ()) -> Json:
     found = {"skuId": sku, "assignedByGroup": group, "disabledPlans": list(off)}
     return found | {"state": state, "error": error, "since": "1"}
@@ -184,6 +188,20 @@ BAD: list[tuple[Checker, str, Change]] = [
         checkers.settled,
         "a plan too few",
         in_user("t/a", setting(1, disabledPlans=["call"])),
+    ),
+    (
+        checkers.addresses_are_unique,
+        "one address computed for two users",
+        lambda records: in_user("t/a", with_address("smtp:x@y"))(
+            in_user("t/b", with_address("smtp:X@y"))(records)
+        ),
+    ),
+    (
+        checkers.addresses_are_unique,
+        "two computed addresses, one of them shared",
+        lambda records: in_user("t/a", with_address("smtp:x@y", "smtp:z@y"))(
+            in_user("t/c", with_address("SMTP:z@y"))(records)
+        ),
     ),
     (
         checkers.no_false_refusal,
