@@ -21,6 +21,7 @@ from engine.domain.vocabulary import (
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, lease_fields, require
 from engine.simulation.scheduler import Simulation
+from engine.simulation.workload import Input
 from engine.state.tenant_state import User
 from engine.state.user_mail import derived_keys, given_keys
 
@@ -56,6 +57,11 @@ def verify(s: Simulation) -> None:
     _groups(s, machines, users)
     _addresses(machines, users)
     _answers(s)
+
+
+def _applied(s: Simulation) -> list[Input]:
+    """Returns the inputs that machines applied; the others are in the dead letters."""
+    return [i for i in s.config.inputs if i.event.id not in s.config.poison]
 
 
 def _nothing_under_way(key: str, user: User) -> None:
@@ -105,7 +111,7 @@ def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
         for tenant in machine.configuration.tenants.values():
             automatic[tenant.id] = tenant.settings.automatic
     published = s.monitor.latest.get("product-seats", {})
-    bought = {i.key: i.event for i in s.config.inputs if i.topic == "subscriptions"}
+    bought = {i.key: i.event for i in _applied(s) if i.topic == "subscriptions"}
     for key in {*holders, *waiting, *bought, *published}:
         value = published.get(key)
         if value is None:
@@ -135,7 +141,7 @@ def capability(event: ev.InputEvent | None) -> str:
 
 def _disabled(s: Simulation) -> None:
     """R15: an entry without an error is Disabled if, and only if, its product is off."""
-    last = {i.key: i.event for i in s.config.inputs if i.topic == "subscriptions"}
+    last = {i.key: i.event for i in _applied(s) if i.topic == "subscriptions"}
     for key, user in s.monitor.users.items():
         for state in user["licenseAssignmentStates"]:
             if state["state"] in (ACTIVE, DISABLED):
@@ -245,8 +251,9 @@ def _answers(s: Simulation) -> None:
         if output.topic == "results":
             status = output.value["status"]
             answers.setdefault((output.key, output.value["causedBy"]), []).append(status)
-    defined = {i.key for i in s.config.inputs if i.topic == "catalog"}
-    for i in s.sent.values():
+    defined = {i.key for i in _applied(s) if i.topic == "catalog"}
+    sent = [i for i in s.sent.values() if i.event.id not in s.config.poison]
+    for i in sent:
         if not isinstance(i.event, COMMANDS):
             continue
         statuses = answers.pop((i.key, i.event.id), [])
@@ -258,7 +265,7 @@ def _answers(s: Simulation) -> None:
             continue
         final = statuses[1:] if statuses[:1] == ["deferred"] else statuses
         require(final in (["applied"], ["rejected"]), "answers", i, statuses)
-    for i in s.sent.values():
+    for i in sent:
         if isinstance(i.event, ev.UserUpserted):  # R22: answered if it restored direct licences
             statuses = answers.pop((i.key, i.event.id), [])
             require(statuses in ([], ["applied"], ["rejected"]), "answers", i, statuses)

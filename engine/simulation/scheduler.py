@@ -12,6 +12,7 @@ from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import InvariantMonitor, SeatUsage, Violation, seat_usage
+from engine.simulation.last_defence import Suspects
 from engine.simulation.simulated_broker import Broker, Transaction, seal_transaction
 from engine.simulation.workload import Input
 from engine.state.seat_lease import PREFETCH_MIN_UNITS
@@ -26,7 +27,10 @@ SETTLE_STEPS = 6_000
 
 
 class SimulationConfig(NamedTuple):
-    """The parameters that determine a history."""
+    """The parameters that determine a history.
+
+    ``poison``: ids of events at which the machine fails, when they and all before them are applied.
+    """
 
     seed: int
     partitions: int
@@ -34,6 +38,7 @@ class SimulationConfig(NamedTuple):
     inputs: tuple[Input, ...]
     faults: frozenset[str] = FAULTS
     schedule: int = 0
+    poison: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -45,6 +50,7 @@ class PartitionRun:
     applied: dict[str, int]
     usage: dict[str, SeatUsage]
     phases: dict[User, UserPhase]
+    suspects: Suspects = field(default_factory=Suspects)
     sent: Transaction | None = None
 
 
@@ -145,9 +151,9 @@ class Simulation:
             self.steps += 1
             p = self.random.choice(busy)
             owner = self.owners[p]
-            run = owner.open[p]
             for _ in range(self.random.choice((1, 1, 2, 3))):
-                self._run(owner, p, run)
+                self._run(owner, p, owner.open[p])  # a failure opens the partition again
+            run = owner.open[p]
             if run.sent is None:
                 self._seal(owner, p, run)
             self._commit(owner, p, run)
@@ -222,10 +228,14 @@ class Simulation:
         if choice == "handle":
             topic, behind = self.random.choice(lag)
             count = min(behind, self.random.choice((1, 1, 2, 5, 50)))
+            if run.suspects.are_left(run.applied):
+                count = 1
             first = run.applied.get(topic, 0)
             batch = self.broker.logs[topic, p][first : first + count]
             self.record(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
-            machine.handle(topic, batch)
+            if not run.suspects.handle(machine, topic, batch, self.config.poison):
+                self._open_again(worker, p, run, topic, first + count)
+                return
             run.applied[topic] = first + count
         elif choice == "work":
             limit = self.random.choice((1, 2, 3, 100))
@@ -236,6 +246,13 @@ class Simulation:
             machine.flush()
         self.monitor.machine(machine, run.usage)
         self.monitor.phases(machine, run.phases)
+
+    def _open_again(self, worker: Worker, p: int, run: PartitionRun, topic: str, end: int) -> None:
+        """The batch of the topic up to ``end`` failed: its records are applied one by one."""
+        run.suspects.note_failure(topic, end, run.applied, self.broker.applied[p])
+        self.record(f"worker {worker.name}", f"partition {p}", "fails", run.suspects)
+        self._open(worker, p)
+        worker.open[p].suspects = run.suspects
 
     def _seal(self, _worker: Worker, p: int, run: PartitionRun) -> None:
         effects = run.machine.effects

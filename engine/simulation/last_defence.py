@@ -1,0 +1,69 @@
+"""The last defence in the simulator: what ``streams/worker/replay.py`` does on a real worker.
+
+A planted bug makes a machine fail at an event, after the event and everything before it is applied:
+the worst moment. Other exceptions of the engine still end the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.domain.events import Delivered
+from engine.partition_machine import PartitionMachine
+from engine.simulation.in_memory_cluster import INPUTS
+
+DEAD_LETTERS = "dead-letters"
+
+
+class PlantedBug(Exception):  # noqa: N818
+    """The exception of a machine that meets a poisoned event."""
+
+
+@dataclass(slots=True)
+class Suspects:
+    """The records of failed slices (topic -> offset after them), and the culprits found in them."""
+
+    until: dict[str, int] = field(default_factory=dict)
+    culprits: set[tuple[str, int]] = field(default_factory=set)
+
+    def are_left(self, applied: Mapping[str, int]) -> bool:
+        """Returns True while records are to be applied one by one."""
+        return any(applied.get(topic, 0) < end for topic, end in self.until.items())
+
+    def handle(
+        self, machine: PartitionMachine, topic: str, batch: list[Delivered], poison: frozenset[str]
+    ) -> bool:
+        """Gives a batch to the machine, or a culprit to the dead letters.
+
+        Returns False if the machine fails.
+        """
+        if (topic, batch[0].offset) in self.culprits:
+            letter = {"id": batch[0].event.id, "offset": batch[0].offset}
+            machine.effects.records.append((DEAD_LETTERS, None, topic, letter))
+            return True
+        try:
+            self._handle(machine, topic, batch, poison)
+        except PlantedBug:
+            return False
+        return True
+
+    @staticmethod
+    def _handle(
+        machine: PartitionMachine, topic: str, batch: list[Delivered], poison: frozenset[str]
+    ) -> None:
+        for count, delivered in enumerate(batch, 1):
+            if topic in INPUTS and delivered.event.id in poison:
+                machine.handle(topic, batch[:count])
+                raise PlantedBug
+        machine.handle(topic, batch)
+
+    def note_failure(
+        self, topic: str, end: int, applied: Mapping[str, int], committed: Mapping[str, int]
+    ) -> None:
+        """Notes that the batch of a topic up to ``end`` failed; alone, its record is a culprit."""
+        if self.are_left(applied):
+            self.culprits.add((topic, end - 1))
+        for name, after in {**applied, topic: end}.items():
+            if after > committed.get(name, 0):
+                self.until[name] = max(after, self.until.get(name, 0))
