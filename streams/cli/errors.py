@@ -12,10 +12,11 @@ INTERRUPTED = 130
 def fail(error: Exception) -> NoReturn:
     """Prints the error and exits; what is not an error of ours is internal (exit code 70)."""
     from streams.runtime.errors import SeatflowError
+    from streams.runtime.visible_text import visible_line
 
     if not isinstance(error, SeatflowError):
         _fail_internally(error)
-    print(f"seatflow: {error}", file=sys.stderr)
+    print(f"seatflow: {visible_line(error)}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

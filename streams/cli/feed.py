@@ -25,6 +25,7 @@ from streams.cli.options import (
     edition_of,
     settings_of,
 )
+from streams.runtime.visible_text import visible_line
 
 if TYPE_CHECKING:
     from streams.ingest import Feed, FeedResult
@@ -210,7 +211,7 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
 
     options: dict[str, Any] = {
         "strict": strict,
-        "on_problem": lambda problem: print(f"seatflow: {problem}", file=sys.stderr),
+        "on_problem": lambda problem: print(f"seatflow: {visible_line(problem)}", file=sys.stderr),
     }
     if out is not None:
         result = write(items, out, **options)
@@ -228,9 +229,9 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
 def report_notes(items: object) -> None:
     """Prints what a feed skipped, and its warnings."""
     for what, count in sorted(getattr(items, "skipped", {}).items()):
-        print(f"skipped: {count:,} × {what}", file=sys.stderr)
+        print(f"skipped: {count:,} × {visible_line(what)}", file=sys.stderr)
     for warning in getattr(items, "warnings", ()):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {visible_line(warning)}", file=sys.stderr)
 
 
 def report(result: FeedResult, done: str | None) -> None:

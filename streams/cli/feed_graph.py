@@ -22,6 +22,7 @@ from streams.cli.options import (
     Tenant,
     Text,
 )
+from streams.runtime.visible_text import visible_line
 
 if TYPE_CHECKING:
     from streams.ingest import FeedItem, FeedProblem, FeedResult
@@ -167,7 +168,7 @@ def _add(total: FeedResult, part: FeedResult) -> None:
 
 
 def _print_problem(problem: FeedProblem) -> None:
-    print(f"seatflow: {problem}", file=sys.stderr)
+    print(f"seatflow: {visible_line(problem)}", file=sys.stderr)
 
 
 def _wait(settings: Settings) -> None:
@@ -251,5 +252,5 @@ def _compare(items: GraphFeed, states: dict[str, list[State]]) -> int:
 
     differences = compare(items.expected, states, items.survey)
     for line in summary(differences, len(items.expected)):
-        print(line)
+        print(visible_line(line))
     return UNEXPLAINED if any(not each.explained for each in differences) else 0

@@ -10,12 +10,22 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime import log_events
+from streams.runtime.errors import CONFIGURATION, WorkerError, log
 
 TEXT = "text/plain; charset=utf-8"
 
 Complaints = Callable[[], Iterable[str]]
 """What is wrong, a line each; nothing: 200, something: 503."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A server whose clients may leave in the middle of a request: that is no error of ours."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Ignores a connection that ended early; the base class prints a traceback."""
 
 
 def serve(
@@ -30,7 +40,13 @@ def serve(
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+                try:
+                    found = generate_latest(registry)
+                except Exception as error:
+                    log.error(log_events.METRICS_FAILED, why=repr(error), exc_info=True)
+                    self._answer(500, TEXT, b"the metrics could not be collected: see the log\n")
+                else:
+                    self._answer(200, CONTENT_TYPE_LATEST, found)
             elif check := checks.get(path):
                 wrong = list(check())
                 text = "\n".join(wrong or ["ok"]) + "\n"
@@ -49,12 +65,11 @@ def serve(
             pass
 
     try:
-        server = ThreadingHTTPServer(("", port), Handler)
+        server = _Server(("", port), Handler)
     except OSError as error:
         raise WorkerError(
             f"SEATFLOW_METRICS_PORT is {port}: cannot listen there ({error.strerror})",
             CONFIGURATION,
         ) from None
-    server.daemon_threads = True
     Thread(target=server.serve_forever, name="endpoint", daemon=True).start()
     return int(server.server_address[1]), server.shutdown

@@ -34,6 +34,7 @@ CONSOLE_COMMAND_FAILED = "console_command_failed"
 CONSOLE_PROBLEM = "console_problem"
 CONSOLE_REBUILT = "console_rebuilt"
 VALUE_IGNORED = "value_ignored"
+METRICS_FAILED = "metrics_failed"
 TOPICS_CHECKED = "topics_checked"
 TOPIC_MENDED = "topic_mended"
 TOPIC_WRONG = "topic_wrong"
@@ -171,6 +172,12 @@ EVENTS = (
         "warning",
         "the broker did not accept or did not confirm a command of the console",
         {"id": "of the command", "activity": "as in the audit log", "why": "the exception"},
+    ),
+    Event(
+        METRICS_FAILED,
+        "error",
+        "a worker's metrics could not be collected",
+        {"why": "the exception; a traceback follows"},
     ),
     Event(
         CONSOLE_PROBLEM,

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.runtime.visible_text import visible_line
 from streams.simulate.comparison import Findings, Group, Product
 
 MAX_ROWS = 20
@@ -42,7 +43,7 @@ def show(findings: Findings, console: Console) -> None:
     if findings.bad_rows:
         console.print(f"\n[bold red]{findings.bad_rows:,} rows could not be read[/]")
         for problem in findings.problems[:MAX_ROWS]:
-            console.print(f"  {escape(str(problem))}", highlight=False)
+            console.print(f"  {escape(visible_line(problem))}", highlight=False)
 
 
 def _table(*columns: str) -> Table:

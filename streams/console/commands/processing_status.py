@@ -50,7 +50,7 @@ class ProcessingStatus:
             except Exception as error:
                 problem = f"the workers' progress is unknown: {type(error).__name__}: {error}"
                 if problem != self.problem:
-                    log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
+                    log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
                 self.problem = problem
             await asyncio.sleep(REFRESH_SECONDS)
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from markupsafe import escape
 from starlette.datastructures import UploadFile
 
 from streams.console.api.dependencies import CurrentService, send
@@ -277,7 +278,8 @@ async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
     except (WhatIfError, BadRequestError) as failed:
         problem = str(failed)
         status = 429 if isinstance(failed, TooManyQuestionsError) else 400
-    shown = {"text": text, "answer": answer, "problem": problem}
+    # As markup, which stays as it is: the text may be sent again.
+    shown = {"text": escape(text), "answer": answer, "problem": problem}
     return current.page("whatif.html", tenant, status, **shown)
 
 

@@ -24,7 +24,10 @@ Row = sqlite3.Row
 GraphObject = dict[str, Any]
 MOST = 999
 CSV_PAGE = 2_000
-FORMULA_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_CHARACTERS = frozenset("=+-@;|\t\r\n＝＋－＠；｜")
+"""Begin a formula, or with a semicolon another cell, in one spreadsheet or another."""
+BLANKS = " \u00a0\u200b\u2060\u3000\ufeff"
+"""Characters that a spreadsheet may drop before it looks at the first one."""
 
 
 class BadRequestError(SenderError):
@@ -178,11 +181,18 @@ def _decode(cursor: str, name: str, descending: bool, places: int) -> list[Any]:
     try:
         place = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         ours = place[:2] == [name, descending] and len(place) == places + 2
-        if ours and all(isinstance(v, (str, int, float)) for v in place[2:]):
+        if ours and all(map(_is_place, place[2:])):
             return list(place[2:])
     except (ValueError, TypeError, KeyError, binascii.Error):
         pass
     raise BadRequestError("$skiptoken is not one that this list gave for this order")
+
+
+def _is_place(value: Any) -> bool:
+    """Returns True for a value that SQLite compares; its whole numbers have 64 bits."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return isinstance(value, (str, float))
 
 
 def every(
@@ -224,4 +234,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, (bool, int)):
         return orjson.dumps(value).decode()
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return "'" + text if text[:1] in FORMULA_CHARACTERS else text
+    return "'" + text if text.lstrip(BLANKS)[:1] in FORMULA_CHARACTERS else text

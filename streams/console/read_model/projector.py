@@ -107,7 +107,7 @@ class ReadModelProjector:
                     f"the read model cannot follow the topics: {type(error).__name__}: {error}"
                 )
                 if problem != self.progress.problem:
-                    log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
+                    log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
                     self.progress.problem = problem
             if problem != self.progress.problem:
                 log.warning(log_events.CONSOLE_PROBLEM, problem=problem)
@@ -252,7 +252,7 @@ class ReadModelProjector:
         where = f"{topic}, partition {record.partition}, offset {record.offset}"
         problem = f"{where}: {type(error).__name__}: {error}"
         if self.unreadable is None or self.unreadable[0] < MOST_LOGGED:
-            log.error(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=error)
+            log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=error)
         self.store.note_unreadable(problem)
         self.unreadable = self.store.unreadable()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import urllib.request
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -112,6 +115,29 @@ def test_the_endpoint_serves_metrics_health_and_readiness() -> None:
             assert answer.headers["Content-Type"].startswith("text/plain; version=")
     finally:
         stop()
+
+
+def test_the_endpoint_prints_no_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither for a client that leaves early, nor to one that asks while a collector fails."""
+
+    class Failing(CollectorRegistry):
+        def collect(self) -> Any:
+            raise KeyError("a secret of the collector")
+
+    port, stop = serve(Failing(), 0, list, list)
+    try:
+        status, text = get(f"http://127.0.0.1:{port}/metrics")
+        assert status == 500
+        assert "secret" not in text
+        for _ in range(20):
+            one = socket.create_connection(("127.0.0.1", port))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\nGET /he")
+            one.close()
+        assert get(f"http://127.0.0.1:{port}/healthz")[0] == 200
+    finally:
+        stop()
+    assert "Exception occurred" not in capsys.readouterr().err
 
 
 KEY = b"contoso/u1"
