@@ -242,7 +242,7 @@ def test_a_token_file_broken_for_a_moment_ends_no_session(guarded: Console) -> N
 async def test_the_questions_of_a_caller_are_bounded_and_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs for somebody who has left ends with its process, and makes room."""
+    """A question of somebody who has left ends with its process, and makes room."""
     answering = asyncio.Event()
 
     async def slow(*_: Any) -> dict[str, Any]:
