@@ -12,6 +12,14 @@ def listed(licenses: dict[str, list[str]]) -> list[dict[str, Any]]:
     return [{"skuId": sku, "disabledPlans": sorted(off)} for sku, off in sorted(licenses.items())]
 
 
+def application_result(licensed: int, with_errors: int) -> str:
+    """Returns the result text of ``Finish applying …``, in the words of Entra's audit log."""
+    return (
+        f"Users successfully assigned licenses: {licensed},"
+        f" Users for whom license assignment failed: {with_errors}."
+    )
+
+
 def audit(
     tenant: str,
     target: tuple[str, str],

@@ -52,7 +52,7 @@ class DirectChanges:
     ) -> bool:
         """Rejects a change of an unknown user; defers one of undefined products (R21)."""
         if not user.known:
-            self._answer(user, id, "rejected", user_not_found(user))
+            self._reject(user, id, user_not_found(user), timestamp_ms)
             return True
         if self.configuration.defined([*dict(add), *(remove or ())]):
             return False
@@ -65,7 +65,7 @@ class DirectChanges:
         if change.add or change.remove:
             user.ensure_pending_work().change = [id, *change, timestamp_ms]
             return True
-        self._answer(user, id, "rejected", NO_CHANGE)
+        self._reject(user, id, NO_CHANGE, timestamp_ms)
         return False
 
     def begin_reprocess(self, user: User, event: ev.UserReprocess, timestamp_ms: int) -> bool:
@@ -102,9 +102,10 @@ class DirectChanges:
             return
         id, add, *_ = user.pending_work.change
         user.pending_work.change = None
-        self._answer(user, id, "rejected" if rejection else "applied", rejection)
         if rejection and add is not None:
-            self._audit_rejection(user, id, timestamp_ms, rejection)
+            self._reject(user, id, rejection, timestamp_ms)
+        else:
+            self._answer(user, id, "rejected" if rejection else "applied", rejection)
 
     def answer_restoration(self, user: User, not_restored: tuple[Rejection, ...]) -> None:
         """R22: answers the event that took the user out of the recycle bin, and ends that work.
@@ -127,7 +128,7 @@ class DirectChanges:
             added += user.optional_facts.get(OptionalUserFacts.RESTORATION, ("", ()))[1]
         return any(products[sku].without(off).mail for sku, off in added if sku in products)
 
-    def reject_open(self, user: User) -> None:
+    def reject_open(self, user: User, timestamp_ms: int) -> None:
         """Rejects the changes of a user who is deleted: those deferred, and the one under way."""
         self.users_with_deferred.pop(user, None)
         if user.optional_facts and OptionalUserFacts.RESTORATION in user.optional_facts:
@@ -136,17 +137,21 @@ class DirectChanges:
         pending = user.pending_work
         if pending is None:
             return
-        for id, *_ in [*pending.deferred_changes, *([pending.change] if pending.change else [])]:
-            self._answer(user, id, "rejected", user_not_found(user))
+        changes = [*pending.deferred_changes, *([pending.change] if pending.change else [])]
+        for id, add, *_ in changes:
+            if add is None:  # a reprocess
+                self._answer(user, id, "rejected", user_not_found(user))
+            else:
+                self._reject(user, id, user_not_found(user), timestamp_ms)
 
     def _answer(self, user: User, id: str, status: str, rejection: Rejection | None = None) -> None:
         target: dict[str, Any] = {"tenant": user.tenant.id, "user": user.id}
         value = result(id, target, status, rejection)
         self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
 
-    def _audit_rejection(
-        self, user: User, id: str, timestamp_ms: int, rejection: Rejection
-    ) -> None:
+    def _reject(self, user: User, id: str, rejection: Rejection, timestamp_ms: int) -> None:
+        """Answers a change of licences that is not made; the audit log has it as a failure."""
+        self._answer(user, id, "rejected", rejection)
         value = audit(
             user.tenant.id, ("User", user.id), "Change user license", timestamp_ms, id, [],
             f"{rejection.error}: {rejection.message}", failed=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.documents.audit import audit, listed
+from engine.documents.audit import application_result, audit, listed
 from engine.documents.results import result
 from engine.domain.deduplication import check_and_add
 from engine.domain.effects import Effects
@@ -122,7 +122,7 @@ class GroupMachine:
         self._audit(state, "Delete group", timestamp_ms, event.id)
         for id, *_ in state.deferred:
             message = "The group was deleted before every product of the change was defined."
-            self._result(state, id, "rejected", Rejection("GroupDeleted", None, (), message))
+            self._reject(state, id, Rejection("GroupDeleted", None, (), message), timestamp_ms)
         state.deferred = []
         state.licenses = {}
         state.deleted = True
@@ -145,7 +145,7 @@ class GroupMachine:
         if remove is None:
             add, remove = replace_all(state.licenses, add)
         if not add and not remove:
-            self._result(state, id, "rejected", NO_CHANGE)
+            self._reject(state, id, NO_CHANGE, timestamp_ms)
             return
         wanted = {sku: off for sku, off in state.licenses.items() if sku not in remove}
         wanted |= {sku: list(off) for sku, off in add}
@@ -153,8 +153,7 @@ class GroupMachine:
         rejection = check_disabled_plans(products, add)
         rejection = rejection or check_group_prerequisites(products, wanted)
         if rejection:
-            self._result(state, id, "rejected", rejection)
-            self._audit(state, "Set group license", timestamp_ms, id, rejection)
+            self._reject(state, id, rejection, timestamp_ms)
             return
         old, state.licenses = state.licenses, wanted
         self._result(state, id, "applied")
@@ -256,13 +255,13 @@ class GroupMachine:
             if kind == "reprocess":
                 self._result(state, id, "applied")
             else:
-                members, licensed, with_errors, _ = self._sums(state)
+                _, licensed, with_errors, _ = self._sums(state)
                 self._audit(
                     state,
                     "Finish applying group based license to users",
                     state.timestamp_ms,
                     id,
-                    reason=f"{licensed} of {members} users licensed, {with_errors} with errors",
+                    reason=application_result(licensed, with_errors),
                 )
 
     # -- output
@@ -302,6 +301,11 @@ class GroupMachine:
     ) -> None:
         value = result(id, {"tenant": state.tenant, "group": state.group}, status, why)
         self.effects.emit("results", state.key, value)
+
+    def _reject(self, state: GroupState, id: str, rejection: Rejection, timestamp_ms: int) -> None:
+        """Answers a licence change that is not made; the audit log has it as a failure."""
+        self._result(state, id, "rejected", rejection)
+        self._audit(state, "Set group license", timestamp_ms, id, rejection)
 
     def _audit(
         self,

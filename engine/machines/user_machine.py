@@ -296,7 +296,7 @@ class UserMachine(UserEvaluations):
         if user.known:
             self.claims.release_all(user, cause)
         self.allocator.dequeue(user, cause)
-        self.direct_changes.reject_open(user)
+        self.direct_changes.reject_open(user, timestamp_ms)
         if event.restorable:
             if user.known:
                 direct = recycle_bin.direct_licenses(user, self.configuration.products)

@@ -16,6 +16,7 @@ from tests.checkers.accounts import (
     revisions_grow,
 )
 from tests.checkers.addresses import addresses_are_unique
+from tests.checkers.audit import audit_agrees
 from tests.checkers.history import History, Record, Violation
 from tests.checkers.licences import (
     all_or_nothing,
@@ -55,6 +56,7 @@ AT_THE_END: tuple[Checker, ...] = (
     groups_agree,
     every_command_answered,
     bad_input_is_dead_letter,
+    audit_agrees,
 )
 
 
@@ -73,6 +75,7 @@ __all__ = [
     "Violation",
     "addresses_are_unique",
     "all_or_nothing",
+    "audit_agrees",
     "bad_input_is_dead_letter",
     "counters_never_oversold",
     "errors_agree",

@@ -319,6 +319,49 @@ BAD: list[tuple[Checker, str, Change]] = [
             **{"dlq.topic": "licensing.tenants", "dlq.partition": "0", "dlq.offset": "0"},
         ),
     ),
+    (checkers.audit_agrees, "a change untold", dropping("audit", "t/a")),
+    (checkers.audit_agrees, "a change told twice", repeating("audit", "t/c")),
+    (
+        checkers.audit_agrees,
+        "a rejected change that succeeded",
+        in_last("audit", "t/c", lambda r: r.update(result="success")),
+    ),
+    (
+        checkers.audit_agrees,
+        "another reason",
+        in_last("audit", "t/b", lambda r: r.update(resultReason="Other: who knows")),
+    ),
+    (
+        checkers.audit_agrees,
+        "another actor",
+        in_last("audit", "t/h", lambda r: r.update(initiatedBy="c")),
+    ),
+    (
+        checkers.audit_agrees,
+        "other numbers",
+        in_last("audit", "t/h", lambda r: r.update(resultReason="Users: 7")),
+    ),
+    (
+        checkers.audit_agrees,
+        "other licences of a user",
+        in_last("audit", "t/a", lambda r: r["modifiedProperties"][0].update(oldValue=[{}])),
+    ),
+    (
+        checkers.audit_agrees,
+        "a change of a group untold",
+        lambda records: [
+            r
+            for r in records
+            if r.topic != "audit"
+            or not isinstance(r.value, dict)
+            or r.value["activity"] != "Set group license"
+        ],
+    ),
+    (
+        checkers.audit_agrees,
+        "an invented activity",
+        saying("audit", "t/g", lambda r: r.update(activity="Invent")),
+    ),
 ]
 
 

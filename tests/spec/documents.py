@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from tests.spec import audit
 from tests.spec.events import named_products
 from tests.spec.licensing import (
     COUNT,
@@ -37,7 +38,15 @@ def publish_user(world: Evaluations, tenant: Tenant, name: str, at: object) -> N
         new = world.latest.get("user-licenses", {}).get(key)
         user.published_nickname = new["mailNickname"] if new else None
     elif old is not None:
+        new = None
         world.emit("user-licenses", key, None)
+    else:
+        return
+    if new is not old:
+        cause = world.cause["id"]
+        due = audit.user_change(key, old, new, cause, audit.new_errors(old, new))
+        if due is not None:
+            world.emit("audit", key, due)
 
 
 def publish_rest(world: Evaluations, at: object) -> None:

@@ -20,6 +20,7 @@ class Evaluations:
         self.tenants: dict[str, Tenant] = {}
         self.deferred: list[tuple[str, Json]] = []
         self.seen: set[tuple[object, ...]] = set()
+        self.unfinished: list[Json] = []  # changes of groups that this event applied
         self.cause: Json = {}  # the event that is being applied
         self.log: list[tuple[str, str, Json | None]] = []  # topic, key, value as published
         self.latest: dict[str, dict[str, Json | None]] = {}  # topic -> key -> value

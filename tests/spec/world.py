@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.spec import documents, mail
+from tests.spec import audit, documents, mail
 from tests.spec.adoption import adopt
 from tests.spec.changes import (
     USER_NOT_FOUND,
@@ -47,6 +47,9 @@ class World(Evaluations):
         handler = getattr(self, f"_{topic}_{event['type']}".replace("-", "_").replace(".", "_"))
         self.cause = dict(event)
         handler(self.cause, at)
+        for change in self.unfinished:
+            self._finish(change)
+        self.unfinished = []
         documents.publish_rest(self, at)
 
     def state(self, tenant: str) -> Json:
@@ -108,6 +111,7 @@ class World(Evaluations):
         tenant, name = self.tenant(event), event["group"]
         tenant.groups[name] = Group({}, deleted=True)
         tenant.licensed.add(name)
+        self._audit_group(audit.DELETE_GROUP, event)
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
 
     def _group_changes_group_reprocess(self, event: Json, at: At) -> None:
@@ -115,6 +119,7 @@ class World(Evaluations):
         tenant.groups.setdefault(name, Group({}))
         tenant.licensed.add(name)
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+        self._audit_group(audit.RECALCULATION, event)
         self._answer("group", event, "applied")
 
     def _group_changes_licenses_changed(self, event: Json, at: At) -> None:
@@ -138,7 +143,27 @@ class World(Evaluations):
         tenant.groups[name] = Group(result, deleted=group.deleted and not result)
         tenant.licensed.add(name)
         self._answer("group", event, "applied")
+        old, new = map(audit.assigned_licenses, (group.licenses, result))
+        self._audit_group(audit.SET_GROUP, event, changed=(old, new))
+        self._audit_group(audit.START, event)
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+        self.unfinished.append(event)
+
+    def _finish(self, event: Json) -> None:
+        status = documents.group_document(self, self.tenant(event), event["group"])
+        numbers = audit.counts(status["membersLicensed"], status["membersWithErrors"])
+        self._audit_group(audit.FINISH, event, reason=numbers)
+
+    def _audit_group(
+        self,
+        activity: str,
+        event: Json,
+        changed: tuple[object, object] | None = None,
+        reason: str = "",
+    ) -> None:
+        key = f"{event['tenant']}/{event['group']}"
+        new = audit.record(activity, key, event["id"], changed=changed, reason=reason)
+        self.emit("audit", key, new)
 
     # ---- users
 
@@ -310,4 +335,10 @@ class World(Evaluations):
             result |= {"error": rejected.error, "skuId": rejected.sku}
             result |= {"message": f"The change was rejected: {rejected.error}."}
             result |= {"details": dict(rejected.details)}
-        self.emit("results", f"{event['tenant']}/{event[kind]}", result)
+        key = f"{event['tenant']}/{event[kind]}"
+        self.emit("results", key, result)
+        if rejected is not None and event["type"].startswith("licenses."):
+            activity = audit.SET_GROUP if kind == "group" else audit.CHANGE_USER
+            reason = audit.rejection(result["error"], result["message"])
+            new = audit.record(activity, key, event["id"], reason=reason, failed=True)
+            self.emit("audit", key, new)
