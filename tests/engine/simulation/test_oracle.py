@@ -27,7 +27,7 @@ def test_the_engine_does_what_the_rules_say(first: int) -> None:
 
 def play(seed: int) -> None:
     cluster, world = InMemoryCluster(partitions=1), World()
-    at = 0
+    at = ours_seen = theirs_seen = 0
     for i in inputs(seed, EVENTS):
         at = max(at + 1, i.at)  # equal times are ordered by ids here, by offsets there
         if left_open(world, i):
@@ -37,6 +37,8 @@ def play(seed: int) -> None:
         cluster.settle()
         world.apply(i.topic, contract_json(i.event), (at, offset))
         log = [(o.topic, o.key, o.value) for o in cluster.outputs]
+        audits = audited(log[ours_seen:]), audited(world.log[theirs_seen:])
+        ours_seen, theirs_seen = len(log), len(world.log)
         for tenant in world.tenants:
             ours, theirs = comparable(short_form(log, tenant)), comparable(world.state(tenant))
             if ours != theirs and overtaken(ours, theirs):
@@ -44,6 +46,26 @@ def play(seed: int) -> None:
             if ours != theirs:
                 assert seatless(ours) == seatless(theirs), f"seed {seed}, {i}"
                 return  # they differ only in the error of a group that lacks a seat
+        assert audits[0] == audits[1], f"seed {seed}, {i}"
+
+
+def audited(log: list[tuple[str, str, Json | None]]) -> Json:
+    """Returns what an event left in the audit log: of each user the licences before and after."""
+    form: Json = {"users": {}, "groups": {}}
+    for key, record in ((key, value) for topic, key, value in log if topic == "audit"):
+        assert record is not None
+        changed = record["modifiedProperties"]
+        if record["target"]["type"] == "Group":
+            reason = record["resultReason"].split(":")[0]
+            if record["activity"].startswith("Finish"):
+                reason = record["resultReason"]
+            told = (record["activity"], record["result"], reason, changed, record["causedBy"])
+            form["groups"].setdefault(key, []).append(told)
+        elif changed:
+            before, _ = form["users"].get(key, (changed[0]["oldValue"], None))
+            form["users"][key] = before, changed[0]["newValue"]
+    form["users"] = {key: (old, new) for key, (old, new) in form["users"].items() if old != new}
+    return form
 
 
 def left_open(world: World, i: Input) -> bool:

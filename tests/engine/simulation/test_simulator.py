@@ -9,7 +9,8 @@ from engine.simulation.runner import Trace, config_for, failure, main, run
 from engine.simulation.scheduler import SimulationConfig
 from engine.state import seat_lease
 from streams.contract.decoder import DECODERS
-from tests.checkers import violations
+from tests.checkers import History, violations
+from tests.spec.audit import CONCURRENCY
 from tests.support.generators import contract_json, inputs, records
 from tests.support.scenario_player import encoded
 
@@ -19,6 +20,23 @@ def test_everything_holds_and_the_judges_of_recorded_topics_agree(first: int) ->
     for seed in range(first, first + 20):
         s = run(config_for(seed))
         assert violations(records(s.broker)) == [], seed
+
+
+def test_an_abandoned_attempt_is_in_the_audit_log() -> None:
+    """R23: of the user, caused by the event that changed the facts meanwhile."""
+    found = 0
+    for seed in range(40):
+        history = History(records(run(config_for(seed)).broker))
+        events = {event["id"] for event in history.events}
+        for key, record in history.log("audit"):
+            if record is None or record["activity"] != CONCURRENCY:
+                continue
+            found += 1
+            assert record["target"] == {"type": "User", "id": key.partition("/")[2]}
+            assert (record["result"], record["modifiedProperties"]) == ("failure", [])
+            assert record["resultReason"].startswith(CONCURRENCY)
+            assert record["causedBy"] in events
+    assert found
 
 
 def test_the_order_of_seats_holds_when_partitions_tell_only_one_who_waits(
