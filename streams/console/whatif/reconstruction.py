@@ -81,10 +81,13 @@ class ReconstructedUser:
     ``groups``: its memberships in the order of R8, with their times.
     ``asked``: those of them that license something, slot 1 first.
     ``paths``: the group of each slot; behind ``asked``, those that only keep an entry.
-    ``user``: in Graph's form.
+    ``user``: in Graph's form. ``given_mail`` and ``given_addresses``: as the directory gave them;
+    what ``user`` has beyond them was computed (R19).
     """
 
     user: dict[str, Any]
+    given_mail: str | None
+    given_addresses: tuple[str, ...]
     groups: list[tuple[str, tuple[int, int]]]
     asked: list[str]
     paths: list[str]
@@ -144,7 +147,9 @@ def reconstruct_user(
     offered = {group: licences(body, known) for group, body in bodies.items()}
     asked = [group for group, _ in groups if offered[group].offer and not offered[group].deleted]
     paths = asked + sorted({s["assignedByGroup"] for s in states} - {None, *asked})
-    found = ReconstructedUser(user, groups, asked, paths, offered, (), _duplicates(db, tenant, id))
+    given = _given(db, tenant, id)
+    duplicates = _duplicates(db, tenant, id)
+    found = ReconstructedUser(user, *given, groups, asked, paths, offered, (), duplicates)
     found.entries = _entries(found, states, known)
     return found
 
@@ -173,13 +178,17 @@ def _entries(
     )
 
 
+def _given(db: Connection, tenant: str, id: str) -> tuple[str | None, tuple[str, ...]]:
+    """Returns the given mail and proxy addresses of a user."""
+    sql = "SELECT mail, addresses FROM users WHERE tenant = ? AND user = ?"
+    mail, addresses = db.execute(sql, (tenant, id)).fetchone() or (None, None)
+    return mail, tuple(orjson.loads(addresses or "[]"))
+
+
 def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
     """Returns the user's addresses that an earlier user owns, with their owners (R18)."""
-    row = db.execute(
-        "SELECT addresses FROM users WHERE tenant = ? AND user = ?", (tenant, id)
-    ).fetchone()
     found = {}
-    for text in orjson.loads(row[0]) if row and row[0] else ():
+    for text in _given(db, tenant, id)[1]:
         first = claims(db, tenant, normalize_proxy_address(text))
         if first and first[0][2] != id:
             found[normalize_proxy_address(text)] = first[0][2]

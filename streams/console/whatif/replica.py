@@ -11,8 +11,9 @@ import orjson
 from engine.domain.events import SubscriptionDeleted, SubscriptionUpdated
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.partition_machine import PartitionMachine
+from engine.rules.mail_attributes import mail_key
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
-from engine.state import row_codecs
+from engine.state import row_codecs, user_mail
 from engine.state.group_state import GroupState
 from engine.state.row_codecs import (
     AddressClaimRow,
@@ -146,7 +147,7 @@ class ReplicaRows:
             shown["usageLocation"],
             shown["userPrincipalName"],
         )
-        user.mail, user.addresses = shown["mail"], tuple(shown["proxyAddresses"])
+        user.mail, user.addresses = found.given_mail, found.given_addresses
         user.groups = tuple(id for id, _ in found.groups)
         user.member_since = b"".join(order_key(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
@@ -164,16 +165,27 @@ class ReplicaRows:
             user.ensure_pending_work().deferred_changes = self._deferred_changes["User", user.id]
         if found.duplicates:
             user.ensure_pending_work().duplicates = found.duplicates
-        for text in map(normalize_proxy_address, user.addresses):
-            if text not in self._claims:
-                claims = reconstruction.claims(self.db, self.tenant, text)
-                self._claims[text] = [AddressClaimRow(*claim, partition=0) for claim in claims]
-            if all(claim.user != user.id for claim in self._claims[text]):
-                # Published, but not given: the processor computed it, so the user owns it (R19).
-                self._claims[text].insert(0, AddressClaimRow(0, 0, user.id, 0, derived=True))
+        self._claim(user, shown["proxyAddresses"])
         for sku in {entry.plans.sku for entry in found.entries}:
             self._held[sku] += 1
         self._machine.users.applier.write_row(user)
+
+    def _claim(self, user: User, published: list[str]) -> None:
+        """Adds the claims of a user, who owns what is published and was not given (R19)."""
+        given = user_mail.given_keys(user)
+        derived = [a for a in published if normalize_proxy_address(a) not in given]
+        user.derived = tuple(map(normalize_proxy_address, derived))
+        for address in derived:
+            key = normalize_proxy_address(address)
+            if user.upn is None or key != mail_key(user.upn):
+                user.routing = address.partition(":")[2]
+        for key in (*given, *user.derived):
+            if key not in self._claims:
+                claims = reconstruction.claims(self.db, self.tenant, key)
+                self._claims[key] = [AddressClaimRow(*claim, partition=0) for claim in claims]
+            if all(claim.user != user.id for claim in self._claims[key]):
+                own = AddressClaimRow(0, 0, user.id, 0, derived=key in user.derived)
+                self._claims[key].insert(0, own)
 
     def _problems(self, found: ReconstructedUser) -> tuple[AssignmentProblem, ...]:
         problems = []
