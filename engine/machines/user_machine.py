@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
 from engine.domain.events import ABSENT, CODES, Delivered
-from engine.machines import recycle_bin
+from engine.machines import recycle_bin, user_snapshot
 from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
 from engine.machines.unit_of_work import Cause
 from engine.machines.user_evaluations import UserEvaluations
@@ -321,13 +321,7 @@ class UserMachine(UserEvaluations):
             self.applier.count_members(user, 1, timestamp_ms)
         self._claim(user, keys, timestamp_ms, offset, event.id)
         self._replace_memberships(user, event, timestamp_ms, offset)
-        licenses: list[Any] = []
-        licence: tuple[str, str, tuple[str, ...], int | None]
-        for licence in event.licenses:
-            moment = licence[3]
-            if moment is not None:
-                moment = min(moment, timestamp_ms)
-            licenses.append([*licence[:3], moment])
+        licenses = user_snapshot.licenses(event, timestamp_ms)
         user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, None)
         user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
         user.set_optional_fact(OptionalUserFacts.ADOPTION, [True, licenses])
@@ -338,16 +332,8 @@ class UserMachine(UserEvaluations):
     def _replace_memberships(
         self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int
     ) -> None:
-        """A membership without a moment keeps the one that it has, or begins with the event."""
         known = user.memberships()
-        wanted: dict[str, bytes] = {}
-        membership: tuple[str, int | None]
-        for membership in event.memberships:
-            group, since = membership[0], membership[1]
-            if since is None:
-                wanted[group] = known.get(group, order_key(timestamp_ms, offset))
-            else:
-                wanted[group] = order_key(min(since, timestamp_ms), 0)
+        wanted = user_snapshot.memberships(event, known, timestamp_ms, offset)
         for group in known.keys() - wanted.keys():
             user.leave(group)
             self.applier.left(user, group, timestamp_ms)
