@@ -238,7 +238,10 @@ def change_of(value: Any) -> Change | None:
         op = str(value["op"])
         if op not in ("c", "r", "u", "d"):
             return None  # a truncation or a message
-        return Change(op, value.get("before"), value.get("after"))
+        rows = value.get("before"), value.get("after")
+        if any(row is not None and not isinstance(row, dict) for row in rows):
+            raise _UnreadableError("before and after must be objects, or null")
+        return Change(op, *rows)
     row = {name: one for name, one in value.items() if not name.startswith("__")}
     if str(value.get("__deleted", "")).lower() == "true":
         return Change("d", row, None)

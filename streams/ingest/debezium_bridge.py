@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from engine.domain.model import timestamp
+from engine.domain.model import FIRST_TIMESTAMP_MS, LAST_TIMESTAMP_MS, timestamp
 from streams.contract.topics import DEAD_LETTERS
 from streams.ingest.debezium import Mapping, events_of
 from streams.ingest.event_builder import EventBuilder
@@ -29,10 +29,12 @@ from streams.kafka.topic_reader import (
     read_to_end,
     topic_partitions,
 )
-from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
+from streams.runtime import log_events
+from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
 from streams.runtime.settings import Settings
 
 RECORDS = 2_000
+MAX_REQUEST_BYTES = 8 << 20  # of a dead letter, whose record may be as large as its topic allows
 INPUTS = ("user-changes",)
 
 
@@ -58,7 +60,9 @@ class Bridge:
         if not numbers:
             raise WorkerError(f"the topic {self._topic} does not exist", CONFIGURATION)
         self._partitions = len([p for p in places if p.topic.endswith(INPUTS[0])])
-        producer = transactional_producer(settings, f"{self._group}-bridge")
+        producer = transactional_producer(
+            settings, f"{self._group}-bridge", max_request_size=MAX_REQUEST_BYTES
+        )
         reading = consumer(settings, group_id=self._group)
         async with connected(producer, settings), connected(reading, settings):
             mine = [TopicPartition(self._topic, number) for number in numbers]
@@ -97,11 +101,18 @@ class Bridge:
 
     def _records(self, record: Any) -> list[tuple[str, bytes | None, bytes | None, Any]]:
         def builder_for(tenant: str) -> EventBuilder:
-            builder = EventBuilder(tenant, "debezium", timestamp(record.timestamp))
+            at = min(max(record.timestamp, FIRST_TIMESTAMP_MS), LAST_TIMESTAMP_MS)
+            builder = EventBuilder(tenant, "debezium", timestamp(at))
             builder.begin(f"{record.topic}:{record.partition}:{record.offset}"[-100:])
             return builder
 
-        results = events_of(record.value, self._mapping, builder_for)
+        try:
+            results = events_of(record.value, self._mapping, builder_for)
+        except Exception as error:  # a bug costs one record, and is never silent
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            name = type(error).__name__
+            log.error(log_events.PROCESSOR_SKIPPED, **place, error=name, exc_info=error)
+            results = [f"processor_failed: {name}: an error of Seatflow"]
         found: list[tuple[str, bytes | None, bytes | None, Any]] = []
         for each in results:
             if isinstance(each, FeedItem):
