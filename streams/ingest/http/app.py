@@ -19,7 +19,7 @@ from streams.http_server.guard import RequestGuard
 from streams.http_server.threads import in_thread, run_to_end
 from streams.ingest.event_builder import EventBuilder, EventOrReason
 from streams.ingest.http.policy import ReceiverPolicy
-from streams.ingest.http.scim import ScimApplication, Tenants
+from streams.ingest.http.scim import RETRY_AFTER_SECONDS, ScimApplication, Tenants
 from streams.ingest.http.scim_storage import USERS
 from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Record, Writer
@@ -80,7 +80,7 @@ def application(receiver: Receiver) -> FastAPI:
     @app.exception_handler(WorkerError)
     async def not_written(_request: Request, error: WorkerError) -> Response:
         """Returns 503: the broker did not take the events, and the sender should retry."""
-        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+        return JSONResponse({"detail": str(error)}, 503, {"Retry-After": RETRY_AFTER_SECONDS})
 
     app.add_middleware(RequestGuard, policy=ReceiverPolicy(receiver.sources))
     scim: Any = ScimApplication(receiver.tenants, receiver.sources, receiver.writer)
@@ -101,6 +101,7 @@ def _events(app: FastAPI, receiver: Receiver) -> None:
         request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("events"))]
     ) -> Response:
         """CloudEvents over HTTP (binary, structured, batched), or one plain event."""
+        receiver.writer.check_progress()
         pool = receiver.tenants.pool
         records = await in_thread(pool, _event_records, request, body, source.tenant)
         await receiver.writer.wait_committed(receiver.writer.add(records))
@@ -151,6 +152,7 @@ def _upload(app: FastAPI, receiver: Receiver) -> None:
         request: Request, body: Body, source: Annotated[Source, Depends(receiver.source("upload"))]
     ) -> Response:
         """Entra's API-driven provisioning: the complete state of users (RFC 7644, 3.7)."""
+        receiver.writer.check_progress()
         try:
             operations = orjson.loads(body)["Operations"]
             if not isinstance(operations, list):
@@ -227,6 +229,7 @@ def _notifications(app: FastAPI, receiver: Receiver) -> None:
             ) from None
         if any(source is None or "notifications" not in source.accepts for source, _ in found):
             raise HTTPException(401, "clientState belongs to no source")
+        receiver.writer.check_progress()
         records, to_read = [], []
         for source, one in found:
             assert source is not None

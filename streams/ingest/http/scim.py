@@ -41,6 +41,7 @@ from scim2_server.responses import ScimResponse
 from scim2_server.service import ScimService
 
 from streams.http_server.threads import in_thread, run_to_end
+from streams.ingest.http.policy import SCIM_ERROR
 from streams.ingest.http.scim_storage import (
     GROUPS,
     USERS,
@@ -53,7 +54,9 @@ from streams.ingest.http.transactional_writer import Writer
 from streams.ingest.scim_attributes import named_facts, tolerant
 from streams.ingest.scim_requests import RequestError, filtered_member, members_of, patch_of
 from streams.ingest.scim_resources import ENTRA, RESOURCES, EntraUser
+from streams.runtime.errors import WorkerError
 
+RETRY_AFTER_SECONDS = "5"
 MAX_RESULTS = 1_000
 THREADS = 4
 """Requests that are carried out at the same time, of as many tenants."""
@@ -159,6 +162,14 @@ class ScimApplication(ASGIApplication):
             raise ForbiddenException(detail=f"the source {source.name} may not send SCIM")
         request.subject = source
 
+    def handle_exception(self, request: ScimRequest, exception: Exception) -> ScimResponse:
+        """Returns 503 if Kafka did not take the events, so that the client repeats the request."""
+        if not isinstance(exception, WorkerError):
+            return super().handle_exception(request, exception)
+        error = {"schemas": [SCIM_ERROR], "status": "503", "detail": str(exception)}
+        headers = {"Retry-After": RETRY_AFTER_SECONDS}
+        return ScimResponse(HTTPStatus.SERVICE_UNAVAILABLE, error, headers)
+
     def get_subject(self, request: ScimRequest) -> Any:
         """Returns the source that ``check_auth`` found."""
         return request.subject
@@ -171,6 +182,7 @@ class ScimApplication(ASGIApplication):
         source: Source = request.subject
         # Before it is parsed: that alone takes minutes for a filter of 35 kB.
         check_filter(request.query.get("filter", ""))
+        self._writer.check_progress()
         async with self._tenants.lock(source):
             with self._tenants.sending(source) as storage:
                 response = await in_thread(self._tenants.pool, self._handle, request, storage)

@@ -26,11 +26,14 @@ from streams.kafka.topic_reader import (
     read_to_end,
     topic_partitions,
 )
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
 RESOURCES = RECEIVED.name
 TRANSACTION_RECORDS = 5_000
+COMMIT_SECONDS = 10.0
+"""For which a request waits for Kafka."""
 
 
 class Record(NamedTuple):
@@ -49,6 +52,7 @@ class Writer:
         self._pending: list[Record] = []
         self._added = 0
         self._committed = 0
+        self._overdue: Deadline | None = None  # of the transaction in progress
         self._has_pending = asyncio.Event()
         self._progress = asyncio.Condition()
         self.failure: Exception | None = None
@@ -91,14 +95,29 @@ class Writer:
         self._has_pending.set()
         return self._added
 
+    def check_progress(self) -> None:
+        """Refuses further work while Kafka does not answer: it would pile up in memory.
+
+        Raises: WorkerError.
+        """
+        if self._overdue is not None and self._overdue.has_passed:
+            raise WorkerError("Kafka does not answer: repeat the request later", TEMPORARY)
+
     async def wait_committed(self, sequence: int | None = None) -> None:
         """Waits until the records up to a sequence number, or all of them, are committed.
 
-        Raises: WorkerError, if a transaction failed.
+        Raises: WorkerError, if a transaction failed or takes too long.
         """
         target = self._added if sequence is None else sequence
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._committed >= target or self.failure)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS), self._progress:
+                await self._progress.wait_for(lambda: self._committed >= target or self.failure)
+        except TimeoutError:
+            raise WorkerError(
+                f"Kafka has not confirmed the events within {COMMIT_SECONDS:.0f} s, and still may:"
+                " repeat the request",
+                TEMPORARY,
+            ) from None
         if self._committed < target:
             raise WorkerError(f"Kafka rejected the transaction: {self.failure!r}", TEMPORARY)
 
@@ -109,11 +128,13 @@ class Writer:
             self._pending = self._pending[TRANSACTION_RECORDS:]
             if not self._pending:
                 self._has_pending.clear()
+            self._overdue = Deadline(COMMIT_SECONDS)
             try:
                 await self._write(batch)
             except (KafkaError, TimeoutError, OSError) as error:
                 self.failure = error
                 self.failed.set()
+            self._overdue = None
             async with self._progress:
                 if self.failure is None:
                     self._committed += len(batch)

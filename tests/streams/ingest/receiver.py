@@ -47,6 +47,9 @@ class MemoryWriter:
         self.records += records
         return len(self.records)
 
+    def check_progress(self) -> None:
+        pass
+
     async def wait_committed(self, ticket: int | None = None) -> None:
         pass
 

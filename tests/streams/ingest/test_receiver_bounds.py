@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -15,11 +16,15 @@ import orjson
 import pytest
 
 from streams.ingest.event_builder import user_id
+from streams.ingest.http import transactional_writer
+from streams.ingest.http.app import Receiver, application
+from streams.ingest.http.scim import Tenants
 from streams.ingest.http.server import check
 from streams.ingest.http.sources import load_sources
+from streams.ingest.http.transactional_writer import Writer
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import load_settings
-from tests.streams.ingest.receiver import OTHER, SOURCES, receiving
+from tests.streams.ingest.receiver import OTHER, SOURCES, TOKEN, receiving, sources
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -230,3 +235,31 @@ def test_another_tenants_requests_do_not_wait(tmp_path: Path) -> None:
             assert time.monotonic() - begun < 1.0
         thread.join()
         assert done.is_set()
+
+
+async def test_a_broker_that_does_not_answer_is_503_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And nothing piles up behind it."""
+    monkeypatch.setattr(transactional_writer, "COMMIT_SECONDS", 0.2)
+    writer = Writer(load_settings())
+
+    async def never(_batch: Any) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(writer, "_write", never)
+    task = asyncio.create_task(writer._run())
+    writer.check_progress()
+    known = sources(tmp_path)
+    app = application(Receiver(known, Tenants(writer, {}, known), writer, None))
+    transport = httpx2.ASGITransport(app)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x", headers=headers) as one:
+        answer = await one.post("/scim/v2/Users", json=person(1))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "has not confirmed" in answer.json()["detail"]
+        for path in ("/scim/v2/Users", "/bulkUpload", "/events"):
+            answer = await one.post(path, json=person(2))
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "does not answer" in answer.json()["detail"]
+    task.cancel()
