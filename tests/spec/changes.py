@@ -18,6 +18,7 @@ from tests.spec.licensing import (
 )
 
 USER_NOT_FOUND = "UserNotFound"
+GROUP_DELETED = "GroupDeleted"
 INVALID_DISABLED_PLAN = "InvalidDisabledPlan"
 INHERITED_LICENSE = "InheritedLicense"
 NOT_ASSIGNED = "NotAssigned"

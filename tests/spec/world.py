@@ -14,6 +14,7 @@ from typing import Any
 from tests.spec import audit, documents, mail
 from tests.spec.adoption import adopt
 from tests.spec.changes import (
+    GROUP_DELETED,
     USER_NOT_FOUND,
     Rejection,
     change_direct,
@@ -112,6 +113,7 @@ class World(Evaluations):
         tenant.groups[name] = Group({}, deleted=True)
         tenant.licensed.add(name)
         self._audit_group(audit.DELETE_GROUP, event)
+        self._reject_deferred("group", event, Rejection(GROUP_DELETED))
         self._evaluate_all(tenant, tenant.touched_by_group(name), at)
 
     def _group_changes_group_reprocess(self, event: Json, at: At) -> None:
@@ -247,6 +249,7 @@ class World(Evaluations):
             return
         user = tenant.users[name]
         restorable = event.get("restorable", False)
+        self._reject_deferred("user", event, Rejection(USER_NOT_FOUND))
         if restorable and not user.known:
             return
         tenant.affected |= tenant.book.hold(name, set())
@@ -325,6 +328,15 @@ class World(Evaluations):
             return rejected
         numbers = {"purchased": tenant.purchased(sku), "consumed": len(tenant.holders(sku))}
         return Rejection(COUNT, sku, numbers)
+
+    def _reject_deferred(self, kind: str, event: Json, rejected: Rejection) -> None:
+        """R21: what waited of a user or group that is deleted is not carried out."""
+        waiting, self.deferred = self.deferred, []
+        for topic, change in waiting:
+            if (change["tenant"], change.get(kind)) == (event["tenant"], event[kind]):
+                self._answer(kind, change, "rejected", rejected)
+            else:
+                self.deferred.append((topic, change))
 
     def _answer(
         self, kind: str, event: Json, status: str, rejected: Rejection | None = None

@@ -80,10 +80,6 @@ def left_open(world: World, i: Input) -> bool:
     if isinstance(event, ev.ProductDefined):
         known = {*world.products, event.sku}
         return sum(named_products(change) <= known for _, change in world.deferred) > 1
-    if isinstance(event, ev.GroupDeleted | ev.UserDeleted):
-        return any(
-            f"{c['tenant']}/{c.get('group', c.get('user'))}" == i.key for _, c in world.deferred
-        )
     return False
 
 
