@@ -142,11 +142,8 @@ def lost_requirements(
     facts: EvaluationInput, before: tuple[Entry, ...], after: tuple[Entry, ...]
 ) -> list[tuple[str, list[object]]]:
     """Returns the plans that stay enabled and lose a requirement, as (skuId, [plan, [any of]])."""
-    had, have, stay = (
-        enabled_plans(before),
-        enabled_plans(after),
-        set(pairs(before)) & set(pairs(after)),
-    )
+    had, have = enabled_plans(before), enabled_plans(after)
+    stay = set(pairs(before)) & set(pairs(after))
     return [
         (sku, [plan, sorted(any_of)])
         for sku, plan in sorted(stay)
