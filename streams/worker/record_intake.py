@@ -9,7 +9,10 @@ from streams.contract.topics import CONSUMED
 from streams.kafka.faust_adapter import Batch
 from streams.worker.record_queues import RecordQueues
 
-QUEUE_RECORDS = 5_000  # per topic; above it no more is fetched
+# Per topic; above either no more is fetched. A fetched batch has at most the bytes of one fetch (1
+# MiB), or one batch of the log (4 MiB of an input): large records are bounded by the second.
+QUEUE_RECORDS = 5_000
+QUEUE_BATCHES = 16
 
 
 class RecordIntake:
@@ -46,7 +49,8 @@ class RecordIntake:
 
     def can_accept(self, topic: str) -> bool:
         """Returns whether the topic's queue has room for another batch."""
-        return self._queues.count(topic) < QUEUE_RECORDS
+        queues = self._queues
+        return queues.count(topic) < QUEUE_RECORDS and queues.batches(topic) < QUEUE_BATCHES
 
     def take(self, limit: int, without: str = "") -> list[tuple[str, list[Any], int]]:
         """Removes up to ``limit`` records, none of the topic ``without``.

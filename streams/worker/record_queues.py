@@ -25,6 +25,10 @@ class RecordQueues:
         """Returns the number of waiting records of a topic."""
         return self._counts[topic]
 
+    def batches(self, topic: str) -> int:
+        """Returns the number of batches that the waiting records of a topic came in."""
+        return len(self._queues[topic])
+
     def has_backlog(self, records: int) -> bool:
         """Returns whether at least so many records of one input topic are waiting."""
         return any(self._counts[topic] >= records for topic in INPUT_NAMES)

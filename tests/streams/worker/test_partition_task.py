@@ -23,6 +23,7 @@ from streams.worker import partition_opening
 from streams.worker.partition_state import IllegalTransitionError
 from streams.worker.partition_task import PartitionTask
 from streams.worker.protocols import BatchDecoder
+from streams.worker.record_intake import QUEUE_BATCHES, RecordIntake
 from tests.lab.counting_worker import Toy, ToyDecoder
 
 TOPIC = "user-changes"
@@ -157,6 +158,17 @@ async def test_a_batch_that_was_read_already_is_skipped(context: Context, kafka:
     task.deliver(TOPIC, batch(0, 3))
     await until(lambda: context.metrics.counts["records_in"][TOPIC] == 15)
     await task.lose()
+
+
+def test_large_records_are_bounded_by_the_batches_that_they_come_in() -> None:
+    intake = RecordIntake()
+    intake.start({TOPIC: 0})
+    for n in range(QUEUE_BATCHES):
+        assert intake.can_accept(TOPIC)
+        intake.deliver(TOPIC, batch(n, 1))
+    assert not intake.can_accept(TOPIC)
+    intake.take(1)
+    assert intake.can_accept(TOPIC)
 
 
 async def test_a_gap_is_read_again(context: Context, kafka: Kafka) -> None:
