@@ -11,10 +11,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
 """From the first byte that may be a request's, or from the connection, to the end of its head."""
+DISCARDED_BYTES = 1 << 20
+"""Of a body whose request has been refused: read and dropped, so that the client gets the answer.
+
+A connection that is closed with unread bytes is reset, and the response may be lost.
+"""
 WRITE_SECONDS = 30.0
 """For which a client may leave a response unread."""
 
@@ -75,6 +81,7 @@ class BoundedConnection(H11Protocol):
     """An HTTP/1.1 connection with time limits and a place in a table."""
 
     table: ConnectionTable
+    _discarded_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
@@ -108,8 +115,14 @@ class BoundedConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes; the head that they begin or continue must end in time."""
+        if self.is_idle and self.conn.their_state is h11.SEND_BODY:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > DISCARDED_BYTES:
+                self.end()
+                return
         super().data_received(data)
         if not self.is_idle:
+            self._discarded_bytes = 0
             self.table.used(self)
             self._stop_timer()
         elif self._timer is None:

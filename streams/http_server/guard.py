@@ -211,9 +211,10 @@ class RequestGuard:
 
     async def _refuse(self, refusal: Refusal, scope: Scope, send: Send) -> None:
         media, body = self.policy.body_of(refusal, scope)
-        # Closed, so that nothing of an unread body is read as the next request.
         headers = [("content-type", media), ("content-length", str(len(body)))]
-        headers.append(("connection", "close"))
+        if header(scope, b"expect") is not None:
+            # The client will not send its body: the next bytes would be taken for it.
+            headers.append(("connection", "close"))
         if refusal.status == 401:
             headers.append(("www-authenticate", "Bearer"))
         if refusal.location is not None:

@@ -105,6 +105,22 @@ def test_nothing_of_a_body_is_read_before_the_caller_is_known() -> None:
         assert app.carried_out == [3]
 
 
+def test_a_refused_client_gets_its_answer_while_it_still_sends() -> None:
+    """Up to a bound; and the connection can be used again."""
+    with guarded() as (port, app):
+        one = connect(port, head("POST", content_length="300000"))
+        for _ in range(3):
+            one.sendall(b"x" * 100_000)
+            time.sleep(0.05)
+        assert response(one).startswith(b"HTTP/1.1 401")
+        one.sendall(head())
+        assert response(one).startswith(b"HTTP/1.1 200")
+        assert app.carried_out == [0]
+        large = connect(port, head("POST", content_length="99000000"))
+        with pytest.raises(ConnectionError):
+            large.sendall(b"x" * 99_000_000)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_beyond_the_limit_is_not_carried_out(chunked: bool) -> None:
     with guarded() as (port, app):

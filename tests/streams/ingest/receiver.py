@@ -13,10 +13,12 @@ import httpx2
 import orjson
 import uvicorn
 
+from streams.http_server.server import server_config
 from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources, load_sources
 from streams.ingest.http.transactional_writer import RESOURCES, Record
+from streams.runtime.settings import load_settings
 
 TOKEN = "a-token-of-contoso-0001"
 OTHER = "a-token-of-fabrikam-0002"
@@ -83,7 +85,7 @@ def receiving(
     known = sources(folder)
     tenants = Tenants(writer, remembered or {}, known)
     app = application(Receiver(known, tenants, writer, folder / "changes.jsonl"))
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+    config = server_config(app, load_settings(), port=0, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

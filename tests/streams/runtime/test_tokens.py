@@ -54,3 +54,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     assert raised.value.exit_code == CONFIGURATION
     with pytest.raises(WorkerError, match="cannot be read"):
         load_token_file(tmp_path / "none.toml", "token", lambda _table: None, remedy="")
+
+
+def test_a_file_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    """Anybody on the machine could add a token to it."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(f'[[token]]\nsha256 = "{"0" * 64}"\n')
+    load_token_file(path, "token", lambda _table: None, remedy="")
+    path.chmod(0o646)
+    with pytest.raises(WorkerError, match="written by everybody"):
+        load_token_file(path, "token", lambda _table: None, remedy="")
