@@ -28,8 +28,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def server_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
+def server_config(
+    app: Any, settings: Settings, *, graceful_seconds: int = 2, **more: Any
+) -> uvicorn.Config:
     """Returns the configuration of a server with bounded connections.
+
+    ``graceful_seconds``: for which requests may go on after the signal to stop.
 
     ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed of the trusted proxies only.
     """
@@ -54,7 +58,7 @@ def server_config(app: Any, settings: Settings, **more: Any) -> uvicorn.Config:
         proxy_headers=bool(trusted),
         forwarded_allow_ips=trusted,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=graceful_seconds,
         h11_max_incomplete_event_size=32 * 1024,
         **more,
     )

@@ -24,6 +24,8 @@ from streams.ingest.http.transactional_writer import Writer, read_resources
 from streams.runtime.errors import CONFIGURATION, OK, TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 
+GRACEFUL_SECONDS = 10
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to us: uvicorn would raise them again after its shutdown."""
@@ -114,7 +116,7 @@ async def _serve(
         # The writer has fenced earlier receivers, so the resources read now are complete.
         tenants = Tenants(writer, await read_resources(settings), sources)
         app = application(Receiver(sources, tenants, writer, changes))
-        config = server_config(app, settings, lifespan="off")
+        config = server_config(app, settings, graceful_seconds=GRACEFUL_SECONDS, lifespan="off")
         server = _Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.leave)

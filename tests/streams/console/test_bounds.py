@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from streams.console.pages.server_sent_events import MOST_STREAMS_OF_CALLER, Eve
 from streams.console.read_model import queries, tenants
 from streams.console.read_model.pagination import Listing, csv_lines, page
 from streams.console.read_model.store import Store, transaction
+from streams.console.security import policy
 from streams.console.security.middleware import MOST_BYTES
 from streams.console.whatif import process
 from streams.console.whatif.process import TooManyQuestionsError, what_if
@@ -181,6 +183,28 @@ def test_a_query_that_nobody_waits_for_ends(tmp_path: Path) -> None:
     cancellation.begin()
     assert store.read_connection().execute("SELECT 1").fetchone()[0] == 1
     store.close()
+
+
+def test_a_read_that_takes_too_long_is_503_and_ends(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its query, too, which runs in a thread."""
+    console.world.publish([Events("t").user("u")])
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    ended = threading.Event()
+
+    def slow(db: Any, _tenant: str, _user: str) -> Any:
+        try:
+            return db.execute(endless).fetchone()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(policy, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(queries, "user", slow)
+    answer = console.client.get("/v1/tenants/t/users/u")
+    assert answer.status_code == 503
+    assert "takes too long" in answer.json()["error"]["message"]
+    assert ended.wait(5)
 
 
 # --- streams and questions -----------------------------------------------------------------------
