@@ -135,8 +135,25 @@ def every_command_answered(history: History) -> list[Violation]:
         if not waits and finals not in ([["applied"]], [["rejected"]]):
             text = f"{event['type']} {event['id']} of {event['key']} was answered {given}"
             found.append(Violation("every command answered", text))
-    for key, cause in sorted(set(intent.answers) - set(commands)):
-        found.append(Violation("every command answered", f"{key}: nobody asked {cause}"))
+    restoring = restorations(history)
+    for (key, cause), given in sorted(intent.answers.items()):
+        if (key, cause) in restoring and given not in (["applied"], ["rejected"]):
+            text = f"{key}: the restoration {cause} was answered {given}"
+            found.append(Violation("every command answered", text))
+        elif (key, cause) not in restoring and (key, cause) not in commands:
+            found.append(Violation("every command answered", f"{key}: nobody asked {cause}"))
+    return found
+
+
+def restorations(history: History) -> set[tuple[str, str]]:
+    """Returns the events that may take a user out of the recycle bin (R22), by key and id."""
+    found: set[tuple[str, str]] = set()
+    deleted: set[str] = set()
+    for event in history.events:
+        if event["type"] == "user.deleted" and event.get("restorable", False):
+            deleted.add(event["key"])
+        elif event["type"] == "user.upserted" and event["key"] in deleted:
+            found.add((event["key"], event["id"]))
     return found
 
 

@@ -92,13 +92,16 @@ class Builder:
         change = licenses(skus, off, removed)
         self.event("user-changes", "licenses.changed", user=user, **change)
 
-    def simply(self, type_: str, user: str) -> None:
-        self.event("user-changes", type_, user=user)
+    def simply(self, type_: str, user: str, **members: object) -> None:
+        self.event("user-changes", type_, user=user, **members)
 
 
 def licenses(skus: Iterable[str], off: Iterable[str], removed: Iterable[str]) -> Json:
-    added = [{"skuId": sku, "disabledPlans": list(off)} for sku in skus]
-    return {"addLicenses": added, "removeLicenses": list(removed)}
+    return {"addLicenses": listed(skus, off), "removeLicenses": list(removed)}
+
+
+def listed(skus: Iterable[str], off: Iterable[str]) -> list[Json]:
+    return [{"skuId": sku, "disabledPlans": list(off)} for sku in skus]
 
 
 def plan(name: str, **members: object) -> Json:
@@ -182,6 +185,9 @@ def random_step(b: Builder, dice: random.Random) -> None:
         (3, lambda: b.assign(user, *some[1:], removed=some[:1])),
         (3, lambda: b.seats(some[0], dice.randint(0, 5))),
         (1, lambda: b.simply("user.deleted", user)),
+        (2, lambda: b.simply("user.deleted", user, restorable=True)),
+        (3, lambda: b.simply("licenses.set", user, licenses=listed(some, off))),
+        (2, lambda: b.group("licenses.set", group, licenses=listed(some, off))),
         (2, lambda: b.simply("user.reprocess", user)),
         (2, lambda: b.group("group.reprocess", group)),
         (1, lambda: b.group("group.deleted", group)),
