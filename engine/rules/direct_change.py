@@ -160,7 +160,8 @@ def _check_end_state(
         if reason:
             return Rejection(reason.error, sku, reason.details, reason.message)
     first = min((*change.remove, *added))
-    reason = checks.lost_requirements(first, had - end, end - had)
+    # The difference with a view of keys is a set, which compiled code refuses as a frozenset.
+    reason = checks.lost_requirements(first, had.difference(end), end - had)
     if reason:
         return Rejection(reason.error, first, reason.details, reason.message)
     held = checks.facts.held
