@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaProducer, errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.contract.topics import INPUTS, MENDED, TOPICS
 from streams.kafka.topic_admin import UNBOUNDED, check_topics, create_topics
 from streams.runtime.settings import load_settings
-from tests.support.kafka import Kafka
+from tests.support.kafka import Kafka, read_topic
 from tests.support.kafka import create_topics as create_plain_topics
 
 
@@ -116,3 +117,30 @@ async def test_what_was_replaced_or_deleted_is_compacted_in_time(
     assert (await _settings_of(kafka.bootstrap, own)).items() >= days.items()
     results = await _settings_of(kafka.bootstrap, topic_prefix + "results")
     assert results["max.compaction.lag.ms"] == UNBOUNDED
+
+
+@pytest.mark.kafka
+async def test_a_batch_that_unpacks_to_more_than_a_worker_reads_is_refused_by_the_broker(
+    kafka: Kafka, topic_prefix: str
+) -> None:
+    """40 MiB of zeros in 40 kB: the producer gets the error, and the log stays as it was."""
+    settings = load_settings(
+        _env_file=None, brokers=kafka.bootstrap, topic_prefix=topic_prefix, partitions=1
+    )
+    await create_topics(settings)
+    topic = topic_prefix + "user-changes"
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap, compression_type="gzip", max_request_size=64 << 20
+    )
+    await producer.start()
+    try:
+        with pytest.raises(errors.KafkaError) as refusal:
+            await producer.send_and_wait(topic, bytes(40 << 20), b"contoso/u1", partition=0)
+        assert isinstance(
+            refusal.value, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError
+        )
+        await producer.send_and_wait(topic, b"{}", b"contoso/u1", partition=0)
+    finally:
+        await producer.stop()
+    (record,) = await read_topic(kafka.bootstrap, topic)
+    assert record.value == b"{}"
