@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # Zero-width spaces, directional marks, embeddings, overrides and isolates, the word joiner and
 # invisible operators, the byte order mark, annotations, tags. Not the joiners U+200C and U+200D:
@@ -29,3 +30,8 @@ def visible_line(text: object) -> str:
 def visible_name(text: str) -> str:
     """Returns a name for a page: a character that hides or reorders others is shown by its code."""
     return _hidden.sub(lambda found: f"\u27e8U+{ord(found[0]):04X}\u27e9", text)
+
+
+def visible_value(value: Any) -> Any:
+    """Returns a value as a page shows it, for a template's ``finalize``; markup as it is."""
+    return visible_name(value) if type(value) is str else value

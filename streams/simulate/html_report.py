@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from streams.runtime.visible_text import visible_value
 from streams.simulate.comparison import Findings
 from streams.simulate.text_report import change, headline
 
@@ -17,6 +18,7 @@ def page(findings: Findings, title: str) -> str:
         loader=PackageLoader("streams.simulate"),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
+        finalize=visible_value,
     )
     environment.filters["number"] = "{:,}".format
     most_seats = max((max(p.units, p.used) + p.short for p in findings.products), default=0)

@@ -19,7 +19,7 @@ from engine.domain.vocabulary import (
     LicenseState,
     ResultStatus,
 )
-from streams.runtime.visible_text import visible_name
+from streams.runtime.visible_text import visible_value
 
 HERE = Path(__file__).parents[1]
 
@@ -200,17 +200,12 @@ def skus_of(records: Iterable[dict[str, Any]]) -> set[str]:
     return {sku for sku in found if isinstance(sku, str)}
 
 
-def _shown(value: Any) -> Any:
-    """Returns a value as a page shows it; markup, which is made of such values, as it is."""
-    return visible_name(value) if type(value) is str else value
-
-
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=visible_value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from markupsafe import Markup
 
 from streams.cli import errors, feed, feed_graph
 from streams.ingest.items import FeedProblem
 from streams.runtime.errors import SenderError
-from streams.runtime.visible_text import visible_line, visible_name
+from streams.runtime.visible_text import visible_line, visible_name, visible_value
 
 NASTY = "a\x1b]0;title\x07\x9b31m\u202eb\u200bc\td"
 
@@ -22,6 +23,8 @@ def test_a_line_has_no_escape_sequences() -> None:
 
 def test_a_name_shows_what_hides_and_keeps_the_joiners() -> None:
     assert visible_name("a\u202eb") == "a⟨U+202E⟩b"
+    assert visible_value("a\u202eb") == "a⟨U+202E⟩b"
+    assert visible_value(Markup("a\u202eb")) == "a\u202eb"  # made of values, or sent again
     assert visible_name("\U0001f469\u200d\U0001f4bb") == "\U0001f469\u200d\U0001f4bb"
 
 
