@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streams.http_server import cancellation
 from streams.runtime.deadline import Deadline
+from streams.runtime.errors import SenderError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -83,12 +84,12 @@ class Policy(Protocol):
         ...
 
 
-class _RefusedError(Exception):
+class _RefusedError(SenderError):
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
 
 
-class _DisconnectedError(Exception):
+class _DisconnectedError(SenderError):
     pass
 
 

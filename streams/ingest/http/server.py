@@ -52,9 +52,9 @@ async def serve(
     ``changes``: see ``Receiver``. ``ready``: receives the port that the server listens on.
     Raises: WorkerError, if the port is in use, or tokens would be sent to it unencrypted.
     """
-    check(settings, host)
     sockets = listening(host, port)
     try:
+        check(settings, host)
         return await _serve(settings, sources, sockets, changes, ready)
     finally:
         for each in sockets:
