@@ -120,7 +120,7 @@ class OutcomeApplier:
             for sku in new.held - old.held:
                 change_lease(tenant, sku, cause).used += 1
             for sku in old.held - new.held:
-                change_lease(tenant, sku, cause).used -= 1
+                change_lease(tenant, sku, cause).release()
             for sku in reserved:
                 change_lease(tenant, sku, cause).reserved -= 1
         for sku in old.waiting:

@@ -39,7 +39,8 @@ class Lease:
     ``waiting``: users whose published state says CountViolation. ``contended``: freed units are
     returned immediately, and only what the product machine grants is used. ``free_units``: units
     that no partition held at the last grant. ``off``: as the owner says of the product (R15).
-    ``adopted``: units that adopted users brought (R25).
+    ``adopted``: units that adopted users brought (R25); ``returned_adopted``: how many of them were
+    returned since the start of the process.
     ``last_grant_units``: size of the last grant;
     ``granted_at_prefetch``: ``granted`` when units were last requested ahead of need.
     """
@@ -48,7 +49,7 @@ class Lease:
         "adopted", "consumed", "contended", "free_units", "grant_seq", "granted",
         "granted_at_prefetch", "last_grant_units", "last_reported", "off", "open_requests",
         "purchased", "recall", "report_due", "request_seq", "requested_seq", "reserved",
-        "returned", "sku", "tenant", "used", "waiting", "waitlist",
+        "returned", "returned_adopted", "sku", "tenant", "used", "waiting", "waitlist",
     )  # fmt: skip
 
     def __init__(self, tenant: str, sku: str) -> None:
@@ -57,6 +58,7 @@ class Lease:
         self.granted = 0
         self.returned = 0
         self.adopted = 0
+        self.returned_adopted = 0
         self.used = 0
         self.reserved = 0
         self.waiting = 0
@@ -89,6 +91,18 @@ class Lease:
         if self.contended or self.idle <= 0:
             self.adopted += 1
             self.report_due = True
+
+    def release(self) -> None:
+        """Frees the unit of a user who is no holder any more.
+
+        A unit that came with an adopted user is returned: it may be one more than was bought, and
+        only the owner knows if somebody else may have it (R15).
+        """
+        self.used -= 1
+        if self.returned_adopted < self.adopted:
+            self.returned_adopted += 1
+            self.returned += 1
+            self.report_due |= self.contended
 
     def try_reserve(self) -> bool:
         """Reserves an idle unit locally.

@@ -115,6 +115,20 @@ def test_adopted_users_count_once_and_nobody_is_admitted_until_there_is_room(
         assert directory.shown("late") == [f"base/g {'Active' if admitted else 'CountViolation'}"]
 
 
+def test_the_unit_of_an_adopted_user_is_nobody_elses_in_the_same_batch(
+    directory: Directory,
+) -> None:
+    directory.seats("base", 0)
+    directory.license("g", "base")
+    directory.settle()
+    directory.snapshot("a", ("g",), "base/g")
+    directory.leave("a", "g")
+    directory.snapshot("late", ("g",))
+    directory.settle()
+    assert directory.shown("late") == ["base/g CountViolation"]
+    assert directory.consumed("base") == (0, 0)
+
+
 def test_a_licence_of_an_undefined_product_is_adopted_when_it_is_defined(
     directory: Directory,
 ) -> None:

@@ -37,6 +37,18 @@ def test_only_idle_units_that_are_not_contended_are_reserved(
     assert lease.reserved == int(expected)
 
 
+def test_the_unit_of_an_adopted_user_is_returned_when_it_is_freed() -> None:
+    """Only the owner knows if it is one more than was bought (R15, R25)."""
+    lease = leased(granted=1)
+    lease.used = 1
+    lease.adopt()
+    lease.used += 1
+    lease.release()
+    assert (lease.used, lease.idle, lease.returned) == (1, 0, 1)
+    lease.release()
+    assert (lease.used, lease.idle, lease.returned) == (0, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("grant", "used", "adopted"),
     [({}, 9, 0), ({}, 10, 1), ({"contended": True}, 0, 1), ({"granted": 0}, 0, 1)],
