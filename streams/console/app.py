@@ -29,7 +29,7 @@ from streams.console.security.policy import ConsolePolicy
 from streams.console.service import Service
 from streams.http_server.guard import RequestGuard
 from streams.http_server.server import is_loopback as is_loopback
-from streams.http_server.server import server_config
+from streams.http_server.server import raise_file_limit, server_config
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings
 
@@ -165,6 +165,7 @@ def run_console(settings: Settings, announce: Callable[[str], None] = print) -> 
         ssl_certfile=str(settings.http_cert_file) if settings.http_cert_file else None,
         ssl_keyfile=str(settings.http_key_file) if settings.http_key_file else None,
     )
+    raise_file_limit()
     uvicorn.Server(config).run(sockets=sockets)
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -11,6 +13,7 @@ from streams.http_server.connections import ConnectionTable, protocol
 from streams.runtime.settings import Settings
 
 CONNECTIONS_OF_CLIENT = 100
+MOST_FILES = 65_536
 
 
 def proxies(settings: Settings) -> list[str]:
@@ -26,6 +29,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def raise_file_limit() -> None:
+    """Raises this process's limit of open files to what it may have.
+
+    The common limit of 1,024 is less than a thousand connections need, and TLS connections count
+    before their handshake, which the table of connections does not see.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def server_config(

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from streams.contract.topics import INPUT_NAMES
-from streams.http_server.server import is_loopback, server_config
+from streams.http_server.server import is_loopback, raise_file_limit, server_config
 from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources
@@ -117,6 +117,7 @@ async def _serve(
         tenants = Tenants(writer, await read_resources(settings), sources)
         app = application(Receiver(sources, tenants, writer, changes))
         config = server_config(app, settings, graceful_seconds=GRACEFUL_SECONDS, lifespan="off")
+        raise_file_limit()
         server = _Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.leave)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from streams.http_server import connections
 from streams.http_server.guard import Limits
+from streams.http_server.server import raise_file_limit
 from streams.http_server.threads import in_thread, run_to_end
 from tests.streams.http_server.serving import connect, guarded, head, response, serving
 
@@ -86,6 +88,17 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) ->
         one = connect(port, head())
         assert ended.wait(10)
         one.close()
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 512), before[1]))
+        raise_file_limit()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == min(hard, 65_536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # --- bodies --------------------------------------------------------------------------------------
