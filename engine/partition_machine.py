@@ -87,7 +87,9 @@ class PartitionMachine:
             row_codecs.JOBS: lambda _, key, row: self.users.fan_out.load(key, row),
             row_codecs.GROUP_STATES: lambda _, key, row: self.groups.load(key, row),
             row_codecs.SEAT_BUDGETS: lambda _, key, row: self.products.load(key, row),
-            row_codecs.ADDRESS_CLAIMS: lambda _, key, row: self.addresses.load(key, row),
+            row_codecs.ADDRESS_CLAIMS: self.addresses.load,
+            row_codecs.CLAIMS: self.addresses.load,
+            row_codecs.UNTOLD_CLAIMS: self.addresses.load,
         }
         self._format = formats.FIRST_FORMAT  # of the rows that were loaded
 
@@ -121,6 +123,7 @@ class PartitionMachine:
             self.users.allocator.report_all()
         self.users.start()
         self.products.start()
+        self.addresses.start()
         if self._format < formats.ROW_FORMAT:
             self._format = formats.ROW_FORMAT
             self.effects.rows[FORMAT_TABLE, FORMAT_KEY] = formats.ROW_FORMAT
@@ -138,13 +141,17 @@ class PartitionMachine:
                 self.products.product_defined(row_codecs.product_key(decoded.row))
 
     def run_background(self, limit: int) -> bool:
-        """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
-        return self.users.run_background(limit)
+        """Evaluates up to ``limit`` users of the fan-outs, and tells as many who owns an address.
+
+        Returns True while there are more.
+        """
+        self.addresses.tell(limit)
+        return self.users.run_background(limit) or self.addresses.has_untold
 
     @property
     def has_background_work(self) -> bool:
-        """True while a fan-out has users left to evaluate."""
-        return self.users.fan_out.has_scans
+        """True while a fan-out has users left to evaluate, or an address users to be told."""
+        return self.users.fan_out.has_scans or self.addresses.has_untold
 
     @property
     def is_backpressured(self) -> bool:

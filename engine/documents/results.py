@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.rules.direct_change import Rejection
+from engine.domain.messages import Rejection
 
 
 def result(id: str, target: dict[str, str], status: str, why: Rejection | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from engine.domain.model import Product
 
@@ -10,6 +11,23 @@ Details = tuple[tuple[str, object], ...]
 """Named facts of an error, hashable: lists are tuples. The contract lists the names per error."""
 
 Products = Mapping[str, Product]
+
+
+class Rejection(NamedTuple):
+    """The reason why a change cannot be made, as ``results`` has it."""
+
+    error: str
+    sku: str | None
+    details: Details
+    message: str
+
+
+def limit_exceeded(limit: str, maximum: int, number: int) -> Rejection:
+    """Returns the rejection of what goes beyond a limit, named for people (rules, *Limits*)."""
+    details = (("limit", limit), ("maximum", maximum), ("number", number))
+    return Rejection(
+        "LimitExceeded", None, details, f"There may be {maximum:,} {limit}; this is {number:,}."
+    )
 
 
 def product_name(products: Products, sku: str) -> str:

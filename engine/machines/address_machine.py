@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.documents.results import result
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
+from engine.domain.limits import DEFAULT_LIMITS, Limits
+from engine.domain.messages import limit_exceeded
+from engine.state.address_claims import SharedAddress
 from engine.state.message_codecs import (
     ADDRESS_VERDICTS,
     AddressClaimMessage,
@@ -15,9 +19,12 @@ from engine.state.message_codecs import (
 )
 from engine.state.row_codecs import (
     ADDRESS_CLAIMS,
+    CLAIMS,
+    UNTOLD_CLAIMS,
     AddressClaimRow,
     decode_address_claims,
-    encode_address_claims,
+    decode_claim,
+    encode_claim,
 )
 
 
@@ -28,78 +35,188 @@ class AddressMachine:
     faster. Where a derived one is involved the first to arrive stays the owner: it may be published
     with the address already, and two users must not be (R18). A message's ``claim`` is the user's
     own number for it, echoed as ``answers``; 0 releases.
+
+    When the owner changes, the former and the new one are told immediately, the other claimants in
+    slices by :meth:`tell`, so that n releases do not make n² messages. ``claims``: by
+    tenant/address; an address of one user, as nearly all are, has no object around its claim.
     """
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, limits: Limits = DEFAULT_LIMITS) -> None:
         self.effects = effects
-        self.claims: dict[str, list[AddressClaimRow]] = {}
+        self.limits = limits
+        self.claims: dict[str, AddressClaimRow | SharedAddress] = {}
+        self._untold: dict[str, tuple[int, str]] = {}  # when and why the owner changed last
+        self._in_one_row: set[str] = set()  # by an earlier build
 
-    def load(self, key: str, row: list[list[Any]]) -> None:
-        """Takes one restored row of ``address-claims``."""
-        self.claims[key] = decode_address_claims(row)
+    def load(self, table: str, key: str, row: Any) -> None:
+        """Takes one restored row of ``claims``, ``untold-claims`` or, of old, ``addresses``."""
+        if table == CLAIMS:
+            tenant, user, address = key.split("/", 2)
+            self._restore(f"{tenant}/{address}", *decode_claim(user, row))
+        elif table == UNTOLD_CLAIMS:
+            self._untold[key] = (row[0], row[1])
+        else:
+            self._in_one_row.add(key)
+            for n, claim in enumerate(decode_address_claims(row)):
+                self._restore(key, claim, n == 0)
+
+    def _restore(self, key: str, claim: AddressClaimRow, owns: bool) -> None:
+        known = self.claims.get(key)
+        if known is None:
+            self.claims[key] = claim
+        else:
+            if not isinstance(known, SharedAddress):
+                known = self.claims[key] = SharedAddress(known)
+            known.restore(claim, owns)
+
+    def start(self) -> None:
+        """Tells all claimants of the addresses whose change of owner was not told to all."""
+        for key in list(self._untold):
+            shared = self.claims.get(key)
+            if isinstance(shared, SharedAddress):
+                shared.untold = len(shared.others)
+            else:
+                self._all_told(key)
 
     def handle(self, batch: list[Delivered]) -> None:
         """Applies a batch of claims and releases."""
         for message, _, _, _ in batch:
             claim = decode_address_claim(message)
-            self._claim(claim) if claim.claim else self._release(claim)
+            key = f"{claim.tenant}/{claim.address}"
+            if key in self._in_one_row:
+                self._split_row(key)
+            self._claim(key, claim) if claim.claim else self._release(key, claim)
 
-    def _claim(self, claim: AddressClaimMessage) -> None:
-        key = f"{claim.tenant}/{claim.address}"
-        claims = self.claims.setdefault(key, [])
-        owner = claims[0].user if claims else None
-        known = next((i for i, each in enumerate(claims) if each.user == claim.user), None)
+    def _split_row(self, key: str) -> None:
+        self._in_one_row.discard(key)
+        self.effects.rows[ADDRESS_CLAIMS, key] = None
+        known = self.claims[key]
+        for each in known.users.values() if isinstance(known, SharedAddress) else (known,):
+            self._write(key, each)
+
+    def _claim(self, key: str, message: AddressClaimMessage) -> None:
+        claim = AddressClaimRow(
+            message.since_ms, message.offset, message.user, message.partition, message.derived
+        )
+        known = self.claims.get(key)
         if known is None:
-            new = AddressClaimRow(
-                claim.since_ms, claim.offset, claim.user, claim.partition, claim.derived
-            )
-            _insert(claims, new)
-        elif claim.derived:
-            claims[known] = claims[known]._replace(derived=True)
-        self._keep(key, claim, owner)
+            self.claims[key] = claim
+        elif not isinstance(known, SharedAddress) and known.user == claim.user:
+            if claim.derived:
+                self.claims[key] = known._replace(derived=True)
+        else:
+            if not isinstance(known, SharedAddress):
+                known = self.claims[key] = SharedAddress(known)
+            self._share(key, known, claim, message)
+        self._write(key, self._claim_of(key, claim.user))
+        self._tell(message, claim.user, claim.partition, message.claim)
 
-    def _release(self, claim: AddressClaimMessage) -> None:
-        key = f"{claim.tenant}/{claim.address}"
-        claims = self.claims.get(key, [])
-        owner = claims[0].user if claims else None
-        self.claims[key] = [known for known in claims if known.user != claim.user]
-        self._keep(key, claim, owner)
-
-    def _keep(self, key: str, claim: AddressClaimMessage, owner: str | None) -> None:
-        """Answers the claimant, and the other claimants only if the owner has changed."""
-        claims = self.claims[key]
-        if not claims:
-            del self.claims[key]
-            self.effects.rows[ADDRESS_CLAIMS, key] = None
+    def _share(
+        self, key: str, shared: SharedAddress, claim: AddressClaimRow, message: AddressClaimMessage
+    ) -> None:
+        owner = shared.owner
+        mine = shared.users.get(claim.user)
+        if mine is not None:
+            if claim.derived:
+                shared.replace(mine._replace(derived=True))
             return
-        self.effects.rows[ADDRESS_CLAIMS, key] = encode_address_claims(claims)
-        now = claims[0].user
-        for _, _, user, partition, _ in claims:
-            answers = claim.claim if user == claim.user else 0
-            if answers or now != owner:
-                verdict = AddressVerdictMessage(
-                    tenant=claim.tenant,
-                    address=claim.address,
-                    user=user,
-                    owner=now,
-                    answers=answers,
-                    timestamp_ms=claim.timestamp_ms,
-                    caused_by=claim.caused_by,
-                )
-                self.effects.emit(
-                    ADDRESS_VERDICTS,
-                    f"{claim.tenant}/{user}",
-                    encode_address_verdict(verdict),
-                    partition,
-                )
+        shared.add(claim)
+        if len(shared.users) > self.limits.address_claims:
+            self._reject(key, shared.remove_last(), message)
+        if shared.owner is not owner:
+            self._owner_changed(key, shared, message)
+            self._write(key, owner)
+            self._tell(message, owner.user, owner.partition)
 
+    def _release(self, key: str, message: AddressClaimMessage) -> None:
+        known = self.claims.get(key)
+        if isinstance(known, SharedAddress):
+            owner = known.owner
+            if known.remove(message.user) is None:
+                return
+            if known.owner is not owner:
+                self._write(key, known.owner)
+                self._owner_changed(key, known, message)
+                self._tell(message, known.owner.user, known.owner.partition)
+            if not known.others:
+                self.claims[key] = known.owner
+                self._all_told(key)
+        elif known is not None and known.user == message.user:
+            del self.claims[key]
+        else:
+            return
+        self._write(key, None, message.user)
 
-def _insert(claims: list[AddressClaimRow], new: AddressClaimRow) -> None:
-    """Adds a claim at its place; an owner gives way only if both addresses are given."""
-    if not claims:
-        claims.append(new)
-        return
-    owner, *others = claims
-    if new < owner and not (new.derived or owner.derived):
-        owner, new = new, owner
-    claims[:] = [owner, *sorted([*others, new])]
+    def _reject(self, key: str, claim: AddressClaimRow, message: AddressClaimMessage) -> None:
+        """Gives up the claim that is last in line: its user stays a duplicate."""
+        tenant, user, number = message.tenant, claim.user, self.limits.address_claims
+        why = limit_exceeded("claims of the address " + message.address, number, number + 1)
+        value = result(message.caused_by, {"tenant": tenant, "user": user}, "rejected", why)
+        self.effects.emit("results", f"{tenant}/{user}", value, claim.partition)
+        if user != message.user:
+            self._write(key, None, user)
+
+    # -- telling
+    def _owner_changed(self, key: str, shared: SharedAddress, message: AddressClaimMessage) -> None:
+        shared.untold = len(shared.others)
+        if shared.untold:
+            self._untold[key] = message.timestamp_ms, message.caused_by
+            self.effects.rows[UNTOLD_CLAIMS, key] = [message.timestamp_ms, message.caused_by]
+
+    @property
+    def has_untold(self) -> bool:
+        """True while there are claimants to tell who owns their address now."""
+        return bool(self._untold)
+
+    def tell(self, limit: int) -> None:
+        """Tells up to ``limit`` claimants who owns their address now, the addresses in turn."""
+        for key, changed in list(self._untold.items()):
+            shared = self.claims.get(key)
+            if isinstance(shared, SharedAddress):
+                tenant, address = key.split("/", 1)
+                message = AddressClaimMessage(tenant, address, "", 0, 0, 0, 0, *changed)
+                told = shared.next_untold(limit)
+                for claim in told:
+                    self._tell(message, claim.user, claim.partition)
+                limit -= len(told)
+                if shared.untold:
+                    return
+            self._all_told(key)
+
+    def _all_told(self, key: str) -> None:
+        if key in self._untold:
+            del self._untold[key]
+            self.effects.rows[UNTOLD_CLAIMS, key] = None
+
+    def _tell(
+        self, message: AddressClaimMessage, user: str, partition: int, answers: int = 0
+    ) -> None:
+        known = self.claims[f"{message.tenant}/{message.address}"]
+        verdict = AddressVerdictMessage(
+            tenant=message.tenant,
+            address=message.address,
+            user=user,
+            owner=known.owner.user if isinstance(known, SharedAddress) else known.user,
+            answers=answers,
+            timestamp_ms=message.timestamp_ms,
+            caused_by=message.caused_by,
+        )
+        self.effects.emit(
+            ADDRESS_VERDICTS, f"{message.tenant}/{user}", encode_address_verdict(verdict), partition
+        )
+
+    # -- rows
+    def _claim_of(self, key: str, user: str) -> AddressClaimRow | None:
+        known = self.claims[key]
+        return known.users.get(user) if isinstance(known, SharedAddress) else known
+
+    def _write(self, key: str, claim: AddressClaimRow | None, user: str = "") -> None:
+        tenant, address = key.split("/", 1)
+        if claim is None:
+            if user:
+                self.effects.rows[CLAIMS, f"{tenant}/{user}/{address}"] = None
+            return
+        known = self.claims[key]
+        owns = claim is (known.owner if isinstance(known, SharedAddress) else known)
+        row = encode_claim(claim, owns)
+        self.effects.rows[CLAIMS, f"{tenant}/{claim.user}/{address}"] = row

@@ -13,7 +13,8 @@ from engine.documents.audit import audit
 from engine.documents.results import restoration_result, result
 from engine.domain import events as ev
 from engine.domain.effects import Effects
-from engine.rules.direct_change import NO_CHANGE, DirectChange, Rejection, replace_all
+from engine.domain.messages import Rejection
+from engine.rules.direct_change import NO_CHANGE, DirectChange, replace_all
 from engine.state.configuration import Configuration
 from engine.state.tenant_state import User
 from engine.state.user_row_codecs import OptionalUserFacts, tuples

@@ -23,11 +23,11 @@ from engine.domain.events import (
     GroupReprocess,
     GroupUpserted,
 )
+from engine.domain.messages import Rejection
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
 from engine.rules.direct_change import (
     NO_CHANGE,
-    Rejection,
     check_disabled_plans,
     check_group_prerequisites,
     replace_all,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from engine.domain.messages import Rejection
 from engine.domain.model import Entry, GroupLicenses
 from engine.machines.adoption import Adoption, adopt
-from engine.rules.direct_change import DirectChange, Rejection, change_direct
+from engine.rules.direct_change import DirectChange, change_direct
 from engine.rules.evaluation import evaluate
 from engine.rules.outcome import EMPTY_OUTCOME, EvaluationInput, Outcome
 from engine.state.configuration import Configuration

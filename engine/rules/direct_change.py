@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from engine.domain import messages
 from engine.domain.limits import DEFAULT_LIMITS
-from engine.domain.messages import Details, Products
+from engine.domain.messages import Products, Rejection
 from engine.domain.model import Entry, PlanSet
 from engine.domain.vocabulary import COUNT, DEPENDENCY
 from engine.rules.checks import (
@@ -18,16 +18,6 @@ from engine.rules.checks import (
 )
 from engine.rules.enabled_plans import EnabledPlans
 from engine.rules.outcome import EvaluationInput
-
-
-class Rejection(NamedTuple):
-    """The reason why a direct change or a group's licence change cannot be made."""
-
-    error: str
-    sku: str | None
-    details: Details
-    message: str
-
 
 NO_CHANGE: Final = Rejection("NoChange", None, (), "The change adds nothing and removes nothing.")
 

@@ -228,7 +228,8 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
     claims: dict[str, list[str]] = {}
     for machine in machines:
         for key, row in machine.addresses.claims.items():
-            claims[key] = [claim[2] for claim in row]
+            shared = [row] if isinstance(row, tuple) else [row.owner, *row.others]
+            claims[key] = [claim.user for claim in shared]
     claimed: dict[str, set[str]] = {}
     for user in users.values():
         needed = derived_keys(user, user.outcome.mail_wanted) if user.known else ()

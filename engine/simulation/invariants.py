@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from engine.domain.partitioner import partition_of
@@ -15,11 +16,11 @@ from engine.rules.mail_attributes import given_addresses
 from engine.simulation.in_memory_cluster import Output
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.row_codecs import (
-    ADDRESS_CLAIMS,
+    CLAIMS,
     LEASES,
     SEAT_BUDGETS,
     USERS,
-    decode_address_claims,
+    decode_claim,
 )
 from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
@@ -55,6 +56,16 @@ def require(holds: bool, check: str, *text: object) -> None:
     """Raises Violation with the text unless ``holds``."""
     if not holds:
         raise Violation(check, " ".join(map(str, text)))
+
+
+def owner_of(changelog: Mapping[tuple[str, str], str], tenant: str, address: str) -> str | None:
+    """Returns the user who owns the address, by the rows of its partition."""
+    for (table, key), row in changelog.items():
+        if table == CLAIMS and key.startswith(f"{tenant}/"):
+            _, user, claimed = key.split("/", 2)
+            if claimed == address and decode_claim(user, json.loads(row))[1]:
+                return user
+    return None
 
 
 class InvariantMonitor:
@@ -175,8 +186,7 @@ class InvariantMonitor:
             users.add(key)
             require(users == {key}, "R18 published of one user", claimed, users)
             changelog = self.broker.changelogs[partition_of(claimed, self.broker.partitions)]
-            claims = decode_address_claims(json.loads(changelog[ADDRESS_CLAIMS, claimed] or ""))
-            owner = claims[0].user
+            owner = owner_of(changelog, *claimed.split("/", 1))
             require(owner == key.split("/")[1], "R18 owned before published", key, claimed, owner)
 
     def _error(self, user: str, key: str, value: Json | None) -> None:

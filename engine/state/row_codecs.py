@@ -38,6 +38,8 @@ JOBS: Final = "jobs"
 GROUP_STATES: Final = "group-state"
 SEAT_BUDGETS: Final = "seats"
 ADDRESS_CLAIMS: Final = "addresses"
+CLAIMS: Final = "claims"
+UNTOLD_CLAIMS: Final = "untold-claims"
 
 
 class ServicePlanRow(NamedTuple):
@@ -141,9 +143,10 @@ class GroupStateRow(NamedTuple):
 
 
 class AddressClaimRow(NamedTuple):
-    """One claim, inside a row of ``addresses``. The first one owns the address (R18).
+    """One claim of an address, inside a row of ``addresses``: the first one owns the address (R18).
 
-    ``derived``: the address was computed, not given (R19); left out if false.
+    ``derived``: the address was computed, not given (R19); left out if false. These rows are read
+    and no longer written: see :class:`ClaimRow`.
     """
 
     since_ms: int
@@ -151,6 +154,20 @@ class AddressClaimRow(NamedTuple):
     user: str
     partition: int
     derived: bool = False
+
+
+class ClaimRow(NamedTuple):
+    """``claims``, key tenant/user/address: one user's claim of a proxy address (R18).
+
+    ``flags``: 1 if the address was computed, not given (R19), and 2 if the claim owns it. A row of
+    ``untold-claims``, key tenant/address, has the time and the cause of a change of the owner that
+    not all other claimants know yet.
+    """
+
+    since_ms: int
+    offset: int
+    partition: int
+    flags: int
 
 
 # -- optional facts
@@ -318,3 +335,15 @@ def encode_address_claims(claims: list[AddressClaimRow]) -> list[list[Any]]:
 def decode_address_claims(row: list[list[Any]]) -> list[AddressClaimRow]:
     """Returns the claims in a row of ``addresses``."""
     return [AddressClaimRow(*claim) for claim in row]
+
+
+def encode_claim(claim: AddressClaimRow, owns: bool) -> list[int]:
+    """Returns a row of ``claims``."""
+    return [claim.since_ms, claim.offset, claim.partition, int(claim.derived) | (2 if owns else 0)]
+
+
+def decode_claim(user: str, row: list[int]) -> tuple[AddressClaimRow, bool]:
+    """Returns the claim in a row of ``claims``, and whether it owns the address."""
+    since_ms, offset, partition, flags = row
+    claim = AddressClaimRow(since_ms, offset, user, partition, bool(flags & 1))
+    return claim, bool(flags & 2)

@@ -55,6 +55,7 @@ ROWS: dict[str, type[Any]] = {
     row_codecs.SEAT_BUDGETS: seat_row_codecs.SeatBudgetRow,
     "one of its partition leases": seat_row_codecs.PartitionLeaseRow,
     row_codecs.ADDRESS_CLAIMS: row_codecs.AddressClaimRow,
+    row_codecs.CLAIMS: row_codecs.ClaimRow,
     row_codecs.USERS: user_row_codecs.UserRow,
     "one of its entries": user_row_codecs.EntryRow,
     "its pending work": user_row_codecs.PendingWorkRow,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from engine.domain import messages as words
+from engine.domain.messages import Rejection
 from engine.domain.model import Product, Tenant
 from engine.domain.vocabulary import COUNT, OTHER
 from engine.rules.checks import enabled_plans
-from engine.rules.direct_change import DirectChange, Rejection, change_direct
+from engine.rules.direct_change import DirectChange, change_direct
 from engine.rules.evaluation import trace_evaluation
 from engine.rules.outcome import ErrorReason
 from engine.rules.trace import TracedDecision

@@ -77,7 +77,8 @@ def rows_of(machine: PartitionMachine) -> Rows:
     for key, seats in machine.products.budgets.items():
         found[row_codecs.SEAT_BUDGETS, key] = seats.row()
     for key, claims in machine.addresses.claims.items():
-        found[row_codecs.ADDRESS_CLAIMS, key] = row_codecs.encode_address_claims(claims)
+        ordered = [claims] if isinstance(claims, tuple) else [claims.owner, *claims.others]
+        found[row_codecs.ADDRESS_CLAIMS, key] = row_codecs.encode_address_claims(ordered)
     return {place: json.loads(as_json(row)) for place, row in found.items()}
 
 

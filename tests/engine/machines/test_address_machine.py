@@ -1,0 +1,140 @@
+"""The address machine: shared addresses, told in slices, and their rows (R18)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.domain.effects import Effects
+from engine.domain.events import Delivered
+from engine.domain.limits import Limits
+from engine.machines.address_machine import AddressMachine
+from engine.state.message_codecs import AddressClaimMessage, encode_address_claim
+from engine.state.row_codecs import ADDRESS_CLAIMS, CLAIMS, UNTOLD_CLAIMS
+
+USERS = 1000
+
+
+class Partition:
+    """One address machine, its rows as they would be in the changelog, and all it has sent."""
+
+    def __init__(self, rows: dict[tuple[str, str], Any] | None = None, **limits: int) -> None:
+        self.effects = Effects()
+        self.machine = AddressMachine(self.effects, Limits(**limits))
+        self.rows = dict(rows or {})
+        self.sent: list[Any] = []
+        for (table, key), row in self.rows.items():
+            self.machine.load(table, key, json.loads(json.dumps(row)))
+        self.machine.start()
+
+    def say(self, user: str, claim: int, since: int = 0, derived: bool = False) -> None:
+        message = AddressClaimMessage(
+            "t", "smtp:a/b@x", user, 0, claim, since, 0, since, f"{user}-{claim}", derived
+        )
+        encoded = json.loads(json.dumps(encode_address_claim(message)))
+        self.machine.handle([Delivered(encoded, since, 0)])
+        self._collect()
+
+    def tell(self, limit: int) -> None:
+        self.machine.tell(limit)
+        self._collect()
+
+    def _collect(self) -> None:
+        for place, row in self.effects.rows.items():
+            if row is None:
+                self.rows.pop(place, None)
+            else:
+                self.rows[place] = row
+        self.sent += self.effects.records
+        self.effects.rows, self.effects.records = {}, []
+
+    def owners(self) -> dict[str, str]:
+        """The owner of the address, as each user was last told."""
+        return {
+            value["user"]: value["owner"]
+            for topic, _, _, value in self.sent
+            if topic.endswith("verdicts")
+        }
+
+
+def claimed_by(users: int) -> Partition:
+    partition = Partition()
+    for n in range(users):
+        partition.say(f"u{n:04}", 1, since=n)
+    return partition
+
+
+def test_a_claim_writes_one_row_and_answers_one_user() -> None:
+    partition = claimed_by(USERS)
+    assert len(partition.sent) == USERS
+    assert len(partition.rows) == USERS
+    assert set(partition.owners().values()) == {"u0000"}
+    assert max(len(json.dumps(row)) for row in partition.rows.values()) < 100
+
+
+def test_releases_one_after_another_tell_each_claimant_a_few_times() -> None:
+    """There were half a million messages, each of 1,000 releases telling all who were left."""
+    partition = claimed_by(USERS)
+    partition.sent.clear()
+    for n in range(USERS // 2):
+        partition.say(f"u{n:04}", 0)
+        if n % 50 == 0:
+            partition.tell(100)
+    while partition.machine.has_untold:
+        partition.tell(100)
+    assert len(partition.sent) < 3 * USERS
+    told = partition.owners()
+    assert {told[f"u{n:04}"] for n in range(USERS // 2, USERS)} == {f"u{USERS // 2:04}"}
+    assert {table for table, _ in partition.rows} == {CLAIMS}
+
+
+def test_what_was_not_told_is_told_after_a_restart() -> None:
+    partition = claimed_by(10)
+    partition.say("u0000", 0)
+    partition.tell(3)
+    assert (UNTOLD_CLAIMS, "t/smtp:a/b@x") in partition.rows
+    again = Partition(partition.rows)
+    again.tell(100)
+    assert not again.machine.has_untold
+    assert set(again.owners().values()) == {"u0001"}
+    assert len(again.owners()) >= 8
+
+
+def test_an_owner_with_a_derived_address_stays_the_owner_over_a_restart() -> None:
+    partition = Partition()
+    partition.say("b", 1, since=5, derived=True)
+    partition.say("a", 1, since=1)
+    again = Partition(partition.rows)
+    again.say("c", 1, since=0)
+    assert again.owners() == {"c": "b"}
+    again.say("b", 0)
+    assert again.owners()["c"] == "c"
+
+
+def test_claims_of_an_earlier_build_in_one_row_are_read_and_split() -> None:
+    old = {(ADDRESS_CLAIMS, "t/smtp:a/b@x"): [[5, 0, "b", 0, True], [1, 0, "a", 0], [2, 0, "c", 0]]}
+    partition = Partition(old)
+    partition.say("d", 1, since=9)
+    assert partition.owners() == {"d": "b"}
+    assert {table for table, _ in partition.rows} == {CLAIMS}
+    assert len(partition.rows) == 4
+    again = Partition(partition.rows)
+    again.say("b", 0)
+    again.tell(10)
+    assert again.owners() == {"a": "a", "c": "a", "d": "a"}
+
+
+def test_the_claim_last_in_line_beyond_the_limit_is_rejected() -> None:
+    """The limit keeps the first in the order of R18, in whatever order they come."""
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [3, 0, 2, 1]):
+        partition = Partition(address_claims=3)
+        for n in order:
+            partition.say(f"u{n}", 1, since=n)
+        claims = sorted(key for table, key in partition.rows if table == CLAIMS)
+        assert claims == [f"t/u{n}/smtp:a/b@x" for n in range(3)]
+        rejected = [(key, value) for topic, _, key, value in partition.sent if topic == "results"]
+        assert len(rejected) == 1
+        assert rejected[0][0] == "t/u3"
+        assert rejected[0][1]["error"] == "LimitExceeded"
+        assert rejected[0][1]["details"]["maximum"] == 3
+        assert partition.owners()["u3"] != "u3" or order[0] == 3
