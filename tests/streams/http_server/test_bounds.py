@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,14 @@ from streams.http_server import connections
 from streams.http_server.guard import Limits
 from streams.http_server.server import raise_file_limit
 from streams.http_server.threads import in_thread, run_to_end
-from tests.streams.http_server.serving import connect, guarded, head, response, serving
+from tests.streams.http_server.serving import (
+    Application,
+    connect,
+    guarded,
+    head,
+    response,
+    serving,
+)
 
 ANN = {"authorization": "ann"}
 
@@ -28,6 +36,23 @@ def test_idle_connections_do_not_shut_others_out() -> None:
     with guarded() as (port, _):
         idle = [connect(port) for _ in range(120)]  # 100 of an address
         assert response(connect(port, head())).startswith(b"HTTP/1.1 200")
+        for one in idle:
+            one.close()
+
+
+def test_the_connections_of_all_clients_are_bounded_together() -> None:
+    """Many addresses with one idle connection each; the oldest of them ends."""
+    with serving(Application(), http_max_connections=10) as port:
+        idle = [
+            socket.create_connection(("127.0.0.1", port), 10, source_address=(f"127.0.1.{n}", 0))
+            for n in range(1, 13)
+        ]
+        assert response(connect(port, head())).startswith(b"HTTP/1.1 200")
+        for one in idle[:2]:
+            with suppress(ConnectionError):
+                assert one.recv(1) == b""
+        idle[-1].sendall(head())
+        assert response(idle[-1]).startswith(b"HTTP/1.1 200")
         for one in idle:
             one.close()
 
@@ -204,8 +229,6 @@ def test_a_request_that_takes_too_long_is_ended() -> None:
 
 
 def test_only_a_trusted_proxy_names_its_client() -> None:
-    from tests.streams.http_server.serving import Application
-
     forwarded = head(x_forwarded_for="203.0.113.9")
     with serving(Application()) as port:
         assert response(connect(port, forwarded)).endswith(b"127.0.0.1")
