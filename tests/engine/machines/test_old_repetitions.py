@@ -59,7 +59,7 @@ def test_one_of_the_last_64_events_is_never_applied_again() -> None:
 
 
 def test_a_single_older_event_is_a_new_one() -> None:
-    """The statement of docs/guarantees.md under *Old repetitions*; nothing in the event tells it apart."""
+    """The limit in docs/guarantees.md, *Old repetitions*; nothing in the event tells it apart."""
     join, leave = ev.MembershipAdded("a", "t", "u", "g"), ev.MembershipRemoved("b", "t", "u", "g")
     others = [ev.MembershipAdded(f"e{n}", "t", "u", f"g{n % 9}") for n in range(WINDOW_EVENTS)]
     cluster = _played([join, leave, *others])
