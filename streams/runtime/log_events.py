@@ -35,6 +35,7 @@ CONSOLE_PROBLEM = "console_problem"
 CONSOLE_REBUILT = "console_rebuilt"
 VALUE_IGNORED = "value_ignored"
 METRICS_FAILED = "metrics_failed"
+TOKENS_READABLE = "tokens_readable"
 TOPICS_CHECKED = "topics_checked"
 TOPIC_MENDED = "topic_mended"
 TOPIC_WRONG = "topic_wrong"
@@ -172,6 +173,12 @@ EVENTS = (
         "warning",
         "the broker did not accept or did not confirm a command of the console",
         {"id": "of the command", "activity": "as in the audit log", "why": "the exception"},
+    ),
+    Event(
+        TOKENS_READABLE,
+        "warning",
+        "a file with tokens in plain text can be read by everybody on the machine",
+        {"file": "its path"},
     ),
     Event(
         METRICS_FAILED,

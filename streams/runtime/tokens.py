@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streams.runtime.errors import CONFIGURATION, WorkerError
+from streams.runtime import log_events
+from streams.runtime.errors import CONFIGURATION, WorkerError, log
 
 MIN_TOKEN_CHARACTERS = 16
 _is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -73,6 +74,9 @@ def load_token_file(
                 )
             raise _error(f"{place}: {problem}")
         entries.append(TokenEntry(table, digest))
+    plain = plain_tokens and any("token" in entry.table for entry in entries)
+    if plain and path.stat().st_mode & stat.S_IROTH:
+        log.warning(log_events.TOKENS_READABLE, file=str(path))
     return entries
 
 

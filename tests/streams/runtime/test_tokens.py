@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.tokens import load_token_file, token_digest
@@ -54,6 +55,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     assert raised.value.exit_code == CONFIGURATION
     with pytest.raises(WorkerError, match="cannot be read"):
         load_token_file(tmp_path / "none.toml", "token", lambda _table: None, remedy="")
+
+
+def test_plain_tokens_that_everybody_can_read_are_reported(tmp_path: Path) -> None:
+    """Digests are no secret; a volume of secrets may have any mode, so it is no error."""
+    path = tmp_path / "sources.toml"
+    for table, mode, reported in (
+        ('token = "sixteen-characters-long"', 0o644, True),
+        ('token = "sixteen-characters-long"', 0o640, False),
+        (f'token_sha256 = "{DIGEST}"', 0o644, False),
+    ):
+        path.write_text(f"[[source]]\n{table}\n")
+        path.chmod(mode)
+        with capture_logs() as lines:
+            load_token_file(path, "source", lambda _table: None, remedy="", plain_tokens=True)
+        assert [line["event"] for line in lines] == ["tokens_readable"] * reported
 
 
 def test_a_file_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
