@@ -164,10 +164,10 @@ async def _create(
         else:
             reason = message[0] if message and message[0] else errors.for_code(code).__name__
             report.problems.append(f"{name} could not be created: {reason}")
-    await _until_led(admin, settings, report.created)
+    await until_led(admin, settings, report.created)
 
 
-async def _until_led(admin: Any, settings: Settings, names: Iterable[str]) -> None:
+async def until_led(admin: Any, settings: Settings, names: Iterable[str]) -> None:
     """Waits until every partition of the new topics has a leader, so that clients can use them."""
     waiting, deadline = set(names), Deadline(LEADERS_TIMEOUT_SECONDS)
     while not deadline.has_passed:

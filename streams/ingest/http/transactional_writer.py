@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from streams.contract.topics import RECEIVED
 from streams.ingest.publisher import partition_of
 from streams.kafka.producers import transactional_producer
-from streams.kafka.topic_admin import new_topic
+from streams.kafka.topic_admin import new_topic, until_led
 from streams.kafka.topic_reader import (
     admin_client,
     connected,
@@ -79,6 +79,7 @@ class Writer:
         response = await admin.create_topics([new_topic(RECEIVED, self._settings)])
         if failed := [each for each in response.topic_errors if each[1] not in (0, 36)]:
             raise WorkerError(f"{name} could not be created: {failed[0]}", CONFIGURATION)
+        await until_led(admin, self._settings, [name])
 
     async def stop(self) -> None:
         """Stops without waiting for pending records."""
