@@ -9,7 +9,7 @@ ONCE ?=
 # Options of the simulator and the benchmarks, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab fmt wheel lock sbom audit docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab attack fmt wheel lock sbom audit docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -107,6 +107,9 @@ sim: setup ## the simulator of the engine, with faults (SEEDS=1000; SEED=7 for o
 lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: a quarter of an hour)
 	@$(PY) -m tests.lab $(if $(E),E=$(E)) $(if $(SEED),SEED=$(SEED))
 
+attack: compile ## attacks on every door beside another tenant's traffic (SECONDS=60 SEED=n)
+	@$(PY) -m tests.attack $(if $(SECONDS),SECONDS=$(SECONDS)) $(if $(SEED),SEED=$(SEED))
+
 fmt: setup ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
@@ -145,7 +148,7 @@ sbom: ## dist/: a CycloneDX list of the image's dependencies, and their licences
 audit: ## asks the advisory databases about the pinned dependencies (pip-audit)
 	@set -e; tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
 	$(PY) -m venv "$$tool/venv"; "$$tool/venv/bin/pip" install --quiet pip-audit; \
-	"$$tool/venv/bin/pip-audit" --require-hashes --disable-pip --requirement requirements.lock
+	"$$tool/venv/bin/pip-audit" --strict --require-hashes --disable-pip --requirement requirements.lock
 
 docs: setup ## the site, and docs/reference from the tables in the code
 	@SEATFLOW_PURE=1 $(PY) -m streams.docgen.reference

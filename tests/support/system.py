@@ -34,11 +34,16 @@ Event = tuple[str, str, bytes]
 
 
 class Worker:
-    """A worker process; its log lines are events that a test can await."""
+    """A worker process, or another command; its log lines are events that a test can await."""
 
-    def __init__(self, env: Mapping[str, str], root: pathlib.Path = ROOT) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        root: pathlib.Path = ROOT,
+        command: Iterable[str] = ("worker",),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams", "worker"],
+            [sys.executable, "-m", "streams", *command],
             cwd=root,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
