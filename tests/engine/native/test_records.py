@@ -55,7 +55,7 @@ def test_a_state(facts: Any, states: Any, revision: int, now: str, cause: str) -
     read = orjson.loads(plain)
     names = ("usageLocation", "effectiveUsageLocation", "mail", "mailNickname")
     assert tuple(read[name] for name in names) == facts[2:6]
-    assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[5], cause)
+    assert (tuple(read["proxyAddresses"]), read["causedBy"]) == (facts[6], cause)
 
 
 @given(id, id, st.sampled_from(["[]", ASSIGNED]), text, st.booleans(), moment, text)
@@ -77,6 +77,7 @@ def test_long_ones_and_short_ones_in_turns() -> None:
             None,
             None,
             '"' * size,
+            None,
             (),
             "[]",
             [],
@@ -93,7 +94,23 @@ def test_long_ones_and_short_ones_in_turns() -> None:
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
-    every: Any = ("t", "u", None, None, "\ud800", (), "[]", [], (), None, 1, "now", "cause", True)
+    every: Any = (
+        "t",
+        "u",
+        None,
+        None,
+        "\ud800",
+        None,
+        (),
+        "[]",
+        [],
+        (),
+        None,
+        1,
+        "now",
+        "cause",
+        True,
+    )
     with pytest.raises(UnicodeEncodeError):
         user_documents.write_user_licenses(UserLicensesFields(*every))
     with pytest.raises(UnicodeEncodeError):
