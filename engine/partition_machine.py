@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.partitioner import partition_of
 from engine.machines import fan_out
 from engine.machines.address_machine import AddressMachine
@@ -47,18 +48,25 @@ class PartitionMachine:
     then ``handle`` batches in the order of each topic's log, ``run_background`` between them, and
     ``drain_effects`` for each transaction.
 
-    ``suppress_output``: users are neither published nor written to rows, for dry runs.
+    ``suppress_output``: users are neither published nor written to rows, for dry runs. ``limits``:
+    the same in all partitions.
     """
 
-    def __init__(self, number: int, partitions: int, suppress_output: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        partitions: int,
+        suppress_output: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.effects = Effects()
         self.work = UnitOfWork()
         where = lru_cache(maxsize=65536)(lambda key: partition_of(key, partitions))
-        self.configuration = Configuration(number, partitions, where)
+        self.configuration = Configuration(number, partitions, where, limits)
         self.users = UserMachine(self.configuration, self.effects, self.work, suppress_output)
         self.groups = GroupMachine(self.configuration, self.effects)
         self.products = ProductMachine(self.configuration, self.effects, partitions)
-        self.addresses = AddressMachine(self.effects)
+        self.addresses = AddressMachine(self.effects, limits)
         self.catalog = CatalogMachine(self.configuration, self.effects)
         self._handlers: dict[str, Callable[[Any], Sequence[int] | None]] = {
             "user-changes": self.users.changes,

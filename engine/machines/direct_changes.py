@@ -13,9 +13,10 @@ from engine.documents.audit import audit
 from engine.documents.results import restoration_result, result
 from engine.domain import events as ev
 from engine.domain.effects import Effects
-from engine.domain.messages import Rejection
+from engine.domain.messages import Rejection, limit_exceeded
 from engine.rules.direct_change import NO_CHANGE, DirectChange, replace_all
 from engine.state.configuration import Configuration
+from engine.state.deferred_changes import exceeds_limit
 from engine.state.tenant_state import User
 from engine.state.user_row_codecs import OptionalUserFacts, tuples
 
@@ -57,17 +58,36 @@ class DirectChanges:
             return True
         if self.configuration.defined([*dict(add), *(remove or ())]):
             return False
-        user.ensure_pending_work().deferred_changes.append([id, add, remove, timestamp_ms])
+        change, waiting = [id, add, remove, timestamp_ms], user.ensure_pending_work()
+        rejection = exceeds_limit(self.configuration.limits, waiting.deferred_changes, change)
+        if rejection is not None:
+            self._reject(user, id, rejection, timestamp_ms)
+            return True
+        waiting.deferred_changes.append(change)
         self.users_with_deferred[user] = None
         self._answer(user, id, "deferred")
         return True
 
     def _begin(self, user: User, id: str, change: DirectChange, timestamp_ms: int) -> bool:
+        rejection = self._too_many_products(user, change)
+        if rejection is not None:
+            self._reject(user, id, rejection, timestamp_ms)
+            return False
         if change.add or change.remove:
             user.ensure_pending_work().change = [id, *change, timestamp_ms]
             return True
         self._reject(user, id, NO_CHANGE, timestamp_ms)
         return False
+
+    def _too_many_products(self, user: User, change: DirectChange) -> Rejection | None:
+        maximum = self.configuration.limits.products
+        if not change.add or len(change.add) + len(user.outcome.entries) <= maximum:
+            return None
+        direct = {e.plans.sku for e in user.outcome.entries if e.path_index == 0}
+        number = len(direct.difference(change.remove).union(dict(change.add)))
+        if number <= maximum:
+            return None
+        return limit_exceeded("direct licences of a user", maximum, number)
 
     def begin_reprocess(self, user: User, event: ev.UserReprocess, timestamp_ms: int) -> bool:
         """Begins a reprocess, which changes nothing itself; returns False if it was rejected."""
@@ -144,6 +164,12 @@ class DirectChanges:
                 self._answer(user, id, "rejected", user_not_found(user))
             else:
                 self._reject(user, id, user_not_found(user), timestamp_ms)
+
+    def reject_membership(self, user: User, id: str) -> None:
+        """Answers that the user may be a member of no more groups."""
+        maximum = self.configuration.limits.memberships
+        why = limit_exceeded("memberships of a user", maximum, len(user.groups) + 1)
+        self._answer(user, id, "rejected", why)
 
     def _answer(self, user: User, id: str, status: str, rejection: Rejection | None = None) -> None:
         target: dict[str, Any] = {"tenant": user.tenant.id, "user": user.id}

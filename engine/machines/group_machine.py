@@ -23,7 +23,7 @@ from engine.domain.events import (
     GroupReprocess,
     GroupUpserted,
 )
-from engine.domain.messages import Rejection
+from engine.domain.messages import Rejection, limit_exceeded
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
 from engine.rules.direct_change import (
@@ -33,6 +33,7 @@ from engine.rules.direct_change import (
     replace_all,
 )
 from engine.state.configuration import Configuration
+from engine.state.deferred_changes import exceeds_limit
 from engine.state.group_state import GroupState
 from engine.state.message_codecs import (
     CONFIGURATION,
@@ -135,8 +136,13 @@ class GroupMachine:
         self._stamp(state, timestamp_ms, id)
         if self.configuration.defined([*dict(add), *(remove or ())]):
             self._carry_out(state, id, add, remove, timestamp_ms)
+            return
+        change: list[Any] = [id, add, remove, timestamp_ms]
+        rejection = exceeds_limit(self.configuration.limits, state.deferred, change)
+        if rejection:
+            self._reject(state, id, rejection, timestamp_ms)
         else:
-            state.deferred.append([id, add, remove, timestamp_ms])
+            state.deferred.append(change)
             self._result(state, id, "deferred")
 
     def _carry_out(
@@ -150,7 +156,11 @@ class GroupMachine:
         wanted = {sku: off for sku, off in state.licenses.items() if sku not in remove}
         wanted |= {sku: list(off) for sku, off in add}
         products = self.configuration.products
-        rejection = check_disabled_plans(products, add)
+        maximum = self.configuration.limits.products
+        rejection = None
+        if len(wanted) > max(maximum, len(state.licenses)):
+            rejection = limit_exceeded("products of a group", maximum, len(wanted))
+        rejection = rejection or check_disabled_plans(products, add)
         rejection = rejection or check_group_prerequisites(products, wanted)
         if rejection:
             self._reject(state, id, rejection, timestamp_ms)

@@ -345,7 +345,11 @@ class UserMachine(UserEvaluations):
     def _joined(
         self, user: User, event: ev.MembershipAdded, timestamp_ms: int, when: bytes
     ) -> None:
-        if user.join(event.group, when):
+        full = len(user.groups) >= self.configuration.limits.memberships
+        if full and event.group not in user.groups:
+            self.direct_changes.reject_membership(user, event.id)
+            self._evaluate_later(user, timestamp_ms, event.id)
+        elif user.join(event.group, when):
             self.applier.joined(user, event.group, timestamp_ms)
             self._fact_changed(user, timestamp_ms, event.id)
         else:

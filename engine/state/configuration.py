@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.model import DEFAULT_TENANT, Group, GroupLicenses, PlanSet, Product, Tenant
 from engine.domain.partitioner import partition_of
 from engine.state.row_codecs import (
@@ -25,7 +26,13 @@ from engine.state.tenant_state import TenantState
 class Configuration:
     """The products of the catalog and the state of all tenants."""
 
-    def __init__(self, number: int, partitions: int, partition_of: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        partitions: int,
+        partition_of: Callable[[str], int],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.number = number
         self.partitions = partitions
         self.partition_of = partition_of
@@ -34,6 +41,7 @@ class Configuration:
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
         self._offers: dict[tuple[PlanSet, ...], GroupLicenses] = {}
         self.prefetch_min_units = PREFETCH_MIN_UNITS
+        self.limits = limits
 
     def owns(self, key: str) -> bool:
         """Returns True if an object with this key belongs to this partition.
