@@ -220,6 +220,8 @@ class UserEvaluations:
         self.work.dirty_users[user] = None
         self.pending_evaluations.pop(user, None)
         self.applier.apply(user, decision, cause, reserved)
+        if decision.left_out:
+            self._report_left_out(user, decision.left_out, cause)
         if decision.not_restored is not None:
             self.direct_changes.answer_restoration(user, decision.not_restored)
         pending = user.pending_work
@@ -232,6 +234,18 @@ class UserEvaluations:
         if pending is not None:
             self._report_ended(self.fan_out.release(user))
             self._drain(user)
+
+    def _report_left_out(self, user: User, licenses: int, cause: Cause) -> None:
+        limits = self.configuration.limits
+        reason = (
+            f"LimitExceeded: {licenses:,} licences of the user's groups are left out; a user may"
+            f" have {limits.assignments:,} through {limits.licensed_groups:,} groups"
+        )
+        value = audit(
+            user.tenant.id, ("User", user.id), "Change user license", cause.timestamp_ms,
+            cause.event_id, [], reason, failed=True,
+        )  # fmt: skip
+        self.effects.emit("audit", f"{user.tenant.id}/{user.id}", value)
 
     def _drain(self, user: User) -> None:
         """Applies the events that waited for the evaluation under way, in their order (R23)."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from engine.domain.messages import Rejection
 from engine.domain.model import Entry, GroupLicenses
 from engine.machines.adoption import Adoption, adopt
+from engine.machines.evaluation_limits import limit_groups
 from engine.rules.direct_change import DirectChange, change_direct
 from engine.rules.evaluation import evaluate
 from engine.rules.outcome import EMPTY_OUTCOME, EvaluationInput, Outcome
@@ -34,9 +35,18 @@ class EvaluationResult:
     the outcome can be applied. ``rejection``: of the direct change under way, None if it can be
     made. ``adopted``: the licences that the outcome adopts (R25). ``not_restored``: the direct
     licences of a restored user that cannot be given (R22); None if no user is restored.
+    ``left_out``: licences of the user's groups beyond the limits.
     """
 
-    __slots__ = ("adopted", "not_restored", "outcome", "paths", "rejection", "required_seats")
+    __slots__ = (
+        "adopted",
+        "left_out",
+        "not_restored",
+        "outcome",
+        "paths",
+        "rejection",
+        "required_seats",
+    )
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class EvaluationResult:
         self.required_seats = required_seats
         self.rejection = rejection
         self.adopted: Adoption | None = None
+        self.left_out = 0
         self.not_restored: tuple[Rejection, ...] | None = None
 
 
@@ -64,6 +75,12 @@ class UserEvaluator:
         self.memo: dict[Facts, Outcome] = {}
         self.evaluations = 0
         self.hits = 0
+        # So many groups cannot exceed the limits, which need not be looked at then.
+        limits = configuration.limits
+        self._groups_without_limit = min(
+            limits.licensed_groups, limits.assignments // limits.products
+        )
+        self.left_out = 0  # licences beyond the limits of the user evaluated last
 
     def clear_memo(self) -> None:
         """Forgets all outcomes, since a product has changed."""
@@ -71,11 +88,15 @@ class UserEvaluator:
 
     def evaluate(self, user: User, denied: frozenset[str] = NO_DENIALS) -> EvaluationResult:
         """Evaluates the user's present facts; ``denied``: products without a seat to be had."""
+        self.left_out = 0
         optional = user.optional_facts
         if optional is not None and user.is_returning:
             return self._evaluate_returning(user, denied, optional)
         facts, paths = self._facts(user, denied, user.outcome.entries, user.paths)
-        return self._evaluate_facts(user, facts, paths)
+        found = self._evaluate_facts(user, facts, paths)
+        if self.left_out:
+            found.left_out = self.left_out
+        return found
 
     def _evaluate_returning(
         self, user: User, denied: frozenset[str], optional: dict[str, Any]
@@ -188,6 +209,10 @@ class UserEvaluator:
                 group_licenses.append(group.license_set)
                 paths.append(id)
         converted = NO_PATHS
+        if len(paths) > self._groups_without_limit:
+            self.left_out = limit_groups(
+                self.configuration, group_licenses, paths, entries, entry_paths
+            )
         if entries:
             entries, converted = self._renumbered(tenant, entries, entry_paths, paths)
         # Not by length: a group that the user left may stand in for one without licences.

@@ -94,10 +94,14 @@ class Configuration:
         """Returns a group that shares its plan sets with groups of equal licences."""
         known = {sku: off for sku, off in licenses.items() if sku in self.products}
         sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
-        offer = self._offers.get(sets) if sets else None
-        if sets and offer is None:
-            offer = self._offers[sets] = GroupLicenses(sets)
-        return Group(version, licenses, deleted, offer)
+        return Group(version, licenses, deleted, self.license_set(sets) if sets else None)
+
+    def license_set(self, sets: tuple[PlanSet, ...]) -> GroupLicenses:
+        """Returns the one object that stands for these plan sets."""
+        found = self._offers.get(sets)
+        if found is None:
+            found = self._offers[sets] = GroupLicenses(sets)
+        return found
 
     def load(self, table: str, key: str, row: Any) -> None:
         """Takes one restored row; groups are completed by :meth:`start`."""

@@ -32,7 +32,7 @@ HOT = {
         "domain/effects", "domain/events", "domain/limits", "domain/messages", "domain/model",
         "domain/partitioner", "domain/proxy_address", "domain/vocabulary",
         "machines/address_claims", "machines/address_machine", "machines/adoption",
-        "machines/direct_changes",
+        "machines/direct_changes", "machines/evaluation_limits",
         "machines/fan_out", "machines/unit_of_work",
         "machines/group_machine",
         "machines/outcome_applier", "machines/product_machine", "machines/seat_allocation",

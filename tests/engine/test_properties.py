@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain import events as ev
+from engine.domain.limits import Limits
 from engine.domain.model import Entry, ServicePlan
 from engine.domain.vocabulary import CONFLICT, ERROR, OTHER
 from engine.rules.outcome import Outcome
@@ -91,6 +92,21 @@ def test_evaluations_with_many_licences_agree_with_the_oracle(seed: int) -> None
             if s.error in (CONFLICT, OTHER) and s.state == ERROR
         }
         assert told_details(now, walk) == expected
+
+
+@settings(max_examples=40)
+@given(SEEDS)
+def test_what_exceeds_the_limits_is_left_out_as_the_oracle_has_it(seed: int) -> None:
+    random = Random(seed)
+    limits = Limits(
+        licensed_groups=random.randint(1, 3), assignments=random.randint(1, 5), products=3
+    )
+    walk = Walk(random, groups=[f"g{n}" for n in range(5)], limits=limits)
+    for _ in range(20):
+        walk.change_a_fact()
+        _, now, evaluation = walk.step()
+        assert ours(walk, now) == theirs(evaluation)
+        assert len([s for s in now.states if s.path_index]) <= 5 + len(walk.entries)
 
 
 def has(entries: tuple[Entry, ...], sku: str) -> frozenset[str]:

@@ -72,6 +72,8 @@ class EvaluationInput:
     denied: frozenset[str] = NO_PLANS  # products of which no seat can be had
     held: frozenset[str] | None = None  # seats held at the beginning; None: those of the entries
     off: frozenset[str] = NO_PLANS  # products that are off (R15)
+    most_groups: int = 1_000  # licensed groups of a user (rules, Limits)
+    most_assignments: int = 2_000  # (group, product) pairs of a user
 
     @property
     def effective_location(self) -> str | None:
@@ -340,7 +342,32 @@ def admit(facts: EvaluationInput, entries: tuple[Entry, ...]) -> tuple[Entry, ..
 # ---- the whole
 
 
+def within_limits(facts: EvaluationInput) -> EvaluationInput:
+    """Leaves out what exceeds the limits, in the order of R8; what the user has stays."""
+    licensed = [g for g in facts.memberships if licenses_of(facts, g)]
+    had = {
+        g: {e.sku for e in facts.entries if e.path == g} & set(licenses_of(facts, g))
+        for g in licensed
+    }
+    pairs_left = facts.most_assignments - sum(len(skus) for skus in had.values())
+    groups_left = facts.most_groups - sum(1 for skus in had.values() if skus)
+    groups, memberships = dict(facts.groups), []
+    for g in licensed:
+        missing = len(licenses_of(facts, g)) - len(had[g])
+        if missing <= pairs_left and (had[g] or groups_left > 0):
+            pairs_left -= missing
+            groups_left -= 0 if had[g] else 1
+        elif had[g]:
+            kept = {sku: off for sku, off in licenses_of(facts, g).items() if sku in had[g]}
+            groups[g] = replace(groups[g], licenses=kept)
+        else:
+            continue
+        memberships.append(g)
+    return replace(facts, groups=groups, memberships=tuple(memberships))
+
+
 def evaluate(facts: EvaluationInput) -> Outcome:
+    facts = within_limits(facts)
     entries = tuple(
         replace(e, enabled=e.enabled & user_plans(facts.products[e.sku])) for e in facts.entries
     )

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from engine.domain import events as ev
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.model import ServicePlan, Tenant, timestamp
 from engine.machines.user_evaluator import UserEvaluator
 from engine.rules.outcome import Outcome
@@ -195,10 +196,11 @@ class Walk:
         skus: Sequence[str] = SKUS,
         groups: Sequence[str] = GROUPS,
         plans: Sequence[str] = PLANS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.random = random
         self.skus, self.group_ids, self.plans = skus, groups, plans
-        self.configuration = Configuration(0, 1, lambda key: 0)
+        self.configuration = Configuration(0, 1, lambda key: 0, limits)
         self.tenant = self.configuration.tenant("t")
         self.evaluator = UserEvaluator(self.configuration)
         self.user = User(self.tenant, "u")
@@ -295,6 +297,8 @@ class Walk:
             duplicate=self.user.duplicate is not None,
             denied=self.denied,
             off=self.off,
+            most_groups=self.configuration.limits.licensed_groups,
+            most_assignments=self.configuration.limits.assignments,
         )
 
     def path(self, slot: int) -> str | None:
