@@ -102,7 +102,7 @@ class Lease:
         if self.returned_adopted < self.adopted:
             self.returned_adopted += 1
             self.returned += 1
-            self.report_due |= self.contended
+            self.report_due = self.report_due or self.contended
 
     def try_reserve(self) -> bool:
         """Reserves an idle unit locally.
