@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streams.local.broker import Broker
 from tests.attack.attacks import ATTACKS
-from tests.attack.runner import Siege
+from tests.attack.runner import GRAMMAR, Siege
 from tests.attack.verdict import table
 
 RUNS = Path("runs")
@@ -22,7 +22,10 @@ RUNS = Path("runs")
 def main(arguments: list[str]) -> int:
     given = dict(argument.partition("=")[::2] for argument in arguments)
     names = [name for name in given.get("ONLY", "").split(",") if name]
-    if unknown := [*(set(given) - {"SECONDS", "SEED", "ONLY"}), *(set(names) - set(ATTACKS))]:
+    if unknown := [
+        *(set(given) - {"SECONDS", "SEED", "ONLY"}),
+        *(set(names) - {*ATTACKS, GRAMMAR}),
+    ]:
         print(f"what is {unknown[0]}?\n{__doc__}\nThe attacks:", file=sys.stderr)
         for attack in ATTACKS.values():
             print(f"  {attack.name:16} {attack.says}", file=sys.stderr)

@@ -19,6 +19,7 @@ import httpx2
 from aiokafka import AIOKafkaProducer
 
 from streams.runtime.deadline import Deadline
+from streams.runtime.log_events import PROCESSOR_SKIPPED
 from streams.runtime.tokens import token_digest
 from tests.attack.neighbour import TENANT as NEIGHBOUR
 from tests.support.system import ROOT, Event, Events, System, Worker
@@ -183,6 +184,11 @@ class Arena:
         """Returns the exit codes of the processes that ended."""
         codes = {name: worker.process.poll() for name, worker in self.processes.items()}
         return {name: code for name, code in codes.items() if code is not None}
+
+    def failures(self) -> list[str]:
+        """Returns the workers' log lines about records on which the processor itself failed."""
+        lines = [line for w in self.processes.values() for line in list(w.lines)]
+        return [line for line in lines if PROCESSOR_SKIPPED in line]
 
     def memory_mib(self) -> dict[str, float]:
         """Returns the greatest resident size of each process since the last call."""
