@@ -170,7 +170,7 @@ class Grammar:
         """Draws a format and a file of it, bent."""
         dice, format = self.dice, self.dice.choice(FORMATS)
         if format in ("csv", "catalog"):
-            head = dice.choice((CSV, CATALOG))
+            head = CSV if (format == "csv") != (dice.random() < 0.1) else CATALOG
             cells = [[str(dice.choice(SCALARS)) for _ in head] for _ in range(20)]
             lines = [head, *cells]
             text = "\n".join(",".join(line) for line in lines)
@@ -219,7 +219,7 @@ GRAPH = {
 _NOTICE = {"value": [{"clientState": "x", "resourceData": {"id": "u1"}, "changeType": "deleted"}]}
 _EVENT = {"type": "user.upserted", "id": "e1", "time": "2026-11-24T08:00:00Z", "tenant": ATTACKER}
 _PREPAID = {"prepaidUnits": {"enabled": 5}}
-CSV = ["User principal name", "Display name", "Usage location", "Licenses", "Proxy addresses"]
+CSV = ["userPrincipalName", "displayName", "usageLocation", "mail", "licenses"]
 CATALOG = [
     "Product_Display_Name", "String_Id", "GUID", "Service_Plan_Name", "Service_Plan_Id",
     "Service_Plans_Included_Friendly_Names",

@@ -212,6 +212,6 @@ def _feed(place: Arena, grammar: Grammar) -> None:
         check=False,
     )
     said = run.stdout + run.stderr
-    for word in ("Traceback", "No such option", "Missing"):
+    for word in ("Traceback", "No such option", "Missing option"):
         assert word not in said, f"feed {format}: {said[-500:]}"
     assert "\x1b" not in said, f"feed {format} passes an escape to the terminal"
