@@ -31,6 +31,8 @@ class SharedAddress:
         if claim < owner and not (claim.derived or owner.derived):
             self.owner, claim = claim, owner
         insort(self.others, claim)
+        if self.untold:  # it may have come before one that is still to be told
+            self.untold += 1
 
     def restore(self, claim: AddressClaimRow, owns: bool) -> None:
         """Adds a claim from its row; ``owns``: it is known to own the address."""
@@ -48,6 +50,8 @@ class SharedAddress:
         else:
             del self.others[bisect_left(self.others, known)]
             insort(self.others, claim)
+            if self.untold:
+                self.untold = len(self.others)
 
     def remove(self, user: str) -> AddressClaimRow | None:
         """Removes the user's claim and returns it; the next in line owns the address then."""
