@@ -17,22 +17,20 @@ class Limits:
     - ``licensed_groups``: groups through which a user is licensed, and ``assignments``: the
       licences, as (group, product) pairs, that they ask for together.
     - ``products``: products of a group, and those that a user has directly.
-    - ``addresses``: proxy addresses of a user.
     - ``address_claims``: users who claim one address.
     - ``deferred_changes`` and ``deferred_bytes``: changes of one object that wait for a product
       (R21).
-    - ``listed``: conflicts, missing requirements and blocking products that an error lists.
     """
 
     memberships: int = 5_000
     licensed_groups: int = 1_000
     assignments: int = 2_000
     products: int = 500
-    addresses: int = 500
     address_claims: int = 100_000
     deferred_changes: int = 100
     deferred_bytes: int = 262_144
-    listed: int = 5
 
 
 DEFAULT_LIMITS: Final = Limits()
+LISTED: Final = 5
+"""Conflicts, missing requirements and blocking products that an error lists."""

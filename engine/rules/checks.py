@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from engine.domain import messages
-from engine.domain.limits import DEFAULT_LIMITS
+from engine.domain.limits import LISTED
 from engine.domain.messages import Details, Products
 from engine.domain.model import PlanSet
 from engine.domain.vocabulary import CONFLICT, DEPENDENCY, LOCATION, UNIQUENESS
@@ -57,9 +57,7 @@ class EligibilityChecks:
     a reason lists.
     """
 
-    def __init__(
-        self, products: Products, facts: EvaluationInput, limit: int = DEFAULT_LIMITS.listed
-    ) -> None:
+    def __init__(self, products: Products, facts: EvaluationInput, limit: int = LISTED) -> None:
         self.products = products
         self.facts = facts
         self.limit = limit

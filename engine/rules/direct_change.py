@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from engine.domain import messages
-from engine.domain.limits import DEFAULT_LIMITS
+from engine.domain.limits import LISTED
 from engine.domain.messages import Products, Rejection
 from engine.domain.model import Entry, PlanSet
 from engine.domain.vocabulary import COUNT, DEPENDENCY
@@ -73,7 +73,7 @@ def check_disabled_plans(
 
 
 def check_group_prerequisites(
-    products: Products, licenses: dict[str, list[str]], limit: int = DEFAULT_LIMITS.listed
+    products: Products, licenses: dict[str, list[str]], limit: int = LISTED
 ) -> Rejection | None:
     """R20: the licences of a group (skuId to disabled plans) meet what their plans require.
 

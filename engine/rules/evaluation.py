@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final
 
 from engine.domain import messages
-from engine.domain.limits import DEFAULT_LIMITS
+from engine.domain.limits import LISTED
 from engine.domain.messages import Products
 from engine.domain.model import Entry, PlanSet
 from engine.domain.vocabulary import (
@@ -31,8 +30,6 @@ from engine.rules.outcome import (
     Outcome,
 )
 from engine.rules.trace import CheckResult, EvaluationTrace, TracedDecision
-
-LISTED: Final = DEFAULT_LIMITS.listed
 
 
 def evaluate(products: Products, facts: EvaluationInput, limit: int = LISTED) -> Outcome:

@@ -82,6 +82,7 @@ Records = Annotated[int, Field(ge=1, le=100_000), "a whole number from 1 to 1000
 Products = Annotated[int, Field(ge=0, le=100_000), "a whole number from 0 to 100000"]
 Lag = Annotated[float, Field(ge=1, le=86_400), "seconds from 1 to 86400"]
 Compaction = Annotated[int, Field(ge=1, le=31_536_000), "seconds from 1 to 31536000 (a year)"]
+Limit = Annotated[int, Field(ge=1, le=10_000_000), "a whole number from 1 to 10000000"]
 Stall = Annotated[float, Field(ge=20, le=3600), "seconds from 20 to 3600"]
 
 
@@ -154,6 +155,25 @@ class Settings(BaseSettings):
         0.05, description="seconds between two transactions under load"
     )
     commit_records: Records = Field(5_000, description="maximum number of events in a transaction")
+    limit_memberships: Limit = Field(
+        5_000, description="direct memberships of a user; limits are the same for all workers"
+    )
+    limit_licensed_groups: Limit = Field(
+        1_000, description="groups through which a user is licensed"
+    )
+    limit_assignments: Limit = Field(
+        2_000, description="licences of all groups together that a user is evaluated with"
+    )
+    limit_products: Limit = Field(
+        500, description="products of a group, and direct licences of a user"
+    )
+    limit_address_claims: Limit = Field(100_000, description="users who claim one proxy address")
+    limit_deferred_changes: Limit = Field(
+        100, description="changes of a group or user that wait for a product"
+    )
+    limit_deferred_bytes: Limit = Field(
+        262_144, description="bytes of the changes of a group or user that wait for a product"
+    )
     log_level: Level = Field("info", description="least severe level that is logged")
     log_format: Format = Field(
         "console", description="format of log lines: for people (console) or machines (json)"

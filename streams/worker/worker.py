@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, NoReturn
 
 import uvloop
@@ -15,6 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from engine.domain.limits import Limits
 from streams.contract.decoder import DECODERS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES
 from streams.kafka.assignor import NOTHING_OWNED, OwnedPartitions
@@ -55,7 +58,8 @@ def run_worker(
     """
     log_events.configure(settings.log_level, settings.log_format)
     if machine is None:
-        machine = importlib.import_module("engine.partition_machine").PartitionMachine
+        partition_machine = importlib.import_module("engine.partition_machine").PartitionMachine
+        machine = functools.partial(partition_machine, limits=engine_limits(settings))
     if decoders is None:
         decoders = DECODERS
     gc_tuning.configure()
@@ -65,6 +69,13 @@ def run_worker(
     except WorkerError as error:
         log.error(log_events.FAIL_STOP, why=str(error), exit=error.exit_code)
         return error.exit_code
+
+
+def engine_limits(settings: Settings) -> Limits:
+    """Returns the limits that the settings ``limit_…`` give the engine."""
+    return Limits(
+        **{field.name: getattr(settings, f"limit_{field.name}") for field in fields(Limits)}
+    )
 
 
 async def _run(settings: Settings, machine: NewMachine, decoders: Decoders, watch: bool) -> int:
