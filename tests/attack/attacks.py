@@ -56,7 +56,7 @@ def attack(name: str, door: str, still: str = "", *, long: bool = False) -> Call
 # ---- one tenant's rights: every event is valid
 
 
-@attack("deferred", "topics", still="deferred changes of an object have no bound yet (R21)")
+@attack("deferred", "topics", long=True)
 def deferred(arena: Arena, size: float) -> None:
     """Changes of 0.9 MB that name undefined products, of one group and of one user."""
     make = arena.events
@@ -111,11 +111,11 @@ def _units(arena: Arena, sku: str, units: dict[str, int]) -> Event:
     return arena.events._event("subscriptions", f"{ATTACKER}/{sku}", "subscription.updated", **body)
 
 
-@attack("shared-address", "topics", still="all claims of an address are one row (R18)")
+@attack("shared-address", "topics", long=True)
 def shared_address(arena: Arena, size: float) -> None:
     """Users who all claim one proxy address, as an export with a shared mailbox does."""
     make, address = arena.events, ["smtp:info@attacker.example"]
-    count = max(3000, int(20_000 * size))
+    count = max(3000, int(10_000 * size))
     arena.publish([make.user(f"clone{n}", proxyAddresses=address) for n in range(count)])
 
 
