@@ -36,7 +36,7 @@ class AddressMachine:
     with the address already, and two users must not be (R18). A message's ``claim`` is the user's
     own number for it, echoed as ``answers``; 0 releases.
 
-    When the owner changes, the former and the new one are told immediately, the other claimants in
+    When the owner changes, the former and the new one hear immediately, the other claimants in
     slices by :meth:`tell`, so that n releases do not make n² messages. ``claims``: by
     tenant/address; an address of one user, as nearly all are, has no object around its claim.
     """

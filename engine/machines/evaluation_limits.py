@@ -1,4 +1,4 @@
-"""How many licences of groups one user is evaluated with (rules, *Limits*)."""
+"""The limit on the licences of groups with which one user is evaluated (rules, *Limits*)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ PRODUCTS: Final = MachineAgent(
     "products", topics=("subscriptions", "internal.seat-requests"), tables=("seats",)
 )
 ADDRESSES: Final = MachineAgent(
-    "addresses", topics=("internal.address-claims",), tables=("addresses",)
+    "addresses",
+    topics=("internal.address-claims",),
+    tables=("claims", "untold-claims", "addresses"),
 )
 CATALOG: Final = MachineAgent(
     "catalog", topics=("catalog", "tenants"), tables=("catalogue", "tenant-settings")

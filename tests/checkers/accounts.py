@@ -6,7 +6,7 @@ from collections import Counter
 
 from tests.checkers.history import History, Json, Record, Violation, states, tenant_of
 from tests.checkers.intent import AskedGroup, Intent, intent_of
-from tests.spec.licensing import OTHER
+from tests.spec.facts import OTHER
 
 VOLATILE = {"revision", "updatedAt", "causedBy"}
 COMMANDS = {"licenses.changed", "licenses.set", "user.reprocess", "group.reprocess"}

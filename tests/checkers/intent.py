@@ -15,7 +15,7 @@ from tests.spec.events import (
     named_products,
     read_product,
 )
-from tests.spec.licensing import Group, Product
+from tests.spec.facts import Group, Product
 from tests.spec.mail import plain_address
 
 Json = dict[str, Any]

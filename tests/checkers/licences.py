@@ -14,15 +14,8 @@ from tests.checkers.history import (
     tenant_of,
 )
 from tests.checkers.intent import AskedUser, Intent, intent_of
-from tests.spec.licensing import (
-    CONFLICT,
-    COUNT,
-    Entry,
-    EvaluationInput,
-    Product,
-    evaluate,
-    user_plans,
-)
+from tests.spec.facts import CONFLICT, COUNT, Entry, EvaluationInput, Product, user_plans
+from tests.spec.licensing import evaluate
 
 NOBODY: Json = {"licenseAssignmentStates": [], "assignedLicenses": []}
 

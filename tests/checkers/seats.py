@@ -14,7 +14,7 @@ from tests.checkers.history import (
     tenant_of,
 )
 from tests.spec.events import adopted_licenses
-from tests.spec.licensing import COUNT
+from tests.spec.facts import COUNT
 
 
 def never_oversold(history: History) -> list[Violation]:

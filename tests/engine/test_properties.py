@@ -21,7 +21,7 @@ from engine.state.message_codecs import SeatGrantMessage, SeatRequestMessage
 from engine.state.seat_budget import SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import order_key
-from tests.spec import licensing as spec
+from tests.spec import facts as spec_facts
 from tests.support.generators import Walk, inputs
 
 SEEDS = st.integers(0, 2**32)
@@ -40,7 +40,7 @@ def ours(walk: Walk, outcome: Outcome) -> Told:
     )
 
 
-def theirs(evaluation: spec.Outcome) -> Told:
+def theirs(evaluation: spec_facts.Outcome) -> Told:
     return sorted(
         (s.sku, s.path or "", s.state, s.error, tuple(sorted(s.disabled)))
         for s in evaluation.states
@@ -57,7 +57,7 @@ def test_evaluations_agree_with_the_oracle(seed: int) -> None:
             walk.change_a_fact()
             _, now, evaluation = walk.step()
             assert ours(walk, now) == theirs(evaluation), (user, walk.facts())
-            assert now.held == spec.held(evaluation.entries)
+            assert now.held == spec_facts.held(evaluation.entries)
 
 
 def told_details(outcome: Outcome, walk: Walk) -> dict[tuple[str, str], object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from tests.spec.licensing import Entry, Group, Product, user_plans
+from tests.spec.facts import Entry, Group, Product, user_plans
 
 
 @dataclass(frozen=True)

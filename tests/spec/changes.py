@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tests.spec.licensing import (
-    COUNT,
-    DEPENDENCY,
-    Entry,
-    EvaluationInput,
-    Product,
-    check,
-    lacks_seat,
-    lost_requirements,
-    user_plans,
-)
+from tests.spec.facts import COUNT, DEPENDENCY, Entry, EvaluationInput, Product, user_plans
+from tests.spec.licensing import check, lacks_seat, lost_requirements
 
 USER_NOT_FOUND = "UserNotFound"
 GROUP_DELETED = "GroupDeleted"

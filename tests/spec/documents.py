@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.spec import audit
 from tests.spec.events import named_products
-from tests.spec.licensing import (
+from tests.spec.facts import (
     COUNT,
     OTHER,
     UNIQUENESS,

@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.spec import documents, mail
 from tests.spec.adoption import adopt, ready
-from tests.spec.licensing import COUNT, EvaluationInput, Product, evaluate, held
+from tests.spec.facts import COUNT, EvaluationInput, Product, held
+from tests.spec.licensing import evaluate
 from tests.spec.tenants import At, Json, Tenant, User, note_since
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.spec.adoption import Adopted
 from tests.spec.changes import Licenses
-from tests.spec.licensing import Plan, Product
+from tests.spec.facts import Plan, Product
 
 Json = Mapping[str, Any]
 

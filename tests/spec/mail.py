@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.spec.licensing import Entry, Group, Product, user_plans
+from tests.spec.facts import Entry, Group, Product, user_plans
 
 PRIMARY = "SMTP:"
 

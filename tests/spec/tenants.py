@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.spec import mail
 from tests.spec.adoption import Adopted
-from tests.spec.licensing import AssignmentState, Entry, Group, held
+from tests.spec.facts import AssignmentState, Entry, Group, held
 
 At = Any
 Json = dict[str, Any]

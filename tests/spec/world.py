@@ -29,12 +29,8 @@ from tests.spec.events import (
     named_products,
     read_product,
 )
-from tests.spec.licensing import (
-    COUNT,
-    Group,
-    evaluate,
-    held,
-)
+from tests.spec.facts import COUNT, Group, held
+from tests.spec.licensing import evaluate
 from tests.spec.tenants import NO_UNITS, At, Json, Tenant, User
 
 

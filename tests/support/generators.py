@@ -16,6 +16,7 @@ from engine.simulation.workload import Input, Tenants
 from engine.state.configuration import Configuration
 from engine.state.tenant_state import User, order_key
 from tests.checkers import Record
+from tests.spec import facts as spec_facts
 from tests.spec import licensing as spec
 from tests.spec.events import read_product
 
@@ -205,9 +206,9 @@ class Walk:
         self.evaluator = UserEvaluator(self.configuration)
         self.user = User(self.tenant, "u")
         self.user.known = True
-        self.products: dict[str, spec.Product] = {}
-        self.groups: dict[str, spec.Group] = {}
-        self.entries: tuple[spec.Entry, ...] = ()
+        self.products: dict[str, spec_facts.Product] = {}
+        self.groups: dict[str, spec_facts.Group] = {}
+        self.entries: tuple[spec_facts.Entry, ...] = ()
         self.convert = random.random() < 0.5
         self.denied: frozenset[str] = frozenset()
         self.off: frozenset[str] = frozenset()
@@ -250,7 +251,7 @@ class Walk:
         self.count += 1
         self.tenant.groups[group] = self.configuration.group(self.count, licenses, deleted)
         wanted = {sku: frozenset(off) for sku, off in licenses.items()}
-        self.groups[group] = spec.Group(wanted, deleted)
+        self.groups[group] = spec_facts.Group(wanted, deleted)
 
     def change_a_fact(self) -> None:
         r = self.random
@@ -275,7 +276,7 @@ class Walk:
         else:
             self.denied = frozenset(r.sample(self.skus, r.choice((0, 1, 2))))
 
-    def step(self) -> tuple[Outcome, Outcome, spec.Outcome]:
+    def step(self) -> tuple[Outcome, Outcome, spec_facts.Outcome]:
         """Returns the previous outcome, the present one and the oracle's."""
         before = self.user.outcome
         decision = self.evaluator.evaluate(self.user, self.denied)
@@ -285,8 +286,8 @@ class Walk:
         self.entries = evaluation.entries
         return before, now, evaluation
 
-    def facts(self) -> spec.EvaluationInput:
-        return spec.EvaluationInput(
+    def facts(self) -> spec_facts.EvaluationInput:
+        return spec_facts.EvaluationInput(
             products=self.products,
             groups=self.groups,
             memberships=self.user.groups,

@@ -1,4 +1,4 @@
-"""What exceeds a limit is rejected, with the limit and the number (rules, section 8)."""
+"""A change that exceeds a limit is rejected, with the limit and the number (rules, section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everybody who shares an address is told of a new owner, whatever comes in between."""
+"""Everybody who shares an address learns of a new owner, whatever comes in between."""
 
 from __future__ import annotations
 
