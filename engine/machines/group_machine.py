@@ -157,7 +157,7 @@ class GroupMachine:
         wanted |= {sku: list(off) for sku, off in add}
         products = self.configuration.products
         maximum = self.configuration.limits.products
-        rejection = None
+        rejection: Rejection | None = None
         if len(wanted) > max(maximum, len(state.licenses)):
             rejection = limit_exceeded("products of a group", maximum, len(wanted))
         rejection = rejection or check_disabled_plans(products, add)
