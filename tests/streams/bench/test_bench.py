@@ -54,7 +54,7 @@ def test_with_seats_at_hand_a_user_is_evaluated_and_written_once_more_for_its_ma
     assert users <= loop.records["row users"] < 2 * once
     for name in ("user-licenses", "audit"):
         assert users <= loop.records[name] < once, name
-    for name in ("internal.address-claims", "internal.address-verdicts", "row addresses"):
+    for name in ("internal.address-claims", "internal.address-verdicts", "row claims"):
         assert 0.9 * users < loop.records[name] <= users, name  # before a mail plan (R18)
 
 
