@@ -18,9 +18,10 @@ def user_to_graph(row: Row) -> GraphObject:
     location, mail = row["location"], row["mail"]
     addresses = orjson.loads(row["addresses"] or "[]")
     updated = cause = effective = None
+    nickname = row["nickname"]
     sinces: list[Any] = []
     if row["published"]:
-        location, mail, addresses, sinces, updated, cause, effective = orjson.loads(
+        location, mail, addresses, sinces, updated, cause, effective, nickname = orjson.loads(
             row["published"]
         )
     shown = [
@@ -35,6 +36,7 @@ def user_to_graph(row: Row) -> GraphObject:
         "usageLocation": location,
         "effectiveUsageLocation": effective or location,
         "mail": mail,
+        "mailNickname": nickname,
         "proxyAddresses": addresses,
         "assignedLicenses": assigned,
         "licenseAssignmentStates": shown,

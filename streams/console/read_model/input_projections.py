@@ -27,29 +27,33 @@ from streams.console.read_model.output_projections import PROJECTIONS as OUTPUTS
 from streams.contract.decoder import DECODERS, Rejected, members_of
 
 _KNOW = """
-INSERT INTO users(tenant, user, known, name, upn, location, mail, addresses, find)
-VALUES(?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO users(tenant, user, known, name, upn, location, mail, addresses, nickname, find)
+VALUES(?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?10, ?8)
 ON CONFLICT(tenant, user) DO UPDATE SET known=1,
   name=CASE WHEN ?9 & 1 THEN ?3 ELSE name END, upn=CASE WHEN ?9 & 2 THEN ?4 ELSE upn END,
   location=CASE WHEN ?9 & 4 THEN ?5 ELSE location END, mail=CASE WHEN ?9 & 8 THEN ?6 ELSE mail END,
   addresses=CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END,
-  find=CASE WHEN ?9 = 31 THEN ?8 ELSE lower(?2 || char(10) || coalesce(
+  nickname=CASE WHEN ?9 & 32 THEN ?10 ELSE nickname END,
+  find=CASE WHEN ?9 & 31 = 31 THEN ?8 ELSE lower(?2 || char(10) || coalesce(
     CASE WHEN ?9 & 1 THEN ?3 ELSE name END, '') || char(10) || coalesce(
     CASE WHEN ?9 & 2 THEN ?4 ELSE upn END, '') || char(10) || coalesce(
     CASE WHEN ?9 & 8 THEN ?6 ELSE mail END, '') || char(10) || coalesce(
     CASE WHEN ?9 & 16 THEN ?7 ELSE addresses END, '')) END
 """
 _UNKNOW = (
-    "UPDATE users SET known=0, name=NULL, upn=NULL, location=NULL, mail=NULL, addresses=NULL"
-    " WHERE tenant=? AND user=?"
+    "UPDATE users SET known=0, name=NULL, upn=NULL, location=NULL, mail=NULL, addresses=NULL,"
+    " nickname=NULL WHERE tenant=? AND user=?"
 )
 
 
 _DISCARD = """
-INSERT OR REPLACE INTO recycle_bin SELECT tenant, user, name, upn, location, mail, addresses
+INSERT OR REPLACE INTO recycle_bin
+SELECT tenant, user, name, upn, location, mail, addresses, nickname
 FROM users WHERE tenant=? AND user=? AND known
 """
-_IN_BIN = "SELECT name, upn, location, mail, addresses FROM recycle_bin WHERE tenant=? AND user=?"
+_IN_BIN = """
+SELECT name, upn, location, mail, addresses, nickname FROM recycle_bin WHERE tenant=? AND user=?
+"""
 _LEAVE_BIN = "DELETE FROM recycle_bin WHERE tenant=? AND user=?"
 _OTHER_MEMBERSHIPS = """
 DELETE FROM members WHERE tenant=? AND user=? AND grp NOT IN (SELECT value FROM json_each(?))
@@ -102,7 +106,7 @@ class _Facts:
 
     def upsert(self, event: ev.UserUpserted, name: Any, at: int, offset: int) -> None:
         """Patches a user."""
-        given = (name, event[3], event[4], event[5], event[6])
+        given = (name, *event[3:])
         key = (event.tenant, event.user)
         if event.proxy_addresses is not ABSENT:
             self.claims.change(key, event.proxy_addresses, at, offset)
@@ -137,9 +141,9 @@ class _Facts:
         if kept is None or key in self.people or key in self.gone:
             return
         to.db.execute(_LEAVE_BIN, key)
-        name, upn, location, mail, addresses = kept
+        name, upn, location, mail, addresses, nickname = kept
         listed = None if addresses is None else tuple(orjson.loads(addresses))
-        self.people[key] = [name, upn, location, mail, listed]
+        self.people[key] = [name, upn, location, mail, listed, nickname]
         self.claims.change(key, listed, at, offset)
 
     def replace(
@@ -152,7 +156,7 @@ class _Facts:
         to.db.execute(_LEAVE_BIN, key)
         self.people[key] = [
             None if name is ABSENT else name, event.user_principal_name, event.usage_location,
-            event.mail, event.proxy_addresses,
+            event.mail, event.proxy_addresses, event.mail_nickname,
         ]  # fmt: skip
         self.claims.change(key, event.proxy_addresses, at, offset)
         groups = [group for group, _ in event.memberships]
@@ -199,10 +203,10 @@ class _Facts:
 def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
     (tenant, user), given = item
     mask = sum(1 << i for i, value in enumerate(given) if value is not ABSENT)
-    name, upn, location, mail, addresses = (None if v is ABSENT else v for v in given)
+    name, upn, location, mail, addresses, nickname = (None if v is ABSENT else v for v in given)
     find = search_text(user, name, upn, mail, addresses)
     listed = None if addresses is None else text_of(addresses)
-    return tenant, user, name, upn, location, mail, listed, find, mask
+    return tenant, user, name, upn, location, mail, listed, find, mask, nickname or None
 
 
 def _display_name(record: Any) -> Any:
@@ -317,6 +321,7 @@ def _tenants(to: ProjectionWriter, records: Records) -> None:
             "usageLocation": event.usage_location,
             "seatRetry": event.seat_retry,
             "onGroupDeletion": event.on_group_deletion,
+            "initialDomain": event.initial_domain,
         }
         known |= {member: value for member, value in given.items() if value is not ABSENT}
         row = (event.tenant, name, text_of(known))

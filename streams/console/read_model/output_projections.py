@@ -95,6 +95,7 @@ def _user_licenses(to: ProjectionWriter, records: Records) -> None:
         published = [
             value["usageLocation"], value["mail"], value["proxyAddresses"], sinces,
             value["updatedAt"], value["causedBy"], value.get("effectiveUsageLocation"),
+            value.get("mailNickname"),
         ]  # fmt: skip
         shape = to.shape(tenant, value["assignedLicenses"], states)
         find = search_text(user, None, None, value["mail"], value["proxyAddresses"])

@@ -22,7 +22,8 @@ Connection = sqlite3.Connection
 
 
 _USER = (
-    "u.user, u.name, u.upn, u.location, u.mail, u.addresses, u.revision, u.published, s.body"
+    "u.user, u.name, u.upn, u.location, u.mail, u.addresses, u.nickname, u.revision, u.published,"
+    " s.body"
     " FROM users u LEFT JOIN shapes s ON s.shape = u.shape"
 )
 _WITH = "u.shape IN (SELECT shape FROM paths p WHERE p.tenant = u.tenant AND "

@@ -51,6 +51,7 @@ def tenant(db: Connection, id: str) -> GraphObject:
         "id": id,
         "displayName": row["name"] if row else None,
         "usageLocation": settings.get("usageLocation"),
+        "initialDomain": settings.get("initialDomain"),
         "policies": {
             "seatRetry": settings.get("seatRetry", "automatic"),
             "onGroupDeletion": settings.get("onGroupDeletion", "convert"),

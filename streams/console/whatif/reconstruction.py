@@ -50,6 +50,7 @@ def settings(db: Connection, tenant: str) -> Tenant:
         known["usageLocation"],
         policies["seatRetry"] == "automatic",
         policies["onGroupDeletion"] == "convert",
+        known["initialDomain"],
     )
 
 
@@ -81,13 +82,14 @@ class ReconstructedUser:
     ``groups``: its memberships in the order of R8, with their times.
     ``asked``: those of them that license something, slot 1 first.
     ``paths``: the group of each slot; behind ``asked``, those that only keep an entry.
-    ``user``: in Graph's form. ``given_mail`` and ``given_addresses``: as the directory gave them;
-    what ``user`` has beyond them was computed (R19).
+    ``user``: in Graph's form. ``given_mail``, ``given_addresses``, ``given_nickname``: as the
+    directory gave them; what ``user`` has beyond them was computed (R19).
     """
 
     user: dict[str, Any]
     given_mail: str | None
     given_addresses: tuple[str, ...]
+    given_nickname: str | None
     groups: list[tuple[str, tuple[int, int]]]
     asked: list[str]
     paths: list[str]
@@ -178,11 +180,11 @@ def _entries(
     )
 
 
-def _given(db: Connection, tenant: str, id: str) -> tuple[str | None, tuple[str, ...]]:
-    """Returns the given mail and proxy addresses of a user."""
-    sql = "SELECT mail, addresses FROM users WHERE tenant = ? AND user = ?"
-    mail, addresses = db.execute(sql, (tenant, id)).fetchone() or (None, None)
-    return mail, tuple(orjson.loads(addresses or "[]"))
+def _given(db: Connection, tenant: str, id: str) -> tuple[str | None, tuple[str, ...], str | None]:
+    """Returns the given mail, proxy addresses and nickname of a user."""
+    sql = "SELECT mail, addresses, nickname FROM users WHERE tenant = ? AND user = ?"
+    mail, addresses, nickname = db.execute(sql, (tenant, id)).fetchone() or (None, None, None)
+    return mail, tuple(orjson.loads(addresses or "[]")), nickname
 
 
 def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:

@@ -109,9 +109,11 @@ class ReplicaRows:
         """Products, the tenant's settings, and its groups."""
         settings = reconstruction.settings(self.db, self.tenant)
         given = settings.location, settings.automatic, settings.convert
-        row = encode_tenant(*given)
+        domain = settings.initial_domain
+        facts = None if domain is None else {"initialDomain": domain}
+        row = encode_tenant(*given, facts)
         self.rows[row_codecs.TENANTS, self.tenant] = row
-        kept = encode_tenant_settings(TenantSettingsRow(*given, seen_fingerprints=b""))
+        kept = encode_tenant_settings(TenantSettingsRow(*given, b"", facts))
         self.rows[row_codecs.TENANT_SETTINGS, self.tenant] = kept
         self._machine.load(row_codecs.TENANTS, self.tenant, row)
         for sku, one in self.known.items():
@@ -148,6 +150,9 @@ class ReplicaRows:
             shown["userPrincipalName"],
         )
         user.mail, user.addresses = found.given_mail, found.given_addresses
+        user.mail_nickname = found.given_nickname
+        if shown["mailNickname"] != user_mail.nickname(user):
+            user.published_nickname = shown["mailNickname"]  # kept from earlier facts (R19)
         user.groups = tuple(id for id, _ in found.groups)
         user.member_since = b"".join(order_key(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]

@@ -197,3 +197,29 @@ def test_events_are_pasted_in_any_form() -> None:
     for text in ("", "   \n", '{"type":'):
         with pytest.raises(WhatIfError):
             read_events(text)
+
+
+def test_computed_mail_attributes_are_known_to_a_what_if(console: Console) -> None:
+    """R19: Ann would get ann@contoso.example by her plan, so Bob, who wants it, would fail."""
+    make = Events()
+    topic, key, value = make.product("e3")
+    mail = {"servicePlanId": "mail", "mailEnabled": True}
+    product = topic, key, json.dumps({**json.loads(value), "servicePlans": [mail]}).encode()
+    domain = make.tenant_settings(usageLocation="US", initialDomain="contoso.example")
+    console.world.publish([product, make.seats("e3", 9), domain, make.license("g", "e3")])
+    ann = make.user("ann", userPrincipalName="ann@x.example", mailNickname="Ann.A")
+    console.world.publish([ann, make.user("bob"), make.user("cid", mailNickname="cid")])
+    console.world.publish([make.join("cid", "g")])
+    shown = console.client.get("/v1/tenants/contoso/users/cid").json()
+    assert (shown["mailNickname"], shown["proxyAddresses"]) == ("cid", ["SMTP:cid@contoso.example"])
+    wanted = ["smtp:ann.a@contoso.example"]
+    asked = {
+        "events": [
+            {"type": "membership.added", "user": "ann", "group": "g"},
+            {"type": "user.upserted", "user": "bob", "proxyAddresses": wanted},
+            {"type": "membership.added", "user": "bob", "group": "g"},
+        ]
+    }
+    answer = console.client.post("/v1/tenants/contoso/whatif", json=asked).json()
+    (failure,) = answer["failures"]
+    assert (failure["user"], failure["error"]) == ("bob", "UniquenessViolation")
