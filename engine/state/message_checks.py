@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from engine.domain.model import FIRST_TIMESTAMP_MS, LAST_TIMESTAMP_MS
+from engine.state import formats, row_codecs
 from engine.state import message_codecs as codecs
-from engine.state import row_codecs
 
 MAX_NUMBER: Final = 1 << 63
 
@@ -108,6 +108,9 @@ def problem_of(topic: str, message: Any, partitions: int) -> str:
         return ""
     if type(message) is not dict:
         return "the message is not a JSON object"
+    found = message.get("format", formats.FIRST_FORMAT)
+    if _count(found):
+        formats.check_message_format(found, topic)  # its other members may be unknown here
     for name, check, may_be_absent in members:
         value = message.get(name, _ABSENT)
         if value is _ABSENT:
