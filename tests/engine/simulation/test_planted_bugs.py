@@ -14,6 +14,7 @@ from engine.machines.seat_allocation import SeatAllocator
 from engine.machines.unit_of_work import Cause
 from engine.rules.evaluation import Evaluation
 from engine.simulation.in_memory_cluster import Output
+from engine.simulation.invariants import Violation
 from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
 from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
@@ -159,7 +160,7 @@ def verdicts_are_not_kept(patch: Patch) -> None:
 
 
 def an_address_never_comes_free(patch: Patch) -> None:
-    patch.setattr(address_machine.AddressMachine, "_release", lambda self, message: None)
+    patch.setattr(address_machine.AddressMachine, "_release", lambda self, *_: None)
 
 
 def a_seat_is_never_freed(patch: Patch) -> None:
@@ -223,4 +224,6 @@ def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Pat
     plant(monkeypatch)
     found = next((s for s in range(SEEDS) if failure(config_for(s)) is not None), None)
     assert found is not None
-    print(f"{plant.__name__}: seed {found}, {failure(config_for(found))}"[:300])
+    why = failure(config_for(found))
+    assert isinstance(why, Violation), f"the planted bug itself fails: {why!r}"
+    print(f"{plant.__name__}: seed {found}, {why}"[:300])
