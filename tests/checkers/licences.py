@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 from tests.checkers.history import (
@@ -226,14 +227,16 @@ def published_entries(
     )
 
 
-def same_outcome(first: History, second: History) -> list[Violation]:
+def same_outcome(
+    first: History, second: History, ignored: frozenset[str] = frozenset()
+) -> list[Violation]:
     """Checks that two runs of the same input end in the same states.
 
-    Revisions and times may differ.
+    Revisions and times may differ, and so may the ``ignored`` members of records.
     """
     found: list[Violation] = []
     for topic in ("user-licenses", "errors", "group-status", "product-seats"):
-        one, two = outcome(first, topic), outcome(second, topic)
+        one, two = outcome(first, topic, ignored), outcome(second, topic, ignored)
         for key in sorted(set(one) | set(two)):
             if one.get(key) != two.get(key):
                 text = f"{topic} {key}: {one.get(key)} in one run, {two.get(key)} in the other"
@@ -244,18 +247,18 @@ def same_outcome(first: History, second: History) -> list[Violation]:
 VOLATILE = {"revision", "since", "updatedAt", "causedBy", "message", "details"}
 
 
-def outcome(history: History, topic: str) -> dict[str, object]:
+def outcome(history: History, topic: str, ignored: frozenset[str]) -> dict[str, object]:
     """Returns the comparable outcome; a user without licences equals one that never had any."""
     return {
-        key: without_volatile(value)
+        key: without(value, VOLATILE | ignored)
         for key, value in history.latest(topic).items()
         if value.get("licenseAssignmentStates") != []
     }
 
 
-def without_volatile(value: object) -> object:
+def without(value: object, members: Set[str]) -> object:
     if isinstance(value, dict):
-        return {k: without_volatile(v) for k, v in value.items() if k not in VOLATILE}
+        return {k: without(v, members) for k, v in value.items() if k not in members}
     if isinstance(value, list):
-        return [without_volatile(v) for v in value]
+        return [without(v, members) for v in value]
     return value

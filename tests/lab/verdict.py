@@ -55,14 +55,17 @@ class Row:
 
 
 def judge(
-    row: Row, recording: Recording, acknowledged: Mapping[Place, bytes | None]
+    row: Row,
+    recording: Recording,
+    acknowledged: Mapping[Place, bytes | None],
+    ignored: frozenset[str] = frozenset(),
 ) -> list[Violation]:
-    """Fills in the row's counts; returns what they count."""
+    """Fills in the row's counts; returns what they count. ``ignored``: members of outcomes."""
     records = recording.records
     found = violations(records)
     found += answered_once(records)
     found += in_the_log(records, acknowledged)
-    found += same_outcome(told(records, CALM), of_tenant(records, CALM))
+    found += same_outcome(told(records, CALM), of_tenant(records, CALM), ignored)
     counts = Counter(COLUMN.get(v.check, WRONG) for v in found)
     row.counts = {name: counts[name] for name in COUNTED}
     row.inputs = sum(1 for record in records if record.topic in EVENTS)
