@@ -1,7 +1,4 @@
-"""The project's habits, enforced: sizes, references, words, and the places where things belong.
-
-`tests/tidy_allowed.py` lists the files that still have violations. It may only shrink.
-"""
+"""The project's habits, enforced: sizes, references, words, and the places where things belong."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from streams.runtime import log_events
-from tests.tidy_allowed import ALLOWED
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("engine", "streams", "tests", "examples")
@@ -104,20 +100,18 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 1), found
 
 
-def check(kind: str, found: list[tuple[str, str]]) -> None:
-    """Fails if a file outside of ``ALLOWED[kind]`` has a violation: pairs of file and violation."""
-    new = [f"{path}: {what}" for path, what in found if path not in ALLOWED[kind]]
-    assert not new, "\n".join(new)
+def check(found: list[tuple[str, str]]) -> None:
+    """Fails if there is a violation: pairs of file and violation."""
+    assert not found, "\n".join(f"{path}: {what}" for path, what in found)
 
 
 def test_files_stay_below_400_lines() -> None:
     sizes = {relative(path): len(text_of(path).splitlines()) for path in code()}
-    check("lines", [(p, f"{n} lines") for p, n in sizes.items() if n >= MAX_LINES])
+    check([(p, f"{n} lines") for p, n in sizes.items() if n >= MAX_LINES])
 
 
 def test_docstrings_do_not_begin_with_a_question_word() -> None:
     check(
-        "openings",
         [
             (relative(path), f"line {line}: {text.splitlines()[0]!r}: {OPENINGS[first]}")
             for path in code()
@@ -138,7 +132,7 @@ def test_prose_uses_no_banned_word() -> None:
         for word, better in WORDS.items():
             pattern = rf"\b{word}" if word.endswith(")") else rf"\b{word}\b"
             found += [(relative(path), f"{h[0]!r}: {better}") for h in re.finditer(pattern, text)]
-    check("words", found)
+    check(found)
 
 
 def sections(name: str) -> set[str]:
@@ -166,12 +160,11 @@ def test_references_to_rules_and_sections_resolve() -> None:
         own = path.parent == ROOT / "docs" / "spec"  # a page may name a section of its own
         if len(ANY_SECTION.findall(text)) > len(named) and not own:
             found.append((relative(path), "a section without the name of its page"))
-    check("references", found)
+    check(found)
 
 
 def test_paths_named_in_prose_exist() -> None:
     check(
-        "references",
         [
             (relative(path), f"there is no {name}")
             for path in (*code(), *pages())
@@ -190,7 +183,7 @@ def test_links_between_pages_lead_somewhere() -> None:
                 found.append((relative(path), f"there is no {target}"))
             elif anchor and page.suffix == ".md" and anchor[1:] not in anchors(page):
                 found.append((relative(path), f"there is no {target}{anchor}"))
-    check("references", found)
+    check(found)
 
 
 def anchors(page: Path) -> set[str]:
@@ -237,7 +230,7 @@ def test_private_names_of_libraries_are_in_the_guarded_module_alone() -> None:
                 privates = [a.name for a in node.names if a.name.startswith("_")]
                 if privates and node.module.split(".")[0] in (*LIBRARIES, "engine", "streams"):
                     found.append((name, f"{privates} of {node.module}"))
-    check("privates", found)
+    check(found)
 
 
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
@@ -258,7 +251,7 @@ def test_every_event_that_is_logged_is_in_the_table() -> None:
                 name = ast.literal_eval(event) if isinstance(event, ast.Constant) else None
                 if (name or getattr(log_events, given, None)) not in names:
                     found.append((relative(path), f"line {node.lineno}: {given}"))
-    check("logs", found)
+    check(found)
 
 
 @pytest.mark.parametrize("reason", [*OPENINGS.values(), *WORDS.values()])

