@@ -91,10 +91,13 @@ class UserEvaluator:
         self.left_out = 0
         optional = user.optional_facts
         if optional is not None and user.is_returning:
-            return self._evaluate_returning(user, denied, optional)
-        facts, paths = self._facts(user, denied, user.outcome.entries, user.paths)
-        found = self._evaluate_facts(user, facts, paths)
+            found = self._evaluate_returning(user, denied, optional)
+        else:
+            facts, paths = self._facts(user, denied, user.outcome.entries, user.paths)
+            found = self._evaluate_facts(user, facts, paths)
         if self.left_out:
+            if found is EMPTY_RESULT:  # it is shared
+                found = EvaluationResult(EMPTY_OUTCOME, (), ())
             found.left_out = self.left_out
         return found
 

@@ -65,11 +65,8 @@ class Replay:
         Raises:
             Exception: the error itself, if no record can be its cause.
         """
-        culprit, replaying, too_large = (
-            self.current,
-            bool(self._until),
-            isinstance(error, TOO_LARGE),
-        )
+        culprit, replaying = self.current, bool(self._until)
+        too_large = isinstance(error, TOO_LARGE)
         if culprit is None and replaying and (self.commit_each or not too_large):
             raise error  # it failed without a record
         suspects = 0

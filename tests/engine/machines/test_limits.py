@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from engine.domain import events as ev
@@ -12,15 +14,17 @@ from engine.domain.limits import Limits
 from engine.partition_machine import PartitionMachine
 
 LIMITS = Limits(memberships=2, products=2, deferred_changes=3, deferred_bytes=500)
+ONE_LICENCE = replace(LIMITS, assignments=1)
 
 
 class Partition:
     """The only partition of a system with small limits; its messages come back to it."""
 
-    def __init__(self) -> None:
-        self.machine = PartitionMachine(0, 1, limits=LIMITS)
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.machine = PartitionMachine(0, 1, limits=limits)
         self.machine.start()
         self.results: list[tuple[str, str, str | None]] = []
+        self.audited: list[tuple[str, str]] = []
         for sku in ("s0", "s1", "s2"):
             self.take("catalog", ev.ProductDefined(sku, sku, sku, sku, ()))
         self.take("tenants", ev.TenantUpdated("t", "t", "US"))
@@ -39,6 +43,9 @@ class Partition:
             for name, _, _, value in self.machine.drain_effects().records:
                 if name.startswith("internal."):
                     waiting.append((name, value))
+                elif name == "audit":
+                    value = orjson.loads(value) if isinstance(value, bytes) else value
+                    self.audited.append((value["target"]["id"], value["resultReason"]))
                 elif name == "results":
                     details = value.get("details", {})
                     told = f"{details['number']} > {details['maximum']}" if details else None
@@ -89,3 +96,36 @@ def test_changes_that_wait_for_a_product(topic: str) -> None:
     partition.take(topic, change("large", "t", "u", undefined(0, 200), ()))
     ((_, error, told),) = partition.results
     assert (error, str(told).endswith("> 500")) == ("LimitExceeded", True)
+
+
+def test_licences_that_are_left_out_are_reported_of_the_user_alone() -> None:
+    partition = Partition(ONE_LICENCE)
+    both = (("s0", ()), ("s1", ()))
+    partition.take("group-changes", ev.GroupLicensesChanged("two", "t", "g", both, ()))
+    partition.take("user-changes", ev.MembershipAdded("join", "t", "u", "g"))
+    assert [user for user, reason in partition.audited if "limit" in reason.lower()] == ["u"]
+    partition.take("user-changes", ev.UserUpserted("v", "t", "v", usage_location="US"))
+    assert [user for user, reason in partition.audited if "limit" in reason.lower()] == ["u"]
+
+
+@pytest.mark.parametrize("returns", ["adopted", "restored"])
+def test_licences_of_a_user_who_returns_are_left_out_with_a_report(returns: str) -> None:
+    partition = Partition(ONE_LICENCE)
+    one = (("s0", ()),)
+    for group in ("g0", "g1"):
+        partition.take("group-changes", ev.GroupLicensesChanged(group, "t", group, one, ()))
+    if returns == "adopted":
+        held = (("s0", "g0", (), None),)
+        members = (("g0", None), ("g1", None))
+        snapshot = ev.UserSnapshot(
+            "s", "t", "u", usage_location="US", memberships=members, licenses=held
+        )
+        partition.take("user-changes", snapshot)
+    else:
+        partition.take("user-changes", ev.UserLicensesChanged("d", "t", "u", (("s2", ()),), ()))
+        partition.take("user-changes", ev.UserDeleted("bin", "t", "u", restorable=True))
+        for group in ("g0", "g1"):
+            partition.take("user-changes", ev.MembershipAdded(f"in {group}", "t", "u", group))
+        assert not any("limit" in reason.lower() for _, reason in partition.audited)
+        partition.take("user-changes", ev.UserUpserted("back", "t", "u"))
+    assert [user for user, reason in partition.audited if "limit" in reason.lower()] == ["u"]
