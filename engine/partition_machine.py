@@ -97,7 +97,7 @@ class PartitionMachine:
             row_codecs.SEAT_BUDGETS: lambda _, key, row: self.products.load(key, row),
             row_codecs.ADDRESS_CLAIMS: self.addresses.load,
             row_codecs.CLAIMS: self.addresses.load,
-            row_codecs.UNTOLD_CLAIMS: self.addresses.load,
+            row_codecs.OWNER_CHANGES: self.addresses.load,
         }
         self._format = formats.FIRST_FORMAT  # of the rows that were loaded
 
@@ -153,13 +153,13 @@ class PartitionMachine:
 
         Returns True while there are more.
         """
-        self.addresses.tell(limit)
-        return self.users.run_background(limit) or self.addresses.has_untold
+        self.addresses.notify(limit)
+        return self.users.run_background(limit) or self.addresses.has_unnotified
 
     @property
     def has_background_work(self) -> bool:
         """True while a fan-out has users left to evaluate, or an address users to be told."""
-        return self.users.fan_out.has_scans or self.addresses.has_untold
+        return self.users.fan_out.has_scans or self.addresses.has_unnotified
 
     @property
     def is_backpressured(self) -> bool:

@@ -20,7 +20,7 @@ from engine.state.message_codecs import (
 from engine.state.row_codecs import (
     ADDRESS_CLAIMS,
     CLAIMS,
-    UNTOLD_CLAIMS,
+    OWNER_CHANGES,
     AddressClaimRow,
     decode_address_claims,
     decode_claim,
@@ -36,8 +36,8 @@ class AddressMachine:
     with the address already, and two users must not be (R18). A message's ``claim`` is the user's
     own number for it, echoed as ``answers``; 0 releases.
 
-    When the owner changes, the former and the new one hear immediately, the other claimants in
-    slices by :meth:`tell`, so that n releases do not make n² messages. ``claims``: by
+    When the owner changes, the former and the new one get a verdict immediately, the others in
+    slices by :meth:`notify`, so that n releases do not make n² messages. ``claims``: by
     tenant/address; an address of one user, as nearly all are, has no object around its claim.
     """
 
@@ -45,16 +45,16 @@ class AddressMachine:
         self.effects = effects
         self.limits = limits
         self.claims: dict[str, AddressClaimRow | SharedAddress] = {}
-        self._untold: dict[str, tuple[int, str]] = {}  # when and why the owner changed last
+        self._owner_changes: dict[str, tuple[int, str]] = {}  # when and why the owner changed last
         self._in_one_row: set[str] = set()  # by an earlier build
 
     def load(self, table: str, key: str, row: Any) -> None:
-        """Takes one restored row of ``claims``, ``untold-claims`` or, of old, ``addresses``."""
+        """Takes one restored row of ``claims``, ``owner-changes`` or, of old, ``addresses``."""
         if table == CLAIMS:
             tenant, user, address = key.split("/", 2)
             self._restore(f"{tenant}/{address}", *decode_claim(user, row))
-        elif table == UNTOLD_CLAIMS:
-            self._untold[key] = (row[0], row[1])
+        elif table == OWNER_CHANGES:
+            self._owner_changes[key] = (row[0], row[1])
         else:
             self._in_one_row.add(key)
             for n, claim in enumerate(decode_address_claims(row)):
@@ -70,13 +70,13 @@ class AddressMachine:
             known.restore(claim, owns)
 
     def start(self) -> None:
-        """Tells all claimants of the addresses whose change of owner was not told to all."""
-        for key in list(self._untold):
+        """Notifies all claimants again of changes of owner that did not reach everybody."""
+        for key in list(self._owner_changes):
             shared = self.claims.get(key)
             if isinstance(shared, SharedAddress):
-                shared.untold = len(shared.others)
+                shared.unnotified = len(shared.others)
             else:
-                self._all_told(key)
+                self._all_notified(key)
 
     def handle(self, batch: list[Delivered]) -> None:
         """Applies a batch of claims and releases."""
@@ -109,7 +109,7 @@ class AddressMachine:
                 known = self.claims[key] = SharedAddress(known)
             self._share(key, known, claim, message)
         self._write(key, self._claim_of(key, claim.user))
-        self._tell(message, claim.user, claim.partition, message.claim)
+        self._notify(message, claim.user, claim.partition, message.claim)
 
     def _share(
         self, key: str, shared: SharedAddress, claim: AddressClaimRow, message: AddressClaimMessage
@@ -126,7 +126,7 @@ class AddressMachine:
         if shared.owner is not owner:
             self._owner_changed(key, shared, message)
             self._write(key, owner)
-            self._tell(message, owner.user, owner.partition)
+            self._notify(message, owner.user, owner.partition)
 
     def _release(self, key: str, message: AddressClaimMessage) -> None:
         known = self.claims.get(key)
@@ -137,10 +137,10 @@ class AddressMachine:
             if known.owner is not owner:
                 self._write(key, known.owner)
                 self._owner_changed(key, known, message)
-                self._tell(message, known.owner.user, known.owner.partition)
+                self._notify(message, known.owner.user, known.owner.partition)
             if not known.others:
                 self.claims[key] = known.owner
-                self._all_told(key)
+                self._all_notified(key)
         elif known is not None and known.user == message.user:
             del self.claims[key]
         else:
@@ -156,39 +156,39 @@ class AddressMachine:
         if user != message.user:
             self._write(key, None, user)
 
-    # -- telling
+    # -- verdicts
     def _owner_changed(self, key: str, shared: SharedAddress, message: AddressClaimMessage) -> None:
-        shared.untold = len(shared.others)
-        if shared.untold:
-            self._untold[key] = message.timestamp_ms, message.caused_by
-            self.effects.rows[UNTOLD_CLAIMS, key] = [message.timestamp_ms, message.caused_by]
+        shared.unnotified = len(shared.others)
+        if shared.unnotified:
+            self._owner_changes[key] = message.timestamp_ms, message.caused_by
+            self.effects.rows[OWNER_CHANGES, key] = [message.timestamp_ms, message.caused_by]
 
     @property
-    def has_untold(self) -> bool:
-        """True while there are claimants to tell who owns their address now."""
-        return bool(self._untold)
+    def has_unnotified(self) -> bool:
+        """True while claimants are to be notified of the owner of their address."""
+        return bool(self._owner_changes)
 
-    def tell(self, limit: int) -> None:
-        """Tells up to ``limit`` claimants who owns their address now, the addresses in turn."""
-        for key, changed in list(self._untold.items()):
+    def notify(self, limit: int) -> None:
+        """Notifies up to ``limit`` claimants of the owner of their address, address by address."""
+        for key, changed in list(self._owner_changes.items()):
             shared = self.claims.get(key)
             if isinstance(shared, SharedAddress):
                 tenant, address = key.split("/", 1)
                 message = AddressClaimMessage(tenant, address, "", 0, 0, 0, 0, *changed)
-                told = shared.next_untold(limit)
-                for claim in told:
-                    self._tell(message, claim.user, claim.partition)
-                limit -= len(told)
-                if shared.untold:
+                notified = shared.next_unnotified(limit)
+                for claim in notified:
+                    self._notify(message, claim.user, claim.partition)
+                limit -= len(notified)
+                if shared.unnotified:
                     return
-            self._all_told(key)
+            self._all_notified(key)
 
-    def _all_told(self, key: str) -> None:
-        if key in self._untold:
-            del self._untold[key]
-            self.effects.rows[UNTOLD_CLAIMS, key] = None
+    def _all_notified(self, key: str) -> None:
+        if key in self._owner_changes:
+            del self._owner_changes[key]
+            self.effects.rows[OWNER_CHANGES, key] = None
 
-    def _tell(
+    def _notify(
         self, message: AddressClaimMessage, user: str, partition: int, answers: int = 0
     ) -> None:
         known = self.claims[f"{message.tenant}/{message.address}"]

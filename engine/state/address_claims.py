@@ -11,17 +11,17 @@ class SharedAddress:
     """An address that several users claim. A change costs O(log n), whatever their number.
 
     ``owner``: the claim that owns the address; ``others``: the claims behind it, by since.
-    ``untold``: how many of the others may not know the owner yet; ``cursor``: the claim that was
-    told last.
+    ``unnotified``: how many of the others may not know the owner yet; ``cursor``: the claim
+    that was notified last.
     """
 
-    __slots__ = ("cursor", "others", "owner", "untold", "users")
+    __slots__ = ("cursor", "others", "owner", "unnotified", "users")
 
     def __init__(self, owner: AddressClaimRow) -> None:
         self.owner = owner
         self.others: list[AddressClaimRow] = []
         self.users: dict[str, AddressClaimRow] = {owner.user: owner}
-        self.untold = 0
+        self.unnotified = 0
         self.cursor: AddressClaimRow | None = None
 
     def add(self, claim: AddressClaimRow) -> None:
@@ -31,8 +31,8 @@ class SharedAddress:
         if claim < owner and not (claim.derived or owner.derived):
             self.owner, claim = claim, owner
         insort(self.others, claim)
-        if self.untold:  # it may have come before one that is still to be told
-            self.untold += 1
+        if self.unnotified:  # it may have come before one that is still to be notified
+            self.unnotified += 1
 
     def restore(self, claim: AddressClaimRow, owns: bool) -> None:
         """Adds a claim from its row; ``owns``: it is known to own the address."""
@@ -50,8 +50,8 @@ class SharedAddress:
         else:
             del self.others[bisect_left(self.others, known)]
             insort(self.others, claim)
-            if self.untold:
-                self.untold = len(self.others)
+            if self.unnotified:
+                self.unnotified = len(self.others)
 
     def remove(self, user: str) -> AddressClaimRow | None:
         """Removes the user's claim and returns it; the next in line owns the address then."""
@@ -70,12 +70,12 @@ class SharedAddress:
         del self.users[last.user]
         return last
 
-    def next_untold(self, limit: int) -> list[AddressClaimRow]:
-        """Returns up to ``limit`` claims to be told the owner, in turn."""
-        count = min(limit, self.untold, len(self.others))
+    def next_unnotified(self, limit: int) -> list[AddressClaimRow]:
+        """Returns up to ``limit`` claims to be notified of the owner, in turn."""
+        count = min(limit, self.unnotified, len(self.others))
         at = bisect_right(self.others, self.cursor) if self.cursor is not None else 0
         found = self.others[at : at + count]
         found += self.others[: count - len(found)]
-        self.untold = min(self.untold, len(self.others)) - count
-        self.cursor = found[-1] if found and self.untold else None
+        self.unnotified = min(self.unnotified, len(self.others)) - count
+        self.cursor = found[-1] if found and self.unnotified else None
         return found

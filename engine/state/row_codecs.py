@@ -39,7 +39,7 @@ GROUP_STATES: Final = "group-state"
 SEAT_BUDGETS: Final = "seats"
 ADDRESS_CLAIMS: Final = "addresses"
 CLAIMS: Final = "claims"
-UNTOLD_CLAIMS: Final = "untold-claims"
+OWNER_CHANGES: Final = "owner-changes"
 
 
 class ServicePlanRow(NamedTuple):
@@ -160,7 +160,7 @@ class ClaimRow(NamedTuple):
     """``claims``, key tenant/user/address: one user's claim of a proxy address (R18).
 
     ``flags``: 1 if the address was computed, not given (R19), and 2 if the claim owns it. A row of
-    ``untold-claims``, key tenant/address, has the time and the cause of a change of the owner that
+    ``owner-changes``, key tenant/address, has the time and the cause of a change of the owner that
     not all other claimants know yet.
     """
 

@@ -43,7 +43,7 @@ PRODUCTS: Final = MachineAgent(
 ADDRESSES: Final = MachineAgent(
     "addresses",
     topics=("internal.address-claims",),
-    tables=("claims", "untold-claims", "addresses"),
+    tables=("claims", "owner-changes", "addresses"),
 )
 CATALOG: Final = MachineAgent(
     "catalog", topics=("catalog", "tenants"), tables=("catalogue", "tenant-settings")

@@ -309,7 +309,7 @@ BAD: list[tuple[Checker, str, Change]] = [
             **{"dlq.topic": "licensing.tenants", "dlq.partition": "0", "dlq.offset": "0"},
         ),
     ),
-    (checkers.audit_agrees, "a change untold", dropping("audit", "t/a")),
+    (checkers.audit_agrees, "a change without a record", dropping("audit", "t/a")),
     (checkers.audit_agrees, "a change told twice", repeating("audit", "t/c")),
     (
         checkers.audit_agrees,
@@ -338,7 +338,7 @@ BAD: list[tuple[Checker, str, Change]] = [
     ),
     (
         checkers.audit_agrees,
-        "a change of a group untold",
+        "a change of a group without a record",
         lambda records: [
             r
             for r in records

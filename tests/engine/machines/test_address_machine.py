@@ -10,7 +10,7 @@ from engine.domain.events import Delivered
 from engine.domain.limits import Limits
 from engine.machines.address_machine import AddressMachine
 from engine.state.message_codecs import AddressClaimMessage, encode_address_claim
-from engine.state.row_codecs import ADDRESS_CLAIMS, CLAIMS, UNTOLD_CLAIMS
+from engine.state.row_codecs import ADDRESS_CLAIMS, CLAIMS, OWNER_CHANGES
 
 USERS = 1000
 
@@ -35,8 +35,8 @@ class Partition:
         self.machine.handle([Delivered(encoded, since, 0)])
         self._collect()
 
-    def tell(self, limit: int) -> None:
-        self.machine.tell(limit)
+    def notify(self, limit: int) -> None:
+        self.machine.notify(limit)
         self._collect()
 
     def _collect(self) -> None:
@@ -79,9 +79,9 @@ def test_releases_one_after_another_tell_each_claimant_a_few_times() -> None:
     for n in range(USERS // 2):
         partition.say(f"u{n:04}", 0)
         if n % 50 == 0:
-            partition.tell(100)
-    while partition.machine.has_untold:
-        partition.tell(100)
+            partition.notify(100)
+    while partition.machine.has_unnotified:
+        partition.notify(100)
     assert len(partition.sent) < 3 * USERS
     told = partition.owners()
     assert {told[f"u{n:04}"] for n in range(USERS // 2, USERS)} == {f"u{USERS // 2:04}"}
@@ -91,11 +91,11 @@ def test_releases_one_after_another_tell_each_claimant_a_few_times() -> None:
 def test_what_was_not_told_is_told_after_a_restart() -> None:
     partition = claimed_by(10)
     partition.say("u0000", 0)
-    partition.tell(3)
-    assert (UNTOLD_CLAIMS, "t/smtp:a/b@x") in partition.rows
+    partition.notify(3)
+    assert (OWNER_CHANGES, "t/smtp:a/b@x") in partition.rows
     again = Partition(partition.rows)
-    again.tell(100)
-    assert not again.machine.has_untold
+    again.notify(100)
+    assert not again.machine.has_unnotified
     assert set(again.owners().values()) == {"u0001"}
     assert len(again.owners()) >= 8
 
@@ -120,7 +120,7 @@ def test_claims_of_an_earlier_build_in_one_row_are_read_and_split() -> None:
     assert len(partition.rows) == 4
     again = Partition(partition.rows)
     again.say("b", 0)
-    again.tell(10)
+    again.notify(10)
     assert again.owners() == {"a": "a", "c": "a", "d": "a"}
 
 
