@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streams.local.broker import Broker
 from tests.attack.attacks import ATTACKS
-from tests.attack.runner import GRAMMAR, Siege
+from tests.attack.runner import GRAMMAR, AttackRun
 from tests.attack.verdict import table
 
 RUNS = Path("runs")
@@ -38,11 +38,13 @@ def main(arguments: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     print(f"seed {seed}, {seconds:.0f} s, {folder}", flush=True)
     with tempfile.TemporaryDirectory() as data, Broker(0, Path(data)) as broker:
-        siege = Siege(broker.bootstrap, folder, seed, seconds, lambda text: print(text, flush=True))
-        rows = siege.run(names or None)
+        run = AttackRun(
+            broker.bootstrap, folder, seed, seconds, lambda text: print(text, flush=True)
+        )
+        rows = run.run(names or None)
     console.print(table(rows, seed))
-    if siege.not_run:
-        console.print(f"not run, for want of time: {', '.join(siege.not_run)}")
+    if run.not_run:
+        console.print(f"not run, for want of time: {', '.join(run.not_run)}")
     return 0 if all(row.good for row in rows) else 1
 
 

@@ -110,7 +110,7 @@ async def main() -> None:
     tasks += [probe(door, url, given["token"]) for door, url in given["probes"].items()]
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task) for task in tasks]
-        await asyncio.to_thread(sys.stdin.read)  # until the arena closes it
+        await asyncio.to_thread(sys.stdin.read)  # until the target closes it
         for task in running:
             task.cancel()
     await consumer.stop()

@@ -16,9 +16,9 @@ import httpx2
 
 from streams.contract.topics import INPUT_NAMES, INTERNAL_NAMES, TOPICS
 from streams.runtime.deadline import Deadline
-from tests.attack.arena import Arena, arena
 from tests.attack.attacks import ATTACKS, Attack
 from tests.attack.grammar import Grammar, Sent
+from tests.attack.target import Target, target
 from tests.attack.verdict import LIMIT_SECONDS, RECORD_BYTES, Row
 from tests.support.kafka import read_topic
 from tests.support.system import ROOT
@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass
-class Siege:
+class AttackRun:
     """One run: the broker, the seed, and the rows so far."""
 
     bootstrap: str
@@ -45,7 +45,7 @@ class Siege:
     limit: float = LIMIT_SECONDS
     rows: list[Row] = field(default_factory=list)
     not_run: list[str] = field(default_factory=list)
-    arenas: int = 0
+    targets: int = 0
     busy: float = field(
         default_factory=lambda: max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     )
@@ -62,7 +62,7 @@ class Siege:
         grammar = Grammar(self.seed)
         turn = 0
         while (waiting or generates) and not deadline.has_passed:
-            with self._arena() as place:
+            with self._target() as place:
                 self._named(place, waiting, size, deadline)
                 while not waiting and generates and not deadline.has_passed:
                     turn += 1
@@ -72,24 +72,24 @@ class Siege:
         return self.rows
 
     @contextlib.contextmanager
-    def _arena(self) -> Iterator[Arena]:
+    def _target(self) -> Iterator[Target]:
         """A fresh system: after an attack that succeeded, the old one tells nothing more."""
-        self.arenas += 1
-        folder = self.folder / f"arena-{self.arenas}"
-        with arena(self.bootstrap, folder) as place:
+        self.targets += 1
+        folder = self.folder / f"target-{self.targets}"
+        with target(self.bootstrap, folder) as place:
             place.digest()
             calm_since = time.time()
             time.sleep(CALM_SECONDS)
             calm = place.seen.longest_wait(calm_since)
             self.limit = min(max(LIMIT_SECONDS * self.busy, 5 * calm), MOST_LIMIT_SECONDS)
             says = f"without an attack a change waits {calm:.2f} s, limit {self.limit:.1f} s"
-            self.tell(f"arena {self.arenas}: {says}")
+            self.tell(f"target {self.targets}: {says}")
             first = len(self.rows)
             yield place
             known = dict.fromkeys(row.still for row in self.rows[first:] if row.still)
             self.rows.append(self._records(place, "; ".join(known)))
 
-    def _named(self, place: Arena, waiting: list[Attack], size: float, deadline: Deadline) -> None:
+    def _named(self, place: Target, waiting: list[Attack], size: float, deadline: Deadline) -> None:
         while waiting and not deadline.has_passed:
             attack = waiting.pop(0)
 
@@ -100,7 +100,7 @@ class Siege:
             if not row.held:
                 return
 
-    def _judged(self, place: Arena, row: Row, run: Callable[[], None]) -> Row:
+    def _judged(self, place: Target, row: Row, run: Callable[[], None]) -> Row:
         row.limit = self.limit
         place.forget_peaks()
         before, since, failed = place.memory_mib(), time.time(), len(place.failures())
@@ -126,7 +126,7 @@ class Siege:
         self.tell(f"  {row.attack:16} {'; '.join([row.word, *row.reasons()])}")
         return row
 
-    def _grammar(self, place: Arena, grammar: Grammar, turn: int) -> bool:
+    def _grammar(self, place: Target, grammar: Grammar, turn: int) -> bool:
         """Runs a round of records, requests and a file; returns whether all held."""
         if turn == 1 or not grammar.learned:
             place.publish([(t, k or "", v or b"") for t, k, v in grammar.setup])
@@ -141,7 +141,7 @@ class Siege:
             self._judged(place, Row(f"{name} {turn}", door), run).held for name, door, run in rounds
         )
 
-    def _records(self, place: Arena, still: str) -> Row:
+    def _records(self, place: Target, still: str) -> Row:
         """Judges the sizes of everything that the system wrote."""
         row = Row("sizes", "all", still=still)
         greatest = (0, "")
@@ -158,7 +158,7 @@ class Siege:
         return row
 
 
-def _learn(place: Arena) -> list[Sent]:
+def _learn(place: Target) -> list[Sent]:
     found = []
     for name in INTERNAL_NAMES:
         records = place.system.records(name)[-50:]
@@ -166,7 +166,7 @@ def _learn(place: Arena) -> list[Sent]:
     return found
 
 
-def _send(place: Arena, records: list[Sent]) -> None:
+def _send(place: Target, records: list[Sent]) -> None:
     groups: dict[tuple[object, ...], list[Sent]] = {}
     for record in records:
         groups.setdefault((record.headers, record.timestamp_ms), []).append(record)
@@ -178,7 +178,7 @@ def _send(place: Arena, records: list[Sent]) -> None:
         )
 
 
-def _ask(place: Arena, grammar: Grammar) -> None:
+def _ask(place: Target, grammar: Grammar) -> None:
     wrong = []
     with place.client("console") as console, place.client("receiver") as receiver:
         clients = {"console": console, "receiver": receiver}
@@ -193,7 +193,7 @@ def _ask(place: Arena, grammar: Grammar) -> None:
     assert not wrong, f"answered by 500: {' | '.join(wrong)}"
 
 
-def _feed(place: Arena, grammar: Grammar) -> None:
+def _feed(place: Target, grammar: Grammar) -> None:
     """Feeds a file; the command ends with a message for people, never with a traceback."""
     format, content = grammar.file()
     path = place.folder / f"fed.{format}"

@@ -1,4 +1,4 @@
-"""A short siege on a real broker, and the parts of the harness that need none."""
+"""A short attack on a real broker, and the parts of the harness that need none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.arena import Observations
 from tests.attack.attacks import ATTACKS
 from tests.attack.grammar import Grammar, Sent
-from tests.attack.runner import Siege
+from tests.attack.runner import AttackRun
+from tests.attack.target import Observations
 from tests.attack.verdict import GROWTH_MIB, LIMIT_SECONDS, Row
 from tests.support.kafka import Kafka
 
@@ -72,10 +72,10 @@ def test_every_harm_is_a_success_of_the_attack(harm: dict[str, object]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_a_short_siege_is_held(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_short_attack_is_held(kafka: Kafka, tmp_path: Path) -> None:
     """The known attacks that are quick, and a round of the grammar where time is left."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    siege = Siege(kafka.bootstrap, tmp_path, SEED, SECONDS)
-    rows = siege.run()
-    assert len(rows) > len(ATTACKS) / 3, siege.not_run
+    run = AttackRun(kafka.bootstrap, tmp_path, SEED, SECONDS)
+    rows = run.run()
+    assert len(rows) > len(ATTACKS) / 3, run.not_run
     assert [f"{row.attack}: {row.reasons()}" for row in rows if not row.good] == []

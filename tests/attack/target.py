@@ -71,7 +71,7 @@ class Observations:
         return sum(status != 200 for status in found)
 
 
-class Arena:
+class Target:
     """A fresh system on the broker. ``processes``: all of ours, by name."""
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
@@ -234,9 +234,9 @@ class Arena:
 
 
 @contextlib.contextmanager
-def arena(bootstrap: str, folder: Path) -> Iterator[Arena]:
+def target(bootstrap: str, folder: Path) -> Iterator[Target]:
     """Runs a system; its logs are in the folder afterwards."""
-    made = Arena(bootstrap, folder)
+    made = Target(bootstrap, folder)
     try:
         yield made
     finally:
