@@ -148,11 +148,16 @@ class AddressMachine:
         self._write(key, None, message.user)
 
     def _reject(self, key: str, claim: AddressClaimRow, message: AddressClaimMessage) -> None:
-        """Gives up the claim that is last in line: its user stays a duplicate."""
+        """Gives up the claim that is last in line: its user stays a duplicate.
+
+        A derived claim has no result, since its event may be a command, which has one of its own;
+        the user's states name the violation (R7.4).
+        """
         tenant, user, number = message.tenant, claim.user, self.limits.address_claims
-        why = limit_exceeded("claims of the address " + message.address, number, number + 1)
-        value = result(message.caused_by, {"tenant": tenant, "user": user}, "rejected", why)
-        self.effects.emit("results", f"{tenant}/{user}", value, claim.partition)
+        if not claim.derived:
+            why = limit_exceeded("claims of the address " + message.address, number, number + 1)
+            value = result(message.caused_by, {"tenant": tenant, "user": user}, "rejected", why)
+            self.effects.emit("results", f"{tenant}/{user}", value, claim.partition)
         if user != message.user:
             self._write(key, None, user)
 

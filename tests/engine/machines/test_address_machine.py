@@ -138,3 +138,13 @@ def test_the_claim_last_in_line_beyond_the_limit_is_rejected() -> None:
         assert rejected[0][1]["error"] == "LimitExceeded"
         assert rejected[0][1]["details"]["maximum"] == 3
         assert partition.owners()["u3"] != "u3" or order[0] == 3
+
+
+def test_a_derived_claim_beyond_the_limit_is_given_up_without_a_result() -> None:
+    """Its event may be a command, which is answered once."""
+    partition = Partition(address_claims=2)
+    for n in range(3):
+        partition.say(f"u{n}", 1, since=n, derived=True)
+    assert not [topic for topic, _, _, _ in partition.sent if topic == "results"]
+    assert partition.owners() == dict.fromkeys(("u0", "u1", "u2"), "u0")
+    assert len(partition.rows) == 2
