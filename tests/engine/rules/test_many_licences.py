@@ -13,6 +13,7 @@ from engine.domain.model import GroupLicenses, Product, ServicePlan
 from engine.domain.vocabulary import CONFLICT, ERROR
 from engine.rules.evaluation import evaluate
 from engine.rules.outcome import EvaluationInput, Outcome
+from tests.support.timing import limit_seconds
 
 
 def product(number: int, exclusive_set: str) -> Product:
@@ -38,17 +39,17 @@ def test_a_thousand_licensed_groups_are_evaluated_in_a_moment() -> None:
     products = [product(n, f"set {n}") for n in range(1000)]
     seconds, outcome = licensed(products, *([p] for p in products))
     assert len(outcome.held) == 1000
-    assert seconds < 1  # 0.03 s compiled, 0.05 s plain; it was minutes
+    assert seconds < limit_seconds(1)  # 0.03 s compiled, 0.05 s plain; it was minutes
 
     seconds, outcome = licensed(products, *([p] for p in products[:500]), products[500:])
     assert len(outcome.held) == 1000
-    assert seconds < 1
+    assert seconds < limit_seconds(1)
 
 
 def test_five_hundred_conflicting_products_of_one_group_are_told_in_two_kilobytes_each() -> None:
     products = [product(n, "one set") for n in range(500)]
     seconds, outcome = licensed(products, products)
-    assert seconds < 2
+    assert seconds < limit_seconds(2)
     assert {(s.state, s.reason.error) for s in outcome.states} == {(ERROR, CONFLICT)}
     details = dict(outcome.states[0].reason.details)
     assert (len(details["conflicts"]), details["conflictsTotal"]) == (5, 499)  # type: ignore[arg-type]
@@ -64,4 +65,4 @@ def test_groups_that_ask_for_the_same_are_attempted_once_a_pass() -> None:
     seconds, outcome = licensed(products, [products[0]], *[[products[1]]] * 1000)
     assert outcome.held == {"s0000"}
     assert len({id(s.reason) for s in outcome.states if s.state == ERROR}) == 1
-    assert seconds < 1
+    assert seconds < limit_seconds(1)

@@ -33,6 +33,7 @@ from streams.runtime.settings import env_file, load_settings
 from tests.streams.console.conftest import Console
 from tests.streams.console.guarded import HTML, bearer, entry, guarded, log_in
 from tests.support.system import Events
+from tests.support.timing import limit_seconds
 
 __all__ = ["guarded"]
 
@@ -124,7 +125,7 @@ def test_a_hundred_thousand_tenants_are_pages(tmp_path: Path) -> None:
     assert tenants.tenants(reading, None, 3) == ["t000000", "t000000a", "t000001"]
     assert tenants.tenants(reading, None, 2, "t099998") == ["t099999"]
     assert len(tenants.tenants(reading, None, 101)) == 101
-    assert time.process_time() - begun < 0.2
+    assert time.process_time() - begun < limit_seconds(0.2)
     mine = frozenset({"t000007", "t000003", "unknown"})
     assert tenants.tenants(reading, mine, 9) == ["t000003", "t000007"]
     store.close()

@@ -25,6 +25,7 @@ from streams.ingest.http.transactional_writer import Writer
 from streams.runtime.errors import WorkerError
 from streams.runtime.settings import load_settings
 from tests.streams.ingest.receiver import OTHER, SOURCES, TOKEN, receiving, sources
+from tests.support.timing import limit_seconds
 
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 
@@ -72,20 +73,19 @@ def test_a_bulk_upload_and_filters_leave_the_loop_to_others(tmp_path: Path) -> N
         assert answer.status_code == 202
         assert len(writer.events()) == number
         for attribute, value in (("userName", "USER7@contoso.example"), ("externalId", "u7")):
-            begun = time.monotonic()
             found = client.get("/scim/v2/Users", params={"filter": f'{attribute} eq "{value}"'})
             assert found.json()["totalResults"] == 1
         terms = " or ".join(f'displayName co "x{n}"' for n in range(60))
         begun = time.monotonic()
         answer = client.get("/scim/v2/Users", params={"filter": terms}, timeout=60)
         assert answer.status_code in (200, 400)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < limit_seconds(10)
         long = " or ".join(f'displayName eq "{n:030}"' for n in range(600))
         assert len(long) > 30_000
         answer = client.get("/scim/v2/Users", params={"filter": long[:30_000]}, timeout=60)
         assert answer.status_code == 400
         assert answer.json()["scimType"] == "invalidFilter"
-    assert slowest[0] < 1.0
+    assert slowest[0] < limit_seconds(1.0)
 
 
 def test_an_upload_finds_users_by_id_and_by_name(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_another_tenants_requests_do_not_wait(tmp_path: Path) -> None:
         with httpx2.Client(base_url=client.base_url, headers=headers) as own:
             begun = time.monotonic()
             assert own.post("/bulkUpload", content=upload(1)).status_code == 202
-            assert time.monotonic() - begun < 1.0
+            assert time.monotonic() - begun < limit_seconds(1.0)
         thread.join()
         assert done.is_set()
 
