@@ -48,12 +48,16 @@ _UNKNOW = (
 
 _DISCARD = """
 INSERT OR REPLACE INTO recycle_bin
-SELECT tenant, user, name, upn, location, mail, addresses, nickname
+SELECT tenant, user, name, upn, location, mail, addresses, nickname, direct
 FROM users WHERE tenant=? AND user=? AND known
 """
 _IN_BIN = """
-SELECT name, upn, location, mail, addresses, nickname FROM recycle_bin WHERE tenant=? AND user=?
+SELECT name, upn, location, mail, addresses, nickname, direct FROM recycle_bin
+WHERE tenant=? AND user=?
 """
+_RESTORED = "SELECT 1 FROM results WHERE cause=? AND tenant=? AND status='applied'"
+# Until a state of the user is published, which has the licences.
+_KEEP_DIRECT = "UPDATE users SET direct=? WHERE tenant=? AND user=? AND published IS NULL"
 _LEAVE_BIN = "DELETE FROM recycle_bin WHERE tenant=? AND user=?"
 _OTHER_MEMBERSHIPS = """
 DELETE FROM members WHERE tenant=? AND user=? AND grp NOT IN (SELECT value FROM json_each(?))
@@ -101,6 +105,7 @@ class _Facts:
         self.people: dict[tuple[str, str], list[Any]] = {}
         self.members: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
         self.gone: dict[tuple[str, str], None] = {}
+        self.direct: dict[tuple[str, str], str | None] = {}
         self.changes: list[tuple[Any, ...]] = []
         self.claims = Claims()
 
@@ -122,6 +127,7 @@ class _Facts:
         """Deletes a user, its memberships and claims."""
         self.people.pop(key, None)
         self.members.pop(key, None)
+        self.direct.pop(key, None)
         self.gone[key] = None
         self.claims.change(key, (), 0, 0)
 
@@ -135,15 +141,19 @@ class _Facts:
         to.db.execute(FORGET, key)
         self.clear()
 
-    def restore(self, to: ProjectionWriter, key: tuple[str, str], at: int, offset: int) -> None:
+    def restore(
+        self, to: ProjectionWriter, key: tuple[str, str], id: str, at: int, offset: int
+    ) -> None:
         """Takes a user out of the recycle bin, if it is there, with what is known of it."""
         kept = to.db.execute(_IN_BIN, key).fetchone()
         if kept is None or key in self.people or key in self.gone:
             return
         to.db.execute(_LEAVE_BIN, key)
-        name, upn, location, mail, addresses, nickname = kept
+        name, upn, location, mail, addresses, nickname, direct = kept
         listed = None if addresses is None else tuple(orjson.loads(addresses))
         self.people[key] = [name, upn, location, mail, listed, nickname]
+        if to.db.execute(_RESTORED, (id, key[0])).fetchone() is None:
+            self.direct[key] = direct
         self.claims.change(key, listed, at, offset)
 
     def replace(
@@ -158,6 +168,8 @@ class _Facts:
             None if name is ABSENT else name, event.user_principal_name, event.usage_location,
             event.mail, event.proxy_addresses, event.mail_nickname,
         ]  # fmt: skip
+        direct = {sku: off for sku, group, off, _ in event.licenses if not group}
+        self.direct[key] = text_of(sorted(direct.items()))
         self.claims.change(key, event.proxy_addresses, at, offset)
         groups = [group for group, _ in event.memberships]
         to.db.execute(_OTHER_MEMBERSHIPS, (*key, orjson.dumps(groups).decode()))
@@ -189,6 +201,7 @@ class _Facts:
         to.many(_LEAVE_BIN, self.gone)
         to.many("DELETE FROM members WHERE tenant=? AND user=?", self.gone)
         to.many(_KNOW, map(_person, sorted(self.people.items(), key=itemgetter(0))))
+        to.many(_KEEP_DIRECT, ((direct, *key) for key, direct in self.direct.items()))
         added, left = [], []
         for key, groups in self.members.items():
             for group, (replaces, since, place) in groups.items():
@@ -225,7 +238,7 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
         if isinstance(event, ev.UserUpserted):
             key = (event.tenant, event.user)
             if bin_in_use:
-                facts.restore(to, key, record.timestamp, record.offset)
+                facts.restore(to, key, event.id, record.timestamp, record.offset)
             facts.upsert(event, _display_name(record), record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipAdded):
             facts.join(event, record.timestamp, record.offset)

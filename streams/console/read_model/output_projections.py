@@ -77,13 +77,19 @@ class ProjectionWriter:
 _PUBLISH = """
 INSERT INTO users(tenant, user, find, shape, revision, published) VALUES(?, ?, ?, ?, ?, ?)
 ON CONFLICT(tenant, user) DO UPDATE SET shape=excluded.shape, revision=excluded.revision,
-  published=excluded.published, find=CASE WHEN known THEN find ELSE excluded.find END
+  published=excluded.published, direct=NULL, find=CASE WHEN known THEN find ELSE excluded.find END
 """
-_UNPUBLISH = "UPDATE users SET shape=NULL, published=NULL WHERE tenant=? AND user=?"
+_UNPUBLISH = "UPDATE users SET shape=NULL, published=NULL, direct=? WHERE tenant=? AND user=?"
+# R22: the tombstone of a user in the recycle bin may come before its deletion or after it.
+_WERE_DIRECT = "UPDATE recycle_bin SET direct=? WHERE tenant=? AND user=?"
+_LICENCES = (
+    "SELECT s.body FROM users u JOIN shapes s ON s.shape = u.shape WHERE u.tenant=? AND u.user=?"
+)
 FORGET = "DELETE FROM users WHERE tenant=? AND user=? AND NOT known AND shape IS NULL"
 
 
 def _user_licenses(to: ProjectionWriter, records: Records) -> None:
+    records = list(records)
     rows, gone = [], []
     for key, value in _latest(records, 2).items():
         tenant, user = key
@@ -102,8 +108,28 @@ def _user_licenses(to: ProjectionWriter, records: Records) -> None:
         rows.append((tenant, user, find, shape, value["revision"], text_of(published)))
     to.keep_shapes()
     to.many(_PUBLISH, sorted(rows))
-    to.many(_UNPUBLISH, gone)
+    _unpublish(to, gone, records)
+
+
+def _unpublish(to: ProjectionWriter, gone: list[tuple[str, ...]], records: list[Any]) -> None:
+    """Applies tombstones; keeps the direct licences of before for users in the recycle bin."""
+    raw = {key: r.value for r in records if r.value is not None and (key := _key(r, 2)) in gone}
+    direct = []
+    for key in gone:
+        if key in raw:
+            states = orjson.loads(raw[key])["licenseAssignmentStates"]
+        else:
+            row = to.db.execute(_LICENCES, key).fetchone()
+            states = orjson.loads(row[0])[2] if row else []
+        direct.append((_direct_of(states), *key))
+    to.many(_UNPUBLISH, direct)
+    to.many(_WERE_DIRECT, direct)
     to.many(FORGET, gone)
+
+
+def _direct_of(states: list[dict[str, Any]]) -> str:
+    held = [s for s in states if s["assignedByGroup"] is None and s["state"] != "Error"]
+    return text_of([[s["skuId"], s["disabledPlans"]] for s in held])
 
 
 def search_text(
@@ -174,6 +200,9 @@ def _results(to: ProjectionWriter, records: Records) -> None:
     )
     done = [(v["causedBy"], v["tenant"]) for v, _ in found if v["status"] != "deferred"]
     to.many("DELETE FROM changes WHERE cause = ? AND tenant = ?", done)
+    applied = [v for v, _ in found if v["status"] == "applied" and "user" in v]
+    restored = [(v["tenant"], v["user"]) for v in applied]
+    to.many("UPDATE users SET direct=NULL WHERE tenant=? AND user=?", restored)
 
 
 def _audit(to: ProjectionWriter, records: Records) -> None:

@@ -32,7 +32,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 4
+FORMAT = 5
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -45,10 +45,11 @@ CREATE TABLE offsets(topic TEXT, partition INTEGER, next INTEGER,
 
 -- From user-changes: known, name, upn, location, mail, addresses, nickname. From user-licenses: the
 -- others, where `published` is [usageLocation, mail, proxyAddresses, [since…], updatedAt, causedBy,
--- effectiveUsageLocation, mailNickname].
+-- effectiveUsageLocation, mailNickname]. `direct`: the direct licences that a deletion would keep
+-- (R22) while they are not among the published ones, as [[skuId, disabled plans]…].
 CREATE TABLE users(tenant TEXT, user TEXT, known INTEGER DEFAULT 0, name TEXT, upn TEXT,
   location TEXT, mail TEXT, addresses TEXT, nickname TEXT, find TEXT, shape INTEGER,
-  revision INTEGER, published TEXT);
+  revision INTEGER, published TEXT, direct TEXT);
 CREATE UNIQUE INDEX user_ids ON users(tenant, user);
 CREATE INDEX user_shapes ON users(shape, user) WHERE shape IS NOT NULL;
 CREATE TABLE shapes(shape INTEGER PRIMARY KEY, tenant TEXT, digest BLOB, body TEXT);
@@ -60,8 +61,9 @@ CREATE INDEX paths_by_group ON paths(tenant, grp);
 CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,
   PRIMARY KEY(tenant, user, grp)) WITHOUT ROWID;
 -- Users in the recycle bin (R22), until they come back. Their memberships stay in `members`.
+-- `direct`: the licences that were direct, from the last state before the tombstone.
 CREATE TABLE recycle_bin(tenant TEXT, user TEXT, name TEXT, upn TEXT, location TEXT, mail TEXT,
-  addresses TEXT, nickname TEXT, PRIMARY KEY(tenant, user)) WITHOUT ROWID;
+  addresses TEXT, nickname TEXT, direct TEXT, PRIMARY KEY(tenant, user)) WITHOUT ROWID;
 CREATE INDEX group_members ON members(tenant, grp, user);
 -- Claims of proxy addresses, in normal form: the first one owns (R18).
 CREATE TABLE addresses(tenant TEXT, address TEXT, user TEXT, since INTEGER, place INTEGER,

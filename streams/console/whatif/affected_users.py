@@ -94,7 +94,7 @@ _BY_SHAPE = "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape WHERE 
 
 # Others who claim an address that the user claims: it may become theirs (R18).
 _SHARING = """
-SELECT a.user FROM users u, json_each(coalesce(u.addresses, '[]')) j
+SELECT a.user FROM {table} u, json_each(coalesce(u.addresses, '[]')) j
 JOIN addresses a ON a.tenant = u.tenant AND a.address =
   CASE WHEN instr(j.value, ':') THEN '' ELSE 'smtp:' END || lower(j.value)
 WHERE u.tenant = ? AND u.user = ?
@@ -126,7 +126,11 @@ def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any,
         yield from _of_group(tenant, event.group)
     else:
         yield "SELECT user FROM users WHERE tenant = ? AND user = ?", (tenant, event[2])
-        yield _SHARING, (tenant, event[2])
+        # Those who are in the recycle bin, and those of whom only memberships are known (R22).
+        yield "SELECT user FROM recycle_bin WHERE tenant = ? AND user = ?", (tenant, event[2])
+        yield "SELECT user FROM members WHERE tenant = ? AND user = ?", (tenant, event[2])
+        for table in ("users", "recycle_bin"):
+            yield _SHARING.format(table=table), (tenant, event[2])
         addresses = getattr(event, "proxy_addresses", None)
         for one in addresses if isinstance(addresses, tuple) else ():
             sql = "SELECT user FROM addresses WHERE tenant = ? AND address = ?"

@@ -156,6 +156,39 @@ def reconstruct_user(
     return found
 
 
+class AbsentUser(NamedTuple):
+    """A user who is not known (R22): its memberships, and its facts in the recycle bin.
+
+    ``direct``: the licences that were direct, as [skuId, disabled plans]; None if the user is not
+    in the recycle bin.
+    """
+
+    id: str
+    name: str | None
+    principal_name: str | None
+    location: str | None
+    mail: str | None
+    addresses: tuple[str, ...]
+    nickname: str | None
+    direct: list[Any] | None
+    groups: tuple[tuple[str, tuple[int, int]], ...]
+
+
+def reconstruct_absent_user(db: Connection, tenant: str, id: str) -> AbsentUser | None:
+    """Returns what is kept of a user who is not known; None if that is nothing."""
+    sql = (
+        "SELECT name, upn, location, mail, addresses, nickname, direct FROM recycle_bin"
+        " WHERE tenant = ? AND user = ?"
+    )
+    row = db.execute(sql, (tenant, id)).fetchone()
+    groups = tuple((m["id"], (m["since"], m["place"])) for m in queries.memberships(db, tenant, id))
+    if row is None:
+        return AbsentUser(id, None, None, None, None, (), None, None, groups) if groups else None
+    name, upn, location, mail, addresses, nickname, direct = row
+    listed, had = tuple(orjson.loads(addresses or "[]")), orjson.loads(direct or "[]")
+    return AbsentUser(id, name, upn, location, mail, listed, nickname, had, groups)
+
+
 def _status(db: Connection, tenant: str, group: str) -> dict[str, Any] | None:
     sql = "SELECT body FROM groups WHERE tenant = ? AND grp = ?"
     row = db.execute(sql, (tenant, group)).fetchone()

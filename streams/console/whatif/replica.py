@@ -28,11 +28,17 @@ from engine.state.row_codecs import (
 from engine.state.seat_budget import PartitionLease, SeatBudget
 from engine.state.seat_lease import Lease
 from engine.state.tenant_state import User, order_key
+from engine.state.user_row_codecs import OptionalUserFacts
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
 from streams.console.whatif import reconstruction
 from streams.console.whatif.affected_users import DEFERRED
-from streams.console.whatif.reconstruction import Connection, ReconstructedUser, milliseconds
+from streams.console.whatif.reconstruction import (
+    AbsentUser,
+    Connection,
+    ReconstructedUser,
+    milliseconds,
+)
 from streams.contract.event_reader import Event
 from streams.whatif import SeatFigures, Simulation
 from streams.whatif.comparison import seat_figures
@@ -91,6 +97,8 @@ class ReplicaRows:
             found = reconstruction.reconstruct_user(db, tenant, id, self.known)
             if found is not None:
                 self._add(found)
+            elif (absent := reconstruction.reconstruct_absent_user(db, tenant, id)) is not None:
+                self._add_absent(absent)
         self.held_by_others = self._seats()
         for text, claims in self._claims.items():
             row = encode_address_claims(claims)
@@ -173,6 +181,18 @@ class ReplicaRows:
         self._claim(user, shown["proxyAddresses"])
         for sku in {entry.plans.sku for entry in found.entries}:
             self._held[sku] += 1
+        self._machine.users.applier.write_row(user)
+
+    def _add_absent(self, found: AbsentUser) -> None:
+        """Adds a user who is not known, as the recycle bin and the memberships have it (R22)."""
+        user = User(self._machine.configuration.tenant(self.tenant), found.id)
+        self.names[user.id] = found.name
+        user.location, user.upn, user.mail = found.location, found.principal_name, found.mail
+        user.addresses, user.mail_nickname = found.addresses, found.nickname
+        user.groups = tuple(id for id, _ in found.groups)
+        user.member_since = b"".join(order_key(*since) for _, since in found.groups)
+        if found.direct is not None:
+            user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, found.direct)
         self._machine.users.applier.write_row(user)
 
     def _claim(self, user: User, published: list[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from streams.console.app import create_app
+from streams.console.read_model.store import Store
 from streams.console.service import Service
 from tests.streams.console.browser import chromium, running
 from tests.streams.console.local import World, demo, local_service
@@ -35,6 +36,14 @@ def _console(path: Path) -> Iterator[Console]:
 def console(tmp_path: Path) -> Iterator[Console]:
     """Empty, and the test's own."""
     yield from _console(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A read model without a console."""
+    made = Store(tmp_path / "console.sqlite3", "licensing.")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -37,13 +37,6 @@ def put(store: Store, topic: str, *records: Rec) -> None:
         apply(ProjectionWriter(store.writer), topic, records)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    made = Store(tmp_path / "console.sqlite3", "licensing.")
-    yield made
-    made.close()
-
-
 def content(store: Store) -> dict[str, list[Any]]:
     """Everything, with the shapes by what is in them instead of their numbers."""
     db = store.read_connection()
@@ -178,35 +171,6 @@ def test_a_deleted_user_is_gone(store: Store) -> None:
     assert [m["id"] for m in queries.memberships(store.read_connection(), "contoso", "ann")] == [
         "h"
     ]
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_a_user_in_the_recycle_bin_comes_back_as_it_was(store: Store, together: bool) -> None:
-    make = Events()
-    records = [
-        rec(make.user("ann", displayName="Ann", proxyAddresses=["SMTP:a@x.example"]), 1),
-        rec(make.join("ann", "g"), 2),
-        rec(make._of_user("ann", "user.deleted", restorable=True), 3),
-        rec(make.join("ann", "h"), 4),
-    ]
-    for batch in [records] if together else [[record] for record in records]:
-        put(store, "user-changes", *batch)
-    db = store.read_connection()
-    assert queries.user(db, "contoso", "ann") is None
-    assert db.execute("SELECT count(*) FROM addresses").fetchone()[0] == 0
-    put(store, "user-changes", rec(make.user("ann", userPrincipalName="ann@x.example"), 5))
-    found = queries.user(db, "contoso", "ann")
-    assert found is not None
-    assert (found["displayName"], found["userPrincipalName"]) == ("Ann", "ann@x.example")
-    assert [m["id"] for m in queries.memberships(db, "contoso", "ann")] == ["g", "h"]
-    claims = [tuple(row) for row in db.execute("SELECT address, since FROM addresses")]
-    assert claims == [("smtp:a@x.example", 5)]
-    put(store, "user-changes", rec(make._of_user("ann", "user.deleted", restorable=True), 6))
-    put(store, "user-changes", rec(make._of_user("ann", "user.deleted"), 7), rec(make.user("ann")))
-    found = queries.user(db, "contoso", "ann")
-    assert found is not None
-    assert found["displayName"] is None
-    assert queries.memberships(db, "contoso", "ann") == []
 
 
 @pytest.mark.parametrize("together", [True, False])
