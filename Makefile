@@ -76,7 +76,7 @@ native-tests:
 	fi
 
 kafka-tests: compile
-	$(PY) -m pytest -v -m '(kafka or slow) and not containers'
+	$(PY) -m pytest -v -m '(kafka or slow) and not containers' --durations=20 --durations-min=5
 
 # Starts a Docker engine of its own, which needs root and the packages of tests/containers/install.sh.
 container-tests: setup ## the image and the compose file, run for real (some five minutes; not part of `make test` yet)
@@ -87,12 +87,15 @@ check: setup ## format, lint, types, layers, spelling, and the tests without Kaf
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory native-tests
 
-# `coverage` runs the tests of `unit`, so `unit` is not run besides.
+# `coverage` runs the tests of `unit`, so `unit` is not run besides. The last part names its slowest
+# tests, and its summary is the last that is printed.
 test: setup ## everything: check with the gate of coverage, the compiled modules, the tests on a real Kafka
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory coverage
-	@$(MAKE) --no-print-directory native-tests
-	@$(MAKE) --no-print-directory compiled-tests
+	@set -e; times=; \
+	for part in lint coverage native-tests compiled-tests; do \
+	  begun=$$SECONDS; $(MAKE) --no-print-directory $$part; \
+	  times+="$$(printf '%6d s  %s' $$((SECONDS - begun)) $$part)"$$'\n'; \
+	done; \
+	printf '\nUntil here:\n%s\n' "$$times"
 	@$(MAKE) --no-print-directory kafka-tests
 
 demo: compile ## runs the whole system on one machine (ONCE=1: ends when settled)
