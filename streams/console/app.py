@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from streams.console.api import commands, errors, queries
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.processing_status import ProcessingStatus
+from streams.console.graph import router as graph
 from streams.console.pages import failures, login, routes
 from streams.console.pages.session import LoginNeededError
 from streams.console.read_model.pagination import BadRequestError
@@ -69,6 +70,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(routes.router)
     app.include_router(login.router)
+    app.include_router(graph.router)  # last: its first segment may be any tenant
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[type[Exception], Any] = {
         HTTPException: failures.on_http_error,

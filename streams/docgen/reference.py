@@ -9,6 +9,7 @@ from streams.contract.asyncapi import asyncapi
 from streams.contract.schemas import schemas
 from streams.docgen import state_diagrams
 from streams.docgen.formats_page import formats_page
+from streams.docgen.graph_page import graph_page
 from streams.docgen.pages import command_page, events_page, settings_page
 from streams.kafka.acls import MEANING, grants
 from streams.metrics.registry import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
@@ -151,6 +152,7 @@ def pages() -> dict[Path, str]:
         PAGES / "metrics.md": metrics_page(),
         PAGES / "acls.md": acls_page(),
         PAGES / "logs.md": logs_page(),
+        PAGES / "graph.md": _generated("streams/console/graph", graph_page()),
         ROOT / "docs" / "formats.md": _generated("engine/state", formats_page()),
         component / "rules.yaml": operator_rules(),
         state_diagrams.PAGE: state_diagrams.page(),

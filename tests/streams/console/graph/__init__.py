@@ -1,0 +1,1 @@
+"""Graph's calls: the language of filters, each call, and real clients of Graph."""
