@@ -32,7 +32,9 @@ from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed
 from streams.runtime.errors import SenderError
 
-MEMBERS = ("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses")
+MEMBERS = (
+    "userPrincipalName", "displayName", "usageLocation", "mail", "mailNickname", "proxyAddresses",
+)  # fmt: skip
 Row = dict[str, Any]
 # Debezium's default ``unavailable.value.placeholder``, as text and as base64 of a binary column.
 UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")

@@ -33,6 +33,8 @@ _COLUMNS = {
     "displayname": "displayName",
     "usagelocation": "usageLocation",
     "mail": "mail",
+    "mailnickname": "mailNickname",
+    "alias": "mailNickname",
     "proxyaddresses": "proxyAddresses",
     "group": "groups",
     "groups": "groups",
@@ -40,7 +42,7 @@ _COLUMNS = {
     "objecttype": "type",
     "membertype": "type",
 }
-_ATTRIBUTES = ("userPrincipalName", "displayName", "usageLocation", "mail")
+_ATTRIBUTES = ("userPrincipalName", "displayName", "usageLocation", "mail", "mailNickname")
 _NAMES_A_USER = ("id", "userPrincipalName", "member")
 _is_name = re.compile(r"[^\s,;@]+@[^\s,;@]+|[A-Za-z0-9_.:-]*\d[A-Za-z0-9_.:-]*").fullmatch
 

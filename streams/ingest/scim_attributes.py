@@ -40,7 +40,7 @@ _USED: dict[str, dict[str, tuple[str, ...]]] = {
         "members": ("value", "type", "display"),
     },
 }
-_USED_OF_ENTRA = ("usagelocation", "proxyaddresses")
+_USED_OF_ENTRA = ("usagelocation", "mailnickname", "proxyaddresses")
 _COMPLEX = ("name",)
 # What identifies a resource or describes it; never part of a change.
 _IDENTITY = ("id", "schemas", "meta")
@@ -57,6 +57,7 @@ _FACT_OF = {
     "emails": ("mail", "value"),
     "addresses": ("usageLocation", "country"),
     "usagelocation": ("usageLocation", ""),
+    "mailnickname": ("mailNickname", ""),
     "proxyaddresses": ("proxyAddresses", ""),
 }
 # Filters that choose the value that gives the fact, where there are several.
@@ -132,7 +133,7 @@ def named_facts(operations: Iterable[Any], known: bool) -> NamedFacts:
         if target is None or not is_used("Users", target):
             continue
         if not target.attribute:
-            stated.update(("usageLocation", "proxyAddresses"))
+            stated.update(("usageLocation", "mailNickname", "proxyAddresses"))
             continue
         if target.attribute in _FACT_OF:
             fact, source = _FACT_OF[target.attribute]

@@ -1,9 +1,9 @@
 """SCIM 2.0 resources, and the facts of a user that they contain.
 
 Deviations of Microsoft Entra are accepted: capitalized operations, ``active`` as text, a ``remove``
-with values, undeclared attributes. A user's usage location and proxy addresses are in Entra's
-extension; without it, the location is the country of the user's work address. A country's name is
-no location; it is reported (:func:`without_country_name`).
+with values, undeclared attributes. Entra's extension has a user's usage location, mail nickname and
+proxy addresses; without it, the location is the country of the user's work address. A country's
+name is no location; it is reported (:func:`without_country_name`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class EntraUser(Extension):
 
     # Suggestions only (RFC 7643, canonicalValues): any code of two letters will do.
     usage_location: str | None = Field(None, examples=["AU", "DE", "FR", "GB", "IN", "JP", "US"])
+    mail_nickname: str | None = None
     proxy_addresses: list[str] | None = None
 
 
@@ -56,6 +57,7 @@ def facts_of_user(user: Any) -> dict[str, Any]:
         "displayName": name or None,
         "usageLocation": location.upper() if location else _country(user.addresses or []),
         "mail": _mail(user.emails or []),
+        "mailNickname": (entra and entra.mail_nickname) or None,
         "proxyAddresses": (entra and entra.proxy_addresses) or None,
     }
 

@@ -91,10 +91,12 @@ def test_an_export_and_a_plain_table(tmp_path: Path) -> None:
     ]
     plain = written(
         tmp_path / "plain.csv",
-        'id;upn;groups;proxyAddresses\nu1;ann@x.example;"g1;g2";"SMTP:ann@x.example;smtp:a@x"\n',
+        "id;upn;alias;groups;proxyAddresses\n"
+        'u1;ann@x.example;ann.a;"g1;g2";"SMTP:ann@x.example;smtp:a@x"\n',
     )
     [user, first, second] = events(events_from_csv(plain, "t"))
     assert user["proxyAddresses"] == ["SMTP:ann@x.example", "smtp:a@x"]
+    assert user["mailNickname"] == "ann.a"
     assert [first["group"], second["group"]] == ["g1", "g2"]
     members = written(
         tmp_path / "m.csv", "id,displayName,objectType\nu1,Ann,User\ng9,Sales,Group\n"

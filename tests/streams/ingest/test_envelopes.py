@@ -89,6 +89,19 @@ ANN = {
 JOINED = {"type": "membership.added", "user": "7", "group": "department-r:26:d"}
 
 
+def test_mail_attributes_come_from_columns(tmp_path: Path, mapping: Path) -> None:
+    more = (
+        'mail = "{mail}"\nmailNickname = "{alias}"\nproxyAddresses = "SMTP:{mail};smtp:{alias}@x"'
+    )
+    mapping.write_text(MAP.replace("gone =", f"{more}\ngone ="))
+    value = envelope("c", None, row(mail="a@x.example", alias="ann.a", department=None))
+    addresses = ["SMTP:a@x.example", "smtp:ann.a@x"]
+    facts = {"mail": "a@x.example", "mailNickname": "ann.a", "proxyAddresses": addresses}
+    assert events(fed(tmp_path, mapping, value)) == [ANN | facts]
+    value = envelope("u", row(), row(mail="a@x.example", alias=None, department=None))
+    assert events(fed(tmp_path, mapping, value))[0]["mailNickname"] is None
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -33,7 +33,12 @@ MADE = {
     "mail": ID,
 }
 NAMELESS = {k: v for k, v in ANN.items() if k != "displayName"} | {"name": {"formatted": "Ann"}}
-ABROAD = ANN | {ENTRA: {"usageLocation": "DE", "proxyAddresses": ["SMTP:ann@x.example"]}}
+OF_ENTRA = {
+    "usageLocation": "DE",
+    "mailNickname": "ann",
+    "proxyAddresses": ["SMTP:ann@x.example"],
+}
+ABROAD = ANN | {ENTRA: OF_ENTRA}
 DE = {"usageLocation": "DE"}
 WORK = 'addresses[type eq "work"]'
 
@@ -156,14 +161,16 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None]] =
         "extension removed",
         ABROAD,
         remove(ENTRA),
-        {"usageLocation": "FR", "proxyAddresses": None},
+        {"usageLocation": "FR", "mailNickname": None, "proxyAddresses": None},
     ),
     (
         "a whole user without them",
         ABROAD,
         put({"schemas": [USER], "userName": ID, "displayName": "Ann"}),
-        {"usageLocation": None, "mail": None, "proxyAddresses": None},
+        {"usageLocation": None, "mail": None, "mailNickname": None, "proxyAddresses": None},
     ),
+    ("nickname", ANN, replace(f"{ENTRA}:mailNickname", "a"), {"mailNickname": "a"}),
+    ("nickname removed", ABROAD, remove(f"{ENTRA}:mailNickname"), {"mailNickname": None}),
     # -- countries
     ("a country in small letters", ANN, replace(f"{WORK}.country", "de"), DE),
     ("a country where a location is", ABROAD, replace(f"{WORK}.country", "Italy"), None),
@@ -205,14 +212,7 @@ def test_a_request_gives_the_same_events_by_both_doors(
     request_: dict[str, Any],
     expected: dict[str, Any] | None,
 ) -> None:
-    made = {
-        **MADE,
-        **(
-            {"usageLocation": "DE", "proxyAddresses": ["SMTP:ann@x.example"]}
-            if first is ABROAD
-            else {}
-        ),
-    }
+    made = MADE | (OF_ENTRA if first is ABROAD else {})
     change = [{"type": "user.upserted", "user": ID, **expected}] if expected else []
     codes, pushed = by_http(receiver, post(first), request_)
     assert codes[0] == 201
@@ -250,6 +250,7 @@ def test_a_new_user_with_odd_attributes_is_made(
         post({"displayName": "A", "members": ["u1"]}, "Groups"),
         replace("emails", [{"value": "no address"}]),
         replace(f"{ENTRA}:proxyAddresses", 5),
+        replace(f"{ENTRA}:mailNickname", 5),
         replace(f"{WORK}.country", 5),
         replace("id", "other"),
     ],
