@@ -152,9 +152,6 @@ class DirectChanges:
     def reject_open(self, user: User, timestamp_ms: int) -> None:
         """Rejects the changes of a user who is deleted: those deferred, and the one under way."""
         self.users_with_deferred.pop(user, None)
-        if user.optional_facts and OptionalUserFacts.RESTORATION in user.optional_facts:
-            id, _ = user.optional_facts[OptionalUserFacts.RESTORATION]
-            self._answer(user, id, "rejected", user_not_found(user))
         pending = user.pending_work
         if pending is None:
             return

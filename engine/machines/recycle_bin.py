@@ -20,16 +20,13 @@ DirectLicenses = list[Any]
 def direct_licenses(user: User, products: Products) -> DirectLicenses:
     """Returns the direct licences of a known user.
 
-    Those of a snapshot or a restoration under way count; those of undefined products do not.
+    Those of a snapshot under way count; those of undefined products do not.
     """
     optional = user.optional_facts or {}
     snapshot, adopted = optional.get(OptionalUserFacts.ADOPTION, (False, ()))
     direct: dict[str, Any] = {}
     if not snapshot:
         direct = {e.plans.sku: e.disabled_plans for e in user.outcome.entries if not e.path_index}
-    _, restoring = optional.get(OptionalUserFacts.RESTORATION, ("", ()))
-    for sku, disabled in restoring:
-        direct.setdefault(sku, disabled)
     for sku, group, disabled, _ in adopted:
         if snapshot and group == DIRECT and sku in products:
             direct.setdefault(sku, disabled)

@@ -44,6 +44,7 @@ from engine.state.user_row_codecs import OptionalUserFacts, encode_deferred_even
 
 COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
 """Events that are answered in ``results``; they wait for what is under way (R23)."""
+RESTORATION: Final = OptionalUserFacts.RESTORATION
 
 
 class UserMachine(UserEvaluations):
@@ -229,6 +230,8 @@ class UserMachine(UserEvaluations):
             return True
         if user.pending_work is not None and user.pending_work.change is not None:
             return True  # a direct change that asks for a seat keeps its place
+        if user.optional_facts is not None and RESTORATION in user.optional_facts:
+            return True  # and so does a restoration, which asks for direct licences (R22)
         return user.seat_request is None and self._depends(user, kind, when)
 
     def _depends(self, user: User, kind: type, when: bytes) -> bool:

@@ -113,7 +113,8 @@ def _user_licenses(to: ProjectionWriter, records: Records) -> None:
 
 def _unpublish(to: ProjectionWriter, gone: list[tuple[str, ...]], records: list[Any]) -> None:
     """Applies tombstones; keeps the direct licences of before for users in the recycle bin."""
-    raw = {key: r.value for r in records if r.value is not None and (key := _key(r, 2)) in gone}
+    ended = set(gone)
+    raw = {k: r.value for r in records if r.value is not None and (k := _key(r, 2)) in ended}
     direct = []
     for key in gone:
         if key in raw:

@@ -8,6 +8,7 @@ import pytest
 
 from engine.domain.events import ProductDefined, UserDeleted, UserSnapshot
 from engine.domain.model import ServicePlan
+from engine.domain.partitioner import partition_of
 from tests.engine.machines.test_user_machine import T, Tenant
 
 Json = dict[str, Any]
@@ -228,6 +229,40 @@ def test_a_restored_user_keeps_its_attributes_and_names_what_it_cannot_have(
         ("extra", "ProhibitedInUsageLocationViolation"),
     ]
     assert directory.shown("a") == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_restoration_keeps_its_place_before_the_events_that_follow(
+    directory: Directory, at_once: bool
+) -> None:
+    """R23: what is given does not depend on how long the restoration waits for its seat."""
+    for sku in ("left", "right"):
+        plans = (ServicePlan(sku, sku, exclusive_sets=("side",)),)
+        directory._send("catalog", sku, ProductDefined(directory.id(), sku, sku, sku, plans))
+        directory.seats(sku, 1)
+    directory.license("g", "right")
+    directory.upsert("a")
+    directory.settle()
+    directory.assign("a", "left")
+    directory.settle()
+    directory.delete("a")
+    directory.settle()
+    for units in (0, 1):  # the partition gives back the seat that became free
+        directory.seats("left", units)
+        directory.settle()
+    directory.upsert("a")
+    partition = partition_of(f"{T}/a", 3)
+    if at_once:
+        directory.join("a", "g")
+        directory.cluster.step(partition, "user-changes", 1)
+        user = directory.cluster.machines[partition].configuration.tenant(T).users["a"]
+        assert user.seat_request is not None
+        directory.cluster.step(partition, "user-changes", 1)
+    else:
+        directory.settle()
+        directory.join("a", "g")
+    directory.settle()
+    assert directory.shown("a") == ["left/ Active", "right/g MutuallyExclusiveViolation"]
 
 
 def test_a_user_who_is_deleted_for_good_is_forgotten(directory: Directory) -> None:

@@ -77,23 +77,14 @@ def merges(*lines: list[Any]) -> Iterator[list[Any]]:
                 yield [line[0], *rest]
 
 
-@pytest.mark.parametrize(
-    ("outputs", "kept"),
-    [
-        pytest.param([TOMBSTONE, published("project"), TOMBSTONE], ["project"], id="restored"),
-        pytest.param([TOMBSTONE], ["visio"], id="deleted again before it was restored"),
-    ],
-)
 @pytest.mark.parametrize("together", [True, False])
-def test_the_recycle_bin_has_the_direct_licences(
-    store: Store, outputs: list[Rec], kept: list[str], together: bool
-) -> None:
-    """In whatever order the topics are read; a restoration under way is not forgotten."""
+def test_the_recycle_bin_has_the_direct_licences(store: Store, together: bool) -> None:
+    """The last ones that were published, in whatever order the topics are read."""
     make = Events()
     gone = make._of_user("ann", "user.deleted", restorable=True)
     inputs = [("user-changes", rec(event)) for event in (gone, make.user("ann"), gone)]
-    states = [("user-licenses", each) for each in outputs]
-    for order in merges(inputs, states):
+    outputs = [("user-licenses", r) for r in (TOMBSTONE, published("project"), TOMBSTONE)]
+    for order in merges(inputs, outputs):
         put(store, "user-changes", rec(make._of_user("ann", "user.deleted")), rec(make.user("ann")))
         put(store, "user-licenses", published("visio"))
         batches: list[tuple[str, list[Rec]]] = []
@@ -104,25 +95,43 @@ def test_the_recycle_bin_has_the_direct_licences(
                 batches.append((topic, [record]))
         for topic, records in batches:
             put(store, topic, *records)
-        (row,) = store.read_connection().execute("SELECT direct FROM recycle_bin")
-        assert [sku for sku, _ in orjson.loads(row[0])] == kept, order
+        assert kept(store) == ["project"], order
 
 
-def test_what_cannot_be_restored_is_not_kept(store: Store) -> None:
-    """Once the restoration is answered, the direct licences that were not given are forgotten."""
+def kept(store: Store) -> list[str]:
+    """The products that the bin's one user had directly."""
+    (row,) = store.read_connection().execute("SELECT direct FROM recycle_bin")
+    return [sku for sku, _ in orjson.loads(row[0] or "[]")]
+
+
+def test_what_could_not_be_restored_is_not_kept(store: Store) -> None:
+    """Nothing was published of the restored user, so there is nothing to keep."""
     make = Events()
-    gone, back = rec(make._of_user("ann", "user.deleted", restorable=True)), make.user("ann")
+    gone = rec(make._of_user("ann", "user.deleted", restorable=True))
     put(store, "user-changes", rec(make.user("ann")))
     put(store, "user-licenses", published("visio"))
     put(store, "user-changes", gone)
     put(store, "user-licenses", TOMBSTONE)
+    back = make.user("ann")
     put(store, "user-changes", rec(back))
     answer = {"causedBy": json.loads(back[2])["id"], "tenant": "contoso", "user": "ann"}
     answer["status"] = "applied"
     put(store, "results", Rec(b"contoso/ann", orjson.dumps(answer), 1, 1))
     put(store, "user-changes", gone)
-    (row,) = store.read_connection().execute("SELECT direct FROM recycle_bin")
-    assert row[0] is None
+    assert kept(store) == []
+
+
+def test_an_adopted_licence_is_kept_before_it_is_published(store: Store) -> None:
+    """R25: a snapshot's direct licences, of a user who is deleted before the first state of it."""
+    make = Events()
+    held = [
+        {"skuId": "visio", "disabledPlans": ["p"], "state": "Active"},
+        {"skuId": "e3", "assignedByGroup": "g", "disabledPlans": [], "state": "Active"},
+    ]
+    snapshot = make._of_user("ann", "user.snapshot", licenseAssignmentStates=held)
+    gone = make._of_user("ann", "user.deleted", restorable=True)
+    put(store, "user-changes", rec(snapshot), rec(gone))
+    assert kept(store) == ["visio"]
 
 
 def test_a_restored_user_is_foretold_with_what_it_had(console: Console) -> None:
