@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.kafka.group_status import Status, StatusReader
+from streams.runtime.errors import TEMPORARY, WorkerError
 from streams.runtime.settings import Settings
 from streams.runtime.terminal import group_cells, group_table, seat_bar
 
 ROWS_SHOWN = 10
+NAMES_SHOWN = 5
 
 
 async def watch(settings: Settings, console: Console, every: float = 2.0) -> None:
@@ -37,13 +39,33 @@ async def watch(settings: Settings, console: Console, every: float = 2.0) -> Non
         loop.remove_signal_handler(signal.SIGINT)
 
     loop.add_signal_handler(signal.SIGINT, asked_to_stop)
-    async with StatusReader(settings) as reader:
-        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
-            while not stop.is_set():
-                screen.update(shown(await reader.read()), refresh=True)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), every)
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
+        latest: Status | None = None
+        while not stop.is_set():
+            try:
+                async with StatusReader(settings) as reader:
+                    while not stop.is_set():
+                        latest = await reader.read()
+                        screen.update(shown(latest), refresh=True)
+                        await _pause(stop, every)
+            except WorkerError as error:
+                if error.exit_code != TEMPORARY:
+                    raise
+                screen.update(out_of_date(latest, error), refresh=True)
+                await _pause(stop, every)
     raise KeyboardInterrupt
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def out_of_date(latest: Status | None, error: Exception) -> Group:
+    """Returns the screen while the broker is away: the reason, and what was known before it."""
+    banner = Text(f"Out of date: {error}. Trying again …", style="bold red")
+    parts: list[Any] = [Text(), shown(latest)] if latest else []
+    return Group(banner, *parts)
 
 
 def show(status: Status, console: Console) -> None:
@@ -61,9 +83,12 @@ def shown(status: Status) -> Group:
     facts.add_column()
     facts.add_row("Workers", _workers_shown(status))
     facts.add_row("Lag", _lag_shown(status))
+    facts.add_row("Tenants", _listed(status.tenants))
     facts.add_row("Groups", _groups_shown(status))
     by_error = ", ".join(f"{kind} {users:,}" for kind, users in status.users_by_error.items())
     facts.add_row("Users in error", f"{status.users_in_error:,}" + (by_error and f": {by_error}"))
+    if status.deferred:
+        facts.add_row("Deferred", _deferred_shown(status))
     letters = f"{status.dead_letters:,}"
     if status.last_dead_letter:
         letters += f", the last one from {escape(status.last_dead_letter)}"
@@ -108,6 +133,21 @@ def _groups_shown(status: Status) -> str:
         more = ", …" if status.groups_in_progress[3:] else ""
         text += f"; being processed {len(status.groups_in_progress):,}: {names}{more}"
     return text
+
+
+def _listed(names: list[str]) -> str:
+    """Returns the number of names, and the first ones."""
+    first = ", ".join(escape(name) for name in names[:NAMES_SHOWN])
+    more = ", …" if names[NAMES_SHOWN:] else ""
+    return f"{len(names):,}" + (f": {first}{more}" if first else "")
+
+
+def _deferred_shown(status: Status) -> str:
+    waiting = [f"{one['group']} for {' '.join(one['skuIds'])}" for one in status.deferred]
+    return (
+        f"[yellow]{len(waiting):,}[/] groups wait for products that the catalog does not define:"
+        f" {', '.join(map(escape, waiting[:NAMES_SHOWN]))}{', …' if waiting[NAMES_SHOWN:] else ''}"
+    )
 
 
 def _seats_table(seats: list[dict[str, Any]]) -> Table:

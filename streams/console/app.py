@@ -19,7 +19,7 @@ from streams.console.api import commands, errors, queries
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.graph import router as graph
-from streams.console.pages import failures, login, routes
+from streams.console.pages import failures, health, login, routes
 from streams.console.pages.session import LoginNeededError
 from streams.console.read_model.pagination import BadRequestError
 from streams.console.read_model.projector import ReadModelProjector
@@ -31,6 +31,7 @@ from streams.console.service import Service
 from streams.http_server.guard import RequestGuard
 from streams.http_server.server import is_loopback as is_loopback
 from streams.http_server.server import raise_file_limit, server_config
+from streams.kafka.broker_watch import BrokerWatch
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings
 
@@ -70,6 +71,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(routes.router)
     app.include_router(login.router)
+    app.include_router(health.router)
     app.include_router(graph.router)  # last: its first segment may be any tenant
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[type[Exception], Any] = {
@@ -92,13 +94,20 @@ def make_service(settings: Settings) -> Service:
     projector, processing = ReadModelProjector(settings, store), ProcessingStatus(settings)
     dispatcher = CommandDispatcher(settings, store, projector, processing)
     return Service(
-        settings, store, projector, processing, dispatcher, Authenticator(settings.http_tokens_file)
+        settings,
+        store,
+        projector,
+        processing,
+        dispatcher,
+        Authenticator(settings.http_tokens_file),
+        BrokerWatch(settings),
     )
 
 
 @contextlib.asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Runs the projector and the processing status; stops them at the end."""
+    """Runs the projector, the processing status and the broker's watch; stops them at the end."""
+    service.broker.start()
     tasks = [
         asyncio.create_task(service.projector.run()),
         asyncio.create_task(service.processing.run()),
@@ -109,6 +118,7 @@ async def running(service: Service) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(service.broker.stop)
         await service.dispatcher.close()
         service.projector.close()
         service.store.close()

@@ -11,6 +11,8 @@ from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.read_model.projector import ReadModelProjector
 from streams.console.read_model.store import Store
 from streams.console.security.auth import Authenticator
+from streams.kafka.broker_watch import BrokerWatch
+from streams.metrics.families import Values
 from streams.runtime.settings import Settings
 
 RATE_OVER = 10
@@ -26,18 +28,19 @@ class Service:
     processing: ProcessingStatus
     dispatcher: CommandDispatcher
     authenticator: Authenticator
+    broker: BrokerWatch
 
     def health(self) -> dict[str, Any]:
         """Returns how fresh the read model is, and how far the workers are."""
         lag = self.projector.lag()
-        problem = lag.problem or self.processing.problem
+        problem = self.broker.problem() or lag.problem or self.processing.problem
         progress = self.projector.progress
         status = "broken" if problem else "ok" if progress.caught_up else "catching up"
         workers = self.processing.workers
         return {
             "status": status,
             "problem": problem,
-            "lagSeconds": round(lag.seconds, 1),
+            "lagSeconds": round(max(lag.seconds, self.broker.silent_seconds), 1),
             "lagRecords": lag.records,
             "recordsApplied": progress.applied,
             "processor": {
@@ -45,6 +48,20 @@ class Service:
                 "lagRecords": self.processing.records,
                 "lagSeconds": round(self.processing.seconds, 1),
             },
+        }
+
+    def metrics(self) -> dict[str, Values]:
+        """Returns the values of the metrics in ``streams.metrics.registry.CONSOLE``."""
+        lag, unreadable = self.projector.lag(), self.projector.unreadable
+        return {
+            "broker_reachable": {None: not self.broker.is_away},
+            "console_failures": {
+                "topics": self.projector.progress.failures,
+                "workers": self.processing.failures,
+            },
+            "console_lag_records": {None: lag.records},
+            "console_lag_seconds": {None: max(lag.seconds, self.broker.silent_seconds)},
+            "console_unreadable_records": {None: unreadable[0] if unreadable else 0},
         }
 
     def rates(self) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from streams.docgen.formats_page import formats_page
 from streams.docgen.graph_page import graph_page
 from streams.docgen.pages import command_page, events_page, settings_page
 from streams.kafka.acls import MEANING, grants
-from streams.metrics.registry import ENGINE, LABELS, LAYER, STATE, WORKER, Metric
+from streams.metrics.registry import (
+    CONSOLE,
+    ENGINE,
+    LABELS,
+    LAYER,
+    RECEIVER,
+    STATE,
+    WORKER,
+    Metric,
+)
 from streams.runtime import log_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +85,8 @@ def metrics_page() -> str:
         ("Work, counted by the engine while a partition is open", ENGINE),
         ("The worker now", WORKER),
         ("Licences now", STATE),
+        ("Console, at `/metrics` of its port", CONSOLE),
+        ("Receiver, at `/metrics` of its port", RECEIVER),
     ]
     text = GENERATED.format(source="streams/metrics/registry.py") + METRICS_HEAD
     for title, metrics in parts:

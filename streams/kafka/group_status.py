@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -31,13 +32,17 @@ from streams.runtime.settings import Settings
 
 QUIET = 0.5  # seconds without lag: a message to another partition shows up sooner
 LOOK_EVERY = 0.05
+LOADED_WITHIN = 10.0  # seconds
+LOAD_RETRY_SECONDS = 0.2
 AGES_WITHIN = 2.0  # seconds: a log that ends with a transaction marker yields no record
+UNKNOWN_GROUP = 69  # GROUP_ID_NOT_FOUND: of later versions of the request
 NOT_YET = (
     errors.GroupCoordinatorNotAvailableError,
     errors.NotCoordinatorForGroupError,
     errors.GroupLoadInProgressError,
 )
 
+FOLLOWED = ("errors", "group-status", "product-seats")
 OnLook = Callable[[int], Awaitable[None]]
 
 
@@ -107,10 +112,25 @@ class LagReader:
         return ages
 
     async def _committed(self) -> dict[TopicPartition, int]:
-        try:
-            found = await self.admin.list_consumer_group_offsets(self._settings.app_id)
-        except NOT_YET:  # the broker has never had a group, or has just started
-            return {}
+        """Returns the group's committed offsets; empty if it has never committed any.
+
+        aiokafka returns no offsets, too, while the coordinator loads them. So an empty answer
+        counts only after the coordinator has described the group.
+
+        Raises: WorkerError, if the offsets are not loaded in time.
+        """
+        group = self._settings.app_id
+        deadline = Deadline(LOADED_WITHIN)
+        while True:
+            with contextlib.suppress(*NOT_YET):
+                if found := await self.admin.list_consumer_group_offsets(group):
+                    break
+                await _described(self.admin, group)
+                found = await self.admin.list_consumer_group_offsets(group)
+                break
+            if deadline.has_passed:
+                raise _not_loaded(group)
+            await asyncio.sleep(LOAD_RETRY_SECONDS)
         return {place: noted.offset for place, noted in found.items()}
 
 
@@ -178,6 +198,8 @@ class Status:
     groups: int = 0
     groups_in_error: list[dict[str, Any]] = field(default_factory=list)
     groups_in_progress: list[str] = field(default_factory=list)
+    deferred: list[dict[str, Any]] = field(default_factory=list)  # group, and skuIds it waits for
+    tenants: list[str] = field(default_factory=list)
     dead_letters: int = 0
     last_dead_letter: str | None = None
 
@@ -194,10 +216,9 @@ class StatusReader:
     """
 
     def __init__(self, settings: Settings) -> None:
-        topics = ("errors", "group-status", "product-seats", "dead-letters")
         self._settings = settings
         self._reader = LagReader(settings)
-        self._seen = TopicReader(settings, topics, ["dead-letters"])
+        self._seen = TopicReader(settings, [*FOLLOWED, "dead-letters"], ["dead-letters"])
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -231,21 +252,50 @@ async def read_status(settings: Settings) -> Status:
 
 
 async def read_members(admin: Any, app_id: str) -> list[Member]:
-    """Returns the members of the consumer group, in the order of their partitions."""
-    try:
-        (response,) = await admin.describe_consumer_groups([app_id])
-    except NOT_YET:
-        return []
+    """Returns the members of the consumer group, in the order of their partitions.
+
+    Raises: WorkerError, if the group is not loaded in time.
+    """
+    deadline = Deadline(LOADED_WITHIN)
+    while True:
+        try:
+            described = await _described(admin, app_id)
+            break
+        except NOT_YET:
+            if deadline.has_passed:
+                raise _not_loaded(app_id) from None
+        await asyncio.sleep(LOAD_RETRY_SECONDS)
     workers = []
-    for member, _, host, _, assignment in response.groups[0][5]:
+    for member, _, host, _, assignment in described:
         dealt = ConsumerProtocolMemberAssignment.decode(assignment).assignment if assignment else []
         numbers = {number for _, numbers in dealt for number in numbers}
         workers.append(Member(member, host.lstrip("/"), sorted(numbers)))
     return sorted(workers, key=lambda worker: (worker.partitions, worker.id))
 
 
+async def _described(admin: Any, group: str) -> list[Any]:
+    """Returns the members of a group as its coordinator describes them; none if it is unknown.
+
+    Raises: KafkaError; one of NOT_YET while the coordinator starts or loads the group.
+    """
+    (response,) = await admin.describe_consumer_groups([group])
+    code, members = response.groups[0][0], response.groups[0][5]
+    if code and code != UNKNOWN_GROUP:
+        raise errors.for_code(code)(group)
+    return list(members)
+
+
+def _not_loaded(group: str) -> WorkerError:
+    return WorkerError(
+        f"the broker has not loaded the offsets of the group {group} yet, as after a restart: try"
+        " again in some seconds",
+        TEMPORARY,
+    )
+
+
 def _add_outputs(status: Status, seen: TopicReader) -> None:
-    groups = [group for _, group in sorted(seen.latest["group-status"].items())]
+    latest = {topic: _documents(seen.latest[topic]) for topic in FOLLOWED}
+    groups = latest["group-status"]
     status.groups = len(groups)
     status.groups_in_error = sorted(
         (group for group in groups if group["membersWithErrors"]),
@@ -256,14 +306,15 @@ def _add_outputs(status: Status, seen: TopicReader) -> None:
         for group in groups
         if group["licenseProcessingState"] != GroupProcessingState.COMPLETE
     ]
-    status.seats = [
-        seats
-        for _, seats in sorted(
-            seen.latest["product-seats"].items(), key=lambda item: -item[1]["consumedUnits"]
-        )
+    status.deferred = [
+        {"group": f"{group['tenant']}/{group['group']}", "skuIds": group["deferred"]}
+        for group in groups
+        if group["deferred"]
     ]
+    status.seats = sorted(latest["product-seats"], key=lambda seats: -seats["consumedUnits"])
+    status.tenants = sorted({one["tenant"] for found in latest.values() for one in found})
     users: dict[str, set[str]] = {}
-    for error in seen.latest["errors"].values():
+    for error in latest["errors"]:
         users.setdefault(error["error"], set()).add(f"{error['tenant']}/{error['user']}")
     status.users_in_error = len(set().union(*users.values()))
     status.users_by_error = {kind: len(users[kind]) for kind in sorted(users)}
@@ -272,3 +323,12 @@ def _add_outputs(status: Status, seen: TopicReader) -> None:
     if letters:
         last = max(letters, key=lambda letter: letter.timestamp).headers
         status.last_dead_letter = f"{last.get('dlq.topic')}: {last.get('dlq.reason')}"
+
+
+def _documents(latest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the values in the order of their keys, without what no worker wrote."""
+    return [
+        value
+        for _, value in sorted(latest.items())
+        if isinstance(value, dict) and "tenant" in value
+    ]

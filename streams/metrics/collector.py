@@ -10,32 +10,24 @@ import asyncio
 import importlib.metadata
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
 from engine.metrics import snapshot
 from engine.partition_machine import PartitionMachine
+from streams.metrics.families import Values, family
 from streams.metrics.registry import (
-    COUNTER,
     ENGINE,
-    EVENT_LABELS,
-    HISTOGRAM,
     INITIAL_SERIES,
     METRICS,
     Histogram,
-    Metric,
     WorkerMetrics,
     engine_counters,
 )
 
 SNAPSHOT_TIMEOUT_SECONDS = 1.0
 OTHER = "other"
-
-Values = Mapping[Any, float]
-"""By the label's value; by a tuple if there are several labels, by None if there is none."""
 
 
 class Collector:
@@ -53,7 +45,7 @@ class Collector:
         for metric in METRICS:
             initial = dict.fromkeys(INITIAL_SERIES.get(metric.name, ()), 0)
             values = values_by_name[metric.name]
-            yield _family(metric, initial | dict(values) if initial else values)
+            yield family(metric, initial | dict(values) if initial else values)
 
     def _newest(self) -> dict[str, Any]:
         async def snapshot() -> dict[str, Any]:
@@ -86,6 +78,7 @@ class Collector:
             "lag_records": worker.lag.records(partitions),
             "lag_seconds": worker.lag.seconds(partitions, time.time()),
             "build_info": {self._version: 1},
+            "broker_reachable": {None: not worker.broker.is_away},
             **_state([p.machine for p in partitions], self._max_products),
         }
 
@@ -133,23 +126,3 @@ def _copy(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     """Returns the cumulative counts by the text of their bounds, and the sum."""
     bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum
-
-
-def _family(metric: Metric, values: Any) -> Any:
-    name = f"seatflow_{metric.name}"
-    if metric.kind == HISTOGRAM:
-        family = HistogramMetricFamily(name, metric.meaning)
-        family.add_metric([], *values)
-        return family
-    make: Any = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
-    family = make(name, metric.meaning, labels=metric.labels)
-    if not metric.labels:
-        values = values or {None: 0}
-    for key, value in values.items():
-        labels = key if isinstance(key, tuple) else () if key is None else (key,)
-        family.add_metric([_text(label) for label in labels], value)
-    return family
-
-
-def _text(label: Any) -> str:
-    return EVENT_LABELS.get(label, label.__name__) if isinstance(label, type) else str(label)

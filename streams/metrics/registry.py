@@ -107,6 +107,7 @@ WORKER = (
         "topic",
     ),
     _gauge("build_info", "always 1", "version"),
+    _gauge("broker_reachable", "whether a broker answers: 1, or 0 while it is away"),
 )
 # Of this moment: what the partitions that this worker processes have in their state.
 STATE = (
@@ -161,6 +162,22 @@ INITIAL_SERIES: dict[str, tuple[Any, ...]] = {
     "groups": GROUP_PROCESSING_STATES,
 }
 METRICS = (*LAYER, *ENGINE, *WORKER, *STATE)
+# Of the console and the receiver, on their own ports.
+CONSOLE = (
+    _gauge("broker_reachable", "whether a broker answers: 1, or 0 while it is away"),
+    _counter(
+        "console_failures",
+        "failed attempts to follow the topics or the workers; each is tried again",
+        "follower",
+    ),
+    _gauge("console_lag_records", "committed records that the read model has not passed yet"),
+    _gauge("console_lag_seconds", "age in seconds of what the pages show"),
+    _gauge("console_unreadable_records", "records that cannot be read and are not shown"),
+)
+RECEIVER = (
+    _gauge("broker_reachable", "whether a broker answers: 1, or 0 while it is away"),
+    _gauge("receiver_pending_records", "records that wait for their transaction"),
+)
 LABELS = {
     "type": "the name of an input event: `user_upserted`, `user_licenses_changed` …",
     "topic": "a topic without its prefix",
@@ -170,6 +187,7 @@ LABELS = {
     "tenant": "the tenant's id, or `other`",
     "sku": "the product's skuId, or `other`",
     "part_number": "the product's skuPartNumber",
+    "follower": "`topics` or `workers`",
     "version": "Seatflow's",
 }
 

@@ -15,6 +15,8 @@ import structlog
 
 WORKER_STARTED = "worker_started"
 BROKER_AWAITED = "broker_awaited"
+BROKER_AWAY = "broker_away"
+BROKER_BACK = "broker_back"
 WORKER_STOPPING = "worker_stopping"
 WORKER_STOPPED = "worker_stopped"
 STOP_TIMED_OUT = "stop_timed_out"
@@ -74,6 +76,23 @@ EVENTS = (
         "warning",
         "no broker answers yet; the worker waits",
         {"brokers": "SEATFLOW_BROKERS", "at_most": "seconds until it gives up"},
+    ),
+    Event(
+        BROKER_AWAY,
+        "warning",
+        "no broker has answered for some seconds; worker, console or receiver are not ready until"
+        " one does",
+        {
+            "brokers": "SEATFLOW_BROKERS",
+            "seconds": "since the last answer",
+            "error": "of the last attempt",
+        },
+    ),
+    Event(
+        BROKER_BACK,
+        "info",
+        "a broker answers again",
+        {"brokers": "SEATFLOW_BROKERS", "seconds": "for which none did"},
     ),
     Event(WORKER_STOPPING, "info", "a signal asked the worker to stop"),
     Event(WORKER_STOPPED, "info", "the open transactions are committed, the worker left the group"),

@@ -21,6 +21,7 @@ from engine.domain.limits import Limits
 from streams.contract.decoder import DECODERS
 from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES
 from streams.kafka.assignor import NOTHING_OWNED, OwnedPartitions
+from streams.kafka.broker_watch import BrokerWatch
 from streams.kafka.errors import DENIAL, Action, classify
 from streams.kafka.faust_adapter import App, Batch, create_app
 from streams.kafka.topic_admin import check_topics
@@ -115,6 +116,7 @@ class Worker:
             for number in range(settings.partitions)
         }
         self.lag = ConsumerLag(self._short)
+        self.broker = BrokerWatch(settings)
         self._app: App = create_app(settings, self)
         define_agents(self._app, self.deliver)
         self._watchdog = Watchdog(
@@ -130,6 +132,7 @@ class Worker:
             loop.add_signal_handler(number, self._asked_to_stop)
         if await self._unless_stopped(check_topics(self.settings)):
             return errors.OK
+        self.broker.start()
         port = self._serve()
         log.info(
             log_events.WORKER_STARTED,
@@ -150,6 +153,7 @@ class Worker:
             task.add_done_callback(self._task_ended)
         await self._stop.wait()
         await self._leave_group(tasks)
+        self.broker.stop()
         log.info(log_events.WORKER_STOPPED)
         return errors.OK
 
@@ -356,6 +360,8 @@ class Worker:
     def _unready(self) -> Iterator[str]:
         """Yields why this worker is not ready, for /readyz; called in that thread."""
         partitions = list(self.partitions.values())
+        if problem := self.broker.problem():
+            yield problem
         if self._owned is NOTHING_OWNED:
             yield "no partitions are assigned yet"
         opening = [partition.number for partition in partitions if not partition.is_open]

@@ -16,6 +16,7 @@ from streams.runtime.errors import WorkerError, log
 from streams.runtime.settings import Settings
 
 REFRESH_SECONDS = 1.0
+MAX_RETRY_SECONDS = 30.0
 COMMIT_POLL_SECONDS = 0.1
 """Kafka notifies nobody of an offset commit, so a commit can only be polled for."""
 
@@ -32,27 +33,37 @@ class ProcessingStatus:
     workers: list[Member] | None = None
     problem: str | None = None
     settled_at: float = 0.0
+    failures: int = 0
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
+        delay = REFRESH_SECONDS
         while True:
+            bug: Exception | None = None
             try:
                 async with LagReader(self.settings) as reader:
                     while True:
-                        self.lag = await reader.read()
-                        self.workers = await read_members(reader.admin, self.settings.app_id)
-                        self.problem = None
-                        if not any(self.lag.values()):
-                            self.settled_at = time.time()
+                        await self._refresh(reader)
+                        delay = REFRESH_SECONDS
                         await asyncio.sleep(REFRESH_SECONDS)
             except WorkerError as error:
-                self.problem = str(error)
+                problem = str(error)
             except Exception as error:
+                bug = error
                 problem = f"the workers' progress is unknown: {type(error).__name__}: {error}"
-                if problem != self.problem:
-                    log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
-                self.problem = problem
-            await asyncio.sleep(REFRESH_SECONDS)
+            self.failures += 1
+            if problem != self.problem:
+                log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=bug)
+            self.problem = problem
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_RETRY_SECONDS)
+
+    async def _refresh(self, reader: LagReader) -> None:
+        self.lag = await reader.read()
+        self.workers = await read_members(reader.admin, self.settings.app_id)
+        self.problem = None
+        if not any(self.lag.values()):
+            self.settled_at = time.time()
 
     @property
     def records(self) -> int:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from markupsafe import escape
 from starlette.datastructures import UploadFile
 
-from streams.console.api.dependencies import CurrentService, send
+from streams.console.api.dependencies import send
 from streams.console.api.models import PathId
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
@@ -315,14 +315,7 @@ async def reprocess_user(
     return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)
 
 
-# --- health and API -------------------------------------------------------------------------------
-
-
-@router.get("/health")
-def health(service: CurrentService) -> Response:
-    """The console's health; 503 while it is broken."""
-    found = service.health()
-    return JSONResponse(found, 503 if found["status"] == "broken" else 200)
+# --- API --------------------------------------------------------------------------------------
 
 
 @router.get("/openapi.json")

@@ -28,7 +28,9 @@ from streams.runtime import log_events
 from streams.runtime.errors import TEMPORARY, WorkerError, log
 from streams.runtime.settings import Settings
 
-RETRY_AFTER = 1.0
+pause = asyncio.sleep
+RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 30.0
 WAIT_MS = 200
 PRUNE_INTERVAL_SECONDS = 86_400.0
 ERASE_INTERVAL_SECONDS = 600.0
@@ -59,6 +61,7 @@ class Progress:
     caught_up: bool = False
     problem: str | None = "not connected yet"
     asked_at: float = 0.0
+    failures: int = 0
     rates: dict[str, Counter[int]] = field(default_factory=lambda: {t: Counter() for t in COUNTED})
 
 
@@ -84,6 +87,7 @@ class ReadModelProjector:
         self._fetched: dict[TopicPartition, int] = {}
         """Offsets up to which was fetched; the last batch may still be on its way to the store."""
         self._end_reader: Any = None
+        self._is_following = False
         self._pruned_at = 0.0
         self._erased_at = time.monotonic()
         self._seen_at: dict[TopicPartition, float] = {}
@@ -95,25 +99,22 @@ class ReadModelProjector:
         # Millions of small objects come and go and refer to nothing: current for cycles that often
         # costs a fifth of the time.
         gc.set_threshold(100_000, 20, 50)
+        delay = RETRY_SECONDS
         while True:
+            self._is_following = False
             try:
                 await self._follow()
-            except WorkerError as error:
-                problem = str(error)
-            except (OSError, sqlite3.OperationalError) as error:
-                problem = f"the read model cannot be written: {error}"
             except Exception as error:
-                problem = (
-                    f"the read model cannot follow the topics: {type(error).__name__}: {error}"
-                )
-                if problem != self.progress.problem:
-                    log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=True)
-                    self.progress.problem = problem
+                problem, bug = _problem_of(error)
+            if self._is_following:
+                delay = RETRY_SECONDS
+            self.progress.failures += 1
             if problem != self.progress.problem:
-                log.warning(log_events.CONSOLE_PROBLEM, problem=problem)
+                log.warning(log_events.CONSOLE_PROBLEM, problem=problem, exc_info=bug)
             self.progress.problem = problem
             await self._notify()
-            await asyncio.sleep(RETRY_AFTER)
+            await pause(delay)
+            delay = min(2 * delay, MAX_RETRY_SECONDS)
 
     async def _follow(self) -> None:
         settings = self.settings
@@ -127,6 +128,7 @@ class ReadModelProjector:
             client.assign(partitions)
             await self._seek(client, partitions, cluster)
             self.progress.problem = None
+            self._is_following = True
             self._end_reader = end_reader
             try:
                 await self._read(client, partitions)
@@ -326,3 +328,12 @@ class ReadModelProjector:
     def close(self) -> None:
         """Ends the writing thread."""
         self._executor.shutdown()
+
+
+def _problem_of(error: Exception) -> tuple[str, Exception | None]:
+    """Returns what is wrong, and the exception where its traceback is needed."""
+    if isinstance(error, WorkerError):
+        return str(error), None
+    if isinstance(error, (OSError, sqlite3.OperationalError)):
+        return f"the read model cannot be written: {error}", None
+    return f"the read model cannot follow the topics: {type(error).__name__}: {error}", error

@@ -23,7 +23,7 @@ LOGIN_BYTES = 4096
 READ_SECONDS = 30.0
 EVENTS = "/events"
 WHAT_IF = "/whatif"
-LIGHT = ("/health", "/login", "/openapi.json", "/static/")
+LIGHT = ("/health", "/metrics", "/login", "/openapi.json", "/static/")
 """Paths that cost next to nothing: they wait for no other read of their caller."""
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from scim2_models import SCIMException
 
 from streams.contract.event_reader import event_of
@@ -25,9 +26,12 @@ from streams.ingest.http.sources import Source, Sources
 from streams.ingest.http.transactional_writer import Record, Writer
 from streams.ingest.scim_requests import RequestError, resource_of
 from streams.ingest.scim_resources import ENTRA
+from streams.metrics.families import Values, exposition
+from streams.metrics.registry import RECEIVER
 from streams.runtime.errors import WorkerError
 
 MAX_UPLOADS_KEPT = 100
+REJECTED = "Kafka rejected a transaction"
 # The topics that a source may write to for its tenant; the catalog is shared by all tenants.
 TENANT_TOPICS = ("user-changes", "group-changes", "subscriptions", "tenants")
 
@@ -89,10 +93,29 @@ def application(receiver: Receiver) -> FastAPI:
 
 
 def _health(app: FastAPI, receiver: Receiver) -> None:
+    writer = receiver.writer
+
     @app.get("/healthz")
     async def healthz() -> Response:
-        ok = receiver.writer.failure is None
-        return PlainTextResponse("ok" if ok else "Kafka rejected a transaction", 200 if ok else 503)
+        """200 unless the process is about to end; a restart would not bring a broker back."""
+        ok = writer.failure is None
+        return PlainTextResponse("ok" if ok else REJECTED, 200 if ok else 503)
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """200 while requests can be carried out; 503 with the reason while the broker is away."""
+        problem = REJECTED if writer.failure else writer.broker.problem()
+        headers = {"Retry-After": RETRY_AFTER_SECONDS} if problem else None
+        return PlainTextResponse(problem or "ok", 503 if problem else 200, headers)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """The receiver's metrics, in Prometheus' text form."""
+        values: dict[str, Values] = {
+            "broker_reachable": {None: not writer.broker.is_away},
+            "receiver_pending_records": {None: writer.pending_records},
+        }
+        return Response(exposition(RECEIVER, values), media_type=CONTENT_TYPE_LATEST)
 
 
 def _events(app: FastAPI, receiver: Receiver) -> None:

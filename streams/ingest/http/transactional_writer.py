@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from streams.contract.topics import RECEIVED
 from streams.ingest.publisher import partition_of
+from streams.kafka.broker_watch import BrokerWatch
 from streams.kafka.producers import transactional_producer
 from streams.kafka.topic_admin import new_topic, until_led
 from streams.kafka.topic_reader import (
@@ -32,8 +33,8 @@ from streams.runtime.settings import Settings
 
 RESOURCES = RECEIVED.name
 TRANSACTION_RECORDS = 5_000
-COMMIT_SECONDS = 10.0
-"""For which a request waits for Kafka."""
+COMMIT_SECONDS = 8.0
+"""For which a request waits for Kafka: its answer is there within 10 s."""
 
 
 class Record(NamedTuple):
@@ -49,6 +50,7 @@ class Writer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.broker = BrokerWatch(settings)
         self._pending: list[Record] = []
         self._added = 0
         self._committed = 0
@@ -70,6 +72,7 @@ class Writer:
             self._partitions[name] = max(self._partitions.get(name, 0), place.partition + 1)
         self._producer = transactional_producer(self._settings, f"{self._settings.app_id}-receiver")
         await self._producer.start()
+        self.broker.start()
         self._task = asyncio.create_task(self._run())
 
     async def _make_topic(self, admin: Any) -> None:
@@ -86,7 +89,13 @@ class Writer:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        await asyncio.to_thread(self.broker.stop)
         await self._producer.stop()
+
+    @property
+    def pending_records(self) -> int:
+        """The records whose transaction is not committed yet."""
+        return self._added - self._committed
 
     def add(self, records: Iterable[Record]) -> int:
         """Adds a request's records; returns the sequence number to wait for."""
@@ -101,7 +110,8 @@ class Writer:
 
         Raises: WorkerError.
         """
-        if self._overdue is not None and self._overdue.has_passed:
+        overdue = self._overdue is not None and self._overdue.has_passed
+        if overdue or self.broker.is_away:
             raise WorkerError("Kafka does not answer: repeat the request later", TEMPORARY)
 
     async def wait_committed(self, sequence: int | None = None) -> None:

@@ -22,6 +22,7 @@ from streams.console.security.auth import Authenticator
 from streams.console.service import Service
 from streams.contract.decoder import DECODERS, Rejected
 from streams.demo.scenario import Step, demo_steps
+from streams.kafka.broker_watch import BrokerWatch
 from streams.runtime.settings import Settings, load_settings
 
 START = 1_795_500_000_000
@@ -88,6 +89,7 @@ class StillProjector:
     def __init__(self) -> None:
         self.progress = Progress(caught_up=True, problem=None)
         self.results = PendingResults()
+        self.unreadable: tuple[int, str] | None = None
 
     async def output_ends(self) -> dict[TopicPartition, int]:
         return {}
@@ -102,7 +104,7 @@ class StillProjector:
 class StillProcessing:
     """The workers have always applied everything."""
 
-    records, seconds, problem = 0, 0.0, None
+    records, seconds, problem, failures = 0, 0.0, None, 0
     workers: tuple[str, ...] = ("one",)
 
     async def wait_applied(self, partition: TopicPartition, offset: int) -> None:
@@ -147,7 +149,15 @@ def local_service(
     authenticator = Authenticator(tokens_file)
     return (
         settings,
-        Service(settings, store, projector, processing, dispatcher, authenticator),
+        Service(
+            settings,
+            store,
+            projector,
+            processing,
+            dispatcher,
+            authenticator,
+            BrokerWatch(settings),
+        ),
         world,
     )
 

@@ -18,6 +18,7 @@ from streams.console.read_model.store import Store
 from streams.runtime.settings import load_settings
 from tests.streams.console.conftest import Console
 from tests.streams.console.local import Rec
+from tests.support.scrape import parse, total
 from tests.support.system import Events
 
 make = Events()
@@ -124,6 +125,57 @@ async def test_the_processing_status_survives_a_failure(monkeypatch: pytest.Monk
     assert not task.done()
     assert "ValueError" in (status.problem or "")
     task.cancel()
+
+
+async def test_retries_wait_longer_each_time(
+    projector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a limit; an attempt that followed the topics begins again with the shortest wait."""
+    waits: list[float] = []
+    enough = asyncio.Event()
+
+    async def follow() -> None:
+        projector._is_following = len(waits) == 8
+        raise KeyError("a bug")
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 10:
+            enough.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(projector, "_follow", follow)
+    monkeypatch.setattr("streams.console.read_model.projector.pause", note)
+    task = asyncio.create_task(projector.run())
+    await enough.wait()
+    task.cancel()
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 1, 2]
+    assert projector.progress.failures == 10
+
+
+def test_metrics_tell_failures_and_the_broker(console: Console) -> None:
+    console.service.projector.progress.failures = 3
+    console.service.projector.unreadable = (2, "the first")
+    answer = console.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    samples = list(parse(answer.text))
+    assert total(samples, "seatflow_console_failures_total", follower="topics") == 3
+    assert total(samples, "seatflow_console_failures_total", follower="workers") == 0
+    assert total(samples, "seatflow_console_unreadable_records") == 2
+    assert total(samples, "seatflow_broker_reachable") == 1
+
+
+def test_an_outage_is_on_the_live_pages_too(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(console.service.broker), "is_away", True)
+    for path in ("/", "/docs"):
+        page = console.client.get(path, headers={"accept": "text/html"}).text
+        assert page.count("no broker has answered at") == page.count('role="alert"') == 1
+    overview = console.client.get("/", headers={"accept": "text/html"}).text
+    live = overview[overview.index("data-live") :]
+    assert "no broker has answered at" in live
+    assert console.client.get("/health").status_code == 503
 
 
 def test_health_is_503_and_pages_say_why(console: Console) -> None:

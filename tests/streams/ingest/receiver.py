@@ -18,6 +18,7 @@ from streams.ingest.http.app import Receiver, application
 from streams.ingest.http.scim import Tenants
 from streams.ingest.http.sources import Sources, load_sources
 from streams.ingest.http.transactional_writer import RESOURCES, Record
+from streams.kafka.broker_watch import BrokerWatch
 from streams.runtime.settings import load_settings
 
 TOKEN = "a-token-of-contoso-0001"
@@ -44,6 +45,8 @@ class MemoryWriter:
         self.records: list[Record] = []
         self.failure: Exception | None = None
         self.failed = asyncio.Event()
+        self.broker = BrokerWatch(load_settings())
+        self.pending_records = 0
 
     def add(self, records: Iterable[Record]) -> int:
         self.records += records

@@ -12,12 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import GroupLoadInProgressError
+from aiokafka.structs import OffsetAndMetadata
 
 from streams.contract.topics import CONSUMED
+from streams.kafka import group_status
+from streams.kafka.group_status import LagReader, read_members
 from streams.runtime.deadline import Deadline
+from streams.runtime.errors import WorkerError
+from streams.runtime.settings import load_settings
 from tests.support.kafka import Kafka
 from tests.support.system import ROOT, Events, System, running
 
@@ -133,3 +141,48 @@ def read(terminal: int) -> str:
     if not select.select([terminal], [], [], 0.2)[0]:
         return ""
     return os.read(terminal, 65536).decode(errors="replace")
+
+
+# --- offsets that the coordinator is still loading ------------------------------------------------
+
+
+class LoadingAdmin:
+    """An admin client whose coordinator has not loaded the group for the first answers.
+
+    aiokafka returns no offsets then, as for a group that has never committed any.
+    """
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+
+    async def list_consumer_group_offsets(self, _group: str) -> dict[Any, Any]:
+        if self.answers > 0:
+            return {}
+        return {TopicPartition("licensing.tenants", 0): OffsetAndMetadata(7, "")}
+
+    async def describe_consumer_groups(self, groups: list[str]) -> list[Any]:
+        self.answers -= 1
+        code = GroupLoadInProgressError.errno if self.answers >= 0 else 0
+        found: Any = (code, groups[0], "Dead", "", "", [])
+        return [SimpleNamespace(groups=[found])]
+
+
+def reader(admin: Any) -> LagReader:
+    found = LagReader(load_settings())
+    found.admin = admin
+    return found
+
+
+async def test_offsets_that_are_being_loaded_are_waited_for() -> None:
+    found = await reader(LoadingAdmin(2))._committed()
+    assert found == {TopicPartition("licensing.tenants", 0): 7}
+
+
+async def test_offsets_that_are_not_loaded_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no 0, which would look like a lag of all records."""
+    monkeypatch.setattr(group_status, "LOADED_WITHIN", 0.3)
+    with pytest.raises(WorkerError, match="has not loaded the offsets") as raised:
+        await reader(LoadingAdmin(1000))._committed()
+    assert raised.value.exit_code == 75
+    with pytest.raises(WorkerError, match="has not loaded the offsets"):
+        await read_members(LoadingAdmin(1000), "seatflow")

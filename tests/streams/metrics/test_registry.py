@@ -21,7 +21,7 @@ from streams.contract.decoder import DECODERS, Rejected
 from streams.docgen import reference
 from streams.metrics.collector import by_product
 from streams.metrics.http_endpoint import serve
-from streams.metrics.registry import HISTOGRAM, LABELS, METRICS, Histogram
+from streams.metrics.registry import CONSOLE, HISTOGRAM, LABELS, METRICS, RECEIVER, Histogram
 from tests.support.scrape import get
 
 
@@ -32,9 +32,11 @@ def test_the_reference_pages_are_current() -> None:
 
 
 def test_names_are_as_prometheus_wants_them() -> None:
-    names = [metric.exposed_name for metric in METRICS]
-    assert len(set(names)) == len(names)
-    for metric in METRICS:
+    for table in (METRICS, CONSOLE, RECEIVER):
+        names = [metric.exposed_name for metric in table]
+        assert len(set(names)) == len(names)
+    every = (*METRICS, *CONSOLE, *RECEIVER)
+    for metric in every:
         assert re.fullmatch(r"[a-z][a-z0-9_]*[a-z0-9]", metric.name)
         assert not metric.name.endswith(("_total", "_count", "_sum", "_bucket"))
         assert (metric.kind == HISTOGRAM) == bool(metric.buckets)
@@ -42,7 +44,7 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert not set(metric.name.split("_")) & set(metric.labels)
         assert metric.meaning[0].islower()
         assert not metric.meaning.endswith(".")
-    assert {label for metric in METRICS for label in metric.labels} == set(LABELS)
+    assert {label for metric in every for label in metric.labels} == set(LABELS)
 
 
 def test_no_label_carries_a_user_or_a_group() -> None:
