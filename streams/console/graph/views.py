@@ -56,7 +56,10 @@ def product(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:
 
 
 def license_details(db: sqlite3.Connection, user: GraphObject) -> list[GraphObject]:
-    """Returns the details of the licences that a user has: their products and plans."""
+    """Returns the details of the licences that a user has: their products and plans.
+
+    Whether a service has provisioned an enabled plan, that service knows: it is null.
+    """
     found = []
     for licence in user["assignedLicenses"]:
         sku, off = licence["skuId"], set(licence["disabledPlans"])
@@ -65,7 +68,7 @@ def license_details(db: sqlite3.Connection, user: GraphObject) -> list[GraphObje
             {
                 "servicePlanId": plan["servicePlanId"],
                 "servicePlanName": plan.get("servicePlanName") or plan["servicePlanId"],
-                "provisioningStatus": "Disabled" if plan["servicePlanId"] in off else "Success",
+                "provisioningStatus": "Disabled" if plan["servicePlanId"] in off else None,
                 "appliesTo": plan.get("appliesTo", "User"),
             }
             for plan in defined.get("servicePlans", ())

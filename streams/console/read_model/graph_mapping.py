@@ -109,7 +109,7 @@ def sku_to_graph(row: Row) -> GraphObject:
                 "servicePlanId": plan["servicePlanId"],
                 "servicePlanName": plan.get("servicePlanName", plan["servicePlanId"]),
                 "appliesTo": plan.get("appliesTo", "User"),
-                "provisioningStatus": "Success",
+                "provisioningStatus": None,  # known to the service alone
             }
             for plan in plans
         ],

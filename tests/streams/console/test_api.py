@@ -34,6 +34,7 @@ def test_graph_shapes(demo_console: Console) -> None:
             "servicePlans", "appliesTo"} <= sku.keys()  # fmt: skip
     plan = {"servicePlanId", "servicePlanName", "provisioningStatus", "appliesTo"}
     assert plan == sku["servicePlans"][0].keys()
+    assert {each["provisioningStatus"] for each in sku["servicePlans"]} == {None}
     user = get(demo_console, f"{T}/users/u0011")
     assert {"id", "displayName", "userPrincipalName", "assignedLicenses",
             "licenseAssignmentStates"} <= user.keys()  # fmt: skip
