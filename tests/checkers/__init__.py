@@ -15,7 +15,11 @@ from tests.checkers.accounts import (
     groups_agree,
     revisions_grow,
 )
-from tests.checkers.addresses import addresses_are_unique
+from tests.checkers.addresses import (
+    addresses_are_unique,
+    addresses_have_an_owner,
+    addresses_never_shared,
+)
 from tests.checkers.audit import audit_agrees
 from tests.checkers.history import History, Record, Violation
 from tests.checkers.licences import (
@@ -43,6 +47,7 @@ ALWAYS: tuple[Checker, ...] = (
     union_agrees,
     all_or_nothing,
     revisions_grow,
+    addresses_never_shared,
 )
 AT_THE_END: tuple[Checker, ...] = (
     every_intent_published,
@@ -51,6 +56,7 @@ AT_THE_END: tuple[Checker, ...] = (
     no_false_refusal,
     no_false_conflict,
     addresses_are_unique,
+    addresses_have_an_owner,
     seats_agree,
     errors_agree,
     groups_agree,
@@ -74,6 +80,8 @@ __all__ = [
     "Record",
     "Violation",
     "addresses_are_unique",
+    "addresses_have_an_owner",
+    "addresses_never_shared",
     "all_or_nothing",
     "audit_agrees",
     "bad_input_is_dead_letter",

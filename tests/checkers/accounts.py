@@ -137,7 +137,7 @@ def every_command_answered(history: History) -> list[Violation]:
             found.append(Violation("every command answered", text))
     restoring = restorations(history)
     for (key, cause), given in sorted(intent.answers.items()):
-        if (key, cause) in restoring and given not in (["applied"], ["rejected"]):
+        if (key, cause) in restoring and given != ["applied"]:
             text = f"{key}: the restoration {cause} was answered {given}"
             found.append(Violation("every command answered", text))
         elif (key, cause) not in restoring and (key, cause) not in commands:

@@ -50,6 +50,10 @@ def with_address(*addresses: str) -> Callable[[Json], object]:
     return lambda document: document.update(proxyAddresses=addresses)
 
 
+def deletion(user: str) -> Json:
+    return {"type": "user.deleted", "id": f"gone-{user}", "tenant": "t", "user": user}
+
+
 def state(sku: str, group: str | None, state: str, error: str = "None", off: Any = ()) -> Json:
     found = {"skuId": sku, "assignedByGroup": group, "disabledPlans": list(off)}
     return found | {"state": state, "error": error, "since": "1"}
@@ -191,6 +195,38 @@ BAD: list[tuple[Checker, str, Change]] = [
         "two computed addresses, one of them shared",
         lambda records: in_user("t/a", with_address("smtp:x@y", "smtp:z@y"))(
             in_user("t/c", with_address("SMTP:z@y"))(records)
+        ),
+    ),
+    (
+        checkers.addresses_never_shared,
+        "an address of one user published of another, then not any more",
+        lambda records: repeating("user-licenses", "t/d")(
+            saying("user-licenses", "t/d", with_address("smtp:same@x"))(records)
+        ),
+    ),
+    (
+        checkers.addresses_never_shared,
+        "an address that moved before it was given up",
+        lambda records: [
+            *saying("user-licenses", "t/d", with_address("smtp:same@x"))(records),
+            Record("user-licenses", 0, 999, "t/e", None),
+        ],
+    ),
+    (
+        checkers.addresses_have_an_owner,
+        "an owner who claims nothing",
+        in_last("errors", "t/f/h/rival", lambda e: e["details"].update(owner="a")),
+    ),
+    (
+        checkers.addresses_have_an_owner,
+        "a user who owns the address that it lacks",
+        in_last("errors", "t/f/h/rival", lambda e: e["details"].update(owner="f")),
+    ),
+    (
+        checkers.addresses_have_an_owner,
+        "nobody has the principal name",
+        lambda records: in_user("t/e", with_address())(
+            appending("user-changes", "t/f", deletion("f"))(records)
         ),
     ),
     (

@@ -64,7 +64,8 @@ class Builder:
 
     def tenant(self, location: str | None = "US", retry: str = "automatic", **more: str) -> None:
         policies = {"seatRetry": retry, **more}
-        self.event("tenants", "tenant.updated", usageLocation=location, policies=policies)
+        facts = {"usageLocation": location, "initialDomain": "t.on"}
+        self.event("tenants", "tenant.updated", **facts, policies=policies)
 
     def product(self, sku: str, *plans: Json) -> None:
         self.event("catalog", "product.defined", skuId=sku, servicePlans=list(plans))
@@ -133,6 +134,10 @@ def example() -> list[Record]:
     b.join("c", "g")  # suite: conflict, extra: other
     b.license("s", "suite")
     b.join("d", "s")
+    b.user("e", usageLocation="US", userPrincipalName="same@x")
+    b.join("e", "h")  # rival, with two addresses
+    b.user("f", usageLocation="US", proxyAddresses=["smtp:SAME@x"])
+    b.join("f", "h")  # rival: the address is another user's
     b.assign("d", "addon")
     b.leave("d", "s")  # suite is kept: the add-on needs it
     b.assign("c", "suite")  # rejected
@@ -175,6 +180,10 @@ def random_step(b: Builder, dice: random.Random) -> None:
     actions: list[tuple[int, Callable[[], None]]] = [
         (6, lambda: b.user(user, usageLocation=dice.choice(["US", "US", "CN", None]))),
         (3, lambda: b.user(user, proxyAddresses=address)),
+        (4, lambda: b.user(user, userPrincipalName=dice.choice(["one@x", "Two@x", f"{user}@x"]))),
+        (2, lambda: b.user(user, mail=dice.choice(["One@x", None, f"{user}@t.on"]))),
+        (2, lambda: b.user(user, mailNickname=dice.choice(["nick", "nick", None, user]))),
+        (4, lambda: random_snapshot(b, dice, user)),
         (14, lambda: b.join(user, group)),
         (7, lambda: b.leave(user, group)),
         (8, lambda: b.license(group, *some, off=off)),
@@ -200,6 +209,25 @@ def random_step(b: Builder, dice: random.Random) -> None:
         (1, lambda: b.publish("user-changes", f"t/{user}", b'{"type":"user.upserted"}')),
     ]
     dice.choices([a for _, a in actions], [weight for weight, _ in actions])[0]()
+
+
+def random_snapshot(b: Builder, dice: random.Random, user: str) -> None:
+    """R25: any licences, through any groups."""
+    groups = dice.sample("ghij", dice.randint(0, 2))
+    skus = ["suite", "rival", "addon", "extra"]
+    paths = {(dice.choice(skus), dice.choice([None, *groups, "g"])) for _ in range(3)}
+    b.simply(
+        "user.snapshot",
+        user,
+        usageLocation=dice.choice(["US", "CN", None]),
+        userPrincipalName=dice.choice(["one@x", f"{user}@x", None]),
+        mailNickname=dice.choice(["nick", None]),
+        memberships=[{"group": group} for group in groups],
+        licenseAssignmentStates=[
+            {"skuId": sku, "assignedByGroup": group, "disabledPlans": [], "state": "Active"}
+            for sku, group in sorted(paths, key=str)
+        ],
+    )
 
 
 # ---- tampering

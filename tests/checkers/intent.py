@@ -68,6 +68,8 @@ class AskedTenant:
     location: str | None = None
     seat_retry: str = "automatic"
     on_group_deletion: str = "convert"
+    initial_domains: frozenset[str] = frozenset()
+    """Of all times: a routing address stays when the domain changes (R19)."""
 
 
 class Intent:
@@ -155,6 +157,7 @@ class Intent:
                     event.get("usageLocation"),
                     policies.get("seatRetry", "automatic"),
                     policies.get("onGroupDeletion", "convert"),
+                    self.tenant(key).initial_domains | {(event.get("initialDomain") or "").lower()},
                 )
             case "group-changes":
                 self._take_group(self.groups.setdefault(key, AskedGroup()), event)

@@ -15,7 +15,15 @@ from tests.checkers.history import (
     tenant_of,
 )
 from tests.checkers.intent import AskedUser, Intent, intent_of
-from tests.spec.facts import CONFLICT, COUNT, Entry, EvaluationInput, Product, user_plans
+from tests.spec.facts import (
+    CONFLICT,
+    COUNT,
+    UNIQUENESS,
+    Entry,
+    EvaluationInput,
+    Product,
+    user_plans,
+)
 from tests.spec.licensing import evaluate
 
 NOBODY: Json = {"licenseAssignmentStates": [], "assignedLicenses": []}
@@ -180,6 +188,8 @@ def summary(user: Json) -> Summary:
 def possible_outcomes(intent: Intent, key: str, asked: AskedUser, user: Json) -> list[Summary]:
     tenant = tenant_of(key)
     shares = any(intent.claims[tenant, address] > 1 for address in asked.addresses)
+    # Routing addresses are not among those; `addresses_have_an_owner` judges the error itself.
+    shares |= any(s["error"] == UNIQUENESS for s in states(user))
     facts = EvaluationInput(
         products=intent.products,
         groups=intent.groups_of.get(tenant, {}),

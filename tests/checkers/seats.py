@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tests.checkers.history import (
     History,
     Json,
@@ -54,26 +56,32 @@ def never_oversold(history: History) -> list[Violation]:
 
 
 def counters_never_oversold(history: History) -> list[Violation]:
-    """Checks that consumedUnits grows only within the units in force since the previous record."""
+    """Checks that consumedUnits grows only within the units in force since the previous record.
+
+    Beyond them it may grow by one for each time that a snapshot names the product (R25).
+    """
     found: list[Violation] = []
     bought: dict[str, list[int]] = {}
     before: dict[str, Json] = {}
     position: dict[str, int] = {}  # the earliest purchase that the record before can have seen
-    adopted: set[tuple[str, str]] = set()  # tenant/user, skuId that a snapshot names (R25)
+    brought: Counter[str] = Counter()  # tenant/skuId -> holders that snapshots may have brought
     for record in readable(history):
         key = record.key or ""
-        adopted |= named_by_snapshot(record)
+        brought.update(f"{tenant_of(user)}/{sku}" for user, sku in named_by_snapshot(record))
         if record.topic == "subscriptions":
             bought.setdefault(key, [0]).append(units(record.document or {}))
         if record.topic != "product-seats" or record.document is None:
             continue
         purchases, start = bought.get(key, [0]), position.get(key, 0)
         consumed = record.document["consumedUnits"]
-        brought = sum(key == f"{tenant_of(user)}/{sku}" for user, sku in adopted)
-        limit = max(purchases[start:]) + brought
-        if consumed > before.get(key, {}).get("consumedUnits", 0) and consumed > limit:
-            text = f"{key} grew to {consumed} consumed units of {limit}"
-            found.append(Violation("counters never oversold", text))
+        limit = max(purchases[start:])
+        beyond = consumed - max(before.get(key, {}).get("consumedUnits", 0), limit)
+        if beyond > 0:
+            brought[key] -= beyond
+            if brought[key] < 0:
+                text = f"{key} grew to {consumed} consumed units of {limit}"
+                found.append(Violation("counters never oversold", text))
+                brought[key] = 0
         now = units(record.document)
         position[key] = next(
             (i for i in range(start, len(purchases)) if purchases[i] == now), start

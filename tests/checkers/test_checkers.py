@@ -51,6 +51,7 @@ def test_the_example_is_accepted_and_shows_every_kind_of_state() -> None:
         ("Error", "CountViolation"),
         ("Error", "Other"),
         ("Error", "MutuallyExclusiveViolation"),
+        ("Error", "UniquenessViolation"),
         ("ActiveWithError", "DependencyViolation"),
     }
 

@@ -23,10 +23,15 @@ CALM = "calm"
 WILD = ("wild", "wilder")
 ENOUGH = 100_000
 HOT = "w-hot"
+DOMAIN = "x"
+"""The initial domain, where routing addresses and given addresses meet."""
 CALM_USERS, WILD_USERS, GROUPS = 80, 150, 6
 TIME = "2026-11-24T08:00:00Z"
 AT = ("US", "US", "US", "CN", None)
-KINDS = ("join", "leave", "assign", "drop", "gone", "upsert", "again")
+KINDS = ("join", "leave", "assign", "drop", "gone", "bin", "snapshot", "upsert", "again")
+WEIGHTS = (9, 6, 3, 2, 1, 2, 2, 4, 1)
+LONG_AGO = ("2024-01-01T00:00:00Z", "2024-06-01T00:00:00Z", "2025-01-01T00:00:00Z", None)
+STATES = ("Active", "Active", "Active", "ActiveWithError", "Error")
 
 
 class Maker:
@@ -50,15 +55,47 @@ class Maker:
         body = {"tenant": tenant, "skuId": sku, "prepaidUnits": units}
         return self.event("subscriptions", "subscription.updated", **body)
 
-    def settings(self, tenant: str, location: str | None, **policies: str) -> Event:
+    def settings(self, tenant: str, location: str | None, domain: str, **policies: str) -> Event:
         body = {"tenant": tenant, "usageLocation": location, "policies": policies}
-        return self.event("tenants", "tenant.updated", **body)
+        return self.event("tenants", "tenant.updated", **body, initialDomain=domain)
 
     def group(self, type: str, tenant: str, group: str, **body: Any) -> Event:
         return self.event("group-changes", type, tenant=tenant, group=group, **body)
 
     def user(self, type: str, tenant: str, user: str, **body: Any) -> Event:
         return self.event("user-changes", type, tenant=tenant, user=user, **body)
+
+    def recycle(self, tenant: str, user: str) -> Event:
+        """Puts a user into the recycle bin (R22)."""
+        return self.user("user.deleted", tenant, user, restorable=True)
+
+    def snapshot(
+        self, dice: Random, tenant: str, user: str, groups: Iterable[str], skus: Iterable[str],
+        **facts: Any,
+    ) -> Event:  # fmt: skip
+        """Takes a user over (R25) with some of the groups and some licences, whatever the rules."""
+        mine = dice.sample([*groups], dice.choice((0, 1, 1, 2)))
+        paths = [None, *mine, *mine, dice.choice([*groups])]
+        held = {
+            (sku, dice.choice(paths)): None for sku in dice.sample([*skus], dice.choice((0, 1, 2)))
+        }
+        return self.user(
+            "user.snapshot",
+            tenant,
+            user,
+            **facts,
+            memberships=[{"group": group, "since": dice.choice(LONG_AGO)} for group in mine],
+            licenseAssignmentStates=[
+                {
+                    "skuId": sku,
+                    "assignedByGroup": group,
+                    "disabledPlans": [],
+                    "state": dice.choice(STATES),
+                    "since": dice.choice(LONG_AGO),
+                }
+                for sku, group in held
+            ],
+        )
 
 
 def plan(name: str, **members: object) -> Json:
@@ -74,7 +111,8 @@ class CalmTenant:
 
     What becomes of a user then follows from the order of that user's events alone, whatever the
     batches: conflicts, dependencies and direct licences included. Only nobody moves to where a
-    product is prohibited: by R23 that meets one who waits for its seat, or has it already.
+    product is prohibited, and nobody's principal name changes: by R23 that meets one who waits for
+    its seat, or has it already.
     """
 
     groups = {  # noqa: RUF012
@@ -90,8 +128,9 @@ class CalmTenant:
 
     def setup(self) -> Iterator[Event]:
         make = self.make
-        yield make.settings(CALM, "US")
-        yield make.product("c-base", plan("c-b"), plan("c-company", appliesTo="Company"))
+        yield make.settings(CALM, "US", "calm.on.example")
+        company, mail = plan("c-company", appliesTo="Company"), plan("c-mail", mailEnabled=True)
+        yield make.product("c-base", plan("c-b"), company, mail)
         yield make.product("c-addon", plan("c-a", requires=[["c-b"]]))
         yield make.product("c-plus", plan("c-p", prohibitedLocations=["CN"]), plan("c-q"))
         yield make.product("c-left", plan("c-l", exclusiveSets=["side"]))
@@ -102,14 +141,14 @@ class CalmTenant:
         for group, skus in self.groups.items():
             yield make.group("licenses.changed", CALM, group, addLicenses=added(skus))
         for n in range(CALM_USERS):
-            yield make.user("user.upserted", CALM, f"u{n}", usageLocation=self._location(n))
+            yield make.user("user.upserted", CALM, f"u{n}", **self._facts(n))
 
     def next(self) -> Event:
         make, dice = self.make, self.dice
         n, group = dice.randrange(CALM_USERS), dice.choice(tuple(self.groups))
         user = f"u{n}"
         sku = dice.choice(("c-direct", "c-addon", "c-left"))
-        match dice.choices(KINDS, (9, 6, 3, 2, 1, 3, 1))[0]:
+        match dice.choices(KINDS, WEIGHTS)[0]:
             case "join":
                 return make.user("membership.added", CALM, user, group=group)
             case "leave":
@@ -120,9 +159,18 @@ class CalmTenant:
                 return make.user("licenses.changed", CALM, user, removeLicenses=[sku])
             case "gone":
                 return make.user("user.deleted", CALM, user)
+            case "bin":
+                return make.recycle(CALM, user)
+            case "snapshot":
+                skus = ("c-base", "c-plus", "c-left", "c-direct")
+                return make.snapshot(dice, CALM, user, self.groups, skus, **self._facts(n))
             case "again":
                 return make.user("user.reprocess", CALM, user)
-        return make.user("user.upserted", CALM, user, usageLocation=self._location(n))
+        return make.user("user.upserted", CALM, user, **self._facts(n))
+
+    def _facts(self, n: int) -> Json:
+        name = f"u{n}@calm.example"
+        return {"usageLocation": self._location(n), "userPrincipalName": name}
 
     def _location(self, n: int) -> str | None:
         return "CN" if n % 4 == 0 else self.dice.choice(("US", "US", None))
@@ -152,7 +200,7 @@ class WildTenant:
 
     def setup(self) -> Iterator[Event]:
         make, dice = self.make, self.dice
-        yield make.settings(self.name, "US", seatRetry=self.retry)
+        yield make.settings(self.name, "US", DOMAIN, seatRetry=self.retry)
         for sku in self.skus:
             yield make.seats(self.name, sku, dice.randint(5, WILD_USERS // 3))
         yield make.seats(self.name, HOT, WILD_USERS // 4)
@@ -161,7 +209,8 @@ class WildTenant:
             yield self._license(f"g{group}", added(some))
         yield self._license("hot", added([HOT]))
         for n in range(WILD_USERS):
-            yield make.user("user.upserted", self.name, f"u{n}", usageLocation="US")
+            facts = {"usageLocation": "US", "userPrincipalName": self._principal_name(f"u{n}")}
+            yield make.user("user.upserted", self.name, f"u{n}", **facts)
 
     def _license(self, group: str, add: list[Json], remove: Iterable[str] = ()) -> Event:
         change = {"addLicenses": add, "removeLicenses": list(remove)}
@@ -183,7 +232,9 @@ class WildTenant:
             (3, lambda: self._swap(user, some)),
             (2, lambda: make.user("licenses.set", name, user, licenses=added(some, off))),
             (2, lambda: make.user("user.deleted", name, user)),
-            (3, lambda: make.user("user.upserted", name, user, userPrincipalName=f"{user}@x")),
+            (4, lambda: make.recycle(name, user)),
+            (4, lambda: make.user("user.upserted", name, user, **self._mail(user))),
+            (4, lambda: self._snapshot(user)),
             (2, lambda: make.user("user.reprocess", name, user)),
             (3, lambda: self._license(group, added(some, off))),
             (1, lambda: self._license(group, [], some)),
@@ -198,6 +249,26 @@ class WildTenant:
     def _swap(self, user: str, some: list[str]) -> Event:
         change = {"addLicenses": added(some[1:]), "removeLicenses": some[:1]}
         return self.make.user("licenses.changed", self.name, user, **change)
+
+    def _snapshot(self, user: str) -> Event:
+        groups = [*(f"g{n}" for n in range(GROUPS)), "hot"]
+        facts = {"usageLocation": self.dice.choice(AT), **self._mail(user)}
+        return self.make.snapshot(self.dice, self.name, user, groups, (*self.skus, HOT), **facts)
+
+    def _mail(self, user: str) -> Json:
+        """Some mail attributes, which many users share in one form or another (R18)."""
+        dice, shared = self.dice, f"a{self.dice.randrange(20)}"
+        facts: Json = {"userPrincipalName": self._principal_name(user)}
+        if dice.random() < 0.2:
+            facts["mail"] = dice.choice((None, f"{shared}@{DOMAIN}", f"{user}@mail"))
+        if dice.random() < 0.3:
+            facts["mailNickname"] = dice.choice((None, shared, user))
+        return facts
+
+    def _principal_name(self, user: str) -> str:
+        """One of the user's own, or one that others have, as a name or as an address."""
+        shared = f"a{self.dice.randrange(20)}@{DOMAIN}"
+        return self.dice.choice((f"{user}@{DOMAIN}", f"{user}@{DOMAIN}", shared, shared.upper()))
 
     def _addresses(self) -> list[str]:
         shared = self.dice.randrange(20)
@@ -217,6 +288,7 @@ class WildTenant:
                 make.settings(
                     self.name,
                     dice.choice(("US", "US", None)),
+                    dice.choice((DOMAIN, DOMAIN, "y")),
                     seatRetry=self.retry,
                     onGroupDeletion=deletion,
                 ),
