@@ -7,6 +7,8 @@ command -v dockerd >/dev/null || missing+=(docker.io)
 command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 command -v iptables >/dev/null || missing+=(iptables)
 command -v ip >/dev/null || missing+=(iproute2)
+# Stands in for its image.
+command -v prometheus >/dev/null || missing+=(prometheus)
 if ((${#missing[@]})); then
   apt-get update -qq
   # The package would start an engine for the whole machine, where there is an init system.

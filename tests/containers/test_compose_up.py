@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 SMALL_TENANT = ROOT / "tests" / "containers" / "small_tenant.jsonl"
 OURS = ("worker", "console", "receiver")
 LONG_RUNNING = (*OURS, "kafka", "prometheus")
-USERS, SEATS = 20_000, 19_000
+USERS_AT_ONCE, SEATS = 10_000, 19_000
 TRY_AGAIN = 75
 BEARER = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
 
@@ -120,23 +120,35 @@ def test_five_workers_are_found_by_prometheus(stack: Stack) -> None:
 def test_kills_of_workers_and_of_the_broker_lose_and_repeat_nothing(
     stack: Stack, tmp_path: Path
 ) -> None:
-    load = tmp_path / "load.jsonl"
-    load.write_text("".join(json.dumps(event) + "\n" for event in _load()))
-    feeding = threading.Thread(target=_feed_until_taken, args=(stack, load))
+    killed = threading.Event()
+    parts = 0
+
+    def feed() -> None:
+        nonlocal parts
+        while not killed.is_set() or parts * USERS_AT_ONCE <= SEATS:
+            load = tmp_path / f"load-{parts}.jsonl"
+            load.write_text("".join(json.dumps(event) + "\n" for event in _load(parts)))
+            _feed_until_taken(stack, load)
+            parts += 1
+
+    feeding = threading.Thread(target=feed)
     feeding.start()
     for service in ("worker", "kafka", "worker"):
-        time.sleep(1)
-        assert feeding.is_alive(), "the load is too small to be under way at the kills"
+        time.sleep(1)  # the kills come amid the load, at no particular moment of it
+        assert feeding.is_alive(), "feeding failed"
         _kill_one(stack, service)
-    feeding.join(120)
+    killed.set()
+    feeding.join(240)
     assert not feeding.is_alive()
+    users = parts * USERS_AT_ONCE
+    assert users > SEATS
     (broker,) = stack.containers("kafka")
     eventually(lambda: stack.docker.inspect(broker, "{{.State.Health.Status}}") == "healthy")
     stack.seatflow("status", "--wait", "--timeout", "120", timeout=180)
     states = [value for key, value in stack.user_states().items() if key.startswith("load/")]
-    assert len(states) == USERS
+    assert len(states) == users
     assert states.count(["Active"]) == SEATS
-    assert states.count(["Error"]) == USERS - SEATS
+    assert states.count(["Error"]) == users - SEATS
     eventually(lambda: stack.workers_up() == 5, within_seconds=90)
 
 
@@ -149,7 +161,7 @@ def _kill_one(stack: Stack, service: str) -> None:
     eventually(lambda: stack.docker.inspect(victim, count) == "1 true")
 
 
-def _load() -> list[dict[str, object]]:
+def _load(part: int) -> list[dict[str, object]]:
     tenant = {"tenant": "load"}
     units = {"prepaidUnits": {"enabled": SEATS}}
     license_ = {"group": "all", "addLicenses": [{"skuId": "e3"}]}
@@ -157,21 +169,24 @@ def _load() -> list[dict[str, object]]:
         {"type": "subscription.updated", **tenant, "skuId": "e3", **units},
         {"type": "licenses.changed", **tenant, **license_},
     ]
-    for number in range(USERS):
-        user = {**tenant, "user": f"u{number:05}"}
+    for number in range(part * USERS_AT_ONCE, (part + 1) * USERS_AT_ONCE):
+        user = {**tenant, "user": f"u{number:06}"}
         events.append({"type": "user.upserted", **user, "usageLocation": "US"})
         events.append({"type": "membership.added", **user, "group": "all"})
-    return [{"id": f"load-{number}", **event} for number, event in enumerate(events)]
+    return [{"id": f"load-{part}-{number}", **event} for number, event in enumerate(events)]
 
 
 def _feed_until_taken(stack: Stack, file: Path) -> None:
     """Feeds the file until it goes through: what the broker took before is taken as duplicates."""
-    for _ in range(10):
-        try:
-            stack.seatflow("feed", "jsonl", str(file))
-            return
-        except AssertionError:
-            time.sleep(2)
+    eventually(lambda: _feed(stack, file), within_seconds=180)
+
+
+def _feed(stack: Stack, file: Path) -> bool:
+    try:
+        stack.seatflow("feed", "jsonl", str(file))
+    except AssertionError:
+        return False
+    return True
 
 
 def test_workers_stop_within_their_grace_period(stack: Stack) -> None:
