@@ -137,8 +137,8 @@ def export(
     print(f"{count:,} events of {len(snapshot.users()):,} users written to {file}", file=sys.stderr)
     if other:
         print(
-            f"{len(other):,} users would differ, e.g. {other[0]}: they keep licences that do not"
-            " follow from the present facts (R11, R12, R14)",
+            f"{len(other):,} users would differ, e.g. {other[0]}: their direct licences could not"
+            " take the plans that were asked for (R12)",
             file=sys.stderr,
         )
 

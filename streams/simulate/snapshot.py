@@ -1,24 +1,27 @@
 """A tenant's state as events: a snapshot to simulate on, to inspect, or to move.
 
 The rows of the changelog are loaded into the engine, like in a worker, and written as events in an
-order that gives the same state: users with seats first, entries in the order of their admission.
-Some state cannot be expressed as events (e.g. drifted entries, R14); the command reports the users
-whose state would differ.
+order that gives the same state: users as ``user.snapshot`` (R25), those who wait for a seat last. A
+user in the recycle bin (R22) is taken over and deleted. A direct entry that could not take its new
+plans (R12) cannot be expressed; the command reports the users whose state would differ.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
 from engine.documents.user_documents import PublishedState, published_states
-from engine.domain.model import Product
+from engine.domain.model import Product, timestamp
 from engine.domain.vocabulary import UNIT_KINDS
 from engine.partition_machine import PartitionMachine
 from engine.state.row_codecs import encode_product
+from engine.state.seat_budget import SeatBudget
 from engine.state.tenant_state import TenantState, User
+from engine.state.user_row_codecs import OptionalUserFacts
 from streams.contract.topics import CHANGELOG
 from streams.kafka.changelog import read, reader
 from streams.kafka.topic_reader import admin_client, connected, topic_partitions
@@ -81,13 +84,22 @@ class Snapshot:
 
     def events(self) -> Iterator[Event]:
         """Yields the events in an order that gives the same state."""
+        users = self.users()
+        # Seats of users who come last because they wait for another product: they are withheld
+        # until everybody is there, so that nobody who waits gets them.
+        withheld = Counter(sku for u in users if u.outcome.waiting for sku in u.outcome.held)
         yield from self._catalog()
         yield self._tenant()
-        yield from self._subscriptions(enough=True)
+        for seats in self._budgets():
+            yield self._units(seats, withheld[seats.sku])
         yield from self._groups()
-        for user in self.users():
+        for user in users:
             yield from self._user(user)
-        yield from self._subscriptions(enough=False)
+        for seats in self._budgets():
+            if seats.deleted:
+                yield self._event("subscription.deleted", skuId=seats.sku)
+            elif withheld[seats.sku]:
+                yield self._units(seats, 0)
 
     def lines(self) -> Iterator[bytes]:
         """Yields the events as JSON Lines."""
@@ -125,24 +137,19 @@ class Snapshot:
             policies=policies,
         )
 
-    def _subscriptions(self, enough: bool) -> Iterator[Event]:
-        """Yields the subscriptions.
-
-        ``enough``: with units for all users who have a seat, even if fewer are bought (R15).
-        """
+    def _budgets(self) -> Iterator[SeatBudget]:
+        """Yields the products that have units."""
         for machine in self._machines:
             for seats in machine.products.budgets.values():
-                if seats.tenant != self.tenant or seats.units is None:
-                    continue
-                enabled, warning, *rest = seats.units
-                used = sum(part.used for part in seats.partition_leases.values())
-                lacking = max(0, used - enabled - warning)
-                if not enough and seats.deleted:
-                    yield self._event("subscription.deleted", skuId=seats.sku)
-                elif enough or lacking:
-                    units = (enabled + (lacking if enough else 0), warning, *rest)
-                    prepaid = dict(zip(UNIT_KINDS, units, strict=True))
-                    yield self._event("subscription.updated", skuId=seats.sku, prepaidUnits=prepaid)
+                if seats.tenant == self.tenant and seats.units is not None:
+                    yield seats
+
+    def _units(self, seats: SeatBudget, withheld: int) -> Event:
+        assert seats.units is not None
+        enabled, *rest = seats.units
+        units = (max(0, enabled - withheld), *rest)
+        prepaid = dict(zip(UNIT_KINDS, units, strict=True))
+        return self._event("subscription.updated", skuId=seats.sku, prepaidUnits=prepaid)
 
     def _groups(self) -> Iterator[Event]:
         for machine in self._machines:
@@ -165,47 +172,67 @@ class Snapshot:
         return self._event("licenses.changed", **target, **change)
 
     def _user(self, user: User) -> Iterator[Event]:
-        if user.known:
+        direct = (user.optional_facts or {}).get(OptionalUserFacts.RECYCLE_BIN)
+        if user.known or direct is not None:
             yield self._event(
-                "user.upserted",
+                "user.snapshot",
                 user=user.id,
                 userPrincipalName=user.upn,
                 usageLocation=user.location,
                 mail=user.mail,
-                mailNickname=user.mail_nickname,
-                proxyAddresses=list(user.addresses) or None,
+                mailNickname=user.mail_nickname or user.published_nickname,
+                proxyAddresses=list(user.addresses),
+                memberships=_memberships(user),
+                licenseAssignmentStates=_held(user) if direct is None else _in_bin(direct),
             )
-        for path in _paths(user):
-            if path:
-                yield self._event("membership.added", user=user.id, group=path)
-            else:
-                yield from self._direct(user)
-        for path in dict.fromkeys(user.paths):
-            if (
-                path not in user.groups
-            ):  # the user left the group but keeps what another licence needs (R11)
-                yield self._event("membership.removed", user=user.id, group=path)
+        else:
+            for group in user.groups:
+                yield self._event("membership.added", user=user.id, group=group)
+        if direct is not None:
+            yield self._event("user.deleted", user=user.id, restorable=True)
         for _, added, removed, _ in user.pending_work.deferred_changes if user.pending_work else ():
             listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
             yield self._licenses(listed, removed, user=user.id)
 
-    def _direct(self, user: User) -> Iterator[Event]:
-        added = [
-            {"skuId": e.plans.sku, "disabledPlans": list(e.disabled_plans or e.plans.disabled)}
-            for e in user.outcome.entries
-            if e.path_index == 0
-        ]
-        yield self._licenses(added, [], user=user.id)
+
+def _memberships(user: User) -> list[Event]:
+    """Returns the memberships in their order (R8), with times that give the same order."""
+    found, last = [], -1
+    for group, key in user.memberships().items():
+        last = max(last + 1, int.from_bytes(key[:6], "big"))  # equal times: by offset until now
+        found.append({"group": group, "since": timestamp(last)})
+    return found
 
 
-def _paths(user: User) -> list[str]:
-    """Returns the user's groups, "" for direct licences, in the order of admission."""
-    turns: dict[str, int] = {}
-    for entry in user.outcome.entries:
-        path = user.path(entry.path_index)
-        turns[path] = min(entry.admission_order, turns.get(path, entry.admission_order))
-    admitted = sorted(turns, key=lambda path: (turns[path], path))
-    return [*admitted, *(group for group in user.groups if group not in turns)]
+def _held(user: User) -> list[Event]:
+    """Returns the licences of a user, and those that wait to be adopted (R25)."""
+    since = {(s.sku, s.path_index): user.since_of(i) for i, s in enumerate(user.outcome.states)}
+    found = [
+        _state(
+            entry.plans.sku,
+            user.path(entry.path_index),
+            entry.plans.disabled,
+            since[entry.plans.sku, entry.path_index],
+        )
+        for entry in sorted(user.outcome.entries, key=lambda e: (e.admission_order, e.plans.sku))
+    ]
+    _, adopted = (user.optional_facts or {}).get(OptionalUserFacts.ADOPTION, (False, ()))
+    return [*found, *(_state(*licence) for licence in adopted)]
+
+
+def _in_bin(direct: list[Any]) -> list[Event]:
+    return [_state(sku, "", disabled, None) for sku, disabled in direct]
+
+
+def _state(sku: str, group: str, disabled: Iterable[str], since_ms: int | None) -> Event:
+    return {
+        "skuId": sku,
+        "assignedByGroup": group or None,
+        "disabledPlans": list(disabled),
+        "state": "Active",
+        "error": "None",
+        "since": None if since_ms is None else timestamp(since_ms),
+    }
 
 
 def _defined(product: Product) -> Event:

@@ -25,7 +25,8 @@ BATCH_EVENTS = 10_000
 # Counters are flushed after this many events; a worker does so a few times a second.
 FLUSH_EVENTS = 10_000
 UNLIMITED = 1 << 60
-FIRST_TIMESTAMP_MS = 1_800_000_000_000
+FIRST_TIMESTAMP_MS = 4_102_444_800_000
+"""The beginning of 2100: nothing in a snapshot is later than the event that brings it (R25)."""
 
 
 class Simulation:
