@@ -40,27 +40,27 @@ def _list_response(
     request: Request,
     listing: Listing,
     fixed: tuple[Any, ...],
-    asked: ListParameters,
+    query: ListParameters,
     preset: Mapping[str, str] | None = None,
 ) -> Response:
     """A page of a list as JSON with ``@odata.nextLink``, or all of it as CSV."""
-    store, filters = current_service(request).store, {**(preset or {}), **asked.filters()}
-    if asked.format == "csv" or "text/csv" in request.headers.get("accept", ""):
+    store, filters = current_service(request).store, {**(preset or {}), **query.filters()}
+    if query.format == "csv" or "text/csv" in request.headers.get("accept", ""):
         # Bad parameters are refused here: once the stream has begun, it is too late.
-        page(store.read_connection(), listing, fixed, filters, 1, None, asked.orderby)
-        rows = every(store.read_connection, listing, fixed, filters, asked.orderby)
+        page(store.read_connection(), listing, fixed, filters, 1, None, query.orderby)
+        rows = every(store.read_connection, listing, fixed, filters, query.orderby)
         name = request.url.path.rstrip("/").rpartition("/")[2] or "list"
         headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(csv_lines(listing, rows), media_type="text/csv", headers=headers)
     db = store.read_connection()
-    found = page(db, listing, fixed, filters, asked.top, asked.skiptoken, asked.orderby)
+    found = page(db, listing, fixed, filters, query.top, query.skiptoken, query.orderby)
     body: dict[str, Any] = {"value": found.rows}
     if found.next:
-        again = {**asked.filters(), "$top": asked.top, "$skiptoken": found.next}
-        if asked.orderby:
-            again["$orderby"] = asked.orderby
+        next_query = {**query.filters(), "$top": query.top, "$skiptoken": found.next}
+        if query.orderby:
+            next_query["$orderby"] = query.orderby
         body = {
-            "@odata.nextLink": str(request.url.replace(query=urlencode(again, safe="$"))),
+            "@odata.nextLink": str(request.url.replace(query=urlencode(next_query, safe="$"))),
             **body,
         }
     return JSONResponse(body)
@@ -78,26 +78,26 @@ def _list(listing: Listing, summary: str) -> dict[str, Any]:
 
 @router.get("/tenants/{tenant}/subscribedSkus", **_list(queries.SKUS, "Products and their seats"))
 def list_skus(
-    request: Request, tenant: ReadableTenant, asked: Annotated[parameters.Skus, Query()]
+    request: Request, tenant: ReadableTenant, query: Annotated[parameters.Skus, Query()]
 ) -> Response:
     """Products and their seats."""
-    return _list_response(request, queries.SKUS, (tenant,), asked)
+    return _list_response(request, queries.SKUS, (tenant,), query)
 
 
 @router.get("/tenants/{tenant}/users", **_list(queries.USERS, "Users and their licences"))
 def list_users(
-    request: Request, tenant: ReadableTenant, asked: Annotated[parameters.Users, Query()]
+    request: Request, tenant: ReadableTenant, query: Annotated[parameters.Users, Query()]
 ) -> Response:
     """Users and their licences."""
-    return _list_response(request, queries.USERS, (tenant,), asked)
+    return _list_response(request, queries.USERS, (tenant,), query)
 
 
 @router.get("/tenants/{tenant}/groups", **_list(queries.GROUPS, "Groups and their progress"))
 def list_groups(
-    request: Request, tenant: ReadableTenant, asked: Annotated[parameters.Groups, Query()]
+    request: Request, tenant: ReadableTenant, query: Annotated[parameters.Groups, Query()]
 ) -> Response:
     """Groups and their progress."""
-    return _list_response(request, queries.GROUPS, (tenant,), asked)
+    return _list_response(request, queries.GROUPS, (tenant,), query)
 
 
 @router.get("/tenants/{tenant}/groups/{group}/members", **_list(queries.MEMBERS, "Direct members"))
@@ -105,26 +105,26 @@ def list_members(
     request: Request,
     tenant: ReadableTenant,
     group: ExistingGroup,
-    asked: Annotated[parameters.Members, Query()],
+    query: Annotated[parameters.Members, Query()],
 ) -> Response:
     """Direct members of a group."""
-    return _list_response(request, queries.MEMBERS, (tenant, group), asked)
+    return _list_response(request, queries.MEMBERS, (tenant, group), query)
 
 
 @router.get("/tenants/{tenant}/errors", **_list(queries.ERRORS, "Open errors"))
 def list_errors(
-    request: Request, tenant: ReadableTenant, asked: Annotated[parameters.Errors, Query()]
+    request: Request, tenant: ReadableTenant, query: Annotated[parameters.Errors, Query()]
 ) -> Response:
     """Open errors."""
-    return _list_response(request, queries.ERRORS, (tenant,), asked)
+    return _list_response(request, queries.ERRORS, (tenant,), query)
 
 
 @router.get("/tenants/{tenant}/audit", **_list(queries.AUDIT, "The activity log"))
 def list_audit(
-    request: Request, tenant: ReadableTenant, asked: Annotated[parameters.Audit, Query()]
+    request: Request, tenant: ReadableTenant, query: Annotated[parameters.Audit, Query()]
 ) -> Response:
     """The activity log."""
-    return _list_response(request, queries.AUDIT, (tenant,), asked)
+    return _list_response(request, queries.AUDIT, (tenant,), query)
 
 
 @router.get(
@@ -133,10 +133,10 @@ def list_audit(
     **_list(queries.DEAD_LETTERS, "Input that could not be read"),
 )
 def list_dead_letters(
-    request: Request, asked: Annotated[parameters.DeadLetters, Query()]
+    request: Request, query: Annotated[parameters.DeadLetters, Query()]
 ) -> Response:
     """Input that could not be read."""
-    return _list_response(request, queries.DEAD_LETTERS, (), asked)
+    return _list_response(request, queries.DEAD_LETTERS, (), query)
 
 
 @router.get(
@@ -147,10 +147,10 @@ def list_members_in_error(
     request: Request,
     tenant: ReadableTenant,
     group: ExistingGroup,
-    asked: Annotated[parameters.MembersInError, Query()],
+    query: Annotated[parameters.MembersInError, Query()],
 ) -> Response:
     """Members with errors from this group."""
-    return _list_response(request, queries.MEMBERS_IN_ERROR, (tenant, group), asked)
+    return _list_response(request, queries.MEMBERS_IN_ERROR, (tenant, group), query)
 
 
 @router.get("/tenants", summary="The tenants that the caller may read")
@@ -158,16 +158,16 @@ def list_tenants(
     request: Request,
     service: CurrentService,
     principal: CurrentPrincipal,
-    asked: Annotated[parameters.Tenants, Query()],
+    query: Annotated[parameters.Tenants, Query()],
 ) -> dict[str, Any]:
     """The tenants that the caller may read, by their ids."""
     db = service.store.read_connection()
-    known = tenants.tenants(db, principal.tenants, asked.top + 1, asked.skiptoken or "")
-    shown = known[: asked.top]
+    known = tenants.tenants(db, principal.tenants, query.top + 1, query.skiptoken or "")
+    shown = known[: query.top]
     body: dict[str, Any] = {"value": [tenants.tenant(db, id) for id in shown]}
-    if len(known) > asked.top:
-        again = urlencode({"$top": asked.top, "$skiptoken": shown[-1]}, safe="$")
-        body = {"@odata.nextLink": str(request.url.replace(query=again)), **body}
+    if len(known) > query.top:
+        next_query = urlencode({"$top": query.top, "$skiptoken": shown[-1]}, safe="$")
+        body = {"@odata.nextLink": str(request.url.replace(query=next_query)), **body}
     return body
 
 

@@ -224,11 +224,13 @@ def _audit(to: ProjectionWriter, records: Records) -> None:
 def _dead_letters(to: ProjectionWriter, records: Records) -> None:
     rows = []
     for record in records:
-        told = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers}
-        place = f"{told.get('dlq.topic')}/{told.get('dlq.partition')}/{told.get('dlq.offset')}"
+        headers = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers}
+        place = (
+            f"{headers.get('dlq.topic')}/{headers.get('dlq.partition')}/{headers.get('dlq.offset')}"
+        )
         key = (record.key or b"").decode(errors="backslashreplace")
-        reason = told.get("dlq.reason", "")
-        rows.append((record.timestamp, told.get("dlq.topic", ""), key, reason, place))
+        reason = headers.get("dlq.reason", "")
+        rows.append((record.timestamp, headers.get("dlq.topic", ""), key, reason, place))
     to.many("INSERT INTO dead_letters(at, topic, key, reason, place) VALUES(?, ?, ?, ?, ?)", rows)
 
 

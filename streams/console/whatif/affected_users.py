@@ -76,10 +76,10 @@ def reached(db: Connection, tenant: str, given: list[Event], most: int) -> list[
     """
     found: dict[str, None] = {}
     in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
-    wishes: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
+    selections: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
     for each in given:
-        wishes += list(_affected_queries(tenant, each.event))
-    for sql, arguments in dict.fromkeys(wishes):
+        selections += list(_affected_queries(tenant, each.event))
+    for sql, arguments in dict.fromkeys(selections):
         for row in db.execute(sql, arguments):
             found[row[0]] = None
             if len(found) > most:

@@ -80,8 +80,8 @@ class ReconstructedUser:
     """A user's present state.
 
     ``groups``: its memberships in the order of R8, with their times.
-    ``asked``: those of them that license something, slot 1 first.
-    ``paths``: the group of each slot; behind ``asked``, those that only keep an entry.
+    ``licensing_groups``: those of them that license something, slot 1 first.
+    ``paths``: the group of each slot; behind them, those that only keep an entry.
     ``user``: in Graph's form. ``given_mail``, ``given_addresses``, ``given_nickname``: as the
     directory gave them; what ``user`` has beyond them was computed (R19).
     """
@@ -91,7 +91,7 @@ class ReconstructedUser:
     given_addresses: tuple[str, ...]
     given_nickname: str | None
     groups: list[tuple[str, tuple[int, int]]]
-    asked: list[str]
+    licensing_groups: list[str]
     paths: list[str]
     licences: dict[str, Licences]
     entries: tuple[Entry, ...]
@@ -103,8 +103,8 @@ class ReconstructedUser:
 
     @property
     def offers(self) -> tuple[GroupLicenses, ...]:
-        """The licences of the groups in ``asked``."""
-        found = [self.licences[group].offer for group in self.asked]
+        """The licences of the licensing groups."""
+        found = [self.licences[group].offer for group in self.licensing_groups]
         return tuple(offer for offer in found if offer is not None)
 
     @property
@@ -147,11 +147,13 @@ def reconstruct_user(
             if state["state"] != "ActiveWithError":
                 groups.append((group, (milliseconds(state["since"]), 0)))
     offered = {group: licences(body, known) for group, body in bodies.items()}
-    asked = [group for group, _ in groups if offered[group].offer and not offered[group].deleted]
-    paths = asked + sorted({s["assignedByGroup"] for s in states} - {None, *asked})
+    licensing = [
+        group for group, _ in groups if offered[group].offer and not offered[group].deleted
+    ]
+    paths = licensing + sorted({s["assignedByGroup"] for s in states} - {None, *licensing})
     given = _given(db, tenant, id)
     duplicates = _duplicates(db, tenant, id)
-    found = ReconstructedUser(user, *given, groups, asked, paths, offered, (), duplicates)
+    found = ReconstructedUser(user, *given, groups, licensing, paths, offered, (), duplicates)
     found.entries = _entries(found, states, known)
     return found
 

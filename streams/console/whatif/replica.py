@@ -164,9 +164,9 @@ class ReplicaRows:
         user.groups = tuple(id for id, _ in found.groups)
         user.member_since = b"".join(order_key(*since) for _, since in found.groups)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
-        asked = [found.licences[g].offer for g in found.asked]
-        rest = [None] * (len(found.paths) - len(asked))
-        user.outcome = Outcome(found.entries, self._problems(found), (*asked, *rest))
+        offers = [found.licences[g].offer for g in found.licensing_groups]
+        rest = [None] * (len(found.paths) - len(offers))
+        user.outcome = Outcome(found.entries, self._problems(found), (*offers, *rest))
         since = {
             (s["skuId"], found.slot(s["assignedByGroup"])): milliseconds(s["since"])
             for s in shown["licenseAssignmentStates"]
