@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from streams.console.graph import bodies, filter_syntax, options, search
+from streams.console.graph import batch, bodies, filter_syntax, options, search
 from streams.console.graph.properties import (
     GROUPS,
     LICENSE_DETAILS,
@@ -74,6 +74,7 @@ def graph_page() -> str:
     for route in ROUTES:
         path = re.sub(r"\bgraph\.", "microsoft.graph.", route.pattern)
         text += f"| `{route.method} /{path}` | {route.about} |\n"
+    text += f"| `POST /{batch.PATH}` | up to {batch.MOST_REQUESTS} calls, with `dependsOn` |\n"
     text += "\n" + NOTES
     for kind in (USERS, GROUPS, SKUS, LICENSE_DETAILS, ORGANIZATION):
         text += _kind(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -31,6 +31,7 @@ class Call:
     ``path``: the segments below the root as they were given.
     ``parameters``: the query's, by names with ``$``.
     ``body``: the request's JSON; None if there is none.
+    ``admit``: charges a further call with this method to the sender's rate; False: too many.
     """
 
     service: Service
@@ -41,6 +42,7 @@ class Call:
     path: Sequence[str]
     parameters: Mapping[str, str]
     body: Any = None
+    admit: Callable[[str], bool] = lambda _method: True
 
     @property
     def db(self) -> sqlite3.Connection:

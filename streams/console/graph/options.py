@@ -83,6 +83,12 @@ def check_allowed(given: Mapping[str, str], allowed: Iterable[str]) -> None:
             )
 
 
+def check_consistency(level: str | None) -> None:
+    """Refuses a header ``ConsistencyLevel`` that promises what is not so. Raises: GraphError."""
+    if level is not None and level.lower() != "eventual":
+        raise bad_request(f"ConsistencyLevel is {level[:50]!r}; it must be eventual.")
+
+
 def read_options(
     kind: Kind, tenant: str, given: Mapping[str, str], allowed: Iterable[str]
 ) -> Options:

@@ -16,12 +16,13 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from streams.console.api.dependencies import current_principal, current_service
 from streams.console.api.models import ID
-from streams.console.graph import table
+from streams.console.graph import batch, table
 from streams.console.graph.calls import Answer, Call
 from streams.console.graph.errors import GraphError, bad_request, not_found
-from streams.console.graph.options import named
+from streams.console.graph.options import check_consistency, named
 from streams.console.read_model import tenants
 from streams.console.security.auth import Principal
+from streams.console.security.middleware import admission
 from streams.console.service import Service
 
 METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
@@ -62,7 +63,8 @@ async def respond(request: Request, version: str, path: str, tenant: str | None 
     headers = {"request-id": request_id, "client-request-id": client_id, "odata-version": "4.0"}
     try:
         call = await _call(request, version, path, tenant)
-        answer = await table.answer(call)
+        answer_of = batch.answer_batch if call.path == [batch.PATH] else table.answer
+        answer = await answer_of(call)
     except GraphError as error:
         answer = Answer(error.status, error.body(request_id, client_id), error.headers)
     return rendered(answer, headers)
@@ -85,9 +87,7 @@ async def _call(request: Request, version: str, path: str, tenant: str | None) -
     except HTTPException as error:
         headers = {"www-authenticate": "Bearer"}
         raise GraphError(error.status_code, str(error.detail), headers=headers) from None
-    level = request.headers.get("consistencylevel", "eventual")
-    if level.lower() != "eventual":
-        raise bad_request(f"ConsistencyLevel is {level[:50]!r}; it must be eventual.")
+    check_consistency(request.headers.get("consistencylevel"))
     base = str(request.base_url).rstrip("/")
     root = f"{base}/{version}" if tenant is None else f"{base}/{tenant}/{version}"
     return Call(
@@ -99,6 +99,7 @@ async def _call(request: Request, version: str, path: str, tenant: str | None) -
         table.normalized(path),
         named(request.query_params.multi_items()),
         await _json(request),
+        admission(request.scope),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from streams.console.graph import changes, directory, listings, objects
+from streams.console.graph import changes, delta, directory, listings, objects
 from streams.console.graph.calls import Answer, Call
 from streams.console.graph.errors import GraphError, not_found
 
@@ -83,11 +83,14 @@ def _read_routes() -> list[Route]:
     found = [
         Route("GET", "users/$count", _of(number, listings.users), "the number of users"),
         Route("GET", "users", _of(page, listings.users), "users"),
+        Route("GET", "users/delta", delta.users_delta, "users, then what changed"),
         Route("GET", "users/{user}", _get_user, "a user, by id or principal name"),
         Route("GET", "users/{user}/licenseDetails", objects.details, "products and plans"),
         Route("GET", "users/{user}/licenseDetails/{id}", objects.details, "one of them"),
         Route("GET", "groups/$count", _of(number, listings.groups), "the number of groups"),
         Route("GET", "groups", _of(page, listings.groups), "groups"),
+        Route("GET", "groups/delta", delta.groups_delta,
+              "groups and memberships, then what changed"),
         Route("GET", "groups/{group}", _get_group, "a group"),
         Route("GET", "groups/{group}/members/$ref", _of_group(listings.references, "members"),
               "the members' addresses"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import orjson
 
+from streams.console.read_model import object_changes
 from streams.http_server import cancellation
 from streams.runtime.errors import CONFIGURATION, WorkerError
 
@@ -32,7 +34,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 5
+FORMAT = 6
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -51,6 +53,7 @@ CREATE TABLE users(tenant TEXT, user TEXT, known INTEGER DEFAULT 0, name TEXT, u
   location TEXT, mail TEXT, addresses TEXT, nickname TEXT, find TEXT, shape INTEGER,
   revision INTEGER, published TEXT, direct TEXT);
 CREATE UNIQUE INDEX user_ids ON users(tenant, user);
+CREATE INDEX user_names ON users(tenant, upn COLLATE NOCASE);
 CREATE INDEX user_shapes ON users(shape, user) WHERE shape IS NOT NULL;
 CREATE TABLE shapes(shape INTEGER PRIMARY KEY, tenant TEXT, digest BLOB, body TEXT);
 CREATE TABLE paths(tenant TEXT, sku TEXT, grp TEXT, state TEXT, error TEXT, shape INTEGER,
@@ -120,9 +123,10 @@ class Store:
         self.writer = _open(path)
         if not self._tables():
             with transaction(self.writer):
-                for statement in SCHEMA.split(";"):
+                for statement in (*SCHEMA.split(";"), *object_changes.SCHEMA):
                     self.writer.execute(statement)
-                self._put(**self._meta, vacuumed=str(int(time.time())))
+                epoch = secrets.token_hex(8)
+                self._put(**self._meta, vacuumed=str(int(time.time())), epoch=epoch)
         self._local = threading.local()
 
     def _usable(self) -> bool:
@@ -193,7 +197,9 @@ class Store:
             for name in self._tables():
                 if name != "meta":
                     self.writer.execute(f"DELETE FROM {name}")
-            self.writer.execute("DELETE FROM meta WHERE name='unreadable'")
+            self.writer.execute("DELETE FROM object_changes")  # what the triggers wrote just now
+            self.writer.execute("DELETE FROM meta WHERE name IN ('unreadable', 'pruned_change')")
+            self._put(epoch=secrets.token_hex(8))
 
     def note_unreadable(self, problem: str) -> None:
         """Keeps a record's problem until the file is rebuilt, in the caller's transaction."""
@@ -213,6 +219,7 @@ class Store:
         for table in ("results", "dead_letters", "changes"):
             self.writer.execute(f"DELETE FROM {table} WHERE at < ?", (oldest * 1000,))
         self.writer.execute("DELETE FROM seat_history WHERE minute < ?", (oldest / 60,))
+        object_changes.prune(self.writer, now)
         unused = "shape NOT IN (SELECT shape FROM users WHERE shape IS NOT NULL)"
         for table in ("shapes", "paths"):
             self.writer.execute(f"DELETE FROM {table} WHERE {unused}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 MOST_BYTES = 4 << 20
 MOST_CLIENTS = 10_000
+ADMISSION = "seatflow.admission"
+"""Of a request's scope: charges a call within the request to the rate of its sender."""
 SAFE = ("GET", "HEAD", "OPTIONS")
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -102,10 +105,20 @@ class SecurityMiddleware:
         if scope["method"] not in SAFE and not _same_origin(headers, host, scope["scheme"]):
             return 403, "CrossOrigin", "The request comes from a page of another origin."
         client = (scope.get("client") or ("",))[0]
-        bucket = self.reads if scope["method"] in SAFE else self.changes
-        if not bucket.allow(client):
+        if not self._admit(client, scope["method"]):
             return 429, "TooManyRequests", "Too many requests; try again in a second."
+        scope[ADMISSION] = partial(self._admit, client)
         return None
+
+    def _admit(self, client: str, method: str) -> bool:
+        """Charges a request to its sender's rate; returns False if there are too many."""
+        return (self.reads if method in SAFE else self.changes).allow(client)
+
+
+def admission(scope: Scope) -> Callable[[str], bool]:
+    """Returns what charges further work of a request, by its method, to the sender's rate."""
+    found: Callable[[str], bool] = scope[ADMISSION]
+    return found
 
 
 def _name(host: str) -> str:

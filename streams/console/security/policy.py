@@ -23,6 +23,7 @@ LOGIN_BYTES = 4096
 READ_SECONDS = 30.0
 EVENTS = "/events"
 WHAT_IF = "/whatif"
+BATCH = "/$batch"
 LIGHT = ("/health", "/metrics", "/login", "/openapi.json", "/static/")
 """Paths that cost next to nothing: they wait for no other read of their caller."""
 
@@ -55,6 +56,9 @@ class ConsolePolicy:
         path = scope["path"]
         if path == EVENTS:
             return Work(None, cancellable=True)  # bounded in number
+        if path.endswith(BATCH):
+            # Its reads bound themselves; it may have changes, which are carried out once sent.
+            return Work(None, cancellable=False, is_read=True)
         if scope["method"] not in ("GET", "HEAD"):
             # A command is carried out once it is sent; its own timeouts bound it.
             return Work(None, cancellable=path.endswith(WHAT_IF))
