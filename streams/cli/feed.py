@@ -206,24 +206,42 @@ def feed(
 
 
 def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Path | None) -> int:
-    from streams.ingest import publish, write
+    from streams.ingest import FeedResult, publish, write
     from streams.runtime.settings import client_options
 
     options: dict[str, Any] = {
         "strict": strict,
         "on_problem": lambda problem: print(f"seatflow: {visible_line(problem)}", file=sys.stderr),
     }
-    if out is not None:
-        result = write(items, out, **options)
-    else:
-        kafka = client_options(settings)
-        brokers, prefix = settings.brokers, settings.topic_prefix
-        result = asyncio.run(
-            publish(items, brokers, prefix, kafka=kafka, dry_run=dry_run, **options)
-        )
+    result = FeedResult()
+    try:
+        if out is not None:
+            result = write(items, out, **options)
+        else:
+            kafka = client_options(settings)
+            brokers, prefix = settings.brokers, settings.topic_prefix
+            work = publish(
+                items, brokers, prefix, kafka=kafka, dry_run=dry_run, result=result, **options
+            )
+            asyncio.run(work)
+    except KeyboardInterrupt:
+        report_interruption(result, dry_run, out)
+        raise
     report(result, "would be published" if dry_run else f"written to {out}" if out else None)
     report_notes(items)
     return SOME_ROWS_BAD if result.bad_rows else 0
+
+
+def report_interruption(result: FeedResult, dry_run: bool, out: Path | None) -> None:
+    """Prints what a feed had done when Ctrl-C ended it, and that it may be repeated."""
+    if out is not None:
+        print(f"Interrupted: {out} is not complete.", file=sys.stderr)
+    elif not dry_run:
+        print(
+            f"Interrupted: {result.acknowledged:,} events are published. Feed the same file again"
+            " to complete it: events that are published already change nothing.",
+            file=sys.stderr,
+        )
 
 
 def report_notes(items: object) -> None:
@@ -241,6 +259,11 @@ def report(result: FeedResult, done: str | None) -> None:
     line = f"{result.events:,} events {verb}" + (f": {by_topic}" if by_topic else "")
     if result.bad_rows:
         line += f"; {result.bad_rows:,} bad rows, see above"
-    if result.stopped_at:
+    if result.gave_up:
+        line += (
+            f". Stopped: not one of the first {result.bad_rows} rows can be read. Is the file of"
+            " another format? `seatflow feed --help` lists them"
+        )
+    elif result.stopped_at:
         line += " (--strict: stopped there)"
     print(line, file=sys.stderr)

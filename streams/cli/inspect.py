@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from streams.kafka.topic_reader import TopicRecord
     from streams.runtime.settings import Settings
+
+
+NOTHING_FOUND = 1
 
 
 def status(
@@ -92,17 +96,45 @@ def read(
 ) -> None:
     """Print the records of a topic as JSON Lines."""
     settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
-    asyncio.run(_read(settings, topic.removeprefix(settings.topic_prefix), key, follow))
+    name = topic.removeprefix(settings.topic_prefix)
+    check_topic(name)
+    found = asyncio.run(_read(settings, name, key, follow))
+    if not found:
+        what = f"no record with the key {key}" if key else "no record yet"
+        print(f"seatflow: {settings.topic_prefix}{name} has {what}", file=sys.stderr)
+        raise typer.Exit(NOTHING_FOUND if key else 0)
 
 
-async def _read(settings: Settings, topic: str, key: str | None, follow: bool) -> None:
+def check_topic(name: str) -> None:
+    """Refuses a name that no topic has; internal topics can be read, too. Raises: WorkerError."""
+    from streams.contract.topics import RECEIVED, TOPICS
+    from streams.runtime.errors import CONFIGURATION, WorkerError
+    from streams.runtime.nearest import did_you_mean
+
+    names = [each.name for each in (*TOPICS, RECEIVED)]
+    if name not in names:
+        public = ", ".join(each for each in names if not each.startswith("internal."))
+        meant = did_you_mean(name, names) or "."
+        raise WorkerError(
+            f"{name} is no topic{meant} The topics are {public}, and internal.* for the messages"
+            " of workers",
+            CONFIGURATION,
+        )
+
+
+async def _read(settings: Settings, topic: str, key: str | None, follow: bool) -> int:
+    """Prints the records; returns how many they were."""
     import orjson
 
     from streams.kafka.topic_reader import TopicReader
 
+    printed = 0
+
     def print_record(record: TopicRecord) -> None:
+        nonlocal printed
         if key is not None and record.key != key:
             return
+        printed += 1
         value = record.value
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
@@ -115,6 +147,7 @@ async def _read(settings: Settings, topic: str, key: str | None, follow: bool) -
         await follower.catch_up()
         while follow:
             await follower.read(0.5)
+    return printed
 
 
 def list_settings(

@@ -59,8 +59,10 @@ def note_if_unreachable(settings: Settings) -> None:
 def broker(brokers: Brokers = None, data_dir: DataDir = None) -> None:
     """Run Apache Kafka for development, in the foreground."""
     from streams.local.broker import run_in_foreground
+    from streams.runtime.data_directory import check_directory
 
     settings = settings_of(brokers=brokers, data_dir=data_dir)
+    check_directory(settings.data_dir)
     raise typer.Exit(run_in_foreground(settings.brokers, settings.data_dir))
 
 
@@ -95,10 +97,27 @@ def topics_create(
         raise typer.Exit(CONFIGURATION)
 
 
+@topics_app.command("list")
+def topics_list(brokers: Brokers = None, topic_prefix: Prefix = None) -> None:
+    """List the topics with their partitions; exit code 78 if one is missing."""
+    from streams.kafka.topic_admin import list_topics
+    from streams.runtime.errors import CONFIGURATION
+
+    settings = settings_of(brokers=brokers, topic_prefix=topic_prefix)
+    note_if_unreachable(settings)
+    found = asyncio.run(list_topics(settings))
+    for name, partitions in found.items():
+        print(f"{name}  {'missing' if partitions is None else f'{partitions} partitions'}")
+    if None in found.values():
+        print("seatflow: make the missing topics with `seatflow topics create`", file=sys.stderr)
+        raise typer.Exit(CONFIGURATION)
+
+
 def _print_topics(settings: Settings, report: TopicsReport) -> None:
+    each = "" if report.problems else f", {settings.partitions} partitions each"
     print(
         f"{len(report.created)} topics created, {len(report.found)} existed already:"
-        f" {settings.topic_prefix}* at {settings.brokers}, {settings.partitions} partitions each."
+        f" {settings.topic_prefix}* at {settings.brokers}{each}."
     )
     for sentence in report.mended:
         print(f"mended {sentence}")
@@ -204,6 +223,10 @@ def demo(
 ) -> None:
     """Run everything on this machine: Kafka, workers, a sample tenant."""
     from streams.demo.runner import run_demo
+    from streams.runtime.data_directory import check_directory
+
+    if data_dir is not None:
+        check_directory(data_dir, named_by="--data-dir")
 
     raise typer.Exit(run_demo(once, workers, data_dir))
 

@@ -32,6 +32,7 @@ from streams.http_server.guard import RequestGuard
 from streams.http_server.server import is_loopback as is_loopback
 from streams.http_server.server import raise_file_limit, server_config
 from streams.kafka.broker_watch import BrokerWatch
+from streams.runtime.data_directory import check_directory
 from streams.runtime.errors import CONFIGURATION, WorkerError
 from streams.runtime.settings import Settings
 
@@ -166,6 +167,7 @@ def _names(settings: Settings) -> frozenset[str] | None:
 
 def run_console(settings: Settings, announce: Callable[[str], None] = print) -> int:
     """Serves until SIGTERM or Ctrl-C. ``announce`` gets the address once it can be reached."""
+    check_directory(settings.data_dir, [DATABASE])
     app = create_app(settings)
     sockets = [_listen(settings)]
     port = sockets[0].getsockname()[1]

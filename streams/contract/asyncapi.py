@@ -68,7 +68,7 @@ def _message(message: Message) -> Schema:
         "contentType": "application/json",
         "payload": {
             "schemaFormat": "application/schema+json;version=draft-07",
-            "schema": message.schema,
+            "schema": {"title": message.title, **message.schema},
         },
         "bindings": {
             "kafka": {

@@ -107,8 +107,9 @@ class Decoder:
             event, source = check_id(body.get("id", ABSENT), "id"), ""
         else:
             event, source = check_attributes(attributes)
-        if type(attributes.get("time", "")) is not str:  # informational: any string will do
-            raise malformed("time", attributes["time"], "a string, or absent")
+        time = attributes.get("time")
+        if time is not None and type(time) is not str:  # informational: any string will do
+            raise malformed("time", time, "a string, null, or absent")
         return reader(body, event, key), source
 
     def decode_all(

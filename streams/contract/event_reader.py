@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
 
 from engine.domain.events import InputEvent
 from streams.contract.decoder import DECODERS, MAX_VALUE_BYTES, Rejected
-from streams.contract.event_types import resolve
+from streams.contract.event_types import EventType, resolve
 from streams.contract.rejection import DecodeError
+from streams.contract.unknown_members import UnknownMember, unknown_members
 
 
 class Event(NamedTuple):
-    """An event in every form: its record, the decoded event, and its CloudEvents source."""
+    """An event in every form: its record, the decoded event, and its CloudEvents source.
+
+    ``unknown``: the members of its body that are ignored.
+    """
 
     topic: str
     key: bytes
     value: bytes
     event: InputEvent
     source: str
+    type: EventType
+    unknown: Sequence[UnknownMember] = ()
 
 
 def event_of(value: bytes) -> Event | str:
@@ -42,10 +49,13 @@ def event_of(value: bytes) -> Event | str:
         return _reason(event_type.topic, value)
     parsed = body if len(value) <= MAX_VALUE_BYTES else None
     decoded = DECODERS[event_type.topic](key, value, None, parsed)
+    unknown = unknown_members(event_type, members)
     if type(decoded) is Rejected:
-        return decoded.reason
+        misspelt = [each for each in unknown if each.meant]
+        hint = f"; unknown: {', '.join(map(str, misspelt[:3]))}" if misspelt else ""
+        return decoded.reason + hint
     event, source = decoded  # type: ignore[misc]
-    return Event(event_type.topic, key, value, event, source)
+    return Event(event_type.topic, key, value, event, source, event_type, unknown)
 
 
 def _encoded(key: str | None) -> bytes | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain import events
 from streams.contract.rejection import DecodeError
+from streams.runtime.nearest import did_you_mean
 
 USER_KEY = ("tenant", "user")
 GROUP_KEY = ("tenant", "group")
@@ -194,7 +195,10 @@ def resolve(name: object, body: Mapping[str, Any]) -> EventType:
 
         found = dumps(name).decode()[:60]
         known = ", ".join(sorted(_BY_NAME))
-        raise DecodeError(f"type is {found}; it must be one of {known}", "unknown_type") from None
+        meant = did_you_mean(name, _BY_NAME) if isinstance(name, str) else ""
+        raise DecodeError(
+            f"type is {found}{meant or f'; it must be one of {known}'}", "unknown_type"
+        ) from None
     if len(candidates) == 1:
         return candidates[0]
     named = [each for each in candidates if each.subject in body]

@@ -40,7 +40,11 @@ find_control_character: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").sea
 is_moment: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 ).fullmatch
-LOCATIONS: Final = {a + b: a + b for a in ascii_uppercase for b in ascii_uppercase}
+# Codes that are used for a country and are not assigned to one: no licence could be given there.
+NO_LOCATIONS: Final = {"UK": "GB", "EL": "GR"}
+LOCATIONS: Final = {
+    a + b: a + b for a in ascii_uppercase for b in ascii_uppercase if a + b not in NO_LOCATIONS
+}
 SHARED_IDS: Final[dict[str, str]] = {}
 
 
@@ -93,6 +97,9 @@ def check_location(value: Any, name: str, allowed: str = "two capital letters") 
     try:
         return LOCATIONS[value]
     except (KeyError, TypeError):
+        meant = NO_LOCATIONS.get(value) if type(value) is str else None
+        if meant is not None:
+            allowed = f"a code of ISO 3166-1: did you mean {meant}?"
         raise malformed(name, value, allowed) from None
 
 

@@ -7,6 +7,7 @@ compare them with the decoder and with the records that the engine publishes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,13 @@ from engine.domain.vocabulary import (
 )
 from engine.domain.vocabulary import ERROR as LICENSE_ERROR
 from streams.contract.event_types import EVENT_TYPES, EventType
-from streams.contract.field_checks import DIRECT_ID, MAX_ADDRESSES, MAX_TEXT_CHARACTERS, MAX_UNITS
+from streams.contract.field_checks import (
+    DIRECT_ID,
+    MAX_ADDRESSES,
+    MAX_TEXT_CHARACTERS,
+    MAX_UNITS,
+    NO_LOCATIONS,
+)
 
 VERSION = 1
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,6 +43,12 @@ class Message:
     key: str
     summary: str
     schema: Schema
+
+    @property
+    def title(self) -> str:
+        """The name of the schema, of which generators of models make that of a class."""
+        stem = self.file.removesuffix(f".v{VERSION}.schema.json")
+        return "".join(part.capitalize() for part in re.split(r"[.-]", stem))
 
     @property
     def file(self) -> str:
@@ -57,6 +70,11 @@ def _object(required: str, /, **members: Any) -> Schema:
     return {"type": "object", "required": required.split(), "properties": members}
 
 
+def _named(title: str, schema: Schema) -> Schema:
+    """Returns a schema with a title; without one, generators of models number its class."""
+    return {"title": title, **schema}
+
+
 def _or_null(schema: Schema) -> Schema:
     if isinstance(schema.get("type"), str):
         return schema | {"type": [schema["type"], "null"]}
@@ -68,31 +86,37 @@ GROUP_ID = ID | {"not": {"enum": [".", "..", DIRECT_ID]}}
 NAME = _text(minLength=1, maxLength=MAX_TEXT_CHARACTERS)
 TEXT = _or_null(_text(maxLength=MAX_TEXT_CHARACTERS))
 LOCATION = _text("ISO 3166-1 alpha-2", pattern="^[A-Z]{2}$")
+GIVEN_LOCATION = LOCATION | {"not": {"enum": list(NO_LOCATIONS)}}
 UNITS = {"type": "integer", "minimum": 0, "maximum": MAX_UNITS}
 COUNT = {"type": "integer", "minimum": 0}
 TIME = _text("RFC 3339, UTC", format="date-time")
-PREPAID = _object("", enabled=UNITS, warning=UNITS, suspended=UNITS, lockedOut=UNITS) | {
-    "required": []
-}
-LICENSE = {
-    "type": "object",
-    "required": ["skuId"],
-    "properties": {"skuId": ID, "disabledPlans": _list(ID, default=[])},
+PREPAID = _named(
+    "PrepaidUnits",
+    _object("", enabled=UNITS, warning=UNITS, suspended=UNITS, lockedOut=UNITS),
+)
+LICENSE = _named("License", _object("skuId", skuId=ID, disabledPlans=_list(ID, default=[])))
+ASSIGNED_LICENSE = LICENSE | {
+    "title": "AssignedLicense",
+    "required": ["skuId", "disabledPlans"],
 }
 ADDRESSES = _list(NAME, maxItems=MAX_ADDRESSES)
-PLAN = _object(
-    "servicePlanId",
-    servicePlanId=ID,
-    servicePlanName=NAME,
-    appliesTo={"enum": ["User", "Company"], "default": "User"},
-    exclusiveSets=_list(NAME, default=[]),
-    requires=_list(_list(ID, minItems=1), default=[], description="each list: one of them"),
-    prohibitedLocations=_list(LOCATION, default=[]),
-    mailEnabled={"type": "boolean", "default": False},
+PLAN = _named(
+    "ServicePlan",
+    _object(
+        "servicePlanId",
+        servicePlanId=ID,
+        servicePlanName=NAME,
+        appliesTo=_named("AppliesTo", {"enum": ["User", "Company"], "default": "User"}),
+        exclusiveSets=_list(NAME, default=[]),
+        requires=_list(_list(ID, minItems=1), default=[], description="each list: one of them"),
+        prohibitedLocations=_list(GIVEN_LOCATION, default=[]),
+        mailEnabled={"type": "boolean", "default": False},
+    ),
 )
 ERRORS = list(ASSIGNMENT_ERRORS)
-ERROR = {"enum": ERRORS}
-PROBLEM = {"enum": [LICENSE_ERROR, ACTIVE_WITH_ERROR]}
+ERROR = _named("AssignmentError", {"enum": ERRORS})
+PROBLEM = _named("ProblemState", {"enum": [LICENSE_ERROR, ACTIVE_WITH_ERROR]})
+DETAILS = _named("Details", {"type": "object"})
 
 
 _MEMBERS: dict[str, Schema] = {
@@ -102,7 +126,7 @@ _MEMBERS: dict[str, Schema] = {
     "skuId": ID,
     "userPrincipalName": TEXT,
     "displayName": TEXT,
-    "usageLocation": _or_null(LOCATION),
+    "usageLocation": _or_null(GIVEN_LOCATION),
     "mail": TEXT,
     "proxyAddresses": _or_null(ADDRESSES),
     "mailNickname": TEXT,
@@ -112,22 +136,30 @@ _MEMBERS: dict[str, Schema] = {
     "removeLicenses": _list(ID, default=[]),
     "licenses": _list(LICENSE),
     "restorable": {"type": "boolean", "default": False},
-    "attributes": {"type": "object", "default": {}, "description": "read and not used yet"},
+    "attributes": {
+        "title": "Attributes",
+        "type": "object",
+        "default": {},
+        "description": "read and not used yet",
+    },
     "memberships": _list(
-        _object("group", group=GROUP_ID, since=_or_null(TIME)),
+        _named("Membership", _object("group", group=GROUP_ID, since=_or_null(TIME))),
         default=[],
         description="all of them",
     ),
     "licenseAssignmentStates": _list(
-        _object(
-            "state",
-            skuId=ID | {"description": "required where there is a licence in the state"},
-            assignedByGroup=_or_null(GROUP_ID)
-            | {"description": "null or absent: a direct licence"},
-            disabledPlans=_list(ID, default=[]),
-            state=NAME
-            | {"description": "Active, ActiveWithError and Disabled have a licence in them"},
-            since=_or_null(TIME),
+        _named(
+            "HeldLicense",
+            _object(
+                "state",
+                skuId=ID | {"description": "required where there is a licence in the state"},
+                assignedByGroup=_or_null(GROUP_ID)
+                | {"description": "null or absent: a direct licence"},
+                disabledPlans=_list(ID, default=[]),
+                state=NAME
+                | {"description": "Active, ActiveWithError and Disabled have a licence in them"},
+                since=_or_null(TIME),
+            ),
         ),
         default=[],
         description="the licences held; other states are ignored",
@@ -136,10 +168,11 @@ _MEMBERS: dict[str, Schema] = {
     "servicePlans": _list(PLAN),
     "prepaidUnits": PREPAID,
     "policies": {
+        "title": "Policies",
         "type": "object",
         "properties": {
-            "seatRetry": {"enum": ["automatic", "manual"]},
-            "onGroupDeletion": {"enum": ["convert", "error"]},
+            "seatRetry": _named("SeatRetry", {"enum": ["automatic", "manual"]}),
+            "onGroupDeletion": _named("OnGroupDeletion", {"enum": ["convert", "error"]}),
         },
     },
 }
@@ -153,7 +186,7 @@ def _input(event_type: EventType) -> Message:
         " ".join(("type", "id", *event_type.key, *event_type.required)),
         type={"const": event_type.name},
         id=ID | {"description": "unique per source; echoed as causedBy"},
-        time=_text("RFC 3339; informational"),
+        time=_or_null(_text("RFC 3339; informational")),
         **{name: members[name] for name in (*event_type.key, *event_type.members)},
     )
     key = "/".join(event_type.key)
@@ -162,15 +195,18 @@ def _input(event_type: EventType) -> Message:
 
 EVENTS = tuple(_input(event_type) for event_type in EVENT_TYPES)
 
-STATE = _object(
-    "skuId assignedByGroup disabledPlans state error since",
-    skuId=ID,
-    assignedByGroup=_or_null(GROUP_ID) | {"description": "null: a direct licence"},
-    disabledPlans=_list(ID),
-    state={"enum": list(LICENSE_STATES)},
-    error={"enum": [NONE, *ERRORS]},
-    message=_text("one sentence for an administrator; only with an error"),
-    since=TIME,
+STATE = _named(
+    "LicenseAssignmentState",
+    _object(
+        "skuId assignedByGroup disabledPlans state error since",
+        skuId=ID,
+        assignedByGroup=_or_null(GROUP_ID) | {"description": "null: a direct licence"},
+        disabledPlans=_list(ID),
+        state=_named("LicenseState", {"enum": list(LICENSE_STATES)}),
+        error=_named("ErrorOrNone", {"enum": [NONE, *ERRORS]}),
+        message=_text("one sentence for an administrator; only with an error"),
+        since=TIME,
+    ),
 )
 
 
@@ -194,7 +230,7 @@ RECORDS = (
             mail=TEXT,
             mailNickname=TEXT,
             proxyAddresses=_list(_text()),
-            assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
+            assignedLicenses=_list(ASSIGNED_LICENSE),
             licenseAssignmentStates=_list(STATE),
             revision={"type": "integer", "minimum": 1},
             updatedAt=TIME,
@@ -214,7 +250,7 @@ RECORDS = (
             state=PROBLEM,
             error=ERROR,
             message=_text(),
-            details={"type": "object"},
+            details=DETAILS,
             since=TIME,
             causedBy=_text(),
             revision={"type": "integer", "minimum": 1},
@@ -231,13 +267,16 @@ RECORDS = (
             group=ID,
             displayName=TEXT,
             deleted={"type": "boolean"},
-            licenseProcessingState={"enum": list(GROUP_PROCESSING_STATES)},
-            assignedLicenses=_list(LICENSE | {"required": ["skuId", "disabledPlans"]}),
+            licenseProcessingState=_named(
+                "GroupProcessingState", {"enum": list(GROUP_PROCESSING_STATES)}
+            ),
+            assignedLicenses=_list(ASSIGNED_LICENSE),
             deferred=_list(ID),
             members=COUNT,
             membersLicensed=COUNT,
             membersWithErrors=COUNT,
             errors={
+                "title": "UsersByError",
                 "type": "object",
                 "propertyNames": ERROR,
                 "additionalProperties": {"type": "integer", "minimum": 1},
@@ -255,11 +294,13 @@ RECORDS = (
             tenant=ID,
             skuId=ID,
             skuPartNumber=_or_null(NAME),
-            prepaidUnits=PREPAID | {"required": list(PREPAID["properties"])},
+            prepaidUnits=PREPAID
+            | {"title": "AllPrepaidUnits", "required": list(PREPAID["properties"])},
             consumedUnits=COUNT,
             availableUnits={"type": "integer", "description": "negative after shrinking (R15)"},
             waitingUsers=COUNT,
             capabilityStatus={
+                "title": "CapabilityStatus",
                 "enum": list(CAPABILITY_STATUSES),
                 "description": "missing in records of release 0.1",
             },
@@ -276,11 +317,11 @@ RECORDS = (
             tenant=ID,
             user=ID,
             group=ID,
-            status={"enum": ["applied", "rejected", "deferred"]},
+            status=_named("ResultStatus", {"enum": ["applied", "rejected", "deferred"]}),
             error=_text("with rejected"),
             skuId=_or_null(ID),
             message=_text(),
-            details={"type": "object"},
+            details=DETAILS,
         )
         | {"oneOf": [{"required": ["user"]}, {"required": ["group"]}]},
     ),
@@ -294,13 +335,26 @@ RECORDS = (
             time=TIME,
             tenant=ID,
             activity=_text(),
-            category={"enum": ["UserManagement", "GroupManagement", "DirectoryManagement"]},
-            target=_object("type id", type={"enum": ["User", "Group", "Subscription"]}, id=ID),
+            category=_named(
+                "AuditCategory",
+                {"enum": ["UserManagement", "GroupManagement", "DirectoryManagement"]},
+            ),
+            target=_named(
+                "AuditTarget",
+                _object(
+                    "type id",
+                    type=_named("TargetType", {"enum": ["User", "Group", "Subscription"]}),
+                    id=ID,
+                ),
+            ),
             initiatedBy=_text(),
-            result={"enum": ["success", "failure"]},
+            result=_named("AuditResult", {"enum": ["success", "failure"]}),
             resultReason=_text(),
             modifiedProperties=_list(
-                _object("name oldValue newValue", name=_text(), oldValue={}, newValue={})
+                _named(
+                    "ModifiedProperty",
+                    _object("name oldValue newValue", name=_text(), oldValue={}, newValue={}),
+                )
             ),
             causedBy=_text(),
         ),
@@ -314,7 +368,7 @@ def schema_of(message: Message) -> Schema:
     return {
         "$schema": DIALECT,
         "$id": f"urn:seatflow:{message.file.removesuffix('.schema.json')}",
-        "title": message.name,
+        "title": message.title,
         "description": message.summary,
         **message.schema,
     }

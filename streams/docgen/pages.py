@@ -73,6 +73,10 @@ def events_page() -> str:
         "# Events and records\n",
         "All values are JSON in UTF-8, all keys strings. Unknown members are ignored. Each schema"
         " is a file beside these pages.\n",
+        "**In `user.upserted`, `group.upserted` and `tenant.updated`, an absent member keeps its"
+        " value, and `null` clears it.** Models that are generated from the schemas write `null`"
+        " for every member that was not given: leave these out, in pydantic with"
+        " `model_dump_json(exclude_unset=True)`.\n",
     ]
     for title, topics, messages in (
         ("Inputs", INPUTS, EVENTS),

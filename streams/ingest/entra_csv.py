@@ -18,6 +18,7 @@ from streams.ingest.csv_rows import CsvRows, text_of
 from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, lower_ascii, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, in_utf8
+from streams.runtime.nearest import nearest
 
 ROWS_PER_PROGRESS_UPDATE = 256
 
@@ -89,6 +90,7 @@ class CsvFeed(FileFeed):
         self._group = group_id(group) if group else None
         self._ids = _principal_names(ids) if ids else {}
         self._result = ResultFile(Path(result)) if result else None
+        self.warnings: list[str] = []
 
     def finish(self, published: bool) -> None:
         """Completes the result file. ``published``: the events are in Kafka."""
@@ -97,11 +99,15 @@ class CsvFeed(FileFeed):
 
     def _events(self, source: FeedFile) -> Iterator[FeedItem | FeedProblem]:
         rows, columns = _table(text_of(source.file))
+        if not any(rows.header):
+            raise FeedError(f"{source.name} is empty")
         self._check(columns, source.name)
+        self._note_misspelt(rows.header, columns, source.name)
         builder, before = (
             EventBuilder(self._tenant, source.fingerprint, source.time),
             self.done_bytes,
         )
+        count = -1
         for count, (line, row) in enumerate(rows):
             if count % ROWS_PER_PROGRESS_UPDATE == 0:
                 self.done_bytes = before + source.file.tell()
@@ -109,6 +115,18 @@ class CsvFeed(FileFeed):
                 yield self._bad(source, line, "", row)
             elif row and not row[0].startswith("Example:") and any(row):
                 yield from self._row(source, line, row, columns, builder)
+
+        if count < 0:
+            self.warnings.append(f"{source.name} has a header and no rows")
+
+    def _note_misspelt(self, header: list[str], columns: dict[str, int], name: str) -> None:
+        """Warns of a column that is not read and whose name is nearly that of one that is."""
+        for at, cell in enumerate(header):
+            meant = nearest(_column(cell), _COLUMNS.keys() - {_column(each) for each in header})
+            if at not in columns.values() and meant and _COLUMNS[meant] not in columns:
+                self.warnings.append(
+                    f"{name}: the column '{cell}' is ignored: did you mean {_COLUMNS[meant]}?"
+                )
 
     def _check(self, columns: dict[str, int], name: str) -> None:
         if not any(each in columns for each in _NAMES_A_USER):

@@ -131,6 +131,9 @@ def checked_item(topic: str, key: str, body: dict[str, Any]) -> EventOrReason:
         value = orjson.dumps(body)
         item = FeedItem(topic, key.encode(), value)
     except (TypeError, UnicodeEncodeError):
-        return "the text is not valid UTF-8, or cannot be written as JSON"
+        return (
+            "the text is not valid UTF-8: save the file as UTF-8 (in Excel: CSV UTF-8); or it"
+            " cannot be written as JSON"
+        )
     decoded = DECODERS[topic](item.key, value, None)
     return decoded.reason if type(decoded) is Rejected else item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -11,10 +12,13 @@ from typing import BinaryIO
 
 from streams.contract.decoder import MAX_VALUE_BYTES
 from streams.contract.event_reader import Event, event_of
+from streams.contract.unknown_members import UnknownMember
+from streams.ingest.file_formats import HEAD_BYTES, JSONL, check_format
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import UTF8_BOM, in_utf8
 
 CHUNK_BYTES = 1 << 20
+MAX_UNKNOWN_KEPT = 100
 # The longest event, its line end, and some white space around it.
 MAX_LINE_BYTES = MAX_VALUE_BYTES + 1024
 
@@ -34,6 +38,7 @@ class JsonlFeed:
         self.name = "standard input" if str(path) == "-" else str(path)
         self.total_bytes: int | None = None
         self.done_bytes = 0
+        self._unknown: dict[tuple[str, UnknownMember], list[int]] = {}
         try:
             # Closed by the generator that reads it to its end.
             self._file: BinaryIO = sys.stdin.buffer if str(path) == "-" else open(path, "rb")  # noqa: SIM115
@@ -42,8 +47,11 @@ class JsonlFeed:
         status = os.fstat(self._file.fileno())
         if stat.S_ISREG(status.st_mode):
             self._file = in_utf8(self._file, self.name)
+            check_format(self._file.read(HEAD_BYTES), JSONL, self.name)
             self.total_bytes = self._file.seek(0, os.SEEK_END)
             self._file.seek(0)
+        elif isinstance(self._file, io.BufferedReader):
+            check_format(self._file.peek(HEAD_BYTES)[:HEAD_BYTES], JSONL, self.name)
         self._items = self._read()
 
     def __iter__(self) -> Iterator[FeedItem | FeedProblem]:
@@ -66,13 +74,34 @@ class JsonlFeed:
                     yield FeedProblem(self.name, number, reason)
                 elif value := line.strip():
                     found = event_of(value)
-                    yield (
-                        FeedProblem(self.name, number, found) if type(found) is str else found  # type: ignore[misc]
-                    )
+                    if type(found) is str:
+                        yield FeedProblem(self.name, number, found)
+                        continue
+                    if found.unknown:  # type: ignore[union-attr]
+                        self._note_unknown(found, number)  # type: ignore[arg-type]
+                    yield found  # type: ignore[misc]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of members that are ignored, each once, whatever the number of events."""
+        empty = [f"{self.name} is empty"] if self.total_bytes == 0 else []
+        return empty + [
+            f"{self.name}:{first}: {kind} has a member that is not known and is ignored: {member}"
+            + (f", in {count:,} events" if count > 1 else "")
+            for (kind, member), (first, count) in self._unknown.items()
+        ]
 
     def _read(self) -> Generator[FeedItem | FeedProblem, None, None]:
         for found in self.events():
             yield FeedItem(*found[:3]) if type(found) is Event else found  # type: ignore[misc]
+
+    def _note_unknown(self, event: Event, line: int) -> None:
+        for member in event.unknown:
+            place = (event.type.name, member)
+            if place in self._unknown:
+                self._unknown[place][1] += 1
+            elif len(self._unknown) < MAX_UNKNOWN_KEPT:
+                self._unknown[place] = [line, 1]
 
     def _lines(self) -> Iterator[tuple[int, bytes | None]]:
         """Yields numbered lines, None for one too long; at most two chunks are in memory."""

@@ -20,6 +20,7 @@ import orjson
 
 from streams.catalog import DEFAULT_EDITION, product_defined
 from streams.contract.decoder import DECODERS, Rejected
+from streams.ingest.file_formats import CATALOG, HEAD_BYTES, check_format
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import wide_encoding
 
@@ -50,6 +51,8 @@ class CatalogFeed:
 
     ``warnings``: what is accepted, and yet is probably wrong.
     """
+
+    problems_come_first = True
 
     def __init__(self, path: str | Path, facts: str = DEFAULT_EDITION) -> None:
         self._facts = facts
@@ -133,6 +136,10 @@ class CatalogFeed:
 
 def _text(data: bytes, name: str) -> str:
     encoding = wide_encoding(data[:4])
+    if not data.strip():
+        raise FeedError(f"{name} is empty")
+    if not encoding:
+        check_format(data[:HEAD_BYTES], CATALOG, name)
     try:
         return data.decode(encoding or "utf-8-sig")
     except UnicodeDecodeError:

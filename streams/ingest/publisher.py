@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,17 @@ ITEMS_PER_LOOP_YIELD = 2_000
 # not slowed down.
 ORDERED_TOPIC_CHANGES = 100
 MAX_PROBLEMS_KEPT = 100
+MAX_BAD_ROWS_AT_START = 100
+"""After which a file without a good row is given up: it is of another format."""
 
 
 @dataclass(slots=True)
 class FeedResult:
-    """The result of a feed. ``problems`` holds the first ones; ``bad_rows`` counts all of them."""
+    """The result of a feed. ``problems`` holds the first ones; ``bad_rows`` counts all of them.
+
+    ``acknowledged``: the events that Kafka has, also of a feed that was interrupted.
+    ``gave_up``: the first rows were all bad.
+    """
 
     events: int = 0
     bad_rows: int = 0
@@ -47,6 +53,8 @@ class FeedResult:
     topics: Counter[str] = field(default_factory=Counter)
     problems: list[FeedProblem] = field(default_factory=list)
     stopped_at: FeedProblem | None = None
+    gave_up: bool = False
+    acknowledged: int = 0
 
     @property
     def events_per_second(self) -> float:
@@ -68,15 +76,17 @@ async def publish(
     strict: bool = False,
     console: Console | None = None,
     on_problem: Callable[[FeedProblem], None] | None = None,
+    result: FeedResult | None = None,
 ) -> FeedResult:
     """Publishes a feed and waits until all of it is acknowledged.
 
     ``kafka``: further settings of the aiokafka client (TLS, SASL).
     ``dry_run``: print to ``console`` instead; needs no broker.
     ``strict``: stop at the first bad row; the events before it are published.
+    ``result``: is filled in and returned; for a caller who needs it after an interruption.
     Raises: FeedError, if the broker or a topic is missing, or the broker rejected an event.
     """
-    result = FeedResult()
+    result = FeedResult() if result is None else result
     began = time.perf_counter()
     if dry_run:
         _print_items(_good(items, result, strict, on_problem), result, console or Console())
@@ -116,8 +126,10 @@ def _good(
     strict: bool,
     on_problem: Callable[[FeedProblem], None] | None,
 ) -> Iterator[FeedItem]:
+    only_bad = not getattr(items, "problems_come_first", False)
     for item in items:
         if type(item) is FeedItem:
+            only_bad = False
             yield item
         elif isinstance(item, FeedProblem):
             result.bad_rows += 1
@@ -125,7 +137,8 @@ def _good(
                 result.problems.append(item)
             if on_problem is not None:
                 on_problem(item)
-            if strict:
+            result.gave_up = only_bad and result.bad_rows == MAX_BAD_ROWS_AT_START
+            if strict or result.gave_up:
                 result.stopped_at = item
                 return
 
@@ -234,10 +247,15 @@ class _Sender:
             return
         name = self._prefix + batches.topic
         future = await self._producer.send_batch(batch, name, partition=partition)
+        future.add_done_callback(partial(self._count, batch.record_count()))
         for done in [each for each in self._unacknowledged if each.done()]:
             self._unacknowledged.discard(done)
             done.result()
         self._unacknowledged.add(future)
+
+    def _count(self, records: int, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._result.acknowledged += records
 
     async def _flush(self) -> None:
         for batches in self._topics.values():

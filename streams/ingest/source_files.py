@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from streams.ingest.file_formats import HEAD_BYTES, check_format
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.runtime.errors import SenderError
 
@@ -85,6 +86,8 @@ class FeedFile:
             self.size = stored.seek(0, io.SEEK_END)
             stored.seek(0)
             self.file = in_utf8(stored, self.name)
+            check_format(self.file.read(HEAD_BYTES), format, self.name)
+            self.file.seek(0)
             digest = hashlib.blake2b("\n".join(options).encode() + b"\n", digest_size=8)
             hashlib.file_digest(self.file, lambda: digest)  # type: ignore[arg-type]
             self.file.seek(0)

@@ -62,6 +62,18 @@ async def create_topics(settings: Settings) -> TopicsReport:
     return report
 
 
+async def list_topics(settings: Settings) -> dict[str, int | None]:
+    """Returns the partitions of each topic of the table, by full name; None if it is missing.
+
+    Raises:
+        WorkerError: if no broker answers.
+    """
+    async with _admin(settings) as admin:
+        counts = await _partition_counts(admin, settings)
+    names = [settings.topic_prefix + topic.name for topic in TOPICS]
+    return {name: counts.get(name) for name in names}
+
+
 async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> None:
     """Checks that a worker can run on the existing topics; warns of settings to be mended.
 
@@ -83,9 +95,7 @@ async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> 
             CONFIGURATION,
         )
     if wrong := _wrong_counts(counts, settings):
-        raise WorkerError(
-            wrong[0] + (f" (and {len(wrong) - 1} more)" if wrong[1:] else ""), CONFIGURATION
-        )
+        raise WorkerError(wrong[0], CONFIGURATION)
 
 
 @asynccontextmanager
@@ -181,10 +191,23 @@ async def until_led(admin: Any, settings: Settings, names: Iterable[str]) -> Non
 
 
 def _wrong_counts(counts: Mapping[str, int], settings: Settings) -> list[str]:
+    """Returns a sentence if topics have another number of partitions than the setting says."""
+    wrong = {name: count for name, count in counts.items() if count != settings.partitions}
+    if not wrong:
+        return []
+    found = sorted(set(wrong.values()))
+    first = next(iter(wrong))
+    which = f"{len(wrong)} topics have" if len(wrong) > 1 else f"{first} has"
+    if len(found) == 1 and len(wrong) == len(counts):
+        remedy = f"set it to {found[0]}, since the number is fixed when the topics are created"
+    else:
+        remedy = (
+            "all topics need the same number, which is fixed when they are created: delete those"
+            f" that are wrong (first {first}), or name others with SEATFLOW_TOPIC_PREFIX"
+        )
     return [
-        f"{name} has {count} partitions, but SEATFLOW_PARTITIONS is {settings.partitions}"
-        for name, count in counts.items()
-        if count != settings.partitions
+        f"{which} {' or '.join(map(str, found))} partitions, but SEATFLOW_PARTITIONS is"
+        f" {settings.partitions}: {remedy}"
     ]
 
 

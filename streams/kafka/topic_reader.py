@@ -17,6 +17,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.contract.decoder import REGISTRY_PREFIX_BYTES
 from streams.kafka import lenient_records
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import closing
@@ -243,7 +244,10 @@ class TopicReader:
 
 
 def _decoded(value: bytes | None) -> Any:
+    """Returns the JSON of a value, read as workers read it; the bytes, if it is none."""
+    if value is None:
+        return None
     try:
-        return None if value is None else orjson.loads(value)
+        return orjson.loads(value[REGISTRY_PREFIX_BYTES:] if value[:1] == b"\0" else value)
     except orjson.JSONDecodeError:
         return value

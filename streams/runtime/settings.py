@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 import sys
@@ -15,13 +16,26 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.runtime.errors import SeatflowError
+from streams.runtime.nearest import nearest
 
 PREFIX = "SEATFLOW_"
+
+
+OTHER_VARIABLES = re.compile(
+    r"SEATFLOW_((PURE|PURE_BUILD|FAULT|SCREENSHOTS|TEST_\w+|REQUIRE_\w+|RENEW_\w+)"
+    r"|(CONSOLE|RECEIVER|KAFKA|PROMETHEUS|GRAFANA)_(PORT|URL|TOKENS|SOURCES)"  # of compose
+    # Kubernetes' variables of services whose names begin with seatflow.
+    r"|(\w+_)?SERVICE_(HOST|PORT)(_\w+)?|(\w+_)?PORT_\d+_(TCP|UDP)(_\w+)?|PORT)"
+)
+"""Variables with the prefix of settings that are none."""
 
 
 def _brokers(value: str) -> str:
     addresses = [part.strip() for part in value.split(",")]
     for address in addresses:
+        scheme, found, rest = address.partition("://")
+        if found:
+            raise ValueError(f"host:port without a scheme: {rest.strip('/') or scheme}")
         host, _, port = address.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError
@@ -231,12 +245,45 @@ def load_settings(**flags: Any) -> Settings:
     Raises:
         SettingsError: with one line for each wrong setting.
     """
+    path = env_file()
+    _check_names(path)
     try:
         given = {name: value for name, value in flags.items() if value is not None}
-        return Settings(_env_file=env_file(), **given)  # type: ignore[call-arg]
+        return Settings(_env_file=path, **given)  # type: ignore[call-arg]
     except ValidationError as error:
         lines = dict.fromkeys(_line(problem) for problem in error.errors())
         raise SettingsError("\n".join(lines)) from None
+
+
+def _check_names(path: Path | None) -> None:
+    """Warns of unknown settings in the environment and ``.env``.
+
+    Raises: SettingsError, if one is nearly the name of a setting: it would have no effect.
+    """
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    given = dict.fromkeys(os.environ, "the environment")
+    if path is not None:
+        named = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", path.read_text(), re.MULTILINE)
+        given = dict.fromkeys(named, str(path)) | given
+    misspelt = []
+    for name, where in given.items():
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in known or OTHER_VARIABLES.fullmatch(upper):
+            continue
+        if meant := nearest(upper, known):
+            misspelt.append(f"{name} ({where}) is no setting: did you mean {meant}?")
+        elif name not in _warned:
+            _warned.add(name)
+            print(
+                f"warning: {name} ({where}) is no setting and has no effect; `seatflow settings`"
+                " lists them all",
+                file=sys.stderr,
+            )
+    if misspelt:
+        raise SettingsError("\n".join(misspelt))
+
+
+_warned: set[str] = set()
 
 
 def env_file() -> Path | None:
@@ -299,7 +346,10 @@ def _line(problem: Any) -> str:
         return str(problem["msg"]).removeprefix("Value error, ")
     name = str(problem["loc"][0])
     value = "***" if "password" in name else repr(str(problem["input"]))
-    return f"{PREFIX}{name.upper()} is {value}: must be {_allowed(name) or problem['msg']}"
+    allowed = _allowed(name) or problem["msg"]
+    if special := str(problem["msg"]).partition("Value error, ")[2]:
+        allowed = special
+    return f"{PREFIX}{name.upper()} is {value}: must be {allowed}"
 
 
 def _allowed(name: str) -> str:

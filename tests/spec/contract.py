@@ -38,7 +38,11 @@ def group_identifier(value: object) -> bool:
 
 
 def country(value: object) -> bool:
-    return isinstance(value, str) and COUNTRY.fullmatch(value) is not None
+    return (
+        isinstance(value, str)
+        and COUNTRY.fullmatch(value) is not None
+        and value not in ("UK", "EL")  # no codes of ISO 3166: GB and GR are
+    )
 
 
 def text(value: object) -> bool:
@@ -222,7 +226,7 @@ def read(topic: str, key: str | None, value: bytes | None, headers: Headers) -> 
     if not isinstance(kind, str) or kind not in EVENTS[topic]:
         raise UnreadableError(f"unknown type {kind!r}")
     required, optional = EVENTS[topic][kind]
-    bad = bad_members(event, {"id": identifier, **required}, {"time": text, **optional})
+    bad = bad_members(event, {"id": identifier, **required}, {"time": or_null(text), **optional})
     if bad:
         raise UnreadableError(f"missing or malformed: {', '.join(bad)}")
     expected = "/".join(str(event[part]) for part in KEYS[topic])

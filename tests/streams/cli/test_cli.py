@@ -210,7 +210,7 @@ def test_topics_are_made_once_and_checked(seatflow: Run, where: list[str]) -> No
     assert (again.code, again.out[:38]) == (0, "0 topics created, 19 existed already: ")
     other = seatflow("topics", "create", *where, "--partitions", "3")
     assert other.code == CONFIGURATION
-    assert "has 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
+    assert "19 topics have 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
 
 
 def test_a_container_gets_the_report_on_its_topics_as_json(

@@ -111,7 +111,7 @@ def test_malformed_binary_mode(changes: dict[str, bytes | None], words: str) -> 
         ({"type": 5}, "type is 5; it must be one of"),
         ({"id": 5}, "id is 5; it must be 1 to 256 printable characters"),
         ({"source": {}}, "source is an object; it must be at most 1024 printable characters"),
-        ({"time": 5}, "time is 5; it must be a string, or absent"),
+        ({"time": 5}, "time is 5; it must be a string, null, or absent"),
         ({"specversion": "0.3"}, "specversion is '0.3'; it must be 1.0"),
         ({"datacontenttype": "text/xml"}, "datacontenttype is 'text/xml'; it must be application"),
         ({"datacontenttype": ["application/json"]}, "datacontenttype is a list of length 1; it "),

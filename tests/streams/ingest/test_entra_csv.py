@@ -156,7 +156,7 @@ def test_bad_rows_are_told_with_line_and_reason_and_in_the_result_file(tmp_path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "does not identify"),
+        ("", "f.csv is empty"),
         ("name,age\nAnn,7\n", "does not identify"),
         (MEMBERS + "u1\n", "--group"),
     ],

@@ -170,7 +170,7 @@ def test_a_long_file_is_read_in_constant_memory_and_tells_how_far_it_is(tmp_path
 def test_whatever_a_line_holds_it_is_an_item_or_a_problem(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
 ) -> None:
-    path = written(tmp_path_factory.mktemp("f") / "f", *lines)
+    path = written(tmp_path_factory.mktemp("f") / "f", b"{}", *lines)
     for each in items(path):
         assert isinstance(each, (FeedItem, FeedProblem))
 

@@ -172,7 +172,7 @@ def test_says_that_the_partition_count_is_another(lab: Lab) -> None:
     toy = lab.toy(ready=False, SEATFLOW_PARTITIONS="8")
     toy.ends(errors.CONFIGURATION)
     (stop,) = toy.events("fail_stop")
-    assert f"has {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
+    assert f"topics have {PARTITIONS} partitions, but SEATFLOW_PARTITIONS is 8" in stop["why"]
 
 
 def test_an_exception_in_the_machine_costs_one_record(lab: Lab) -> None:
