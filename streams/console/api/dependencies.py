@@ -5,6 +5,7 @@ No router imports another one; what two of them need is here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
@@ -123,8 +124,15 @@ def found_or_404(found: dict[str, Any] | None, message: str, *names: str) -> dic
 
 async def send(service: Service, principal: Principal, tenant: str, command: Command) -> Operation:
     """Sends a command and waits for its outcome. Raises: HTTPException 400, 503."""
+    return (await send_all(service, principal, tenant, [command]))[0]
+
+
+async def send_all(
+    service: Service, principal: Principal, tenant: str, commands: Sequence[Command]
+) -> list[Operation]:
+    """Sends commands together and waits for their outcomes. Raises: HTTPException 400, 503."""
     try:
-        return await service.dispatcher.run(principal, tenant, command)
+        return await service.dispatcher.run_all(principal, tenant, commands)
     except InvalidCommandError as invalid:
         raise HTTPException(400, f"{invalid}.") from None
     except NotAcceptedError as error:

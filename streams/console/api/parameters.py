@@ -59,6 +59,21 @@ class Users(ListParameters):
     hasLicenseErrors: Text  # noqa: N815
 
 
+class LicenceReport(BaseModel):
+    """Of the list of licences: the filters of the list of users."""
+
+    search: Text
+    skuId: Text  # noqa: N815
+    group: Text
+    error: Text
+    state: Text
+    hasLicenseErrors: Text  # noqa: N815
+
+    def filters(self) -> dict[str, str]:
+        """Returns the filters that are set, by their names in the URL."""
+        return self.model_dump(exclude_defaults=True)
+
+
 class Groups(ListParameters):
     """Of groups."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -25,8 +25,8 @@ from streams.console.api.dependencies import (
 )
 from streams.console.api.models import PathId, WhatIfBody
 from streams.console.api.parameters import ListParameters
-from streams.console.read_model import queries, tenants
-from streams.console.read_model.pagination import Listing, csv_lines, every, page
+from streams.console.read_model import licence_report, queries, tenants
+from streams.console.read_model.pagination import Listing, csv_parts, every, page
 from streams.console.whatif import explanation
 from streams.console.whatif.process import WhatIfError, what_if
 
@@ -50,8 +50,7 @@ def _list_response(
         page(store.read_connection(), listing, fixed, filters, 1, None, query.orderby)
         rows = every(store.read_connection, listing, fixed, filters, query.orderby)
         name = request.url.path.rstrip("/").rpartition("/")[2] or "list"
-        headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
-        return StreamingResponse(csv_lines(listing, rows), media_type="text/csv", headers=headers)
+        return _csv_response(name, csv_parts(listing.columns, rows))
     db = store.read_connection()
     found = page(db, listing, fixed, filters, query.top, query.skiptoken, query.orderby)
     body: dict[str, Any] = {"value": found.rows}
@@ -64,6 +63,11 @@ def _list_response(
             **body,
         }
     return JSONResponse(body)
+
+
+def _csv_response(name: str, parts: Iterator[str]) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
+    return StreamingResponse(parts, media_type="text/csv", headers=headers)
 
 
 def _list(listing: Listing, summary: str) -> dict[str, Any]:
@@ -169,6 +173,24 @@ def list_tenants(
         next_query = urlencode({"$top": query.top, "$skiptoken": shown[-1]}, safe="$")
         body = {"@odata.nextLink": str(request.url.replace(query=next_query)), **body}
     return body
+
+
+@router.get(
+    "/tenants/{tenant}/licences",
+    summary="A row for each user and product, with names, as CSV",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}}}},
+)
+def list_licences(
+    tenant: ReadableTenant,
+    asked: Annotated[parameters.LicenceReport, Query()],
+    service: CurrentService,
+) -> Response:
+    """A row for each user and product: names, groups, state, and whether it uses a seat."""
+    reading, filters = service.store.read_connection, asked.filters()
+    page(reading(), queries.USERS, (tenant,), filters, 1)  # refuses bad parameters
+    rows = licence_report.report(reading, tenant, filters)
+    return _csv_response(f"licences-{tenant}", csv_parts(licence_report.COLUMNS, rows))
 
 
 # --- single objects ------------------------------------------------------------------------------

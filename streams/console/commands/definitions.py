@@ -203,22 +203,24 @@ def delete_group(group: str) -> Command:
 def put_member(group: str, user: str) -> Command:
     """Makes a user a direct member of a group."""
     change = _change("group", None, group)
-    return _of_member(events.MembershipAdded, group, user, "Request group membership", change)
+    return _of_member(events.MembershipAdded, group, user, "Request addition to group", change)
 
 
 def delete_member(group: str, user: str) -> Command:
     """Ends a user's direct membership of a group."""
-    activity, change = "Request end of group membership", _change("group", group, None)
+    activity, change = "Request removal from group", _change("group", group, None)
     return _of_member(events.MembershipRemoved, group, user, activity, change)
 
 
-def put_subscription(sku: str, units: Mapping[str, int]) -> Command:
-    """Sets the units bought of a product."""
+def put_subscription(
+    sku: str, units: Mapping[str, int], before: Mapping[str, int] | None = None
+) -> Command:
+    """Sets the units bought of a product. ``before``: what they were, for the audit record."""
     return Command(
         _EVENT_TYPES[events.SubscriptionUpdated],
         sku,
         "Request subscription change",
         DIRECTORY_MANAGEMENT,
         {"prepaidUnits": dict(units)},
-        (_change("prepaidUnits", None, dict(units)),),
+        (_change("prepaidUnits", dict(before) if before else None, dict(units)),),
     )

@@ -1,7 +1,8 @@
 """Sends commands and answers with their outcome.
 
 1. The event and its audit record are committed in one transaction: no command without its audit
-   record, and no audit record of a command that Kafka did not accept.
+   record, and no audit record of a command that Kafka did not accept. Commands that belong together
+   are one transaction: Kafka has all of them or none.
 2. The outcome comes from the workers. For a command with a result, the projector completes a future
    when it has stored the result. For the others, it is known once the workers' consumer group has
    committed the event's offset.
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +67,22 @@ class Operation:
         return {"id": self.id, "status": self.status, **shown}
 
 
+def batch_ids(batch: str, commands: int) -> list[str]:
+    """Returns the ids of the events of commands that were sent together."""
+    if commands == 1:
+        return [batch]
+    return [f"{batch}.{number}" for number in range(1, commands + 1)]
+
+
+def _ends(operations: Sequence[Operation]) -> dict[TopicPartition, int]:
+    """Returns the last offset of the operations' events in each partition."""
+    ends: dict[TopicPartition, int] = {}
+    for each in operations:
+        assert each.partition is not None
+        ends[each.partition] = max(each.offset, ends.get(each.partition, -1))
+    return ends
+
+
 class CommandDispatcher:
     """Sends commands, awaits their outcome, and remembers the last ones."""
 
@@ -89,72 +108,100 @@ class CommandDispatcher:
 
         Raises: InvalidCommandError, NotAcceptedError, UnconfirmedError.
         """
-        id, time = f"console-{uuid.uuid4().hex}", utc_now()
-        event = encode_event(command, tenant, id, time)
-        audit = encode_audit(command, tenant, id, time, principal.name)
-        with self.projector.results.expected(id) as result:
+        return (await self.run_all(principal, tenant, [command], timeout))[0]
+
+    async def run_all(
+        self,
+        principal: Principal,
+        tenant: str,
+        commands: Sequence[Command],
+        timeout: float = OUTCOME_TIMEOUT_SECONDS,
+    ) -> list[Operation]:
+        """Sends the commands in one transaction and waits for their outcomes, all together.
+
+        Raises: InvalidCommandError, NotAcceptedError, UnconfirmedError.
+        """
+        ids, time = batch_ids(f"console-{uuid.uuid4().hex}", len(commands)), utc_now()
+        records = []
+        for id, command in zip(ids, commands, strict=True):
+            records.append(encode_event(command, tenant, id, time))
+            records.append(encode_audit(command, tenant, id, time, principal.name))
+        activity = commands[0].activity
+        with ExitStack() as stack:
+            expected = self.projector.results.expected
+            results = [stack.enter_context(expected(id)) for id in ids]
             try:
-                partition, offset = await self.producer.send([event, audit])
+                places = (await self.producer.send(records))[::2]
             except (NotAcceptedError, UnconfirmedError) as error:
                 log.warning(
                     log_events.CONSOLE_COMMAND_FAILED,
-                    id=id,
-                    activity=command.activity,
+                    id=ids[0],
+                    activity=activity,
                     why=f"{type(error).__name__}: {error}",
                 )
                 raise
-            log.info(log_events.CONSOLE_COMMAND, id=id, activity=command.activity)
-            operation = Operation(
-                id, tenant, partition=partition, offset=offset, has_result=command.has_result
-            )
-            self._retain(operation)
+            log.info(log_events.CONSOLE_COMMAND, id=ids[0], activity=activity)
+            operations = [
+                Operation(id, tenant, partition=p, offset=o, has_result=command.has_result)
+                for id, (p, o), command in zip(ids, places, commands, strict=True)
+            ]
+            self._retain(operations)
             try:
                 async with asyncio.timeout(timeout):
-                    await self._await_outcome(operation, result)
+                    await self._await_outcomes(operations, results)
             except TimeoutError:
                 pass  # the status says how far it came
-        return operation
+        return operations
 
-    def _retain(self, operation: Operation) -> None:
-        while len(self._operations) >= RETAINED_OPERATIONS:
+    def _retain(self, operations: list[Operation]) -> None:
+        self._operations.update((each.id, each) for each in operations)
+        while len(self._operations) > RETAINED_OPERATIONS:
             self._operations.pop(next(iter(self._operations)))
-        self._operations[operation.id] = operation
 
-    async def _await_outcome(
-        self, operation: Operation, result: asyncio.Future[dict[str, Any]]
+    async def _await_outcomes(
+        self, operations: list[Operation], results: list[asyncio.Future[dict[str, Any]]]
     ) -> None:
-        assert operation.partition is not None
+        ends = _ends(operations)
         try:
-            if operation.has_result:
-                operation.complete(await result)
-            else:
-                await self.processing.wait_applied(operation.partition, operation.offset)
+            for operation, result in zip(operations, results, strict=True):
+                if operation.has_result:
+                    operation.complete(await result)
+            without = [each for each in operations if not each.has_result]
+            for partition, offset in _ends(without).items():
+                await self.processing.wait_applied(partition, offset)
+            for operation in without:
                 operation.status = "applied"
-            await self.projector.wait_passed({operation.partition: operation.offset + 1})
+            await self.projector.wait_passed({p: offset + 1 for p, offset in ends.items()})
             await self.projector.wait_passed(await self.projector.output_ends())
         except WorkerError:
             pass  # the broker does not answer: as after a timeout
 
     async def operation(self, tenant: str, id: str) -> Operation | None:
         """Returns a command of this console, or any change that has a result; None if unknown."""
+        return next(iter(await self.operations(tenant, [id])), None)
+
+    async def operations(self, tenant: str, ids: Sequence[str]) -> list[Operation]:
+        """Returns those of the commands, or other changes with a result, that are known."""
+        known = [found for id in ids if (found := self._known(tenant, id)) is not None]
+        waiting = [each for each in known if each.status == "pending" and not each.has_result]
+        try:
+            for partition, offset in _ends(waiting).items():
+                if await self.processing.is_applied(partition, offset):
+                    for each in waiting:
+                        if each.partition == partition:
+                            each.status = "applied"
+        except WorkerError:
+            pass  # still pending, as far as is known
+        return known
+
+    def _known(self, tenant: str, id: str) -> Operation | None:
         operation = self._operations.get(id) or Operation(id, tenant)
         if operation.tenant != tenant:
             return None
         results = tenants.results(self.store.read_connection(), tenant, id)
         if results:
             operation.complete(results[-1])
-        elif operation.partition is None:
-            return None
-        elif operation.status == "pending" and not operation.has_result:
-            await self._look_up(operation, operation.partition)
-        return operation
-
-    async def _look_up(self, operation: Operation, partition: TopicPartition) -> None:
-        try:
-            if await self.processing.is_applied(partition, operation.offset):
-                operation.status = "applied"
-        except WorkerError:
-            pass  # still pending, as far as is known
+        return operation if results or operation.partition is not None else None
 
     async def close(self) -> None:
         """Ends the producer."""

@@ -1,4 +1,4 @@
-"""The console's transactional producer: an event and its audit record, both or neither."""
+"""The console's transactional producer: events and their audit records, all or none."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from streams.kafka.producers import transactional_producer
 from streams.runtime.errors import TemporaryError
 from streams.runtime.settings import Settings
 
+Place = tuple[TopicPartition, int]
+"""Partition and offset of a record."""
 SEND_TIMEOUT_SECONDS = 10.0
 """For one transaction, the producer's start included."""
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -29,7 +31,7 @@ class UnconfirmedError(TemporaryError):
 
 
 class CommandProducer:
-    """Writes the records of one command in one transaction, one command at a time.
+    """Writes the records of one or several commands in one transaction, one at a time.
 
     The transactional id is this process's own, so consoles do not fence each other. A producer
     that failed is dropped; the next one has the same id, which ends what the former left open.
@@ -41,8 +43,8 @@ class CommandProducer:
         self._producer: AIOKafkaProducer | None = None
         self._turn = asyncio.Lock()
 
-    async def send(self, records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
-        """Commits the records; returns the partition and offset of the first.
+    async def send(self, records: Sequence[EncodedRecord]) -> list[Place]:
+        """Commits the records; returns the partition and offset of each.
 
         Raises: NotAcceptedError, UnconfirmedError.
         """
@@ -52,10 +54,10 @@ class CommandProducer:
                 async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                     producer = await self._started()
                     await producer.begin_transaction()
-                    first = await self._write(producer, records)
+                    places = await self._write(producer, records)
                     committing = True
                     await producer.commit_transaction()
-                    return first
+                    return places
             except (errors.KafkaError, OSError) as error:  # TimeoutError is an OSError
                 await self._drop()
                 reason = str(error) or type(error).__name__
@@ -68,14 +70,14 @@ class CommandProducer:
 
     async def _write(
         self, producer: AIOKafkaProducer, records: Sequence[EncodedRecord]
-    ) -> tuple[TopicPartition, int]:
+    ) -> list[Place]:
         prefix = self._settings.topic_prefix
         pending = [
             await producer.send(prefix + record.topic, record.value, record.key.encode())
             for record in records
         ]
-        sent = (await asyncio.gather(*pending))[0]
-        return TopicPartition(sent.topic, sent.partition), sent.offset
+        written = await asyncio.gather(*pending)
+        return [(TopicPartition(each.topic, each.partition), each.offset) for each in written]
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from engine.domain.vocabulary import (
     AssignmentError,
@@ -19,6 +19,8 @@ from engine.domain.vocabulary import (
     LicenseState,
     ResultStatus,
 )
+from streams.console.pages.rules import rule_link
+from streams.console.read_model import causes
 from streams.runtime.visible_text import visible_value
 
 HERE = Path(__file__).parents[1]
@@ -154,50 +156,42 @@ def spark(values: Sequence[int], label: str, width: int = 240, height: int = 44)
     ).format(label, width, height, area, " ".join(points))
 
 
-def licence_changes(record: dict[str, Any], names: dict[str, tuple[str, str]]) -> list[str]:
-    """Returns the changes of an audit record, one line each."""
+def licence_changes(record: dict[str, Any], name: Callable[[str], str]) -> list[str]:
+    """Returns the changes of an audit record, one line each. ``name``: of a product."""
     lines = []
     for changed in record.get("modifiedProperties") or []:
-        name, old, new = changed.get("name"), changed.get("oldValue"), changed.get("newValue")
-        if name in ("AssignedLicense", "addLicenses"):
-            lines += _licences(old or [], new or [], names)
-        elif name == "removeLicenses":
-            lines += [f"− {_name(sku, names)}" for sku in new or []]
+        member, old, new = changed.get("name"), changed.get("oldValue"), changed.get("newValue")
+        if member in ("AssignedLicense", "addLicenses"):
+            lines += _licences(old or [], new or [], name)
+        elif member == "removeLicenses":
+            lines += [f"− {name(sku)}" for sku in new or []]
+        elif old is not None:
+            lines.append(f"{member}: {_plain(old)} → {_plain(new)}")
         else:
-            lines.append(f"{name}: {_plain(new)}")
+            lines.append(f"{member}: {_plain(new)}")
     return lines
 
 
-def _licences(old: Iterable[Any], new: Iterable[Any], names: dict[str, Any]) -> list[str]:
+def _licences(old: Iterable[Any], new: Iterable[Any], name: Callable[[str], str]) -> list[str]:
     before = {x["skuId"]: len(x.get("disabledPlans") or []) for x in old}
     after = {x["skuId"]: len(x.get("disabledPlans") or []) for x in new}
-    lines = [f"− {_name(sku, names)}" for sku in before.keys() - after.keys()]
+    lines = [f"− {name(sku)}" for sku in before.keys() - after.keys()]
     for sku, off in after.items():
         less = f", {count(off, 'plan')} off" if off else ""
         if sku not in before:
-            lines.append(f"+ {_name(sku, names)}{less}")
+            lines.append(f"+ {name(sku)}{less}")
         elif before[sku] != off:
-            lines.append(f"± {_name(sku, names)}{less or ', every plan on'}")
+            lines.append(f"± {name(sku)}{less or ', every plan on'}")
     return lines
 
 
-def _name(sku: str, names: dict[str, Any]) -> str:
-    return names[sku][0] if sku in names else sku
+def entra_words(text: str) -> str:
+    """Returns the name or result of an activity, which is Entra's, in the spelling of the pages."""
+    return text.replace("license", "licence")
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def skus_of(records: Iterable[dict[str, Any]]) -> set[str]:
-    """Returns the products that audit records name."""
-    found = set()
-    for record in records:
-        for changed in record.get("modifiedProperties") or []:
-            for listed in (changed.get("oldValue"), changed.get("newValue")):
-                for item in listed if isinstance(listed, list) else ():
-                    found.add(item.get("skuId") if isinstance(item, dict) else item)
-    return {sku for sku in found if isinstance(sku, str)}
 
 
 def _environment() -> Environment:
@@ -212,11 +206,12 @@ def _environment() -> Environment:
     made.filters |= {
         "number": number, "rate": rate, "when": when, "seconds": seconds,
         "error_name": error_name, "error_advice": error_advice,
-        "state_kind": state_kind, "state_name": state_name,
+        "state_kind": state_kind, "state_name": state_name, "rule_link": rule_link,
+        "entra_words": entra_words,
     }  # fmt: skip
     made.globals |= {
         "bar": bar, "spark": spark, "count": count, "licence_changes": licence_changes,
-        "stamp": stamp(),
+        "stamp": stamp(), "typed": escape, "cause_text": causes.sentence, "origin": causes.origin,
     }  # fmt: skip
     return made
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
 from markupsafe import escape
 from starlette.datastructures import UploadFile
 
 from streams.console.api.dependencies import send
 from streams.console.api.models import PathId
+from streams.console.changes.forms import FORMS
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
+from streams.console.commands.dispatcher import batch_ids
 from streams.console.pages import formatting
 from streams.console.pages.server_sent_events import EventStreamLimiter, fragments
 from streams.console.pages.session import (
@@ -26,12 +29,14 @@ from streams.console.pages.session import (
     table,
 )
 from streams.console.read_model import queries, tenants
+from streams.console.read_model.causes import cause_of
 from streams.console.read_model.forecast import forecast, history
 from streams.console.read_model.pagination import BadRequestError, count, page
 from streams.console.whatif import explanation
 from streams.console.whatif.process import TooManyQuestionsError, WhatIfError, read_events, what_if
 
 router = APIRouter(include_in_schema=False)
+WORST_FIRST = ("rejected", "pending", "deferred", "applied")
 streams = EventStreamLimiter()
 MOST_TENANTS = 100
 """Of a page of tenants: each costs a few counts."""
@@ -119,14 +124,25 @@ def events(
     return StreamingResponse(body, media_type="text/event-stream")
 
 
+MOST_CHANGES = 500
+
+
 async def _outcome(
-    tenant: Tenant, current: CurrentSession, op: str | None = None
+    tenant: Tenant,
+    current: CurrentSession,
+    op: str | None = None,
+    changes: Annotated[int, Query(ge=1, le=MOST_CHANGES)] = 1,
 ) -> dict[str, Any] | None:
-    """Returns the outcome of the command that led to this page."""
+    """Returns the outcome of the commands that led to this page, taken together."""
     if not op:
         return None
-    operation = await current.service.dispatcher.operation(tenant, op[:128])
-    return operation.to_json() if operation else None
+    found = await current.service.dispatcher.operations(tenant, batch_ids(op[:128], changes))
+    if not found:
+        return None
+    statuses = Counter(each.status for each in found)
+    worst = next(status for status in WORST_FIRST if statuses[status])
+    told = next(each for each in found if each.status == worst).to_json()
+    return {**told, "cause": op[:128] if changes == 1 else None, "statuses": statuses}
 
 
 Outcome = Annotated[dict[str, Any] | None, Depends(_outcome)]
@@ -147,7 +163,7 @@ def products(tenant: Tenant, current: CurrentSession) -> Response:
 
 
 @router.get("/t/{tenant}/products/{sku}")
-def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
+def product(tenant: Tenant, sku: PathId, current: CurrentSession, outcome: Outcome) -> Response:
     """A product: its seats, forecast, holders and plans."""
     found = queries.sku(current.db, tenant, sku)
     if found is None:
@@ -160,13 +176,8 @@ def product(tenant: Tenant, sku: PathId, current: CurrentSession) -> Response:
         sku=found,
         holders=queries.holders(current.db, tenant, sku),
         forecast=forecast(points, found["availableUnits"], now),
+        outcome=outcome,
     )
-
-
-def _assigned_names(current: BrowserSession, shown: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Returns the names of the products that the rows of a table have assigned."""
-    skus = {x["skuId"] for row in shown["rows"] for x in row["assignedLicenses"]}
-    return queries.names_of_skus(current.db, skus)
 
 
 @router.get("/t/{tenant}/groups")
@@ -174,7 +185,7 @@ def groups(tenant: Tenant, current: CurrentSession) -> Response:
     """A tenant's groups."""
     preset = {} if "deleted" in current.request.query_params else {"deleted": "false"}
     shown = table(current, queries.GROUPS, (tenant,), preset, "displayName")
-    return current.page("groups.html", tenant, names=_assigned_names(current, shown), **shown)
+    return current.page("groups.html", tenant, **shown)
 
 
 @router.get("/t/{tenant}/groups/{group}")
@@ -184,25 +195,31 @@ def group(tenant: Tenant, group: PathId, current: CurrentSession, outcome: Outco
     if found is None:
         raise HTTPException(404, f"There is no group {group!r} in {tenant!r}.")
     errors = page(current.db, queries.ERRORS, (tenant,), {"group": group}, ROWS)
-    names = {x["skuId"] for x in found["assignedLicenses"]} | set(found["deferred"])
-    log = page(current.db, queries.AUDIT, (tenant,), {"group": group}, 10).rows
+    log = _with_causes(current, tenant, {"group": group}, 10)
     return current.page(
         "group.html",
         tenant,
         group=found,
         errors=errors.rows,
         more=errors.next is not None,
-        names=queries.names_of_skus(current.db, names | formatting.skus_of(log)),
         log=log,
         outcome=outcome,
     )
 
 
 @router.get("/t/{tenant}/users")
-def users(tenant: Tenant, current: CurrentSession) -> Response:
+def users(tenant: Tenant, current: CurrentSession, outcome: Outcome) -> Response:
     """A tenant's users."""
     shown = table(current, queries.USERS, (tenant,))
-    return current.page("users.html", tenant, names=_assigned_names(current, shown), **shown)
+    return current.page("users.html", tenant, outcome=outcome, **shown)
+
+
+def _with_causes(
+    current: BrowserSession, tenant: str, of: dict[str, str], most: int
+) -> list[dict[str, Any]]:
+    """Returns the latest audit records of a user or group, each with its cause."""
+    rows = page(current.db, queries.AUDIT, (tenant,), of, most).rows
+    return [{**row, "cause": cause_of(current.db, tenant, row)} for row in rows]
 
 
 @router.get("/t/{tenant}/users/{user}")
@@ -212,14 +229,13 @@ def user(tenant: Tenant, user: PathId, current: CurrentSession, outcome: Outcome
     why = explanation.explain(current.db, tenant, user)
     if found is None or why is None:
         raise HTTPException(404, f"There is no user {user!r} in {tenant!r}.")
-    log = page(current.db, queries.AUDIT, (tenant,), {"user": user}, 20).rows
+    log = _with_causes(current, tenant, {"user": user}, 20)
     return current.page(
         "user.html",
         tenant,
         user=found,
         why=why,
         log=log,
-        names=queries.names_of_skus(current.db, formatting.skus_of(log)),
         outcome=outcome,
     )
 
@@ -246,7 +262,6 @@ def audit(tenant: Tenant, current: CurrentSession) -> Response:
     return current.page(
         "audit.html",
         tenant,
-        names=queries.names_of_skus(current.db, formatting.skus_of(shown["rows"])),
         activities=queries.ACTIVITIES,
         **shown,
     )
@@ -258,7 +273,8 @@ def audit(tenant: Tenant, current: CurrentSession) -> Response:
 @router.get("/t/{tenant}/whatif")
 def ask_what_if(tenant: Tenant, current: CurrentSession) -> Response:
     """The form for what-if events."""
-    return current.page("whatif.html", tenant, text="", answer=None, problem=None)
+    forms = FORMS.values()
+    return current.page("whatif.html", tenant, text="", answer=None, problem=None, forms=forms)
 
 
 @router.post("/t/{tenant}/whatif")
@@ -279,7 +295,7 @@ async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
         problem = str(failed)
         status = 429 if isinstance(failed, TooManyQuestionsError) else 400
     # As markup, which stays as it is: the text may be sent again.
-    shown = {"text": escape(text), "answer": answer, "problem": problem}
+    shown = {"text": escape(text), "answer": answer, "problem": problem, "forms": FORMS.values()}
     return current.page("whatif.html", tenant, status, **shown)
 
 
@@ -313,39 +329,3 @@ async def reprocess_user(
     """Reprocesses a user, and leads back to it."""
     back = f"/t/{tenant}/users/{user}"
     return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)
-
-
-# --- API --------------------------------------------------------------------------------------
-
-
-@router.get("/openapi.json")
-def openapi(request: Request) -> Response:
-    """The OpenAPI description."""
-    return JSONResponse(request.app.openapi())
-
-
-@router.get("/docs")
-def docs(current: CurrentSession) -> Response:
-    """The HTTP API for people."""
-    spec = current.request.app.openapi()
-    found = [
-        {
-            "parameters": [],
-            **about,
-            "method": method.upper(),
-            "path": path,
-            "body": _body(spec, about),
-        }
-        for path, methods in spec["paths"].items()
-        for method, about in methods.items()
-    ]
-    return current.page("docs.html", spec=spec, operations=found)
-
-
-def _body(spec: dict[str, Any], about: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the schema of an operation's body."""
-    if "requestBody" not in about:
-        return None
-    name = about["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    found: dict[str, Any] = spec["components"]["schemas"][name.rpartition("/")[2]]
-    return found

@@ -17,8 +17,9 @@ from fastapi.responses import HTMLResponse
 from streams.console.api.dependencies import SESSION_COOKIE, CurrentService
 from streams.console.api.models import PathId
 from streams.console.pages import formatting
+from streams.console.pages.product_names import ProductNames
 from streams.console.read_model import queries, tenants
-from streams.console.read_model.pagination import Listing, count, page
+from streams.console.read_model.pagination import MOST, Listing, count, page
 from streams.console.security.auth import Principal, Session
 from streams.console.service import Service
 from streams.runtime.errors import SenderError
@@ -78,8 +79,11 @@ class BrowserSession:
 
     def render(self, template: str, tenant: str | None = None, **more: Any) -> str:
         """Returns the HTML of a template, with what every page shows."""
+        product_name = ProductNames(self.db)
         return formatting.TEMPLATES.get_template(template).render(
             tenant=tenant,
+            product_name=product_name,
+            sentence=product_name.sentence,
             has_more_tenants=len(self.tenants(2)) > 1,
             principal=self.principal,
             operator=tenant is not None and self.principal.can_operate(tenant),
@@ -156,8 +160,12 @@ def table(
     chosen = asked.get("$orderby")
     order = chosen or order
     filters = {**given, **(preset or {})}
-    found = page(current.db, listing, fixed, filters, ROWS, cursor, order)
+    rows = asked.get("$top", "")
+    top = int(rows) if rows.isascii() and rows.isdigit() and 0 < int(rows[:4]) <= MOST else ROWS
+    found = page(current.db, listing, fixed, filters, top, cursor, order)
     kept = {**given, **({"$orderby": chosen} if chosen else {})}
+    if top != ROWS:
+        kept["$top"] = str(top)
     base = current.request.url.path
 
     def link(**more: str) -> str:
@@ -173,7 +181,9 @@ def table(
         "first": link() if cursor else None,
         "next": link(_skiptoken=found.next) if found.next else None,
         "order": order or "",
-        "csv": _csv(base, kept),
+        "whole": link(_top=str(MOST)) if (found.next or cursor) and top != MOST else None,
+        "csv": _csv(base, {n: value for n, value in kept.items() if n != "$top"}),
+        "licences_csv": _licences_csv(base, given) if listing is queries.USERS else None,
     }
 
 
@@ -181,3 +191,9 @@ def _csv(base: str, kept: dict[str, str]) -> str:
     """Returns the link to the same list as a CSV file, from the API."""
     path = base.replace("/t/", "/v1/tenants/", 1).replace("/products", "/subscribedSkus", 1)
     return f"{path}?{urlencode({**kept, 'format': 'csv'}, safe='$')}"
+
+
+def _licences_csv(base: str, given: dict[str, str]) -> str:
+    """Returns the link to the licences of the same users: a row for each user and product."""
+    path = base.replace("/t/", "/v1/tenants/", 1).removesuffix("/users") + "/licences"
+    return f"{path}?{urlencode(given)}" if given else path

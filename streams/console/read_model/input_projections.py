@@ -5,7 +5,6 @@ The workers' own decoder reads the records: one that they reject is not shown ei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -15,6 +14,7 @@ from engine.domain import events as ev
 from engine.domain.events import ABSENT
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import UNIT_KINDS
+from streams.console.read_model import causes
 from streams.console.read_model.output_projections import (
     FORGET,
     Projection,
@@ -107,6 +107,7 @@ class _Facts:
         self.gone: dict[tuple[str, str], None] = {}
         self.direct: dict[tuple[str, str], str | None] = {}
         self.changes: list[tuple[Any, ...]] = []
+        self.causes: list[tuple[Any, ...]] = []
         self.claims = Claims()
 
     def upsert(self, event: ev.UserUpserted, name: Any, at: int, offset: int) -> None:
@@ -195,6 +196,7 @@ class _Facts:
     def write(self, to: ProjectionWriter) -> None:
         """Writes the rows."""
         to.many(_CHANGE, self.changes)
+        to.many(causes.NOTE, self.causes)
         self.claims.write(to)
         to.many(_UNKNOW, self.gone)
         to.many(FORGET, self.gone)
@@ -234,7 +236,9 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
         decoded = decode(record.key, record.value, record.headers)
         if isinstance(decoded, Rejected):
             continue
-        event = decoded[0]
+        event, source = decoded
+        if not isinstance(event, causes.NOT_KEPT):
+            facts.causes.append(causes.row(event, record, source))
         if isinstance(event, ev.UserUpserted):
             key = (event.tenant, event.user)
             if bin_in_use:
@@ -277,18 +281,27 @@ def _group_changes(to: ProjectionWriter, records: Records) -> None:
         _CHANGE,
         [
             _change("Group", event, record.timestamp)
-            for event, record, _ in _accepted("group-changes", records)
+            for event, record, _ in _accepted(to, "group-changes", records)
             if isinstance(event, ev.GroupLicensesChanged | ev.GroupLicensesSet)
         ],
     )
 
 
-def _accepted(topic: str, records: Records) -> Iterable[tuple[Any, Any, dict[str, Any]]]:
-    """Yields the engine's event, the record and its body, for records that the workers accept."""
+def _accepted(
+    to: ProjectionWriter, topic: str, records: Records
+) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """Returns the engine's event, the record and its body, for records that the workers accept.
+
+    The events are kept as causes of what follows.
+    """
+    found, kept = [], []
     for record in records:
         decoded = DECODERS[topic](record.key, record.value, record.headers)
         if not isinstance(decoded, Rejected):
-            yield decoded[0], record, members_of(record.value, record.headers)
+            found.append((decoded[0], record, members_of(record.value, record.headers)))
+            kept.append(causes.row(decoded[0], record, decoded[1]))
+    to.many(causes.NOTE, kept)
+    return found
 
 
 def _catalog(to: ProjectionWriter, records: Records) -> None:
@@ -301,7 +314,7 @@ def _catalog(to: ProjectionWriter, records: Records) -> None:
                 event.display_name,
                 text_of({**body, "type": "product.defined", "id": event.id}),
             )
-            for event, _, body in _accepted("catalog", records)
+            for event, _, body in _accepted(to, "catalog", records)
         ],
     )
 
@@ -319,14 +332,14 @@ def _subscriptions(to: ProjectionWriter, records: Records) -> None:
                 event.sku,
                 text_of(dict(zip(UNIT_KINDS, event[3:] or NO_UNITS, strict=True))),
             )
-            for event, _, _ in _accepted("subscriptions", records)
+            for event, _, _ in _accepted(to, "subscriptions", records)
         ],
     )
 
 
 def _tenants(to: ProjectionWriter, records: Records) -> None:
     """Patches tenants' settings: absent members stay."""
-    for event, _, body in _accepted("tenants", records):
+    for event, _, body in _accepted(to, "tenants", records):
         sql = "SELECT name, body FROM tenants WHERE tenant=?"
         row = to.db.execute(sql, (event.tenant,)).fetchone() or (None, "{}")
         name, known = body.get("displayName", row[0]), orjson.loads(row[1])

@@ -11,9 +11,9 @@ import binascii
 import csv
 import io
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ Row = sqlite3.Row
 GraphObject = dict[str, Any]
 MOST = 999
 CSV_PAGE = 2_000
+CSV_PART_LINES = 500
 FORMULA_CHARACTERS = frozenset("=+-@;|\t\r\n＝＋－＠；｜")
 """Begin a formula, or with a semicolon another cell, in one spreadsheet or another."""
 BLANKS = " \u00a0\u200b\u2060\u3000\ufeff"
@@ -212,20 +213,25 @@ def every(
             return
 
 
-def csv_lines(listing: Listing, rows: Iterator[GraphObject]) -> Iterator[str]:
-    """Yields the list as RFC 4180 lines, with a header.
+def csv_lines(columns: Sequence[str], rows: Iterator[GraphObject]) -> Iterator[str]:
+    """Yields rows as RFC 4180 lines, with a header.
 
     A cell that a spreadsheet would take for a formula begins with an apostrophe.
     """
     line = io.StringIO()
     writer = csv.writer(line)
-    for cells in chain(
-        [listing.columns], ([_cell(row.get(c)) for c in listing.columns] for row in rows)
-    ):
+    for cells in chain([columns], ([_cell(row.get(c)) for c in columns] for row in rows)):
         writer.writerow(cells)
         yield line.getvalue()
         line.seek(0)
         line.truncate()
+
+
+def csv_parts(columns: Sequence[str], rows: Iterator[GraphObject]) -> Iterator[str]:
+    """Yields the lines of a CSV file in parts: a response takes a thread for each of them."""
+    lines = csv_lines(columns, rows)
+    while part := "".join(islice(lines, CSV_PART_LINES)):
+        yield part
 
 
 def _cell(value: Any) -> str:

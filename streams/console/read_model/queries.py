@@ -333,8 +333,8 @@ ACTIVITIES = (
     "Request group license recalculation",
     "Request group update",
     "Request group deletion",
-    "Request group membership",
-    "Request end of group membership",
+    "Request addition to group",
+    "Request removal from group",
     "Request subscription change",
 )
 """Of the processor, with Entra's names, and of the console's operators."""

@@ -34,7 +34,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 6
+FORMAT = 7
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -99,6 +99,10 @@ CREATE TABLE audit(id INTEGER PRIMARY KEY, tenant TEXT, time TEXT, kind TEXT, ta
   activity TEXT, result TEXT, who TEXT, cause TEXT, body TEXT);
 CREATE INDEX audit_by_time ON audit(tenant, time, id);
 CREATE INDEX audit_by_target ON audit(tenant, kind, target, time, id);
+CREATE INDEX audit_by_request ON audit(tenant, cause) WHERE who <> 'Seatflow';
+-- Input events by their ids (causes.py): `place` is topic/partition@offset.
+CREATE TABLE causes(tenant TEXT, cause TEXT, at INTEGER, type TEXT, topic TEXT, subject TEXT,
+  grp TEXT, place TEXT, source TEXT, PRIMARY KEY(tenant, cause, at)) WITHOUT ROWID;
 CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, at INTEGER, topic TEXT, key TEXT, reason TEXT,
   place TEXT);
 """
@@ -216,7 +220,7 @@ class Store:
         oldest = now - KEEP_DAYS * 86_400
         day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d")
         self.writer.execute("DELETE FROM audit WHERE time < ?", (day,))
-        for table in ("results", "dead_letters", "changes"):
+        for table in ("results", "dead_letters", "changes", "causes"):
             self.writer.execute(f"DELETE FROM {table} WHERE at < ?", (oldest * 1000,))
         self.writer.execute("DELETE FROM seat_history WHERE minute < ?", (oldest / 60,))
         object_changes.prune(self.writer, now)

@@ -22,8 +22,9 @@ from streams.http_server.guard import (
 LOGIN_BYTES = 4096
 READ_SECONDS = 30.0
 EVENTS = "/events"
-WHAT_IF = "/whatif"
 BATCH = "/$batch"
+QUESTIONS = ("/whatif", "/preview")
+"""Ends of the paths that are asked for an outcome and apply nothing."""
 LIGHT = ("/health", "/metrics", "/login", "/openapi.json", "/static/")
 """Paths that cost next to nothing: they wait for no other read of their caller."""
 
@@ -61,7 +62,7 @@ class ConsolePolicy:
             return Work(None, cancellable=False, is_read=True)
         if scope["method"] not in ("GET", "HEAD"):
             # A command is carried out once it is sent; its own timeouts bound it.
-            return Work(None, cancellable=path.endswith(WHAT_IF))
+            return Work(None, cancellable=path.endswith(QUESTIONS))
         return Work(READ_SECONDS, cancellable=True, is_read=not path.startswith(LIGHT))
 
     def unknown_caller(self, scope: Scope) -> Refusal:

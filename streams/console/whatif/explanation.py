@@ -18,6 +18,7 @@ from engine.rules.evaluation import trace_evaluation
 from engine.rules.outcome import ErrorReason
 from engine.rules.trace import TracedDecision
 from streams.console.read_model import queries
+from streams.console.read_model.causes import losses
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction
 from streams.console.whatif.reconstruction import Connection, ReconstructedUser
@@ -94,6 +95,11 @@ class _Explanation:
                 for group, (since, _) in self.found.groups
             ],
             "products": [self._product(one, states) for one in wanted],
+            "lost": [
+                {**one, "displayName": self._title(one["skuId"])}
+                for one in losses(self.db, self.tenant, self.found.user["id"], mine)
+                if sku in (None, one["skuId"])
+            ],
         }
 
     def _others(self, mine: set[str]) -> list[str]:

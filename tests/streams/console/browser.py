@@ -135,3 +135,33 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def misfits(page: Any) -> list[str]:
+    """Returns what does not fit on a phone: the page itself, text that is clipped, thin columns."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    found: list[str] = page.evaluate(MISFITS)
+    page.set_viewport_size({"width": 1280, "height": 860})
+    return found
+
+
+MISFITS = """() => {
+  const wrong = [];
+  if (document.documentElement.scrollWidth > 390) wrong.push("the page is wider than the screen");
+  for (const part of document.querySelectorAll("main *, header *, nav *")) {
+    const box = part.getBoundingClientRect();
+    if (!box.width || part.closest("svg, .hidden, .skip, thead, option, textarea")) continue;
+    const name = part.tagName + " " + (part.innerText || "").slice(0, 40);
+    if (box.right > 391 || box.left < -1) wrong.push("off the screen: " + name);
+    if (part.scrollWidth > part.clientWidth + 1 && part.clientWidth && part.tagName !== "SELECT"
+        && part.tagName !== "INPUT")
+      wrong.push("clipped: " + name);
+    if (part.tagName === "TD" && part.innerText) {
+      const { paddingLeft, paddingRight } = getComputedStyle(part);
+      const room = part.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+      if (room < 150) wrong.push("thin: " + name);
+    }
+  }
+  return wrong;
+}"""
+"""A cell that has less room than about 20 letters would be read letter by letter."""

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 from streams.console.commands.definitions import EncodedRecord
 from streams.console.commands.dispatcher import CommandDispatcher
-from streams.console.commands.producer import CommandProducer
+from streams.console.commands.producer import CommandProducer, Place
 from streams.console.read_model.input_projections import FOLLOWED, apply
 from streams.console.read_model.output_projections import ProjectionWriter
 from streams.console.read_model.pending_results import PendingResults
@@ -122,7 +122,7 @@ class LocalProducer(CommandProducer):
         self.world, self.results = world, results
         self.sent: list[EncodedRecord] = []
 
-    async def send(self, records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
+    async def send(self, records: Sequence[EncodedRecord]) -> list[Place]:
         before = self.world.said
         for record in records:
             self.sent.append(record)
@@ -132,7 +132,7 @@ class LocalProducer(CommandProducer):
                 self.world.publish([(record.topic, record.key, record.value)])
         new = self.world.cluster.outputs[before:]
         self.results.complete(orjson.dumps(o.value) for o in new if o.topic == "results")
-        return TopicPartition(records[0].topic, 0), 0
+        return [(TopicPartition(record.topic, 0), 0) for record in records]
 
 
 def local_service(

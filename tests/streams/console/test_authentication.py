@@ -56,20 +56,20 @@ def test_a_reader_reads_and_no_more(guarded: Console) -> None:
 def test_two_tenants_cannot_see_each_other(guarded: Console) -> None:
     """Every path of the API and every page: the other tenant is not there at all, and not named."""
     mine, other = bearer("ann-token"), "fabrikam"
-    paths = [
-        path.replace("{tenant}", other).replace("{user}", "fabrikam-u")
-        .replace("{group}", "fabrikam-g").replace("{skuId}", "e3").replace("{id}", "fabrikam1")
-        for path in guarded.client.get("/openapi.json").json()["paths"]
+    names = {"tenant": other, "user": "fabrikam-u", "group": "fabrikam-g", "skuId": "e3", "id": "x"}
+    paths = {
+        path.format_map(names): methods
+        for path, methods in guarded.client.get("/openapi.json").json()["paths"].items()
         if "{tenant}" in path
-    ]  # fmt: skip
+    }
     assert len(paths) > 15
-    for path in paths:
-        for method in ("GET", "POST", "PUT", "DELETE"):
+    for path, methods in paths.items():
+        for method in map(str.upper, methods):
             body: dict[str, Any] = (
                 {"json": {"prepaidUnits": {}, "events": [{}]}} if method != "GET" else {}
             )
             answer = guarded.client.request(method, path, headers=mine, **body)
-            assert answer.status_code in (404, 405), (method, path, answer.text)
+            assert answer.status_code == 404, (method, path, answer.text)
             assert "Person of" not in answer.text
     log_in(guarded, "ann-token")
     for path in ("", "/users", "/groups", "/products", "/errors", "/audit", "/whatif",

@@ -109,7 +109,7 @@ def test_a_cursor_beyond_64_bits_is_400(console: Console, value: Any) -> None:
 )
 def test_no_cell_begins_a_formula(name: str) -> None:
     listing = Listing("", (), {}, {}, dict, ("displayName",))
-    lines = "".join(csv_lines(listing, iter([{"displayName": name}]))).splitlines()
+    lines = "".join(csv_lines(listing.columns, iter([{"displayName": name}]))).splitlines()
     assert lines[1].lstrip('"').startswith("'")
 
 

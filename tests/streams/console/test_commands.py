@@ -10,7 +10,6 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
-from aiokafka import TopicPartition
 
 from streams.console.api import parameters
 from streams.console.api.parameters import ListParameters
@@ -23,7 +22,7 @@ from streams.console.commands.definitions import (
     encode_event,
     utc_now,
 )
-from streams.console.commands.producer import NotAcceptedError, UnconfirmedError
+from streams.console.commands.producer import NotAcceptedError, Place, UnconfirmedError
 from streams.console.read_model import queries
 from streams.console.read_model.pagination import Listing
 from streams.console.read_model.pending_results import PendingResults
@@ -85,9 +84,9 @@ def test_the_event_and_its_audit_record_are_sent_together(console: Console) -> N
     producer: Any = console.service.dispatcher.producer
     send = producer.send
 
-    async def recording(records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
+    async def recording(records: Sequence[EncodedRecord]) -> list[Place]:
         calls.append([record.topic for record in records])
-        found: tuple[TopicPartition, int] = await send(records)
+        found: list[Place] = await send(records)
         return found
 
     producer.send = recording
@@ -102,7 +101,7 @@ def test_the_event_and_its_audit_record_are_sent_together(console: Console) -> N
 def test_a_broker_that_fails_is_503(console: Console, error: type[Exception], says: str) -> None:
     """And no audit record says success."""
 
-    async def failing(_records: Sequence[EncodedRecord]) -> tuple[TopicPartition, int]:
+    async def failing(_records: Sequence[EncodedRecord]) -> list[Place]:
         raise error("no answer")
 
     producer: Any = console.service.dispatcher.producer
