@@ -91,7 +91,8 @@ def _difference(
 ) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """Returns what to add, what to remove, and both in words.
 
-    A plan that the product no longer has is not sent: the change would be rejected for it.
+    Removed is what the form showed as assigned (``had``): a licence that came meanwhile stays. A
+    plan that the product no longer has is not sent: the change would be rejected for it.
     """
     add, lines = [], []
     wanted = given.all("sku")
@@ -104,7 +105,7 @@ def _difference(
         verb = "Assign" if before is None else "Change the plans of"
         without = f", without {_count(len(off), 'plan')}" if off else ", with every plan"
         lines.append(f"{verb} {product_name(db, sku)}{without}.")
-    remove = sorted(present.keys() - set(wanted))
+    remove = sorted((present.keys() & set(given.all("had"))) - set(wanted))
     lines += [f"Remove {product_name(db, sku)}." for sku in remove]
     return add, remove, lines
 

@@ -15,3 +15,10 @@ if (part && window.EventSource) {
   });
   addEventListener("pagehide", () => source.close());
 }
+// One checkbox for all of a list: without JavaScript it is not there.
+for (const all of document.querySelectorAll("[data-all]")) {
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const one of all.form.querySelectorAll(`[name="${all.dataset.all}"]`)) one.checked = all.checked;
+  });
+}

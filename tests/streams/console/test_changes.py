@@ -80,7 +80,9 @@ def audit(admin: Administrator) -> list[dict[str, Any]]:
 
 def test_a_group_gets_and_loses_licences_in_one_change(admin: Administrator) -> None:
     """The preview names the members who would fail; nothing is done before it is confirmed."""
-    assert admin.preview("group-licences", group="sales", sku=["e5"], off__e5="calls") == 200
+    assert (
+        admin.preview("group-licences", group="sales", had="e3", sku="e5", off__e5="calls") == 200
+    )
     assert "Assign e5, without 1 plan." in admin.text
     assert "Remove e3." in admin.text
     assert "loses it" in admin.text
@@ -215,6 +217,16 @@ def test_what_is_done_is_what_was_shown(admin: Administrator) -> None:
     assert audit(admin) == []
     admin.confirm()
     assert len(audit(admin)) == 1
+
+
+def test_a_licence_that_came_meanwhile_stays(admin: Administrator) -> None:
+    """The form did not show it, so it was not unticked by anybody."""
+    admin.console.world.publish([Events(run="late").license("sales", "e5")])
+    assert admin.preview("group-licences", group="sales", had="e3", sku="e3") == 400
+    assert "Nothing would change." in admin.text
+    admin.preview("group-licences", group="sales", had="e3")
+    admin.confirm()
+    assert held(admin, "ann") == {"e5"}
 
 
 MISTAKES: list[tuple[str, Fields, str]] = [
