@@ -29,6 +29,9 @@ READS_SECONDS = 60.0
 """For all reads of a batch together."""
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 PATH = "$batch"
+DEPENDS_ON = ("dependsOn", "depends_on")
+"""In Graph's spelling, and in that of msgraph-core 1.5 for Python."""
+MEMBERS = ("id", "method", "url", "headers", "body", *DEPENDS_ON)
 _ID = re.compile(r"[\x20-\x7e]{1,100}")
 
 
@@ -44,13 +47,16 @@ class Part:
     depends_on: tuple[str, ...]
 
 
-def parts_of(body: Any) -> list[Part]:
-    """Returns the calls of a batch, each after those that it depends on. Raises: GraphError."""
+def parts_of(body: Any, root: str) -> list[Part]:
+    """Returns the calls of a batch, each after those that it depends on. Raises: GraphError.
+
+    ``root``: the address that absolute URLs must begin with, as some clients write them.
+    """
     found = bodies.read(body, ("requests",), "a batch")
     given = bodies.items(found, "requests", MOST_REQUESTS)
     if not given:
         raise bad_request("requests is empty.")
-    waiting = {part.id: part for part in map(_part, given)}
+    waiting = {part.id: part for part in (_part(item, root) for item in given)}
     if len(waiting) < len(given):
         raise bad_request("The ids of the requests of a batch must differ.")
     ordered: dict[str, Part] = {}
@@ -65,23 +71,24 @@ def parts_of(body: Any) -> list[Part]:
     return list(ordered.values())
 
 
-def _part(item: Any) -> Part:
-    names = ("id", "method", "url", "headers", "body", "dependsOn")
-    found = bodies.read(item, names, "a request of a batch")
+def _part(item: Any, root: str) -> Part:
+    found = bodies.read(item, MEMBERS, "a request of a batch")
     id, method, url = found.get("id"), found.get("method"), found.get("url")
     if not isinstance(id, str) or not _ID.fullmatch(id):
         raise bad_request("id of a request of a batch must be text of 1 to 100 characters.")
     if not isinstance(method, str) or method.upper() not in METHODS:
         raise bad_request(f"method of the request {id!r} must be one of {', '.join(METHODS)}.")
+    if isinstance(url, str) and url.startswith(f"{root}/"):
+        url = url.removeprefix(root)
     if not isinstance(url, str) or not url or len(url) > MOST_URL_CHARACTERS or "://" in url[:20]:
         raise bad_request(f"url of the request {id!r} must be a path, as in /users?$top=5.")
-    depends_on = tuple(bodies.texts(found, "dependsOn", MOST_REQUESTS))
+    depends_on = [id for name in DEPENDS_ON for id in bodies.texts(found, name, MOST_REQUESTS)]
     headers = {} if found.get("headers") is None else found["headers"]
     if not isinstance(headers, dict):
         raise bad_request(f"headers of the request {id!r} must be a JSON object.")
     level = {str(k).lower(): v for k, v in headers.items()}.get("consistencylevel")
     consistency = None if level is None else str(level)
-    return Part(id, method.upper(), url, consistency, found.get("body"), depends_on)
+    return Part(id, method.upper(), url, consistency, found.get("body"), tuple(depends_on))
 
 
 class _Batch:
@@ -164,7 +171,7 @@ async def answer_batch(call: Call) -> Answer:
     if call.method != "POST":
         raise GraphError(405, f"{call.method} is not supported for $batch; there is POST.")
     check_allowed(call.parameters, ())
-    parts = parts_of(call.body)
+    parts = parts_of(call.body, call.root)
     answers = await _Batch(call, parts).run()
     return Answer(200, {"responses": list(map(_response, parts, answers))})
 
