@@ -14,6 +14,7 @@ from engine.domain import events as ev
 from engine.domain.events import ABSENT
 from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import UNIT_KINDS
+from engine.rules.mail_attributes import given_addresses
 from streams.console.read_model import causes
 from streams.console.read_model.output_projections import (
     FORGET,
@@ -71,20 +72,17 @@ class Claims:
         self.now: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
         self.left: set[tuple[str, str, str]] = set()
 
-    def change(self, key: tuple[str, str], addresses: Any, at: int, offset: int) -> None:
+    def change(self, key: tuple[str, str], addresses: Any, mail: Any, at: int, offset: int) -> None:
         """Sets a user's addresses. A claim keeps its time unless it is given up in between."""
-        known, wanted = self.now.get(key, {}), {normalize_proxy_address(a) for a in addresses or ()}
+        known, wanted = self.now.get(key, {}), claimed(addresses, mail)
         self.left.update((key[0], address, key[1]) for address in known.keys() - wanted)
         self.now[key] = {address: known.get(address, (at, offset)) for address in wanted}
 
     def write(self, to: ProjectionWriter) -> None:
         """Writes the claims. Before the users' rows, which still have the former addresses."""
-        sql = "SELECT addresses FROM users WHERE tenant = ? AND user = ?"
         for key, wanted in self.now.items():
-            row = to.db.execute(sql, key).fetchone()
-            for text in orjson.loads(row[0]) if row and row[0] else ():
-                if normalize_proxy_address(text) not in wanted:
-                    self.left.add((key[0], normalize_proxy_address(text), key[1]))
+            for address in claimed(*_known_addresses(to, key)) - wanted.keys():
+                self.left.add((key[0], address, key[1]))
         to.many("DELETE FROM addresses WHERE tenant=? AND address=? AND user=?", self.left)
         rows = [
             (key[0], address, key[1], *since)
@@ -92,6 +90,18 @@ class Claims:
             for address, since in wanted.items()
         ]
         to.many("INSERT OR IGNORE INTO addresses VALUES(?, ?, ?, ?, ?)", sorted(rows))
+
+
+def claimed(addresses: Iterable[str] | None, mail: str | None) -> set[str]:
+    """Returns the given addresses in normal form; a given mail may be one of them (R19)."""
+    return set(map(normalize_proxy_address, given_addresses(tuple(addresses or ()), mail)))
+
+
+def _known_addresses(to: ProjectionWriter, key: tuple[str, str]) -> tuple[Any, Any]:
+    """Returns a user's proxy addresses and mail as they were given before the batch."""
+    sql = "SELECT addresses, mail FROM users WHERE tenant = ? AND user = ?"
+    addresses, mail = to.db.execute(sql, key).fetchone() or (None, None)
+    return orjson.loads(addresses) if addresses else None, mail
 
 
 class _Facts:
@@ -110,19 +120,24 @@ class _Facts:
         self.causes: list[tuple[Any, ...]] = []
         self.claims = Claims()
 
-    def upsert(self, event: ev.UserUpserted, name: Any, at: int, offset: int) -> None:
+    def upsert(
+        self, to: ProjectionWriter, event: ev.UserUpserted, name: Any, at: int, offset: int
+    ) -> None:
         """Patches a user."""
         given = (name, *event[3:])
         key = (event.tenant, event.user)
-        if event.proxy_addresses is not ABSENT:
-            self.claims.change(key, event.proxy_addresses, at, offset)
-        known = self.people.get(key)
-        if known is None:
-            self.people[key] = list(given)
-            return
+        known = self.people.setdefault(key, [ABSENT] * len(given))
         for i, value in enumerate(given):
             if value is not ABSENT:
                 known[i] = value
+        if event.proxy_addresses is ABSENT and event.mail is ABSENT:
+            return
+        *_, mail, addresses, _ = known
+        if mail is ABSENT or addresses is ABSENT:
+            before = (None, None) if key in self.gone else _known_addresses(to, key)
+            addresses = before[0] if addresses is ABSENT else addresses
+            mail = before[1] if mail is ABSENT else mail
+        self.claims.change(key, addresses, mail, at, offset)
 
     def delete(self, key: tuple[str, str]) -> None:
         """Deletes a user, its memberships and claims."""
@@ -130,13 +145,13 @@ class _Facts:
         self.members.pop(key, None)
         self.direct.pop(key, None)
         self.gone[key] = None
-        self.claims.change(key, (), 0, 0)
+        self.claims.change(key, (), None, 0, 0)
 
     def discard(self, to: ProjectionWriter, key: tuple[str, str]) -> None:
         """Puts a known user into the recycle bin (R22): it keeps its memberships."""
         self.write(to)
         to.db.execute(_DISCARD, key)
-        self.claims.change(key, (), 0, 0)
+        self.claims.change(key, (), None, 0, 0)
         self.claims.write(to)
         to.db.execute(_UNKNOW, key)
         to.db.execute(FORGET, key)
@@ -155,7 +170,7 @@ class _Facts:
         self.people[key] = [name, upn, location, mail, listed, nickname]
         if to.db.execute(_RESTORED, (id, key[0])).fetchone() is None:
             self.direct[key] = direct
-        self.claims.change(key, listed, at, offset)
+        self.claims.change(key, listed, mail, at, offset)
 
     def replace(
         self, to: ProjectionWriter, event: ev.UserSnapshot, name: Any, at: int, offset: int
@@ -171,7 +186,7 @@ class _Facts:
         ]  # fmt: skip
         direct = {sku: off for sku, group, off, _ in event.licenses if not group}
         self.direct[key] = text_of(sorted(direct.items()))
-        self.claims.change(key, event.proxy_addresses, at, offset)
+        self.claims.change(key, event.proxy_addresses, event.mail, at, offset)
         groups = [group for group, _ in event.memberships]
         to.db.execute(_OTHER_MEMBERSHIPS, (*key, orjson.dumps(groups).decode()))
         self.members[key] = {
@@ -243,7 +258,7 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             key = (event.tenant, event.user)
             if bin_in_use:
                 facts.restore(to, key, event.id, record.timestamp, record.offset)
-            facts.upsert(event, _display_name(record), record.timestamp, record.offset)
+            facts.upsert(to, event, _display_name(record), record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipAdded):
             facts.join(event, record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipRemoved):

@@ -34,7 +34,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 7
+FORMAT = 8
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -68,7 +68,7 @@ CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTE
 CREATE TABLE recycle_bin(tenant TEXT, user TEXT, name TEXT, upn TEXT, location TEXT, mail TEXT,
   addresses TEXT, nickname TEXT, direct TEXT, PRIMARY KEY(tenant, user)) WITHOUT ROWID;
 CREATE INDEX group_members ON members(tenant, grp, user);
--- Claims of proxy addresses, in normal form: the first one owns (R18).
+-- Claims of given addresses, a given mail included, in normal form: the first one owns (R18).
 CREATE TABLE addresses(tenant TEXT, address TEXT, user TEXT, since INTEGER, place INTEGER,
   PRIMARY KEY(tenant, address, user)) WITHOUT ROWID;
 

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from engine.domain import events
-from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import COUNT
 from streams.console.whatif.reconstruction import Connection
+from streams.console.whatif.shared_addresses import sharing
 from streams.contract.event_reader import Event, event_of
 from streams.contract.event_types import EventType, resolve
 from streams.contract.rejection import DecodeError
@@ -71,6 +71,8 @@ def _event_type(body: dict[str, Any], number: int) -> EventType:
 def reached(db: Connection, tenant: str, given: list[Event], most: int) -> list[str]:
     """Returns the users that the events can affect, including those that wait for a seat.
 
+    Those who share an address with one of them are affected, too: it may become theirs (R18).
+
     Raises:
         ScopeTooLargeError: these are more than ``most`` users.
     """
@@ -80,25 +82,24 @@ def reached(db: Connection, tenant: str, given: list[Event], most: int) -> list[
     for each in given:
         selections += list(_affected_queries(tenant, each.event))
     for sql, arguments in dict.fromkeys(selections):
-        for row in db.execute(sql, arguments):
-            found[row[0]] = None
-            if len(found) > most:
-                raise ScopeTooLargeError(
-                    f"The events reach more than {most:,} users: try fewer groups at a time."
-                )
+        _add(found, (user for (user, *_) in db.execute(sql, arguments)), most)
+    if not any(isinstance(each.event, events.TenantUpdated) for each in given):
+        _add(found, list(sharing(db, tenant, found, given)), most)
     return list(found)
+
+
+def _add(found: dict[str, None], users: Iterable[str], most: int) -> None:
+    for user in users:
+        found[user] = None
+        if len(found) > most:
+            raise ScopeTooLargeError(
+                f"The events reach more than {most:,} users: try fewer groups at a time."
+            )
 
 
 _BY_SHAPE = "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape WHERE p.tenant = ? AND "
 
 
-# Others who claim an address that the user claims: it may become theirs (R18).
-_SHARING = """
-SELECT a.user FROM {table} u, json_each(coalesce(u.addresses, '[]')) j
-JOIN addresses a ON a.tenant = u.tenant AND a.address =
-  CASE WHEN instr(j.value, ':') THEN '' ELSE 'smtp:' END || lower(j.value)
-WHERE u.tenant = ? AND u.user = ?
-"""
 DEFERRED = (
     " FROM changes d WHERE d.tenant = ?1 AND EXISTS (SELECT 1 FROM results r"
     " WHERE r.cause = d.cause AND r.tenant = d.tenant)"
@@ -129,12 +130,6 @@ def _affected_queries(tenant: str, event: Any) -> Iterable[tuple[str, tuple[Any,
         # Those who are in the recycle bin, and those of whom only memberships are known (R22).
         yield "SELECT user FROM recycle_bin WHERE tenant = ? AND user = ?", (tenant, event[2])
         yield "SELECT user FROM members WHERE tenant = ? AND user = ?", (tenant, event[2])
-        for table in ("users", "recycle_bin"):
-            yield _SHARING.format(table=table), (tenant, event[2])
-        addresses = getattr(event, "proxy_addresses", None)
-        for one in addresses if isinstance(addresses, tuple) else ():
-            sql = "SELECT user FROM addresses WHERE tenant = ? AND address = ?"
-            yield sql, (tenant, normalize_proxy_address(one))
 
 
 def _of_group(tenant: str, id: str) -> Iterable[tuple[str, tuple[Any, ...]]]:

@@ -15,6 +15,7 @@ from engine.domain.vocabulary import COUNT, OTHER
 from engine.rules.checks import enabled_plans
 from engine.rules.direct_change import DirectChange, change_direct
 from engine.rules.evaluation import trace_evaluation
+from engine.rules.mail_attributes import mail_key
 from engine.rules.outcome import ErrorReason
 from engine.rules.trace import TracedDecision
 from streams.console.read_model import queries
@@ -22,6 +23,7 @@ from streams.console.read_model.causes import losses
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph
 from streams.console.whatif import reconstruction
 from streams.console.whatif.reconstruction import Connection, ReconstructedUser
+from streams.console.whatif.shared_addresses import owner_of_name
 
 GROUPS_NAMED = 5
 
@@ -328,12 +330,20 @@ class _Explanation:
         """Returns the finding of R16: the outcome of a direct assignment."""
         seats = self.seats.get(sku)
         denied = frozenset([sku]) if not seats or seats["availableUnits"] <= 0 else frozenset()
-        facts = self.facts._replace(denied=denied)
+        facts = self.facts._replace(denied=denied, duplicate=self._duplicate(sku))
         change = DirectChange(((sku, ()),), ())
         made = change_direct(self.known, facts, self.found.user["usageLocation"], change)
         if isinstance(made, Rejection):
             return Finding("R16", False, f"A direct assignment would be rejected: {made.message}")
         return Finding("R16", True, "It could be assigned directly now.")
+
+    def _duplicate(self, sku: str) -> tuple[str, str] | None:
+        """Returns an address that a direct licence would need and another user owns (R18)."""
+        name = self.found.user["userPrincipalName"]
+        if self.facts.duplicate or not name or not self.known[sku].without(()).mail:
+            return self.facts.duplicate
+        owner = owner_of_name(self.db, self.tenant, self.found.user["id"], name)
+        return (mail_key(name), owner) if owner else None
 
 
 def _sentence(state: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ import orjson
 from engine.domain.events import ProductDefined
 from engine.domain.model import Entry, GroupLicenses, Product, Tenant
 from engine.domain.proxy_address import normalize_proxy_address
+from engine.rules.mail_attributes import given_addresses
 from engine.rules.outcome import EvaluationInput
 from streams.console.read_model import queries, tenants
 from streams.contract.decoder import DECODERS
@@ -225,10 +226,11 @@ def _given(db: Connection, tenant: str, id: str) -> tuple[str | None, tuple[str,
 def _duplicates(db: Connection, tenant: str, id: str) -> dict[str, str]:
     """Returns the user's addresses that an earlier user owns, with their owners (R18)."""
     found = {}
-    for text in _given(db, tenant, id)[1]:
-        first = claims(db, tenant, normalize_proxy_address(text))
+    mail, addresses, _ = _given(db, tenant, id)
+    for key in map(normalize_proxy_address, given_addresses(addresses, mail)):
+        first = claims(db, tenant, key)
         if first and first[0][2] != id:
-            found[normalize_proxy_address(text)] = first[0][2]
+            found[key] = first[0][2]
     # Addresses that only a mail plan would bring are named by the errors (R19).
     sql = "SELECT body FROM errors WHERE tenant = ? AND user = ? AND error = 'UniquenessViolation'"
     for (body,) in db.execute(sql, (tenant, id)):

@@ -90,6 +90,7 @@ class ReplicaRows:
         self.rows = self._machine.effects.rows
         self.names: dict[str, Any] = {}
         self._claims: dict[str, list[AddressClaimRow]] = {}
+        self._owners: set[tuple[str, str]] = set()  # of derived addresses, with them
         self._held: Counter[str] = Counter()
         self._deferred_changes = self._deferred()
         self._configure()
@@ -100,9 +101,10 @@ class ReplicaRows:
             elif (absent := reconstruction.reconstruct_absent_user(db, tenant, id)) is not None:
                 self._add_absent(absent)
         self.held_by_others = self._seats()
-        for text, claims in self._claims.items():
-            row = encode_address_claims(claims)
-            self.rows[row_codecs.ADDRESS_CLAIMS, f"{tenant}/{text}"] = row
+        for key, claims in self._claims.items():
+            claims.sort(key=lambda c: ((key, c.user) not in self._owners, c))
+            row = encode_address_claims(claims)  # the first one owns
+            self.rows[row_codecs.ADDRESS_CLAIMS, f"{tenant}/{key}"] = row
 
     def _deferred(self) -> dict[tuple[str, str], list[list[Any]]]:
         """Returns the changes that wait for a product (R21), by (User or Group, id)."""
@@ -196,21 +198,33 @@ class ReplicaRows:
         self._machine.users.applier.write_row(user)
 
     def _claim(self, user: User, published: list[str]) -> None:
-        """Adds the claims of a user, who owns what is published and was not given (R19)."""
+        """Adds the claims of a user, who owns what is published and was not given (R19).
+
+        What a mail plan would bring is claimed while one is asked for (R18).
+        """
         given = user_mail.given_keys(user)
         derived = [a for a in published if normalize_proxy_address(a) not in given]
-        user.derived = tuple(map(normalize_proxy_address, derived))
+        user.derived = owned = tuple(map(normalize_proxy_address, derived))
+        self._owners.update((key, user.id) for key in owned)
         for address in derived:
             key = normalize_proxy_address(address)
             if user.upn is None or key != mail_key(user.upn):
                 user.routing = address.partition(":")[2]
+        asked_since = [
+            user.since_of(n)
+            for n, state in enumerate(user.outcome.states)
+            if self.known[state.sku].without(state.disabled).mail
+        ]
+        if asked_since:
+            user.derived = user_mail.derived_keys(user, mail_wanted=True)
         for key in (*given, *user.derived):
             if key not in self._claims:
                 claims = reconstruction.claims(self.db, self.tenant, key)
                 self._claims[key] = [AddressClaimRow(*claim, partition=0) for claim in claims]
             if all(claim.user != user.id for claim in self._claims[key]):
-                own = AddressClaimRow(0, 0, user.id, 0, derived=key in user.derived)
-                self._claims[key].insert(0, own)
+                since_ms = 0 if key in owned or key in given else min(asked_since)
+                own = AddressClaimRow(since_ms, 0, user.id, 0, derived=key in user.derived)
+                self._claims[key].append(own)
 
     def _problems(self, found: ReconstructedUser) -> tuple[AssignmentProblem, ...]:
         problems = []
