@@ -5,6 +5,7 @@ The workers' own decoder reads the records: one that they reject is not shown ei
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
