@@ -20,6 +20,10 @@ class Limits:
     - ``address_claims``: users who claim one address.
     - ``deferred_changes`` and ``deferred_bytes``: changes of one object that wait for a product
       (R21).
+    - ``waiting_events``, also of ``deferred_bytes``: events of a user that wait for what is under
+      way (R23).
+    - ``group_completions``: reprocesses of a group, and changes of its licences, whose end is still
+      to be reported.
     """
 
     memberships: int = 5_000
@@ -29,6 +33,8 @@ class Limits:
     address_claims: int = 100_000
     deferred_changes: int = 100
     deferred_bytes: int = 262_144
+    waiting_events: int = 1_000
+    group_completions: int = 100
 
 
 DEFAULT_LIMITS: Final = Limits()

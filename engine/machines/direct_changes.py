@@ -7,7 +7,7 @@ outcome is applied. Only one is under way at a time; the user machine queues wha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.documents.audit import audit
 from engine.documents.results import restoration_result, result
@@ -20,6 +20,8 @@ from engine.state.deferred_changes import exceeds_limit
 from engine.state.tenant_state import User
 from engine.state.user_row_codecs import OptionalUserFacts, tuples
 
+COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
+"""Events that are answered in ``results``; they wait for what is under way (R23)."""
 Licenses = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -139,6 +141,14 @@ class DirectChanges:
         value = restoration_result(id, user.tenant.id, user.id, not_restored)
         self.effects.emit("results", f"{user.tenant.id}/{user.id}", value)
 
+    def give_up_restoration(self, user: User, rejection: Rejection) -> None:
+        """Answers a restoration under way, if there is one, without the direct licences."""
+        if user.optional_facts is None or OptionalUserFacts.RESTORATION not in user.optional_facts:
+            return
+        _, licenses = user.optional_facts[OptionalUserFacts.RESTORATION]
+        reasons = [rejection._replace(sku=licence[0]) for licence in sorted(licenses)]
+        self.answer_restoration(user, tuple(reasons))
+
     def brings_mail(self, user: User) -> bool:
         """Returns True if a change or a restoration under way would add a mail plan (R18)."""
         products = self.configuration.products
@@ -161,6 +171,19 @@ class DirectChanges:
                 self._answer(user, id, "rejected", user_not_found(user))
             else:
                 self._reject(user, id, user_not_found(user), timestamp_ms)
+
+    def reject_waiting(
+        self, user: User, event: Any, rejection: Rejection, timestamp_ms: int
+    ) -> None:
+        """Answers a command that may not wait for what is under way."""
+        if type(event) is ev.UserReprocess:
+            self._answer(user, event.id, "rejected", rejection)
+        else:
+            self._reject(user, event.id, rejection, timestamp_ms)
+
+    def reject_snapshot(self, user: User, id: str, rejection: Rejection) -> None:
+        """Answers a snapshot that states more of a user than a user may have."""
+        self._answer(user, id, "rejected", rejection)
 
     def reject_membership(self, user: User, id: str) -> None:
         """Answers that the user may be a member of no more groups."""

@@ -7,7 +7,7 @@ status is their sum, and complete when all have done the current version.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.documents.audit import application_result, audit, listed
 from engine.documents.results import result
@@ -44,6 +44,8 @@ from engine.state.message_codecs import (
 from engine.state.row_codecs import GROUP_STATES, encode_group
 
 Licenses = tuple[tuple[str, tuple[str, ...]], ...]
+REPROCESS: Final = "reprocess"
+FINISH: Final = "finish"
 Removed = tuple[str, ...] | None
 """The products to remove; None for a whole list (R28)."""
 
@@ -104,11 +106,20 @@ class GroupMachine:
         elif isinstance(event, GroupDeleted):
             self._delete(state, event, timestamp_ms)
         elif isinstance(event, GroupReprocess):
-            state.pending_completions.append([state.version + 1, "reprocess", event.id])
-            self._audit(state, "Trigger group license recalculation", timestamp_ms, event.id)
-            self._send(state, timestamp_ms, event.id)
+            self._reprocess(state, event, timestamp_ms)
         else:
             raise TypeError(f"not a group event: {event!r}")
+
+    def _reprocess(self, state: GroupState, event: GroupReprocess, timestamp_ms: int) -> None:
+        maximum = self.configuration.limits.group_completions
+        under_way = sum([1 for _, kind, _ in state.pending_completions if kind == REPROCESS])
+        if under_way >= maximum:
+            why = limit_exceeded("reprocesses of a group under way", maximum, under_way + 1)
+            self._result(state, event.id, "rejected", why)
+            return
+        state.pending_completions.append([state.version + 1, REPROCESS, event.id])
+        self._audit(state, "Trigger group license recalculation", timestamp_ms, event.id)
+        self._send(state, timestamp_ms, event.id)
 
     def _upsert(self, state: GroupState, event: GroupUpserted, timestamp_ms: int) -> None:
         self._stamp(state, timestamp_ms, event.id)
@@ -172,8 +183,15 @@ class GroupMachine:
         )
         state.deleted = state.deleted and not wanted
         self._audit(state, "Start applying group based license to users", timestamp_ms, id)
-        state.pending_completions.append([state.version + 1, "finish", id])
+        self._finish_later(state, id)
         self._send(state, timestamp_ms, id)
+
+    def _finish_later(self, state: GroupState, id: str) -> None:
+        """Notes that the end of a change goes to the audit log, of the latest changes only."""
+        state.pending_completions.append([state.version + 1, FINISH, id])
+        finishes = [each for each in state.pending_completions if each[1] == FINISH]
+        if len(finishes) > self.configuration.limits.group_completions:
+            state.pending_completions.remove(finishes[0])
 
     def product_defined(self) -> None:
         """R21: what was deferred is carried out when every product it names is defined."""
@@ -262,7 +280,7 @@ class GroupMachine:
         for completion in [p for p in state.pending_completions if p[0] <= done]:
             state.pending_completions.remove(completion)
             _, kind, id = completion
-            if kind == "reprocess":
+            if kind == REPROCESS:
                 self._result(state, id, "applied")
             else:
                 _, licensed, with_errors, _ = self._sums(state)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from engine.documents.audit import audit
 from engine.domain.effects import Effects
+from engine.domain.messages import Rejection, limit_exceeded
 from engine.machines.address_claims import AddressClaims
-from engine.machines.direct_changes import DirectChanges
+from engine.machines.direct_changes import COMMANDS, DirectChanges
 from engine.machines.fan_out import GROUP, FanOut, Job
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.machines.seat_allocation import NO_RESERVATION, Allocation, SeatAllocator
@@ -21,8 +22,9 @@ from engine.machines.user_evaluator import NO_DENIALS, EvaluationResult, UserEva
 from engine.machines.user_phase import Trigger, UserPhase, phase_of
 from engine.machines.user_restore import UserRestore
 from engine.state.configuration import Configuration
+from engine.state.deferred_changes import json_size
 from engine.state.tenant_state import User
-from engine.state.user_row_codecs import decode_deferred_event
+from engine.state.user_row_codecs import decode_deferred_event, encode_deferred_event
 
 
 class PendingEvaluation(Cause):
@@ -76,6 +78,10 @@ class UserEvaluations:
 
     def _step(self, user: User, event: Any, timestamp_ms: int, offset: int) -> bool:
         """Applies one event, or returns False if it has to wait; the user machine's own."""
+        raise NotImplementedError
+
+    def _apply_event(self, user: User, event: Any, timestamp_ms: int, offset: int) -> None:
+        """Applies one event; the user machine's own."""
         raise NotImplementedError
 
     # -- what is to be evaluated
@@ -250,18 +256,70 @@ class UserEvaluations:
     def _drain(self, user: User) -> None:
         """Applies the events that waited for the evaluation under way, in their order (R23)."""
         while user.pending_work is not None and user.pending_work.deferred_events:
-            queue, user.pending_work.deferred_events = user.pending_work.deferred_events, []
+            pending = user.pending_work
+            queue, size = pending.deferred_events, pending.deferred_event_bytes
+            pending.deferred_events, pending.deferred_event_bytes = [], 0
             event, timestamp_ms, offset = decode_deferred_event(queue[0])
             done = self._step(user, event, timestamp_ms, offset)
             if left := queue[done:]:
-                user.ensure_pending_work().deferred_events = left
+                pending = user.ensure_pending_work()
+                pending.deferred_events = left
+                pending.deferred_event_bytes = size - (json_size(queue[0]) if done else 0)
             if not done:
                 break
         if user.pending_work is not None and user.pending_work.empty():
             user.pending_work = None
-        pending = self.pending_evaluations.get(user)
-        if pending is not None:  # no seat is offered to the user before the evaluation
-            self.allocator.dequeue(user, pending)
+        evaluation = self.pending_evaluations.get(user)
+        if evaluation is not None:  # no seat is offered to the user before the evaluation
+            self.allocator.dequeue(user, evaluation)
+
+    def _wait(self, user: User, event: Any, timestamp_ms: int, offset: int) -> None:
+        """Queues an event behind what is under way (R23).
+
+        Beyond the limits a command is rejected. Any other event states a fact, which is not lost:
+        it ends the wait.
+        """
+        pending, limits = user.ensure_pending_work(), self.configuration.limits
+        row = encode_deferred_event(event, timestamp_ms, offset)
+        number = len(pending.deferred_events) + 1
+        size = pending.deferred_event_bytes + json_size(row)
+        if number > limits.waiting_events:
+            rejection = limit_exceeded("events that wait for a user", limits.waiting_events, number)
+        elif size > limits.deferred_bytes:
+            rejection = limit_exceeded(
+                "bytes of events that wait for a user", limits.deferred_bytes, size
+            )
+        else:
+            pending.deferred_events.append(row)
+            pending.deferred_event_bytes = size
+            return
+        if type(event) in COMMANDS:
+            self.direct_changes.reject_waiting(user, event, rejection, timestamp_ms)
+        else:
+            pending.deferred_events.append(row)
+            self._end_wait(user, rejection, Cause(timestamp_ms, event.id))
+
+    def _end_wait(self, user: User, rejection: Rejection, cause: Cause) -> None:
+        """Rejects the commands of a user, under way or waiting, and applies what else waits.
+
+        A restoration under way ends without the direct licences.
+        """
+        if user.seat_request is not None:
+            self._abandon(user, cause.timestamp_ms, cause.event_id)
+        self.direct_changes.give_up_restoration(user, rejection)
+        pending = user.ensure_pending_work()
+        if pending.change is not None:
+            self.direct_changes.complete(user, rejection, cause.timestamp_ms)
+            self._enter(user, Trigger.CHANGE_GIVEN_UP)
+        queue, pending.deferred_events = pending.deferred_events, []
+        pending.deferred_event_bytes = 0
+        for row in queue:
+            event, timestamp_ms, offset = decode_deferred_event(row)
+            if type(event) in COMMANDS:
+                self.direct_changes.reject_waiting(user, event, rejection, timestamp_ms)
+            else:
+                self._apply_event(user, event, timestamp_ms, offset)
+        self._evaluate_later(user, cause.timestamp_ms, cause.event_id)
 
     def _finish(self) -> None:
         """Evaluates users, requests seats in R8's order, and writes the rows that changed."""

@@ -17,7 +17,8 @@ from engine.state.user_row_codecs import OptionalUserFacts
 
 Facts = tuple[Any, ...]
 """The members of an :class:`EvaluationInput`, which is made only for facts not in the memo."""
-MEMO_MAX_ENTRIES: Final = 100_000
+MEMO_MAX_WEIGHT: Final = 250_000
+"""Licences and paths of all outcomes in the memo together: its memory follows from them."""
 NO_PATHS: Final[frozenset[int]] = frozenset()
 UNRESTRICTED: Final = "anywhere that no plan prohibits"
 """Stands for every location that no plan prohibits, so that these users share outcomes."""
@@ -73,6 +74,7 @@ class UserEvaluator:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.memo: dict[Facts, Outcome] = {}
+        self.memo_weight = 0
         self.evaluations = 0
         self.hits = 0
         # So many groups cannot exceed the limits, which need not be looked at then.
@@ -83,8 +85,9 @@ class UserEvaluator:
         self.left_out = 0  # licences beyond the limits of the user evaluated last
 
     def clear_memo(self) -> None:
-        """Forgets all outcomes, since a product has changed."""
+        """Forgets all outcomes, since a product has changed, or the memo is full."""
         self.memo.clear()
+        self.memo_weight = 0
 
     def evaluate(self, user: User, denied: frozenset[str] = NO_DENIALS) -> EvaluationResult:
         """Evaluates the user's present facts; ``denied``: products without a seat to be had."""
@@ -183,10 +186,12 @@ class UserEvaluator:
         self.evaluations += 1
         outcome = self.memo.get(facts)
         if outcome is None:
-            if len(self.memo) >= MEMO_MAX_ENTRIES:
-                self.memo.clear()
             outcome = evaluate(self.configuration.products, EvaluationInput(*facts))
+            weight = len(facts[0]) + len(outcome.states) + outcome.path_count
+            if self.memo_weight + weight > MEMO_MAX_WEIGHT:
+                self.clear_memo()
             self.memo[facts] = outcome
+            self.memo_weight += weight
         else:
             self.hits += 1
         return outcome

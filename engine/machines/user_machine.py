@@ -14,6 +14,7 @@ from engine.domain import events as ev
 from engine.domain.deduplication import check_and_add
 from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines import recycle_bin, user_snapshot
+from engine.machines.direct_changes import COMMANDS
 from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
 from engine.machines.unit_of_work import Cause
 from engine.machines.user_evaluations import UserEvaluations
@@ -40,10 +41,8 @@ from engine.state.user_mail import (
     keep_published,
     published_attributes,
 )
-from engine.state.user_row_codecs import OptionalUserFacts, encode_deferred_event
+from engine.state.user_row_codecs import OptionalUserFacts
 
-COMMANDS: Final = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.UserReprocess)
-"""Events that are answered in ``results``; they wait for what is under way (R23)."""
 RESTORATION: Final = OptionalUserFacts.RESTORATION
 
 
@@ -73,12 +72,9 @@ class UserMachine(UserEvaluations):
             user.seen_fingerprints = seen
             dirty_users[user] = None
             pending = user.pending_work
-            if pending is not None and pending.deferred_events:
-                pending.deferred_events.append(encode_deferred_event(event, timestamp_ms, offset))
-            elif not self._step(user, event, timestamp_ms, offset):
-                user.ensure_pending_work().deferred_events.append(
-                    encode_deferred_event(event, timestamp_ms, offset)
-                )
+            waits = pending is not None and bool(pending.deferred_events)
+            if waits or not self._step(user, event, timestamp_ms, offset):
+                self._wait(user, event, timestamp_ms, offset)
         self._finish()
         return misrouted
 
@@ -190,9 +186,7 @@ class UserMachine(UserEvaluations):
                 self.work.dirty_users[user] = None
                 waiting = user.pending_work is not None and user.pending_work.deferred_events
                 if waiting or not self._step(user, event, deferred_at, 0):
-                    user.ensure_pending_work().deferred_events.append(
-                        encode_deferred_event(event, deferred_at, 0)
-                    )
+                    self._wait(user, event, deferred_at, 0)
 
     # -- one event of one user
     def _step(self, user: User, event: Any, timestamp_ms: int, offset: int) -> bool:
@@ -203,8 +197,13 @@ class UserMachine(UserEvaluations):
             self._evaluate_now(user)
         if user.pending_work is not None and user.waits and self._must_wait(user, kind, when):
             return False
+        self._apply_event(user, event, timestamp_ms, offset)
+        return True
+
+    def _apply_event(self, user: User, event: Any, timestamp_ms: int, offset: int) -> None:
+        kind = type(event)
         if kind is ev.MembershipAdded:
-            self._joined(user, event, timestamp_ms, when)
+            self._joined(user, event, timestamp_ms, order_key(timestamp_ms, offset))
         elif kind is ev.UserUpserted:
             self._upserted(user, event, timestamp_ms, offset)
         elif kind is ev.MembershipRemoved:
@@ -223,7 +222,6 @@ class UserMachine(UserEvaluations):
             self.ignored += 1
         else:
             raise TypeError(f"not a user event: {event!r}")
-        return True
 
     def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
         if kind in COMMANDS or kind is ev.UserSnapshot:
@@ -312,6 +310,11 @@ class UserMachine(UserEvaluations):
 
     def _snapshot(self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int) -> None:
         """R25: replaces the user's facts; the next evaluation adopts the licences."""
+        rejection = user_snapshot.exceeds_limit(self.configuration.limits, event)
+        if rejection is not None:
+            self.direct_changes.reject_snapshot(user, event.id, rejection)
+            self._evaluate_later(user, timestamp_ms, event.id)
+            return
         published = published_attributes(user) if user.revision > 0 else None
         keys = given_keys(user) if user.known else set()
         user.upn, user.location, user.mail = (

@@ -60,6 +60,7 @@ class Trigger(Enum):
     SEAT_OFFERED = "seat offered from the wait list"
     REQUEST_ABANDONED = "request abandoned"
     OUTCOME_APPLIED = "outcome applied"
+    CHANGE_GIVEN_UP = "change given up at a limit"
     ADDRESS_CLAIMED = "address claimed"
     ADDRESSES_SETTLED = "last verdict received"
     USER_DELETED = "user deleted"
@@ -95,6 +96,8 @@ TRANSITIONS: Final[tuple[tuple[UserPhase, Trigger, UserPhase], ...]] = (
     (_C, Trigger.REQUEST_ABANDONED, _C),
     (_C, Trigger.FACT_CHANGED, _C),
     (_C, Trigger.OUTCOME_APPLIED, _I),
+    (_C, Trigger.CHANGE_GIVEN_UP, _I),
+    (_C, Trigger.CHANGE_GIVEN_UP, _A),
 )
 """Every legal transition: phase, trigger, next phase."""
 

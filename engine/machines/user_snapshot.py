@@ -8,7 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from engine.domain.events import UserSnapshot
+from engine.domain.limits import Limits
+from engine.domain.messages import Rejection, limit_exceeded
 from engine.state.tenant_state import order_key
+
+
+def exceeds_limit(limits: Limits, event: UserSnapshot) -> Rejection | None:
+    """Returns why a snapshot is not applied: it states more than a user may have."""
+    groups = {membership[0] for membership in event.memberships}
+    if len(groups) > limits.memberships:
+        return limit_exceeded("memberships of a user", limits.memberships, len(groups))
+    direct = sum([1 for licence in event.licenses if not licence[1]])
+    if direct > limits.products:
+        return limit_exceeded("direct licences of a user", limits.products, direct)
+    inherited = len(event.licenses) - direct
+    if inherited > limits.assignments:
+        return limit_exceeded("licences of a user's groups", limits.assignments, inherited)
+    return None
 
 
 def memberships(

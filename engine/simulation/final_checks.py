@@ -61,7 +61,7 @@ def verify(s: Simulation) -> None:
 
 def _applied(s: Simulation) -> list[Input]:
     """Returns the inputs that machines applied; the others are in the dead letters."""
-    return [i for i in s.config.inputs if i.event.id not in s.config.poison]
+    return [i for i in s.config.inputs if i.event.id not in s.config.refused]
 
 
 def _nothing_under_way(key: str, user: User) -> None:
@@ -253,7 +253,7 @@ def _answers(s: Simulation) -> None:
             status = output.value["status"]
             answers.setdefault((output.key, output.value["causedBy"]), []).append(status)
     defined = {i.key for i in _applied(s) if i.topic == "catalog"}
-    sent = [i for i in s.sent.values() if i.event.id not in s.config.poison]
+    sent = [i for i in s.sent.values() if i.event.id not in s.config.refused]
     for i in sent:
         if not isinstance(i.event, COMMANDS):
             continue

@@ -1,7 +1,8 @@
 """The last defence in the simulator: what ``streams/worker/replay.py`` does on a real worker.
 
 A planted bug makes a machine fail at an event, after the event and everything before it is applied:
-the worst moment. Other exceptions of the engine still end the simulation.
+the worst moment. A planted stall there ends the worker, with all its partitions. Other exceptions
+of the engine still end the simulation.
 """
 
 from __future__ import annotations
@@ -20,43 +21,71 @@ class PlantedBug(Exception):  # noqa: N818
     """The exception of a machine that meets a poisoned event."""
 
 
+class PlantedStall(Exception):  # noqa: N818
+    """Stands for a machine whose processing of an event never ends."""
+
+
 @dataclass(slots=True)
 class Suspects:
-    """The records of failed slices (topic -> offset after them), and the culprits found in them."""
+    """The records of failed slices (topic -> offset after them), and the culprits found in them.
+
+    ``on_trial``: a worker ended here, so a child process applies them first.
+    """
 
     until: dict[str, int] = field(default_factory=dict)
     culprits: set[tuple[str, int]] = field(default_factory=set)
+    on_trial: bool = False
 
     def are_left(self, applied: Mapping[str, int]) -> bool:
         """Returns True while records are to be applied one by one."""
         return any(applied.get(topic, 0) < end for topic, end in self.until.items())
 
     def handle(
-        self, machine: PartitionMachine, topic: str, batch: list[Delivered], poison: frozenset[str]
+        self,
+        machine: PartitionMachine,
+        topic: str,
+        batch: list[Delivered],
+        poison: frozenset[str],
+        stalls: frozenset[str],
     ) -> bool:
         """Gives a batch to the machine, or a culprit to the dead letters.
 
         Returns False if the machine fails.
+
+        Raises:
+            PlantedStall: if it never ends.
         """
+        alone = self.on_trial and len(batch) == 1 and topic in INPUTS
+        if alone and batch[0].event.id in stalls:
+            self.culprits.add((topic, batch[0].offset))
         if (topic, batch[0].offset) in self.culprits:
             letter = {"id": batch[0].event.id, "offset": batch[0].offset}
             machine.effects.records.append((DEAD_LETTERS, None, topic, letter))
             return True
         try:
-            self._handle(machine, topic, batch, poison)
+            self._handle(machine, topic, batch, poison, stalls)
         except PlantedBug:
             return False
         return True
 
     @staticmethod
     def _handle(
-        machine: PartitionMachine, topic: str, batch: list[Delivered], poison: frozenset[str]
+        machine: PartitionMachine,
+        topic: str,
+        batch: list[Delivered],
+        poison: frozenset[str],
+        stalls: frozenset[str],
     ) -> None:
         for count, delivered in enumerate(batch, 1):
-            if topic in INPUTS and delivered.event.id in poison:
+            if topic in INPUTS and delivered.event.id in poison | stalls:
                 machine.handle(topic, batch[:count])
-                raise PlantedBug
+                raise PlantedStall if delivered.event.id in stalls else PlantedBug
         machine.handle(topic, batch)
+
+    def try_all(self, backlog: Mapping[str, int]) -> None:
+        """The last worker ended where this one goes on; ``backlog``: the ends of the logs."""
+        self.until |= backlog
+        self.on_trial = True
 
     def note_failure(
         self, topic: str, end: int, applied: Mapping[str, int], committed: Mapping[str, int]

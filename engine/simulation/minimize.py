@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.simulation.invariants import Violation
-from engine.simulation.scheduler import SimulationConfig
+from engine.simulation.simulation_config import SimulationConfig
 
 SCHEDULES = 6
 """Schedules tried per candidate, since fewer events make another interleaving."""

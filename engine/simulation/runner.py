@@ -22,7 +22,8 @@ from engine.simulation.final_checks import verify
 from engine.simulation.invariants import Violation, require
 from engine.simulation.last_defence import DEAD_LETTERS
 from engine.simulation.minimize import minimized
-from engine.simulation.scheduler import Simulation, SimulationConfig
+from engine.simulation.scheduler import Simulation
+from engine.simulation.simulation_config import SimulationConfig
 from engine.simulation.workload import START, Input, Tenants
 
 Trace = list[tuple[object, ...]]

@@ -5,40 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
 
 from engine.domain.events import UserSnapshot
 from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import InvariantMonitor, SeatUsage, Violation, seat_usage
-from engine.simulation.last_defence import Suspects
+from engine.simulation.last_defence import PlantedStall, Suspects
 from engine.simulation.simulated_broker import Broker, Transaction, seal_transaction
+from engine.simulation.simulation_config import SimulationConfig
 from engine.simulation.workload import Input
 from engine.state.seat_lease import PREFETCH_MIN_UNITS
 from engine.state.tenant_state import User
 
 LEASES = ("internal.seat-grants", "internal.seat-requests")
 REPEATABLE_TOPICS = (*LEASES, "internal.group-reports", "internal.address-verdicts")
-FAULTS = frozenset(
-    ("crash", "abort", "pause", "move", "hold", "repeat message", "repeat event", "restart")
-)
 SETTLE_STEPS = 6_000
-
-
-class SimulationConfig(NamedTuple):
-    """The parameters that determine a history.
-
-    ``poison``: ids of events at which the machine fails, when they and all before them are applied.
-    """
-
-    seed: int
-    partitions: int
-    workers: int
-    inputs: tuple[Input, ...]
-    faults: frozenset[str] = FAULTS
-    schedule: int = 0
-    poison: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -71,7 +53,8 @@ class Simulation:
     ) -> None:
         self.config = config
         self.random = Random(f"{config.seed}/{config.schedule}")
-        self.broker = Broker(config.partitions, self.random.choice((1, 2, PREFETCH_MIN_UNITS)))
+        prefetch = self.random.choice((1, 2, PREFETCH_MIN_UNITS))
+        self.broker = Broker(config.partitions, prefetch, config.limits)
         self.monitor = InvariantMonitor(self.broker)
         self.monitor.snapshots = {i.key for i in config.inputs if isinstance(i.event, UserSnapshot)}
         self.workers = [Worker(i) for i in range(config.workers)]
@@ -81,6 +64,7 @@ class Simulation:
         self.published: list[Input] = []
         self.sent: dict[tuple[str, str], Input] = {}
         self.trace = trace
+        self.attempted: dict[int, dict[str, int]] = {}  # where each partition was last opened
         self.steps = 0
         self.faults = [
             (act, weight) for kind, act, weight in self._faults() if kind in config.faults
@@ -150,9 +134,10 @@ class Simulation:
                 return
             self.steps += 1
             p = self.random.choice(busy)
-            owner = self.owners[p]
             for _ in range(self.random.choice((1, 1, 2, 3))):
+                owner = self.owners[p]
                 self._run(owner, p, owner.open[p])  # a failure opens the partition again
+            owner = self.owners[p]
             run = owner.open[p]
             if run.sent is None:
                 self._seal(owner, p, run)
@@ -233,7 +218,13 @@ class Simulation:
             first = run.applied.get(topic, 0)
             batch = self.broker.logs[topic, p][first : first + count]
             self.record(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
-            if not run.suspects.handle(machine, topic, batch, self.config.poison):
+            try:
+                bugs = self.config.poison, self.config.stalls
+                handled = run.suspects.handle(machine, topic, batch, *bugs)
+            except PlantedStall:
+                self._end(worker)
+                return
+            if not handled:
                 self._open_again(worker, p, run, topic, first + count)
                 return
             run.applied[topic] = first + count
@@ -286,7 +277,12 @@ class Simulation:
             for tenant in machine.configuration.tenants.values()
             for user in tenant.users.values()
         }
-        worker.open[p] = PartitionRun(machine, epoch, dict(self.broker.applied[p]), known, phases)
+        applied = dict(self.broker.applied[p])
+        run = worker.open[p] = PartitionRun(machine, epoch, applied, known, phases)
+        if self.attempted.get(p) == applied:
+            ends = {topic: len(log) for (topic, of), log in self.broker.logs.items() if of == p}
+            run.suspects.try_all(ends)
+        self.attempted[p] = dict(applied)
 
     def _assign(self, p: int) -> None:
         awake = [w for w in self.workers if not w.paused_steps] or self.workers
@@ -310,8 +306,10 @@ class Simulation:
     # -- faults
     def _crash(self) -> None:
         """A worker loses its uncommitted effects; other workers take over its partitions."""
-        worker = self.random.choice(self.workers)
-        self.record(f"worker {worker.name}", "crashes")
+        self._end(self.random.choice(self.workers))
+
+    def _end(self, worker: Worker) -> None:
+        self.record(f"worker {worker.name}", "ends")
         worker.open.clear()
         worker.paused_steps = 0
         for p in self._owned(worker):

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from engine.domain.effects import as_json
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
 from engine.simulation.in_memory_cluster import InMemoryCluster, Output
@@ -36,8 +37,11 @@ class Broker(InMemoryCluster):
     (topic, partition, key, value).
     """
 
-    def __init__(self, partitions: int, prefetch_min_units: int) -> None:
+    def __init__(
+        self, partitions: int, prefetch_min_units: int, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         super().__init__(partitions)
+        self.limits = limits
         self.prefetch_min_units = prefetch_min_units
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
@@ -56,7 +60,7 @@ class Broker(InMemoryCluster):
 
     def restored(self, p: int, random: Random) -> PartitionMachine:
         """Returns a machine restored from the changelog, its rows in random order."""
-        machine = PartitionMachine(p, self.partitions)
+        machine = PartitionMachine(p, self.partitions, limits=self.limits)
         machine.configuration.prefetch_min_units = self.prefetch_min_units
         rows = list(self.changelogs[p].items())
         random.shuffle(rows)

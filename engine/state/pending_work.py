@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.state.deferred_changes import json_size
 from engine.state.user_row_codecs import PendingWorkRow, SeatRequestRow
 
 
@@ -64,7 +65,8 @@ class PendingWork:
     ``change``: the direct change under way, as [event id, add, remove, timestamp_ms];
     ``deferred_changes``: direct changes that wait for a product (R21), likewise;
     ``deferred_events``: events that wait for the seat request or the direct change under way (R23),
-    as :func:`engine.state.user_row_codecs.encode_deferred_event` encodes them; ``last_claim``:
+    as :func:`engine.state.user_row_codecs.encode_deferred_event` encodes them, and
+    ``deferred_event_bytes``: the sum of their sizes as JSON; ``last_claim``:
     number of the latest address claim; ``pending_claims``: address -> number of the claim that is
     not answered yet; ``duplicates``: address -> its earlier owner (R18); ``published_attributes``:
     as they were before they changed; ``evaluation``: (timestamp_ms, caused_by, retry) of an
@@ -73,8 +75,9 @@ class PendingWork:
     """
 
     __slots__ = (
-        "change", "deferred_changes", "deferred_events", "duplicates", "evaluation", "last_claim",
-        "pending_claims", "published_attributes", "seat_request", "ungiven",
+        "change", "deferred_changes", "deferred_event_bytes", "deferred_events", "duplicates",
+        "evaluation", "last_claim", "pending_claims", "published_attributes", "seat_request",
+        "ungiven",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -82,6 +85,7 @@ class PendingWork:
         self.change: list[Any] | None = None
         self.deferred_changes: list[list[Any]] = []
         self.deferred_events: list[list[Any]] = []
+        self.deferred_event_bytes = 0
         self.last_claim = 0
         self.pending_claims: dict[str, int] = {}
         self.duplicates: dict[str, str] = {}
@@ -125,6 +129,7 @@ class PendingWork:
         pending.change = row.change
         pending.deferred_changes = row.deferred_changes
         pending.deferred_events = row.deferred_events
+        pending.deferred_event_bytes = sum([json_size(each) for each in row.deferred_events])
         pending.last_claim = row.last_claim
         pending.pending_claims = row.pending_claims
         pending.duplicates = row.duplicates

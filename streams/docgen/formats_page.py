@@ -36,7 +36,8 @@ reading every earlier layout, rows of the format left behind become golden data 
 ## Rows
 
 The key of a record is `table|key`; its value is JSON without names, with the fields in this order.
-One more row, `applied|offsets`, has for each topic the offset of the next record to apply.
+Two more rows have for each topic an offset: `applied|offsets` that of the next record to apply,
+`attempted|offsets` what it was when the partition was last opened with a backlog.
 Fingerprints (R24) and order keys (R8) are hexadecimal text. The field `optional_facts`, since
 format 2, is a JSON object whose members are written only where they differ from their default; the
 field is left out where there are none.

@@ -1,7 +1,8 @@
 """Reading back the changelog of a partition.
 
-One row belongs to the delivery layer: the applied offsets state for each topic which records are in
-the state. It is written in the transaction of that state.
+Two rows belong to the delivery layer. The applied offsets state for each topic which records are in
+the state; they are written in the transaction of that state. The attempted offsets are the applied
+ones at the last opening of the partition: if they still are, it ended without a result.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from engine.state.formats import (
 from engine.state.row_codecs import USERS
 from streams.contract.topics import CHANGELOG
 from streams.kafka import changelog_rows
-from streams.kafka.changelog_rows import APPLIED, Values, row_key
+from streams.kafka.changelog_rows import APPLIED, ATTEMPTED, Values, row_key
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import start_with_retry
 from streams.kafka.topic_reader import consumer, read_to_end
@@ -51,6 +52,11 @@ class ChangelogSnapshot:
         """Returns, by short topic name, the next offset to apply; removes that row."""
         offsets: dict[str, int] = orjson.loads(self.values.pop(APPLIED, b"{}"))
         return offsets
+
+    def attempted(self) -> dict[str, int] | None:
+        """Returns the offsets from which the last owner went on; removes that row."""
+        row = self.values.pop(row_key(*ATTEMPTED), None)
+        return None if row is None else orjson.loads(row)
 
     async def load_into(self, machine: Any) -> None:
         """Gives each row to the machine, once, and forgets it; the format row before the others.

@@ -13,6 +13,8 @@ from orjson import loads
 
 APPLIED: Final = b"applied|offsets"
 """The key of the delivery layer's row: the applied offset of each topic."""
+ATTEMPTED: Final = ("attempted", "offsets")
+"""Table and key of its other row: the applied offsets at the last opening that found a backlog."""
 
 Values = dict[bytes, bytes]
 """Row key -> its last value."""

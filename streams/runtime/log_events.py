@@ -42,6 +42,7 @@ TOPICS_CHECKED = "topics_checked"
 TOPIC_MENDED = "topic_mended"
 TOPIC_WRONG = "topic_wrong"
 TOPIC_UNSAFE = "topic_unsafe"
+PARTITION_SUSPECTED = "partition_suspected"
 PROCESSOR_FAILED = "processor_failed"
 PROCESSOR_SKIPPED = "processor_skipped"
 
@@ -163,6 +164,13 @@ EVENTS = (
         },
     ),
     Event(
+        PARTITION_SUSPECTED,
+        "warning",
+        "the last worker of this partition ended before it had applied anything; the records of the"
+        " backlog are tried in a child process before they are applied",
+        WHERE,
+    ),
+    Event(
         PROCESSOR_FAILED,
         "error",
         "a slice of records failed with a bug, whose traceback follows; nothing of it is committed,"
@@ -172,7 +180,8 @@ EVENTS = (
     Event(
         PROCESSOR_SKIPPED,
         "error",
-        "the record that fails when it is applied alone; it becomes a dead letter",
+        "the record that fails, stalls, or ends the process when it is applied alone; it becomes a"
+        " dead letter",
         WHERE | {"topic": "short name", "offset": "of the record", "error": "the exception"},
     ),
     Event(

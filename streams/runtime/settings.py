@@ -186,7 +186,15 @@ class Settings(BaseSettings):
         100, description="changes of a group or user that wait for a product"
     )
     limit_deferred_bytes: Limit = Field(
-        262_144, description="bytes of the changes of a group or user that wait for a product"
+        262_144,
+        description="bytes of the changes of a group or user that wait for a product, and of the"
+        " events that wait for a user's change",
+    )
+    limit_waiting_events: Limit = Field(
+        1_000, description="events of a user that wait for a change of this user"
+    )
+    limit_group_completions: Limit = Field(
+        100, description="reprocesses and licence changes of a group that are not complete"
     )
     log_level: Level = Field("info", description="least severe level that is logged")
     log_format: Format = Field(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
+from engine.domain.effects import Effects
 from streams.contract.topics import CONSUMED
+from streams.kafka.changelog_rows import ATTEMPTED
 from streams.kafka.dead_letters import DeadLetter
 from streams.metrics.registry import WorkerMetrics
 from streams.runtime.settings import Settings
@@ -90,6 +92,10 @@ class CommitLoop:
                 self._next = self._new_transaction()
             self._next.add_effects(effects)
 
+    def forget(self) -> None:
+        """Drops what waits for a transaction: of a trial, which writes nothing."""
+        self._next, self._dead_letters, self._input_timestamps_ms = None, [], []
+
     @property
     def is_full(self) -> bool:
         """True if the next transaction has reached the configured size."""
@@ -134,6 +140,14 @@ class CommitLoop:
         transaction.add_dead_letters(letters)
         transaction.add_applied(applied)
         self.in_flight = asyncio.create_task(self._commit(transaction, applied, timestamps))
+
+    async def note_attempt(self, applied: Mapping[str, int]) -> None:
+        """Commits that this opening of the partition goes on from the offsets ``applied``."""
+        transaction = self._new_transaction()
+        effects = Effects()
+        effects.rows[ATTEMPTED] = dict(applied)
+        transaction.add_effects(effects)
+        await transaction.commit()
 
     def committable_offsets(self, has_background_work: bool) -> dict[str, int]:
         """Returns the offsets to commit to the consumer group.

@@ -20,10 +20,16 @@ FENCE_TIMEOUT_SECONDS = 60.0
 
 
 class Restored(NamedTuple):
-    """Offsets by short topic name: ``applied`` in the state, ``positions`` to read from."""
+    """Offsets by short topic name: ``applied`` in the state, ``positions`` to read from.
+
+    ``backlog``: topic -> end of its log, where it holds records to apply. ``was_attempted``: the
+    last owner went on from the same offsets, and ended before it had applied anything.
+    """
 
     applied: Mapping[str, int]
     positions: dict[str, int]
+    backlog: dict[str, int]
+    was_attempted: bool
 
 
 async def fence(partition: int, context: PartitionContext) -> Any:
@@ -60,7 +66,7 @@ async def restore(machine: Machine, partition: int, context: PartitionContext) -
     started = time.monotonic()
     async with context.restore_slots, changelog.reader(context.settings) as reader:
         restored = await changelog.read(reader, context.settings, partition)
-        applied = restored.applied()
+        applied, attempted = restored.applied(), restored.attempted()
         rows = len(restored.values)
         await restored.load_into(machine)
     prefix = context.settings.topic_prefix
@@ -79,7 +85,9 @@ async def restore(machine: Machine, partition: int, context: PartitionContext) -
         records=restored.read,
         seconds=round(seconds, 2),
     )
-    return Restored(applied, positions)
+    ends = {tp.topic.removeprefix(prefix): end for tp, (_, end) in bounds.items()}
+    backlog = {topic: ends[topic] for topic, at in positions.items() if ends[topic] > at}
+    return Restored(applied, positions, backlog, attempted == applied)
 
 
 def _count_expired(

@@ -11,31 +11,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.contract.topics import USER_CHANGES
 from streams.kafka.faust_adapter import Batch, sender_failure
 from streams.metrics.registry import engine_counters
-from streams.runtime import gc_tuning, log_events
+from streams.runtime import log_events
 from streams.runtime.errors import log
 from streams.worker import partition_opening
-from streams.worker.commit_loop import CommitLoop, Uncommitted
+from streams.worker.commit_loop import CommitLoop
 from streams.worker.partition_state import Action, PartitionLifecycle, PartitionState
 from streams.worker.protocols import PartitionContext
-from streams.worker.record_intake import RecordIntake
-from streams.worker.record_reader import RecordReader
 from streams.worker.replay import TOO_LARGE, Replay, is_ours
+from streams.worker.slice_processor import SLICE_UNITS, SliceProcessor
 
-SLICE_UNITS = 500  # records, or users of a fan-out, between two turns of the event loop
 # Rounds of the event loop after a slice: a request and its answer take several, and transactions of
 # other partitions wait for them.
 LOOP_YIELDS_PER_SLICE = 6
-FLUSH_INTERVAL_SECONDS = 0.1
-BACKLOG_FLUSH_INTERVAL_SECONDS = 2.0  # in a backlog, reports can be fewer
-THROTTLE_SECONDS = 0.25
 HOLD_TIMEOUT_SECONDS = 10.0  # less than the 15 s of a transaction
 CLOSE_TIMEOUT_SECONDS = 2.0
 
@@ -43,14 +36,15 @@ CLOSE_TIMEOUT_SECONDS = 2.0
 class PartitionTask:
     """The life of one partition in a worker, by the states of ``partition_state.py``.
 
-    Opens itself when it is made. ``progress`` grows with every step, for the watchdog.
+    Opens itself when it is made.
     """
 
     def __init__(self, number: int, context: PartitionContext) -> None:
         self.number, self._context, self._settings = number, context, context.settings
-        self.progress = 0
+        self._committed_transactions = 0
         self._lifecycle = PartitionLifecycle(number)
         self._replay = Replay(number)
+        self._attempt: Mapping[str, int] | None = None  # offsets, until they are noted
         self._failure: Exception | None = None  # of a commit, to be raised in the task
         self._begin()
         self._wake, self._fenced, self._drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -59,14 +53,11 @@ class PartitionTask:
     def _begin(self) -> None:
         """Makes everything that belongs to one opening of the partition."""
         context = self._context
-        self.machine = context.new_machine(self.number)
-        self._intake = RecordIntake()
         self._commits = CommitLoop(
             self.number, context.settings, context.metrics, self._committed, self._commit_failed
         )
-        self._reader = RecordReader(self.number, context, self._commits)
-        self._has_background_work = False
-        self._flushed_at = self._throttled_until = 0.0
+        self._processor = SliceProcessor(self.number, context, self._commits, self._replay)
+        self.machine, self._intake = self._processor.machine, self._processor.intake
 
     async def _live(self) -> None:
         try:
@@ -75,8 +66,7 @@ class PartitionTask:
                 try:
                     await self._run()
                 except Exception as error:
-                    running = self._lifecycle.state is PartitionState.RUNNING
-                    if not (running and is_ours(error)):
+                    if not (self._is_running() and is_ours(error)):
                         raise
                     await self._open_again(error)
         except asyncio.CancelledError:
@@ -100,10 +90,30 @@ class PartitionTask:
         restored = await partition_opening.restore(self.machine, self.number, self._context)
         self._intake.start(restored.positions)
         self._commits.start(restored.positions)
-        self._has_background_work = True  # a fan-out may have been interrupted
+        self._processor.has_background_work = True  # a fan-out may have been interrupted
+        if restored.backlog and restored.was_attempted:
+            self._replay.suspect(self._within_reach(restored))
+        self._attempt = restored.applied if restored.backlog else None
         in_rebalance = self._context.rebalancing
         self._lifecycle.apply(Action.RESTORED_IN_REBALANCE if in_rebalance else Action.RESTORED)
         self._context.read_from(self.positions())
+
+    def _is_running(self) -> bool:
+        return self._lifecycle.state is PartitionState.RUNNING
+
+    async def _note_attempt(self) -> None:
+        """Notes in the changelog from where this opening goes on, before it does (replay.py)."""
+        if self._attempt is not None:
+            await self._commits.note_attempt(self._attempt)
+            self._attempt = None
+
+    def _within_reach(self, restored: partition_opening.Restored) -> dict[str, int]:
+        """Returns the backlog as far as the last owner can have come without a commit."""
+        records = 2 * self._settings.commit_records + SLICE_UNITS  # one in flight, one being filled
+        return {
+            topic: min(end, restored.positions[topic] + records)
+            for topic, end in restored.backlog.items()
+        }
 
     # --- seen from the worker --------------------------------------------------------------------
 
@@ -117,8 +127,13 @@ class PartitionTask:
         """True if the watchdog may expect progress."""
         state = self._lifecycle.state
         if state is PartitionState.RUNNING:
-            return not self._commits.is_idle or bool(self._intake)
+            return not self._commits.is_idle or self._processor.has_records
         return state in (PartitionState.FENCING, PartitionState.RESTORING)
+
+    @property
+    def progress(self) -> object:
+        """Changes with every step, for the watchdog."""
+        return self._committed_transactions, self._processor.progress
 
     def positions(self) -> dict[TopicPartition, int]:
         """Returns the offset to read each topic from, after a rebalance."""
@@ -126,7 +141,7 @@ class PartitionTask:
 
     def committable_offsets(self) -> dict[TopicPartition, int]:
         """Returns the offsets to commit to the consumer group; zero lag means fully processed."""
-        owed = self._has_background_work or self.machine.has_unreported_changes
+        owed = self._processor.has_background_work or self.machine.has_unreported_changes
         return self._full_names(self._commits.committable_offsets(owed))
 
     def can_accept(self, topic: str) -> bool:
@@ -159,112 +174,17 @@ class PartitionTask:
             if failure := self._failure:
                 self._failure = None
                 raise failure
+            if self._is_running():
+                await self._note_attempt()
+                if self._processor.wants_trial:
+                    await self._processor.try_suspects(self._is_running)
             async with self._context.compute_lock:
-                worked = self._lifecycle.state is PartitionState.RUNNING and self._step()
+                worked = self._is_running() and self._processor.step()
                 self._commit_if_due()
                 for _ in range(LOOP_YIELDS_PER_SLICE):
                     await asyncio.sleep(0)
             if not worked:
                 await self._rest()
-
-    def _step(self) -> bool:
-        """Computes a slice of records and a slice of fan-outs; False if there was neither."""
-        commits = self._commits
-        if self._replay.is_active(commits.applied):
-            return self._replay_step()
-        if commits.is_full and commits.in_flight:
-            return False  # the next transaction is full: wait for this one
-        handled = self._handle_slice()
-        if self._has_background_work or handled:
-            self._has_background_work = self.machine.run_background(SLICE_UNITS)
-            units = SLICE_UNITS if self._has_background_work else 0
-            commits.add_work(Uncommitted.BACKGROUND, units)
-        now = time.monotonic()
-        if self.machine.has_unreported_changes and now >= self._flush_due_at():
-            self._flushed_at = now
-            self.machine.flush()
-            commits.add_work(Uncommitted.BACKGROUND)
-            handled = True
-        commits.add_effects(self.machine.drain_effects())
-        if self._has_backlog or self._has_background_work:
-            gc_tuning.freeze_young_objects()
-        self.progress += 1
-        return handled or self._has_background_work
-
-    @property
-    def _has_backlog(self) -> bool:
-        return self._intake.has_backlog(SLICE_UNITS)
-
-    def _flush_due_at(self) -> float:
-        in_backlog = self._has_backlog
-        interval = BACKLOG_FLUSH_INTERVAL_SECONDS if in_backlog else FLUSH_INTERVAL_SECONDS
-        return self._flushed_at + interval
-
-    def _handle_slice(self) -> bool:
-        without = USER_CHANGES if self._is_throttled() else ""
-        slices = self._intake.take(SLICE_UNITS, without)
-        for each in slices:
-            self._handle(*each)
-        return bool(slices)
-
-    def _is_throttled(self) -> bool:
-        """Returns whether changes of users have to wait for the users in flight.
-
-        Those get their seats sooner when fewer come in behind them. Never for long: the seats may
-        depend on a partition that is moving to a new owner.
-        """
-        now = time.monotonic()
-        if not self.machine.is_backpressured or now >= self._throttled_until:
-            self._throttled_until = now + THROTTLE_SECONDS
-            return False
-        return True
-
-    def _handle(self, topic: str, records: list[Any], end: int) -> None:
-        self._commits.add_work(Uncommitted.INPUT, len(records))
-        batch = self._reader.read(topic, records)
-        if batch and (misrouted := self.machine.handle(topic, batch).misrouted):
-            self._reader.refuse_misplaced(topic, records, batch, set(misrouted))
-        self._commits.add_applied(topic, end)
-        self._context.metrics.add("records_in", topic, len(records))
-
-    # --- replay, after a failure (replay.py) -----------------------------------------------------
-
-    def _replay_step(self) -> bool:
-        """Applies one record alone; False if there is none, or a commit must end first."""
-        commits, replay = self._commits, self._replay
-        if commits.in_flight and (replay.commit_each or commits.is_full):
-            return False
-        if replay.commit_each and commits.uncommitted:
-            return False
-        replay.current = None
-        if self._has_background_work:
-            self._has_background_work = self.machine.run_background(SLICE_UNITS)
-            commits.add_work(Uncommitted.BACKGROUND, SLICE_UNITS)
-        elif self.machine.has_unreported_changes:
-            self.machine.flush()
-            commits.add_work(Uncommitted.BACKGROUND)
-        elif slices := self._intake.take(1):
-            self._apply_alone(*slices[0])
-        else:
-            return False
-        commits.add_effects(self.machine.drain_effects())
-        self.progress += 1
-        return True
-
-    def _apply_alone(self, topic: str, records: list[Any], end: int) -> None:
-        if records and (verdict := self._replay.verdict(topic, records[0].offset)):
-            self._reader.refuse(topic, [(records[0], verdict)])
-            self._commits.add_work(Uncommitted.INPUT, 1)
-            self._commits.add_applied(topic, end)
-            return
-        if records:
-            self._replay.current = (topic, records[0].offset)
-        self._handle(topic, records, end)
-        self.machine.flush()
-        self._has_background_work = self.machine.run_background(SLICE_UNITS)
-        self._commits.add_effects(self.machine.drain_effects())
-        if not self._replay.commit_each:
-            self._replay.current = None
 
     async def _open_again(self, error: Exception) -> None:
         """Gives up the machine and what is not committed; the next state is the committed one.
@@ -300,16 +220,17 @@ class PartitionTask:
         if self._commits.can_begin:
             yield self._commit_due_at()
         if self.machine.has_unreported_changes:
-            yield self._flush_due_at()
+            yield self._processor.flush_due_at()
         if self.machine.is_backpressured and self._intake and not self._commits.is_full:
-            yield self._throttled_until
+            yield self._processor.throttled_until
 
     # --- commit ----------------------------------------------------------------------------------
 
     def _commit_due_at(self) -> float:
         if self._replay.commit_each:
             return 0.0
-        return self._commits.due_at(self._has_backlog, self._has_background_work)
+        processor = self._processor
+        return self._commits.due_at(processor.has_backlog, processor.has_background_work)
 
     def _commit_if_due(self) -> None:
         match self._lifecycle.state:
@@ -324,7 +245,7 @@ class PartitionTask:
             self._commits.begin()
 
     def _committed(self) -> None:
-        self.progress += 1
+        self._committed_transactions += 1
         self._wake.set()
 
     def _commit_failed(self, error: BaseException) -> None:

@@ -2,20 +2,29 @@
 
 It serves progress only. Safety does not depend on it: a worker that was paused for too long finds
 its producers fenced by the new owners.
+
+Compiled code need not let a thread run: in a loop of its own it keeps the interpreter's lock. A
+timer of the system therefore backs the thread. It counts the CPU time since the last heartbeat (a
+paused process uses none), prints where every thread is, and ends the process by SIGPROF.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streams.runtime.deadline import Deadline
 from streams.runtime.errors import OK, TEMPORARY, exit_now, log
 from streams.runtime.log_events import STALLED, STOP_TIMED_OUT
 
 CHECK_INTERVAL_SECONDS = 0.5
+CPU_TIMER: Final = signal.ITIMER_PROF
+CPU_SIGNAL: Final = signal.SIGPROF
+CPU_MARGIN_SECONDS = 2.0  # by which the thread comes first, if it can run
 
 
 class ProgressProbe(NamedTuple):
@@ -41,9 +50,22 @@ class Watchdog(threading.Thread):
         self._seen: dict[str, tuple[object, float]] = {}
         self._stop_deadline = Deadline(None)
 
+    def start(self) -> None:
+        """Starts to watch."""
+        faulthandler.register(CPU_SIGNAL, chain=True)
+        super().start()
+        self.heartbeat()
+
     def heartbeat(self) -> None:
         """Tells that the event loop runs; must be called several times a second."""
         self._heartbeat_at = time.monotonic()
+        if self.is_alive():
+            signal.setitimer(CPU_TIMER, self._loop_limit + CPU_MARGIN_SECONDS)
+
+    @staticmethod
+    def stop_timer() -> None:
+        """Ends the watch over the event loop, when it ends in order."""
+        signal.setitimer(CPU_TIMER, 0.0)
 
     def stop_within(self, seconds: float) -> None:
         """Ends the process after ``seconds``, even if the orderly stop hangs."""

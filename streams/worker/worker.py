@@ -154,6 +154,7 @@ class Worker:
         await self._stop.wait()
         await self._leave_group(tasks)
         self.broker.stop()
+        self._watchdog.stop_timer()
         log.info(log_events.WORKER_STOPPED)
         return errors.OK
 

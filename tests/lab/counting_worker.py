@@ -69,6 +69,8 @@ class Toy:
             key, body = event
             if body.get("crash"):
                 raise RuntimeError("the toy crashes as asked")
+            if body.get("stall"):
+                sum(range(10**15))  # in C: no thread and no signal handler of Python runs
             self._count("seen", key)
             self._fan += [f"{key}-{n}" for n in range(body.get("fan", 0))]
             if not body.get("quiet"):

@@ -140,7 +140,7 @@ def partition(more: bool, unreported: bool) -> PartitionTask:
     found.machine = SimpleNamespace(has_unreported_changes=unreported, is_backpressured=False)
     found._commits = CommitLoop(3, found._settings, NO_METRICS, NO_METRICS, NO_METRICS)
     found._commits.committed = {"internal.configuration": 8, "user-changes": 40}
-    found._has_background_work = more
+    found._processor = SimpleNamespace(has_background_work=more)
     return found  # type: ignore[no-any-return]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,30 @@ def test_a_single_older_event_is_a_new_one() -> None:
     cluster.publish("user-changes", "t/u", join, AT + 10_000)
     cluster.settle()
     assert "g" in _groups(cluster)
+
+
+def test_an_older_event_that_states_what_holds_changes_nothing() -> None:
+    """R24: the last event of each fact is harmless, however long ago it was."""
+    last: list[Any] = [
+        ev.UserUpserted("location", "t", "u", usage_location="US"),
+        ev.MembershipAdded("join", "t", "u", "g"),
+        ev.MembershipAdded("came", "t", "u", "left"),
+        ev.MembershipRemoved("leave", "t", "u", "left"),
+    ]
+    others = [ev.MembershipAdded(f"e{n}", "t", "u", f"g{n % 9}") for n in range(WINDOW_EVENTS)]
+    cluster = InMemoryCluster(partitions=1)
+    licence = ev.GroupLicensesChanged("licence", "t", "g", (("s", ()),), ())
+    cluster.publish("catalog", "s", ev.ProductDefined("s", "s", "S", "s", ()), AT)
+    cluster.publish("tenants", "t", ev.TenantUpdated("t", "t", None), AT)
+    cluster.publish("subscriptions", "t/s", ev.SubscriptionUpdated("s", "t", "s", 5, 0, 0, 0), AT)
+    cluster.publish("group-changes", "t/g", licence, AT)
+    for n, event in enumerate([*last, *others]):
+        cluster.publish("user-changes", "t/u", event, AT + n)
+    cluster.settle()
+    before = [record for record in cluster.outputs if record.topic != "group-status"]
+    assert "g" in _groups(cluster)
+    assert any(record.topic == "user-licenses" for record in before)
+    for n, event in enumerate(event for event in last if event.id != "came"):
+        cluster.publish("user-changes", "t/u", event, AT + 10_000 + n)
+    cluster.settle()
+    assert [record for record in cluster.outputs if record.topic != "group-status"] == before

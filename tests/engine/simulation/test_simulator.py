@@ -6,7 +6,7 @@ import pytest
 
 from engine.simulation.minimize import minimized
 from engine.simulation.runner import Trace, config_for, failure, main, run
-from engine.simulation.scheduler import SimulationConfig
+from engine.simulation.simulation_config import SimulationConfig
 from engine.state import seat_lease
 from streams.contract.decoder import DECODERS
 from tests.checkers import History, violations

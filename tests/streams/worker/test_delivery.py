@@ -202,6 +202,29 @@ def test_an_exception_in_the_machine_costs_one_record(lab: Lab) -> None:
     assert len(lab.read("dead-letters")) == 1
 
 
+def test_a_record_whose_processing_never_ends_costs_one_record(lab: Lab) -> None:
+    """A planted stall in compiled code: the worker ends, twice; the next one finds the culprit."""
+    with lab.supervised():
+        lab.toys[0].wait_for("partition_restored")
+        lab.send(500)
+        lab.settles_exactly()
+        stall = (b"key0", b'{"stall":true}')
+        lab.produce("user-changes", [(b"key0", b"{}"), stall, (b"key0", b"{}")])
+        lab.sent += 2
+        lab.send(500)
+        lab.settles_exactly(timeout=150)
+        ended = [toy.process.poll() for toy in lab.toys]
+        (letter,) = lab.read("dead-letters")
+        skipped = [event for toy in lab.toys for event in toy.events("processor_skipped")]
+    assert ended == [-signal.SIGPROF, -signal.SIGPROF, None]
+    assert (letter.key, letter.value) == stall
+    headers = {name: value.decode() for name, value in letter.headers}
+    assert headers["dlq.reason"].startswith("processor_failed: its processing does not end")
+    assert [event["error"] for event in skipped] == ["stalled"]
+    assert "Fatal Python error" not in lab.toys[0].log.read_text()
+    assert "in handle" in lab.toys[0].log.read_text()  # where it stalled
+
+
 def test_hostile_records_stop_nothing(lab: Lab) -> None:
     """Header names of any bytes, times in no calendar, and messages that no worker wrote."""
     toy = lab.toy()

@@ -19,7 +19,7 @@ from streams.kafka.changelog import ChangelogSnapshot
 from streams.kafka.changelog_rows import APPLIED, row_key
 from streams.kafka.dead_letters import DeadLetter
 from streams.kafka.faust_adapter import Batch
-from streams.worker import partition_opening, partition_task
+from streams.worker import partition_opening, slice_processor
 from streams.worker.partition_task import PartitionTask
 from tests.lab.counting_worker import HOP, MESSAGE, Toy
 from tests.streams.worker.test_partition_task import TOPIC, Context, Kafka, until
@@ -205,7 +205,7 @@ async def test_what_was_half_done_is_undone(
     logs: Logs, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bug shows in the report that follows, when the record's rows are in the transaction."""
-    monkeypatch.setattr(partition_task, "FLUSH_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(slice_processor, "FLUSH_INTERVAL_SECONDS", 0.0)
     logs.send(GOOD, GOOD)
     await logs.applied()
     logs.send(GOOD, ("b", b'{"late":true}'), GOOD)
