@@ -131,12 +131,16 @@ class Entry(NamedTuple):
 
 
 class GroupLicenses:
-    """The plan sets that a group licenses, in skuId order. Equal ones are one object."""
+    """The plan sets that a group licenses, in skuId order. Equal ones are one object.
 
-    __slots__ = ("by_sku", "licenses", "skus")
+    ``is_part``: the group licenses more, which a user beyond the limits does not get.
+    """
 
-    def __init__(self, licenses: tuple[PlanSet, ...]) -> None:
+    __slots__ = ("by_sku", "is_part", "licenses", "skus")
+
+    def __init__(self, licenses: tuple[PlanSet, ...], is_part: bool = False) -> None:
         self.licenses = licenses
+        self.is_part = is_part
         self.by_sku = {plans.sku: plans for plans in licenses}
         self.skus = tuple(self.by_sku)
 

@@ -41,7 +41,7 @@ def limit_groups(
         left_out += extra
         if present:
             sets = tuple([plans for plans in group.licenses if plans.sku in had[path]])
-            found.append((configuration.license_set(sets), path))
+            found.append((configuration.license_set(sets, is_part=True), path))
     groups[:] = [group for group, _ in found]
     paths[:] = [path for _, path in found]
     return left_out

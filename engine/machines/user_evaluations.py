@@ -318,7 +318,11 @@ class UserEvaluations:
             if type(event) in COMMANDS:
                 self.direct_changes.reject_waiting(user, event, rejection, timestamp_ms)
             else:
+                self.pending_evaluations.pop(user, None)  # one comes after the last event
                 self._apply_event(user, event, timestamp_ms, offset)
+        left = user.pending_work
+        if left is not None and not left.pending_claims:
+            left.evaluation = None
         self._evaluate_later(user, cause.timestamp_ms, cause.event_id)
 
     def _finish(self) -> None:

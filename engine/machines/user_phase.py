@@ -90,6 +90,8 @@ TRANSITIONS: Final[tuple[tuple[UserPhase, Trigger, UserPhase], ...]] = (
     (_R, Trigger.REQUEST_ABANDONED, _I),
     (_R, Trigger.REQUEST_ABANDONED, _A),
     (_A, Trigger.ADDRESSES_SETTLED, _I),
+    (_A, Trigger.FACT_CHANGED, _E),  # at a limit: the addresses are given no more
+    (_A, Trigger.USER_DELETED, _U),  # at a limit
     (_C, Trigger.SEATS_REQUESTED, _C),
     (_C, Trigger.ADDRESS_CLAIMED, _C),
     (_C, Trigger.ADDRESSES_SETTLED, _C),

@@ -185,7 +185,10 @@ class Outcome:
                 errors[path].discard(OTHER)
             wanted = group_licenses[path - 1] if path <= len(group_licenses) else None
             licensed = (
-                wanted is not None and bool(wanted.skus) and active[path].issuperset(wanted.skus)
+                wanted is not None
+                and not wanted.is_part
+                and bool(wanted.skus)
+                and active[path].issuperset(wanted.skus)
             )
             found.append((licensed, tuple(sorted(errors[path]))))
         return tuple(found)

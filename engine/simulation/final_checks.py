@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.documents import user_documents
 from engine.domain import events as ev
+from engine.domain.limits import DEFAULT_LIMITS
 from engine.domain.partitioner import partition_of
 from engine.domain.vocabulary import (
     ACTIVE,
@@ -91,10 +92,14 @@ def _published(s: Simulation, key: str, user: User) -> None:
         return
     require(content(value) == content(now), "published = machine", key, value, now)
     published = {(x["skuId"], x["assignedByGroup"]) for x in value["licenseAssignmentStates"]}
-    for group in user.groups:
-        known = user.tenant.groups.get(group)
-        for sku in known.licenses if known else ():
-            require((sku, group) in published, "R4 intent", key, sku, group, value)
+    asked = {
+        (sku, group)
+        for group in user.groups
+        for sku in (user.tenant.groups[group].licenses if group in user.tenant.groups else ())
+    }
+    groups, limits = {group for _, group in asked}, s.config.limits
+    if len(groups) <= limits.licensed_groups and len(asked) <= limits.assignments:
+        require(asked <= published, "R4 intent", key, asked - published, value)
 
 
 def _counters(s: Simulation, machines: list[PartitionMachine]) -> None:
@@ -270,6 +275,10 @@ def _answers(s: Simulation) -> None:
         if isinstance(i.event, ev.UserUpserted):  # R22: answered if it restored direct licences
             statuses = answers.pop((i.key, i.event.id), [])
             require(statuses in ([], ["applied"], ["rejected"]), "answers", i, statuses)
+        elif isinstance(i.event, ev.MembershipAdded | ev.UserSnapshot):  # answered at a limit
+            statuses = answers.pop((i.key, i.event.id), [])
+            most = [] if s.config.limits == DEFAULT_LIMITS else ["rejected"]
+            require(statuses in ([], most), "answers", i, statuses)
     require(not answers, "answers", "nobody asked", answers)
 
 

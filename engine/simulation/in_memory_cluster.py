@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from engine.domain.effects import as_json
 from engine.domain.events import Delivered
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
 
@@ -39,13 +40,16 @@ class Output(NamedTuple):
 class InMemoryCluster:
     """P partitions whose logs and changelogs survive their machines."""
 
-    def __init__(self, partitions: int = 8) -> None:
-        self.partitions = partitions
+    def __init__(self, partitions: int = 8, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.partitions, self.limits = partitions, limits
         self.logs: dict[tuple[str, int], list[Delivered]] = defaultdict(list)
         self.changelogs: list[dict[tuple[str, str], str]] = [{} for _ in range(partitions)]
         self.applied: list[dict[str, int]] = [{} for _ in range(partitions)]
-        self.machines = [PartitionMachine(p, partitions) for p in range(partitions)]
+        self.machines = [self._new_machine(p) for p in range(partitions)]
         self.outputs: list[Output] = []
+
+    def _new_machine(self, p: int) -> PartitionMachine:
+        return PartitionMachine(p, self.partitions, limits=self.limits)
 
     def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
         """Appends an input event to its partition's log."""
@@ -90,7 +94,7 @@ class InMemoryCluster:
 
     def restart(self, p: int) -> None:
         """Replaces the machine by one restored from the changelog, as after a crash."""
-        machine = self.machines[p] = PartitionMachine(p, self.partitions)
+        machine = self.machines[p] = self._new_machine(p)
         for (table, key), row in self.changelogs[p].items():
             machine.load(table, key, json.loads(row))
         machine.start()

@@ -17,13 +17,14 @@ from random import Random
 from typing import Any
 
 from engine.domain import events as ev
+from engine.domain.limits import DEFAULT_LIMITS
 from engine.domain.vocabulary import COUNT, OTHER
 from engine.simulation.final_checks import verify
 from engine.simulation.invariants import Violation, require
 from engine.simulation.last_defence import DEAD_LETTERS
 from engine.simulation.minimize import minimized
 from engine.simulation.scheduler import Simulation
-from engine.simulation.simulation_config import SimulationConfig
+from engine.simulation.simulation_config import SimulationConfig, small_limits
 from engine.simulation.workload import START, Input, Tenants
 
 Trace = list[tuple[object, ...]]
@@ -35,7 +36,8 @@ def config_for(seed: int) -> SimulationConfig:
     random = Random(seed)
     partitions, workers = random.randint(1, 4), random.randint(1, 3)
     inputs = Tenants(random, random.randint(15, 60)).inputs
-    return SimulationConfig(seed, partitions, workers, tuple(inputs))
+    limits = small_limits(seed) if seed % 4 == 3 else DEFAULT_LIMITS
+    return SimulationConfig(seed, partitions, workers, tuple(inputs), limits=limits)
 
 
 def run(config: SimulationConfig, trace: Trace | None = None) -> Simulation:

@@ -40,8 +40,7 @@ class Broker(InMemoryCluster):
     def __init__(
         self, partitions: int, prefetch_min_units: int, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        super().__init__(partitions)
-        self.limits = limits
+        super().__init__(partitions, limits)
         self.prefetch_min_units = prefetch_min_units
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
@@ -60,7 +59,7 @@ class Broker(InMemoryCluster):
 
     def restored(self, p: int, random: Random) -> PartitionMachine:
         """Returns a machine restored from the changelog, its rows in random order."""
-        machine = PartitionMachine(p, self.partitions, limits=self.limits)
+        machine = self._new_machine(p)
         machine.configuration.prefetch_min_units = self.prefetch_min_units
         rows = list(self.changelogs[p].items())
         random.shuffle(rows)

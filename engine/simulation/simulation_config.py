@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Final, NamedTuple
 
 from engine.domain.limits import DEFAULT_LIMITS, Limits
@@ -10,6 +11,20 @@ from engine.simulation.workload import Input
 FAULTS: Final = frozenset(
     ("crash", "abort", "pause", "move", "hold", "repeat message", "repeat event", "restart")
 )
+
+
+def small_limits(seed: int) -> Limits:
+    """Returns limits that small tenants reach; those of addresses and of bytes stay."""
+    random = Random(f"limits/{seed}")
+    return Limits(
+        memberships=random.randint(1, 4),
+        licensed_groups=random.randint(1, 3),
+        assignments=random.randint(1, 4),
+        products=random.randint(1, 3),
+        deferred_changes=random.randint(1, 2),
+        waiting_events=random.randint(1, 4),
+        group_completions=random.randint(1, 2),
+    )
 
 
 class SimulationConfig(NamedTuple):

@@ -39,7 +39,7 @@ class Configuration:
         self.products: dict[str, Product] = {}
         self.tenants: dict[str, TenantState] = {}
         self.prohibited: set[str] = set()  # locations where some plan may not be, now or before
-        self._offers: dict[tuple[PlanSet, ...], GroupLicenses] = {}
+        self._offers: dict[tuple[bool, tuple[PlanSet, ...]], GroupLicenses] = {}
         self.prefetch_min_units = PREFETCH_MIN_UNITS
         self.limits = limits
 
@@ -96,11 +96,11 @@ class Configuration:
         sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
         return Group(version, licenses, deleted, self.license_set(sets) if sets else None)
 
-    def license_set(self, sets: tuple[PlanSet, ...]) -> GroupLicenses:
-        """Returns the one object that stands for these plan sets."""
-        found = self._offers.get(sets)
+    def license_set(self, sets: tuple[PlanSet, ...], is_part: bool = False) -> GroupLicenses:
+        """Returns the one object that stands for these plan sets, or for this part of a group's."""
+        found = self._offers.get((is_part, sets))
         if found is None:
-            found = self._offers[sets] = GroupLicenses(sets)
+            found = self._offers[is_part, sets] = GroupLicenses(sets, is_part)
         return found
 
     def load(self, table: str, key: str, row: Any) -> None:

@@ -9,13 +9,17 @@ from tests.spec import documents, mail
 from tests.spec.adoption import adopt, ready
 from tests.spec.facts import COUNT, EvaluationInput, Product, held
 from tests.spec.licensing import evaluate
+from tests.spec.limits import Limits
 from tests.spec.tenants import At, Json, Tenant, User, note_since
+
+NO_OTHER = Limits()
 
 
 class Evaluations:
     """The state of a system, and what every event about users ends with."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = NO_OTHER) -> None:
+        self.limits = limits
         self.products: dict[str, Product] = {}
         self.part_numbers: dict[str, str | None] = {}
         self.tenants: dict[str, Tenant] = {}
@@ -96,6 +100,8 @@ class Evaluations:
             denied=frozenset(denied),
             held=seats_before,
             off=tenant.off(),
+            most_groups=self.limits.licensed_groups,
+            most_assignments=self.limits.assignments,
         )
 
     def _evaluate(

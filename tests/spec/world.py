@@ -31,6 +31,12 @@ from tests.spec.events import (
 )
 from tests.spec.facts import COUNT, Group, held
 from tests.spec.licensing import evaluate
+from tests.spec.limits import (
+    exceeded,
+    too_many_direct,
+    too_many_of_a_group,
+    too_much_in_snapshot,
+)
 from tests.spec.tenants import NO_UNITS, At, Json, Tenant, User
 
 
@@ -123,8 +129,7 @@ class World(Evaluations):
     def _group_changes_licenses_changed(self, event: Json, at: At) -> None:
         self.tenant(event).groups.setdefault(event["group"], Group({}))
         if undefined_products(self.products, named_products(event)):
-            self.deferred.append(("group-changes", event))
-            self._answer("group", event, "deferred")
+            self._defer("group", event)
         else:
             self._change_group_licenses(event, at)
 
@@ -134,7 +139,9 @@ class World(Evaluations):
         tenant, name = self.tenant(event), event["group"]
         group = tenant.groups[name]
         added, removed = change_of_licenses(event, group.licenses)
-        result = change_group(self.products, group.licenses, added, removed)
+        result = too_many_of_a_group(self.limits, group.licenses, added, removed) or change_group(
+            self.products, group.licenses, added, removed
+        )
         if isinstance(result, Rejection):
             self._answer("group", event, "rejected", result)
             return
@@ -205,6 +212,10 @@ class World(Evaluations):
         """R25: all facts of the user are replaced, and what it holds is adopted."""
         tenant, name = self.tenant(event), event["user"]
         user = tenant.users.setdefault(name, User())
+        if rejected := too_much_in_snapshot(self.limits, event):
+            self._answer("user", event, "rejected", rejected)
+            self._evaluate_all(tenant, [name], at)
+            return
         user.known, user.bin = True, None
         user.principal_name, user.mail = event.get("userPrincipalName"), event.get("mail")
         user.location = event.get("usageLocation")
@@ -265,10 +276,15 @@ class World(Evaluations):
     def _user_changes_membership_added(self, event: Json, at: At) -> None:
         if event.get("memberType", "user") != "user":
             return
-        tenant, name = self.tenant(event), event["user"]
-        tenant.groups.setdefault(event["group"], Group({}))
+        tenant, name, group = self.tenant(event), event["user"], event["group"]
         user = tenant.users.setdefault(name, User())
-        user.memberships.setdefault(event["group"], at)
+        number = len(user.memberships.keys() | {group})
+        full = exceeded(self.limits.memberships, number)
+        if full and group not in user.memberships:
+            self._answer("user", event, "rejected", full)
+        else:
+            tenant.groups.setdefault(group, Group({}))
+            user.memberships.setdefault(group, at)
         self._evaluate_all(tenant, [name], at)
 
     def _user_changes_membership_removed(self, event: Json, at: At) -> None:
@@ -289,8 +305,7 @@ class World(Evaluations):
     def _user_changes_licenses_changed(self, event: Json, at: At) -> None:
         user = self.tenant(event).users.get(event["user"], User())
         if user.known and undefined_products(self.products, named_products(event)):
-            self.deferred.append(("user-changes", event))
-            self._answer("user", event, "deferred")
+            self._defer("user", event)
         else:
             self._change_user_licenses(event, at)
 
@@ -305,6 +320,10 @@ class World(Evaluations):
             return
         present = {e.sku: e.disabled_plans for e in user.entries if e.path is None}
         added, removed = change_of_licenses(event, present)
+        if full := too_many_direct(self.limits, present, added, removed):
+            self._answer("user", event, "rejected", full)
+            self._evaluate_all(tenant, [name], at)
+            return
         self._claim(tenant, name, mail.brings_mail(self.products, added))
         result = change_direct(self._facts(tenant, name), added, removed)
         if isinstance(result, Rejection):
@@ -324,6 +343,16 @@ class World(Evaluations):
             return rejected
         numbers = {"purchased": tenant.purchased(sku), "consumed": len(tenant.holders(sku))}
         return Rejection(COUNT, sku, numbers)
+
+    def _defer(self, kind: str, event: Json) -> None:
+        """R21: keeps a change that names an undefined product, unless too many wait already."""
+        place = (event["tenant"], event[kind])
+        waiting = [c for _, c in self.deferred if (c["tenant"], c.get(kind)) == place]
+        if full := exceeded(self.limits.deferred_changes, len(waiting) + 1):
+            self._answer(kind, event, "rejected", full)
+        else:
+            self.deferred.append((f"{kind}-changes", event))
+            self._answer(kind, event, "deferred")
 
     def _reject_deferred(self, kind: str, event: Json, rejected: Rejection) -> None:
         """R21: what waited of a user or group that is deleted is not carried out."""

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from engine.domain import events as ev
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.simulation.in_memory_cluster import InMemoryCluster
+from engine.simulation.simulation_config import small_limits
 from engine.simulation.workload import Input
 from tests.spec.documents import short_form
 from tests.spec.events import named_products
+from tests.spec.limits import Limits as OracleLimits
 from tests.spec.world import World
 from tests.support.generators import contract_json, inputs
 
@@ -25,8 +28,24 @@ def test_the_engine_does_what_the_rules_say(first: int) -> None:
         play(seed)
 
 
-def play(seed: int) -> None:
-    cluster, world = InMemoryCluster(partitions=1), World()
+@pytest.mark.parametrize("first", range(0, 150, 50))
+def test_the_engine_does_what_the_rules_say_of_small_limits(first: int) -> None:
+    for seed in range(first, first + 50):
+        play(seed, small_limits(seed))
+
+
+def oracle_limits(limits: Limits) -> OracleLimits:
+    return OracleLimits(
+        limits.memberships,
+        limits.licensed_groups,
+        limits.assignments,
+        limits.products,
+        limits.deferred_changes,
+    )
+
+
+def play(seed: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    cluster, world = InMemoryCluster(1, limits), World(oracle_limits(limits))
     at = ours_seen = theirs_seen = 0
     for i in inputs(seed, EVENTS):
         at = max(at + 1, i.at)  # equal times are ordered by ids here, by offsets there
