@@ -105,6 +105,10 @@ class AddressClaims:
     # -- messages
     def _claim(self, user: User, address: str, cause: Cause, offset: int, derived: bool) -> None:
         pending = user.ensure_pending_work()
+        if not pending.last_claim:
+            # Not 1 each time: at a limit (R23) an event is applied although a verdict is due, and
+            # that verdict must not answer a later claim. It is another number after each event.
+            pending.last_claim = int.from_bytes(user.seen_fingerprints[-4:], "big")
         pending.last_claim += 1
         pending.pending_claims[address] = pending.last_claim
         self._send(user, address, pending.last_claim, cause, offset, derived)

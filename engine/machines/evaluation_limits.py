@@ -5,7 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.domain.model import Entry, GroupLicenses
+from engine.rules.outcome import Outcome
 from engine.state.configuration import Configuration
+from engine.state.tenant_state import User
+
+
+def exceeds_limits(configuration: Configuration, user: User) -> bool:
+    """Returns True if the groups of a user ask for more than a user may have."""
+    limits, groups = configuration.limits, user.tenant.groups
+    licensed = licenses = 0
+    for id in user.groups:
+        group = groups.get(id)
+        if group is not None and group.license_set is not None:
+            licensed += 1
+            licenses += len(group.license_set.skus)
+    return licensed > limits.licensed_groups or licenses > limits.assignments
+
+
+def restored_parts(
+    configuration: Configuration,
+    asked: tuple[GroupLicenses | None, ...],
+    outcome: Outcome,
+) -> tuple[GroupLicenses | None, ...]:
+    """Returns the licences of groups with which a restored user was evaluated.
+
+    ``asked``: all licences of the user's paths. What was left out has no state in the outcome.
+    """
+    shown: dict[int, set[str]] = {}
+    for state in outcome.states:
+        shown.setdefault(state.path_index, set()).add(state.sku)
+    parts: list[GroupLicenses | None] = []
+    for index, group in enumerate(asked, 1):
+        known = shown.get(index, set())
+        if group is not None and not known.issuperset(group.skus):
+            sets = tuple([plans for plans in group.licenses if plans.sku in known])
+            group = configuration.license_set(sets, is_part=True)
+        parts.append(group)
+    return tuple(parts)
 
 
 def limit_groups(

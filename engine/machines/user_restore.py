@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from engine.domain.model import Entry, GroupLicenses, PlanSet
 from engine.machines.direct_changes import DirectChanges
+from engine.machines.evaluation_limits import exceeds_limits, restored_parts
 from engine.machines.outcome_applier import OutcomeApplier
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.configuration import Configuration
@@ -108,6 +109,9 @@ class UserRestore:
                 self._entries[entries] = tuple(map(self._entry, decode_entries(entries)))
             trouble = tuple([decode_problem(problem) for problem in problems])
             outcome = Outcome(self._entries[entries], trouble, asked)
+            if exceeds_limits(self.configuration, user):
+                parts = restored_parts(self.configuration, asked, outcome)
+                return Outcome(self._entries[entries], trouble, parts)
             self._outcomes[content] = outcome
         return outcome
 
