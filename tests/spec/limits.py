@@ -1,4 +1,4 @@
-"""What one object may have (rules, section 8), and the rejection of what exceeds it."""
+"""The limits of one object (rules, section 8), and the rejection of what exceeds them."""
 
 from __future__ import annotations
 
