@@ -13,9 +13,11 @@ from random import Random
 
 import pytest
 
+from engine.simulation.in_memory_cluster import InMemoryCluster
+from streams.contract.decoder import DECODERS
 from streams.kafka.changelog_rows import APPLIED
 from streams.local.broker import free_port
-from tests.checkers import Record
+from tests.checkers import Record, same_outcome
 from tests.lab.experiments import EXPERIMENTS, SHORT
 from tests.lab.proxy import Proxy
 from tests.lab.record import Recording, Taken
@@ -100,6 +102,32 @@ def states(users: dict[str, dict[str, object]]) -> dict[str, list[object]]:
         for key, user in users.items()
         if user["licenseAssignmentStates"]
     }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_calm_tenant_ends_as_the_oracle_says_whatever_the_batches(seed: int) -> None:
+    """Guarantee 1 in memory: snapshots, restorations and restarts at any moment included."""
+    tenants, dice = Tenants(Random(seed), bad=0, again=0), Random(seed)
+    cluster, inputs = InMemoryCluster(4), []
+    first, second = tenants.setup()
+    for number, event in enumerate([*first, *second, *(tenants.calm.next() for _ in range(400))]):
+        topic, key, value = event
+        decoded = DECODERS[topic]((key or "").encode(), value, None)
+        assert isinstance(decoded, tuple), decoded
+        cluster.publish(topic, key or "", decoded[0], 1_800_000_000_000 + number)
+        inputs.append(event)
+        for _ in range(dice.choice((0, 0, 1, 2, 4))):
+            work = [(p, *topic_and_lag) for p in range(4) for topic_and_lag in cluster.lag(p)]
+            if work and number > len(first):
+                p, topic, lag = dice.choice(work)
+                cluster.step(p, topic, dice.randint(1, lag))
+        if number == len(first):
+            cluster.settle()
+        elif dice.random() < 0.02:
+            cluster.restart(dice.randrange(4))
+    cluster.settle(dice)
+    outputs = [Record(o.topic, 0, n, o.key, o.value) for n, o in enumerate(cluster.outputs)]
+    assert same_outcome(told(as_records(inputs), CALM), of_tenant(outputs, CALM)) == []
 
 
 def test_outputs_of_one_tenant_are_told_apart() -> None:
