@@ -18,6 +18,7 @@ from streams.ingest.csv_rows import CsvRows, text_of
 from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, lower_ascii, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, in_utf8
+from streams.runtime.csv_cells import text_cell
 from streams.runtime.nearest import nearest
 
 ROWS_PER_PROGRESS_UPDATE = 256
@@ -206,7 +207,7 @@ class CsvFeed(FileFeed):
 class ResultFile:
     """The result of each row as CSV, like the one Entra offers after a bulk operation.
 
-    The file appears under its name when it is complete.
+    A cell that a spreadsheet would take for a formula begins with an apostrophe. The file appears under its name when it is complete.
     """
 
     def __init__(self, path: Path) -> None:
@@ -222,8 +223,8 @@ class ResultFile:
     def add(self, line: int, user: str, reason: str) -> None:
         """Adds a row; an empty reason means success."""
         self._good, self._bad = self._good + (not reason), self._bad + bool(reason)
-        shown = user.encode(errors="replace").decode()
-        reason = reason.encode(errors="replace").decode()
+        shown = text_cell(user.encode(errors="replace").decode())
+        reason = text_cell(reason.encode(errors="replace").decode())
         self._rows.writerow([line, shown, "Failure" if reason else "Success", reason])
 
     def finish(self, published: bool) -> None:

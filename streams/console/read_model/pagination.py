@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from streams.runtime.csv_cells import text_cell
 from streams.runtime.errors import SenderError
 
 Row = sqlite3.Row
@@ -25,10 +26,6 @@ GraphObject = dict[str, Any]
 MOST = 999
 CSV_PAGE = 2_000
 CSV_PART_LINES = 500
-FORMULA_CHARACTERS = frozenset("=+-@;|\t\r\n＝＋－＠；｜")
-"""Begin a formula, or with a semicolon another cell, in one spreadsheet or another."""
-BLANKS = " \u00a0\u200b\u2060\u3000\ufeff"
-"""Characters that a spreadsheet may drop before it looks at the first one."""
 
 
 class BadRequestError(SenderError):
@@ -240,4 +237,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, (bool, int)):
         return orjson.dumps(value).decode()
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return "'" + text if text.lstrip(BLANKS)[:1] in FORMULA_CHARACTERS else text
+    return text_cell(text)

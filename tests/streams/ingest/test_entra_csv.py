@@ -331,3 +331,16 @@ def test_a_name_of_a_group_is_encoded_like_a_principal_name(tmp_path: Path) -> N
     members = written(tmp_path / "m.csv", "id\nu1\n")
     [joined] = events(events_from_csv(members, "t", group="Sales Asia"))
     assert joined["group"] == "sales:20:asia" == user_id("Sales Asia")
+
+
+@pytest.mark.parametrize("column", ["id", "userPrincipalName"])
+@pytest.mark.parametrize("cell", ["=1+1", "-1+1@x", "@sum@x", "+1", ";=1", "＝1", "\t=1"])
+def test_no_cell_of_the_result_file_is_a_formula(tmp_path: Path, column: str, cell: str) -> None:
+    result = tmp_path / "result.csv"
+    text = f'{column},usageLocation\n"{cell}",US\n"{cell}",us\n'
+    feed = events_from_csv(written(tmp_path / "f.csv", text), "t", result=result)
+    list(feed)
+    feed.finish(published=True)
+    rows = list(csv.reader(result.open(encoding="utf-8")))[1:-1]
+    assert len(rows) == 2
+    assert not {cell.strip()[:1] for row in rows for cell in row} & set("=+-@;|＝＋－＠；｜")
