@@ -207,7 +207,8 @@ class CsvFeed(FileFeed):
 class ResultFile:
     """The result of each row as CSV, like the one Entra offers after a bulk operation.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe. The file appears under its name when it is complete.
+    A cell that a spreadsheet would take for a formula begins with an apostrophe. The
+    file appears under its name when it is complete.
     """
 
     def __init__(self, path: Path) -> None:
