@@ -142,6 +142,10 @@ def _kind_by_members(entity: Object) -> str | None:
 
 
 def _unknown(entity: Object) -> str:
+    error = entity.get("error")
+    if isinstance(error, dict) and "id" not in entity:
+        said = f"{error.get('code')}: {error.get('message')}"
+        return f"this is Graph's answer to a request that failed ({said[:200]}): export again"
     if "id" not in entity and ("Id" in entity or "SkuId" in entity):
         return (
             "the members are named as PowerShell's cmdlets name them (Id, not id): export Graph's"

@@ -187,6 +187,13 @@ def test_what_was_cut_off_is_never_taken_as_empty(
     assert len(found) == 2  # the next object is read
 
 
+def test_the_answer_to_a_request_that_failed_is_called_so(tmp_path: Path) -> None:
+    answer = {"error": {"code": "Request_ResourceNotFound", "message": "No such group."}}
+    file = written(tmp_path / "e.json", answer)
+    [(_, reason)] = told(list(events_from_graph(file, "t")))
+    assert "a request that failed (Request_ResourceNotFound: No such group.)" in reason
+
+
 def test_a_subscription_without_its_plans_does_not_define_the_product(tmp_path: Path) -> None:
     sku = {"skuId": E3, "prepaidUnits": {"enabled": 1}}
     [found] = events(
