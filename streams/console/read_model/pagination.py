@@ -34,7 +34,10 @@ class BadRequestError(SenderError):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter: its SQL condition, with a ? for each use of the value, and the value's parser."""
+    """A filter: its SQL condition, with a ? for each use of the value, and the value's parser.
+
+    ``?1`` in it is the first of the list's fixed arguments, the tenant.
+    """
 
     where: str
     value: Callable[[str], Any] = str
@@ -42,7 +45,7 @@ class Filter:
     @property
     def uses(self) -> int:
         """The number of uses of the value."""
-        return self.where.count("?")
+        return self.where.replace("?1", "").count("?")
 
 
 @dataclass(frozen=True, slots=True)

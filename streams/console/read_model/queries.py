@@ -26,7 +26,8 @@ _USER = (
     " s.body"
     " FROM users u LEFT JOIN shapes s ON s.shape = u.shape"
 )
-_WITH = "u.shape IN (SELECT shape FROM paths p WHERE p.tenant = u.tenant AND "
+# ?1 is the tenant. With u.tenant in its place, SQLite runs the inner query for each user.
+_WITH = "u.shape IN (SELECT shape FROM paths p WHERE p.tenant = ?1 AND "
 USERS = Listing(
     query=f"{_USER} WHERE u.tenant = ?",
     key=("u.user",),
