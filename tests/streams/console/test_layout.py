@@ -100,6 +100,14 @@ def test_cells_have_the_headings_of_their_columns(url: str, page: Any) -> None:
         assert wrong == []
 
 
+WORDS_IN_PIECES = """() => [...document.querySelectorAll("td")].flatMap((cell) => {
+  const words = cell.innerText.split(/\\s+/).filter((word) => /^[A-Za-z]{3,15}$/.test(word));
+  const longest = Math.max(0, ...words.map((word) => word.length));
+  return cell.clientWidth && cell.clientWidth < longest * 5 ? [cell.innerText] : [];
+})"""
+"""Cells that are thinner than their longest word, at 5 pixels for a letter."""
+
+
 @pytest.mark.parametrize("path", PAGES[:7])
 def test_pages_print(url: str, page: Any, path: str, tmp_path: Path) -> None:
     """Navigation, forms and buttons are left out; tables fit an A4 page, in black on white."""
@@ -109,6 +117,7 @@ def test_pages_print(url: str, page: Any, path: str, tmp_path: Path) -> None:
     for hidden in (".top", "footer", ".filters", ".heading .button", "td.select"):
         assert not any(each.is_visible() for each in page.locator(hidden).all())
     assert page.evaluate("document.documentElement.scrollWidth") <= 690
+    assert page.evaluate(WORDS_IN_PIECES) == []
     body = "getComputedStyle(document.body)"
     assert page.evaluate(f"{body}.backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate(f"{body}.color") == "rgb(0, 0, 0)"
