@@ -61,10 +61,14 @@ class ChangelogSnapshot:
     async def load_into(self, machine: Any) -> None:
         """Gives each row to the machine, once, and forgets it; the format row before the others.
 
+        The rows of the delivery layer are dropped; take them before.
+
         Raises:
             WorkerError: a later release has written the changelog.
         """
         values, self.values = self.values, {}
+        for own in (APPLIED, row_key(*ATTEMPTED)):
+            values.pop(own, None)
         if row := values.pop(row_key(FORMAT_TABLE, FORMAT_KEY), None):
             found = orjson.loads(row)
             try:

@@ -40,7 +40,6 @@ async def partitions_of(settings: Settings) -> list[PartitionMachine]:
     async with reader(settings) as consumer:
         for place in places:
             restored = await read(consumer, settings, place.partition)
-            restored.applied()
             machine = PartitionMachine(place.partition, len(places))
             await restored.load_into(machine)
             machine.start()
