@@ -6,6 +6,7 @@ import re
 
 from streams.console.graph import batch, bodies, filter_syntax, options, search
 from streams.console.graph.properties import (
+    DELETED_USERS,
     GROUPS,
     LICENSE_DETAILS,
     ORGANIZATION,
@@ -76,7 +77,7 @@ def graph_page() -> str:
         text += f"| `{route.method} /{path}` | {route.about} |\n"
     text += f"| `POST /{batch.PATH}` | up to {batch.MOST_REQUESTS} calls, with `dependsOn` |\n"
     text += "\n" + NOTES
-    for kind in (USERS, GROUPS, SKUS, LICENSE_DETAILS, ORGANIZATION):
+    for kind in (USERS, GROUPS, SKUS, DELETED_USERS, LICENSE_DETAILS, ORGANIZATION):
         text += _kind(kind)
     return text.rstrip() + "\n"
 

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from streams.console.read_model.pagination import BadRequestError
-from streams.console.security.middleware import error_body
+from streams.console.security.middleware import error_body, refusal_body
 
 CODES = {
     400: "Request_BadRequest",
@@ -24,17 +24,19 @@ CODES = {
 }
 
 
-def http_error(status: int, message: str, headers: Any = None) -> Response:
-    """Returns an error response; 401 asks for a bearer token."""
+def http_error(status: int, message: str, headers: Any = None, path: str = "") -> Response:
+    """Returns an error response, in the form of its path; 401 asks for a bearer token."""
     given = dict(headers or {})
     if status == 401:
         given["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(CODES.get(status, "Error"), message), status, given)
+    body = refusal_body(path, CODES.get(status, "Error"), message)
+    return JSONResponse(body, status, given)
 
 
-async def on_http_error(_request: Request, error: Any) -> Response:
+async def on_http_error(request: Request, error: Any) -> Response:
     """Answers an HTTPException."""
-    return http_error(error.status_code, str(error.detail), error.headers)
+    path = request.url.path
+    return http_error(error.status_code, str(error.detail), error.headers, path)
 
 
 async def on_bad_request(_request: Request, error: BadRequestError) -> Response:

@@ -185,9 +185,10 @@ def put_user(user: str, members: Mapping[str, Any]) -> Command:
     return _of_user(events.UserUpserted, user, "Request user update", members)
 
 
-def delete_user(user: str) -> Command:
-    """Deletes a user."""
-    return _of_user(events.UserDeleted, user, "Request user deletion")
+def delete_user(user: str, restorable: bool = False) -> Command:
+    """Deletes a user. ``restorable``: into the recycle bin (R22)."""
+    members = {"restorable": True} if restorable else {}
+    return _of_user(events.UserDeleted, user, "Request user deletion", members)
 
 
 def put_group(group: str, members: Mapping[str, Any]) -> Command:

@@ -69,13 +69,13 @@ def _added(call: Call, item: Any) -> dict[str, Any]:
         raise bad_request("Each of addLicenses needs its skuId.")
     sku = _defined_spelling(call, sku)
     defined = product(call.db, sku)
-    if defined is None:
+    # While the read model catches up, a product may be defined that it does not know yet (R21).
+    if defined is None and call.service.projector.progress.caught_up:
         raise bad_request(
             f"There is no product with the skuId {sku!r}: it is not defined in the catalog."
         )
-    plans = {
-        plan["servicePlanId"].lower(): plan["servicePlanId"] for plan in defined["servicePlans"]
-    }
+    known = (defined or {}).get("servicePlans", ())
+    plans = {plan["servicePlanId"].lower(): plan["servicePlanId"] for plan in known}
     given = bodies.texts(found, "disabledPlans")
     off = [plans.get(spellings(plan)[1], plan) for plan in given]
     return {"skuId": sku, "disabledPlans": off}

@@ -40,7 +40,8 @@ def _members_of_user(found: dict[str, Any]) -> dict[str, Any]:
     return members
 
 
-def _refuse_taken_name(call: Call, members: dict[str, Any], id: str | None = None) -> None:
+def refuse_taken_name(call: Call, members: dict[str, Any], id: str | None = None) -> None:
+    """Refuses a principal name that another user has. Raises: GraphError."""
     name = members.get("userPrincipalName")
     if name is not None and "\0" not in name and set(users_named(call, name)) - {id}:
         raise bad_request(
@@ -59,7 +60,7 @@ async def create_user(call: Call) -> Answer:
     for needed in ("displayName", "userPrincipalName"):
         if not members.get(needed):
             raise bad_request(f"A new user needs {needed}.")
-    _refuse_taken_name(call, members)
+    refuse_taken_name(call, members)
     id = str(uuid.uuid4())
     operation = await run(call, definitions.put_user(id, members))
     if operation.status != "applied":
@@ -75,15 +76,15 @@ async def change_user(call: Call, key: str) -> Answer:
     id = user_id(call, key)
     if not members:
         raise bad_request(f"The body names nothing to change; there are {', '.join(USER)}.")
-    _refuse_taken_name(call, members, id)
+    refuse_taken_name(call, members, id)
     return without_content(call, await run(call, definitions.put_user(id, members)))
 
 
 async def delete_user(call: Call, key: str) -> Answer:
-    """Deletes a user; its seats become free."""
+    """Deletes a user into the recycle bin, as Graph does; its seats become free."""
     check_allowed(call.parameters, ())
     id = user_id(call, key)
-    return without_content(call, await run(call, definitions.delete_user(id)))
+    return without_content(call, await run(call, definitions.delete_user(id, restorable=True)))
 
 
 # --- groups --------------------------------------------------------------------------------------

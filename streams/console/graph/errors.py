@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from streams.console.api.errors import CODES
+from streams.console.security.middleware import inner_error
 from streams.runtime.errors import SenderError
 
 
@@ -27,11 +27,7 @@ class GraphError(SenderError):
 
     def body(self, request_id: str, client_request_id: str) -> dict[str, Any]:
         """Returns the response's body."""
-        inner = {
-            "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
-            "request-id": request_id,
-            "client-request-id": client_request_id,
-        }
+        inner = inner_error(request_id, client_request_id)
         error: dict[str, Any] = {"code": self.code, "message": str(self), "innerError": inner}
         if self.details:
             error["details"] = self.details

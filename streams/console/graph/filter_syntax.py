@@ -14,7 +14,7 @@ from streams.console.graph.errors import GraphError, bad_request, unsupported
 
 MOST_CHARACTERS = 8_000
 MOST_DEPTH = 20
-MOST_COMPARISONS = 200
+MOST_COMPARISONS = 100
 COMPARISONS = ("eq", "ne", "gt", "ge", "lt", "le")
 AFFIXES = ("startswith", "endswith")
 MOST_NUMBER = 1 << 53

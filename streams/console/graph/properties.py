@@ -192,6 +192,18 @@ SKUS = Kind(
     ),
 )
 
+DELETED_USERS = Kind(
+    name="deletedItems",
+    type="#microsoft.graph.user",
+    key="r.user",
+    filtered={
+        "id": Property("r.user", "id", sortable=True),
+        "displayName": Property("r.name", "text", sortable=True, searched="words"),
+        "userPrincipalName": Property("r.upn", "text", sortable=True, searched="start"),
+    },
+    selected=("id", "displayName", "userPrincipalName", "mail", "mailNickname", "usageLocation"),
+)
+
 LICENSE_DETAILS = Kind(
     name="licenseDetails",
     type="#microsoft.graph.licenseDetails",

@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from streams.console.graph import changes, delta, directory, listings, objects
+from streams.console.graph import changes, deleted_items, delta, directory, listings, objects
 from streams.console.graph.calls import Answer, Call
 from streams.console.graph.errors import GraphError, not_found
 
+BIN = deleted_items.PATH
 Handler = Callable[..., Any]
 """Of a call and the ids in its path. Reads are plain functions and run in a thread."""
 
@@ -127,9 +128,16 @@ def _read_routes() -> list[Route]:
 
 ROUTES = [
     *_read_routes(),
+    Route("GET", f"{BIN}/graph.user", _of(listings.collection, deleted_items.deleted_users),
+          "users in the recycle bin"),
+    Route("GET", f"{BIN}/graph.user/$count", _of(listings.counted, deleted_items.deleted_users),
+          "their number"),
+    Route("GET", f"{BIN}/{{user}}", deleted_items.deleted_user, "one of them"),
+    Route("POST", f"{BIN}/{{user}}/restore", deleted_items.restore, "restores a user"),
+    Route("DELETE", f"{BIN}/{{user}}", deleted_items.erase, "deletes a user for good"),
     Route("POST", "users", directory.create_user, "creates a user"),
     Route("PATCH", "users/{user}", directory.change_user, "changes a user"),
-    Route("DELETE", "users/{user}", directory.delete_user, "deletes a user"),
+    Route("DELETE", "users/{user}", directory.delete_user, "deletes a user into the recycle bin"),
     Route("POST", "users/{user}/assignLicense", changes.assign_user, "direct licences"),
     Route("POST", "users/{user}/reprocessLicenseAssignment", changes.reprocess_user, "retries"),
     Route("POST", "groups", directory.create_group, "creates a group"),

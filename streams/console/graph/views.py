@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from streams.console.graph.properties import GROUPS, SKUS, USERS, Kind
+from streams.console.graph.properties import DELETED_USERS, GROUPS, SKUS, USERS, Kind
 from streams.console.read_model import tenants
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph, user_to_graph
 from streams.console.read_model.pagination import GraphObject
@@ -36,7 +36,23 @@ def _chosen(kind: Kind, found: Mapping[str, Any]) -> GraphObject:
     return {name: found[name] for name in kind.selected}
 
 
-_VIEWS = {USERS.name: _user, GROUPS.name: _group, SKUS.name: _sku}
+def _deleted_user(row: sqlite3.Row) -> GraphObject:
+    return {
+        "id": row["user"],
+        "displayName": row["name"],
+        "userPrincipalName": row["upn"],
+        "mail": row["mail"],
+        "mailNickname": row["nickname"],
+        "usageLocation": row["location"],
+    }
+
+
+_VIEWS = {
+    USERS.name: _user,
+    GROUPS.name: _group,
+    SKUS.name: _sku,
+    DELETED_USERS.name: _deleted_user,
+}
 
 
 def view(kind: Kind, row: sqlite3.Row) -> GraphObject:

@@ -8,8 +8,11 @@ console has Graph's form, and this one names the setting to change (SEATFLOW_HTT
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -39,12 +42,31 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+GRAPH_PATH = re.compile(r"/(?:[^/]+/)?(?:v1\.0|beta)(?:/|$)")
+"""Of Graph's calls, whose errors have ``innerError``."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
     """Returns an error in Graph's form."""
     return {"error": {"code": code, "message": message, "details": details or []}}
+
+
+def refusal_body(path: str, code: str, message: str) -> dict[str, Any]:
+    """Returns the body of a refusal, in the form that the calls of its path have."""
+    if not GRAPH_PATH.match(path):
+        return error_body(code, message)
+    id = str(uuid.uuid4())
+    return {"error": {"code": code, "message": message, "innerError": inner_error(id, id)}}
+
+
+def inner_error(request_id: str, client_request_id: str) -> dict[str, str]:
+    """Returns ``innerError`` of Graph's errors."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
+        "request-id": request_id,
+        "client-request-id": client_request_id,
+    }
 
 
 class RateLimiter:
@@ -89,7 +111,7 @@ class SecurityMiddleware:
         safe = _with_headers(send, scope["path"], self.tls)
         refused = self._refusal(scope, headers)
         if refused is not None:
-            await _answer(safe, *refused)
+            await _answer(safe, scope["path"], *refused)
             return
         await self.app(scope, receive, safe)
 
@@ -158,8 +180,8 @@ def _with_headers(send: Send, path: str, tls: bool) -> Send:
     return sending
 
 
-async def _answer(send: Send, status: int, code: str, message: str) -> None:
-    body = orjson.dumps(error_body(code, message))
+async def _answer(send: Send, path: str, status: int, code: str, message: str) -> None:
+    body = orjson.dumps(refusal_body(path, code, message))
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"1"))

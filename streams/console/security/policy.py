@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import cookie_parser
 
 from streams.console.security.auth import SESSION_COOKIE, Authenticator
-from streams.console.security.middleware import MOST_BYTES, error_body
+from streams.console.security.middleware import MOST_BYTES, refusal_body
 from streams.http_server.guard import (
     NO_TOKEN,
     Caller,
@@ -72,6 +72,7 @@ class ConsolePolicy:
             return Refusal(303, "InvalidAuthenticationToken", NO_TOKEN, location="/login")
         return Refusal(401, "InvalidAuthenticationToken", NO_TOKEN)
 
-    def body_of(self, refusal: Refusal, _scope: Scope) -> tuple[str, bytes]:
+    def body_of(self, refusal: Refusal, scope: Scope) -> tuple[str, bytes]:
         """Returns a refusal in Graph's form."""
-        return "application/json", orjson.dumps(error_body(refusal.code, refusal.message))
+        body = refusal_body(scope["path"], refusal.code, refusal.message)
+        return "application/json", orjson.dumps(body)

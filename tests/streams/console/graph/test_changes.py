@@ -93,6 +93,10 @@ def test_an_unknown_product_is_refused(small: Console) -> None:
     for path in ("users/bob/assignLicense", "groups/g/assignLicense"):
         refused(small, "POST", path, body, "no product with the skuId 'later'")
     assert activities(small) == []
+    small.service.projector.progress.caught_up = False  # it may be defined, and not read yet
+    answer = small.client.post("/v1.0/users/bob/assignLicense", json=body)
+    assert answer.status_code == 202
+    assert small.client.get(answer.headers["location"]).json()["status"] == "deferred"
 
 
 @pytest.mark.parametrize(
@@ -195,3 +199,23 @@ def test_the_life_of_a_group(small: Console) -> None:
     call(small, "GET", path, status=404)
     groups = [each["id"] for each in call(small, "GET", "groups")["value"]]
     assert groups == ["g"]
+
+
+def test_a_deleted_user_is_restored_or_erased(small: Console) -> None:
+    """As from Entra's recycle bin: with the licences there were."""
+    call(small, "POST", "users/bob/assignLicense", {"addLicenses": [{"skuId": GUID}]})
+    call(small, "DELETE", "users/bob", status=204)
+    bin = "directory/deletedItems"
+    assert [u["id"] for u in call(small, "GET", f"{bin}/microsoft.graph.user")["value"]] == ["bob"]
+    assert call(small, "GET", f"{bin}/bob?$select=id")["id"] == "bob"
+    assert small.client.get(f"/v1.0/{bin}/graph.user/$count").text == "1"
+    call(small, "POST", "users/bob/assignLicense", {"addLicenses": [{"skuId": GUID}]}, 404)
+    restored = call(small, "POST", f"{bin}/bob/restore", {})
+    assert restored["assignedLicenses"] == [{"skuId": GUID, "disabledPlans": []}]
+    call(small, "POST", f"{bin}/bob/restore", status=404)
+    call(small, "DELETE", "users/bob", status=204)
+    call(small, "DELETE", f"{bin}/bob", status=204)
+    call(small, "GET", f"{bin}/bob", status=404)
+    call(small, "DELETE", "users/ann", status=204)
+    call(small, "POST", "users", {**NEW, "userPrincipalName": "ANN@x.example"}, 201)
+    refused(small, "POST", f"{bin}/ann/restore", None, "already exists")

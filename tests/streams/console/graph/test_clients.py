@@ -187,6 +187,6 @@ def test_the_javascript_client(live: Live) -> None:
         "given": [E3],
         "updated": "Dee II",
         "batch": [200, 404],
-        "delta": [[True, "deleted"]],
+        "delta": [[True, "changed"]],
         "error": [400, "Request_UnsupportedQuery", True, True],
     }
