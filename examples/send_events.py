@@ -2,8 +2,8 @@
 
     python examples/send_events.py 127.0.0.1:9092
 
-The key decides the partition: `tenant/user`. Use Kafka's default partitioner (murmur2), which is
-aiokafka's default too. `acks="all"` makes the broker confirm that the event is replicated.
+The key is that of the object: `tenant/user`. Any client does with its default settings, whatever
+its partitioner. `acks="all"` makes the broker confirm that the event is replicated.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ def asyncapi(prefix: str = "licensing.", partitions: int = 8) -> Schema:
             "title": "Seatflow",
             "version": f"{VERSION}.0.0",
             "description": "Group-based licensing as a stream processor. Seatflow receives the"
-            " inputs and sends the outputs. All values are JSON; keys are placed by Kafka's default"
-            f" partitioner. A schema registry's prefix of {REGISTRY_PREFIX_BYTES} bytes and"
-            " CloudEvents 1.0 in both modes are read, too.",
+            " inputs and sends the outputs. All values are JSON. Inputs may be on any partition:"
+            " what is not on that of its key (murmur2) is forwarded. A schema registry's prefix of"
+            f" {REGISTRY_PREFIX_BYTES} bytes and CloudEvents 1.0 in both modes are read, too.",
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": "127.0.0.1:9092", "protocol": "kafka"}},
@@ -40,7 +40,7 @@ def _channel(topic: Topic, prefix: str, partitions: int) -> Schema:
     listed = [m.file.split(".v")[0] for m in MESSAGES if m.topic == topic.name]
     if not listed:
         note = "The record as it came, with its key, and the headers dlq.topic, dlq.partition,"
-        described = f"{note} dlq.offset and dlq.reason."
+        described = f"{note} dlq.offset, dlq.code and dlq.reason."
     else:
         described = " ".join(dict.fromkeys(m.summary for m in MESSAGES if m.topic == topic.name))
     names = ("max.message.bytes", "retention.ms")

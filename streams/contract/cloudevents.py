@@ -12,6 +12,15 @@ from streams.contract.rejection import DecodeError, malformed, require_type
 Headers = Sequence[tuple[str, bytes | None]]
 
 
+def headers_of_event(headers: Headers) -> list[tuple[str, bytes]]:
+    """Returns the headers that are part of a CloudEvent: without them its value is no event."""
+    return [(name, raw) for name, raw in headers if raw is not None and _is_read(name.lower())]
+
+
+def _is_read(name: str) -> bool:
+    return name.startswith("ce_") or name == "content-type"
+
+
 def unwrap(headers: Headers, body: Body) -> tuple[Body, Body]:
     """Returns the attributes and the data of a CloudEvent in either mode.
 
@@ -20,7 +29,7 @@ def unwrap(headers: Headers, body: Body) -> tuple[Body, Body]:
     attributes: Body = {}
     for header, raw in headers:
         name = header.lower()
-        if raw is not None and (name.startswith("ce_") or name == "content-type"):
+        if raw is not None and _is_read(name):
             # What is not UTF-8 becomes lone surrogates, which the checks below refuse.
             attributes[name.removeprefix("ce_")] = raw.decode(errors="surrogateescape")
     media = attributes.pop("content-type", "").partition(";")[0].strip().lower()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from engine.domain.events import ABSENT
 from streams.runtime.errors import SenderError
@@ -11,11 +12,26 @@ from streams.runtime.errors import SenderError
 _T = TypeVar("_T")
 
 MAX_DESCRIBED_CHARACTERS = 60
+CODES: Final[Mapping[str, str]] = {
+    "bad_member": "a member, or an attribute of the CloudEvent, is missing or malformed",
+    "bad_message": "a record of an internal topic that no worker has written",
+    "bad_source_record": "a record of another system's topic that its bridge cannot translate",
+    "invalid_timestamp": "the record's timestamp is in no year from 1 to 9999",
+    "no_value": "the value is null",
+    "not_json": "the value is not JSON",
+    "processor_failed": "an error of Seatflow: the record failed whenever it was applied",
+    "too_large": "the value has more than 1 MiB",
+    "unknown_type": "there is no such event type, or it belongs to another topic",
+    "wrong_key": "the key is not that of the object in the value",
+    "wrong_partition": "a forwarded record that is not on the partition of its key",
+}
+"""The codes of dead letters (header ``dlq.code``) and their meaning. Programs of users compare
+them: new ones may come, none changes its meaning. The reason in full is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The reason a record cannot be decoded: one line (the header ``dlq.reason``) and its kind."""
+    """The reason a record cannot be applied: one line for people, and a key of ``CODES``."""
 
     reason: str
     kind: str = "bad_member"

@@ -66,6 +66,14 @@ INTERNAL: Final = (
     Topic("internal.group-reports", "tenant/group", _DELETE, _MESSAGE, _INTERNAL),
     Topic("internal.address-claims", "tenant/address", _DELETE, _MESSAGE, _INTERNAL),
     Topic("internal.address-verdicts", "tenant/user", _DELETE, _MESSAGE, _INTERNAL),
+    Topic(
+        "internal.forwarded-events",
+        "the original key",
+        _DELETE,
+        "each event is applied once, by the partition of its key: another partitioner put it on"
+        " the wrong partition of its input topic (R29)",
+        _INTERNAL,
+    ),
 )
 
 _STATE_OF = "the current state of each key; a reader needs only the latest record"
@@ -105,10 +113,17 @@ INPUT_NAMES: Final = tuple(topic.name for topic in INPUTS)
 INTERNAL_NAMES: Final = tuple(topic.name for topic in INTERNAL)
 OUTPUT_NAMES: Final = tuple(topic.name for topic in OUTPUTS)
 CONSUMED: Final = (*INTERNAL_NAMES, *INPUT_NAMES)
-"""What a partition reads, first things first: a grant must not queue behind a backlog of input."""
+"""What a partition reads, first things first: a grant must not queue behind a backlog of input,
+and an event that was forwarded arrived before those that are still in their input topic."""
 PRODUCED: Final = (*INTERNAL_NAMES, *OUTPUT_NAMES, CHANGELOG.name)
 """What a partition writes."""
 
 USER_CHANGES: Final = "user-changes"
 DEAD_LETTERS: Final = "dead-letters"
 SEAT_REQUESTS: Final = "internal.seat-requests"
+FORWARDED_EVENTS: Final = "internal.forwarded-events"
+UNANNOUNCED: Final = (FORWARDED_EVENTS,)
+"""Topics that a worker reads without naming them to the consumer group: the earlier release, which
+does not know them, may lead the group or be a member (``streams/kafka/assignor.py``)."""
+ADDED: Final = UNANNOUNCED
+"""Topics that earlier releases did not have: a worker makes them where it finds all others."""

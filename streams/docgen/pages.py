@@ -93,7 +93,8 @@ def events_page() -> str:
             if not listed:
                 parts.append(
                     "Input that could not be decoded, byte for byte, with the headers `dlq.topic`,"
-                    " `dlq.partition`, `dlq.offset` and `dlq.reason`.\n"
+                    " `dlq.partition`, `dlq.offset`, [`dlq.code`](dead-letters.md) and"
+                    " `dlq.reason`.\n"
                 )
     return "\n".join(parts)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from streams.contract.asyncapi import asyncapi
+from streams.contract.rejection import CODES
 from streams.contract.schemas import schemas
 from streams.docgen import state_diagrams
 from streams.docgen.formats_page import formats_page
@@ -54,6 +55,16 @@ What each role needs, and nothing more, with the default names (`SEATFLOW_TOPIC_
 refuses everything else. The user of a client certificate without SASL is its subject, say
 `User:CN=worker`.
 
+"""
+DEAD_LETTERS_HEAD = """# Codes of dead letters
+
+The header `dlq.code` of a dead letter, and the label `reason` of `seatflow_dead_letters_total`.
+Codes are for programs: new ones may come, none changes its meaning. The header `dlq.reason` says
+the same in full, for people, and its words may change.
+[Dead letters](../feeding/dead-letters.md) says what to do.
+
+| code | meaning |
+|---|---|
 """
 LOGS_HEAD = """# Log events of a worker
 
@@ -125,6 +136,12 @@ def acls_page() -> str:
     return text.rstrip() + "\n"
 
 
+def dead_letters_page() -> str:
+    """Returns the page of the codes of dead letters."""
+    rows = "".join(f"| `{code}` | {meaning} |\n" for code, meaning in sorted(CODES.items()))
+    return GENERATED.format(source="streams/contract/rejection.py") + DEAD_LETTERS_HEAD + rows
+
+
 def logs_page() -> str:
     """Returns the page of log events."""
     text = GENERATED.format(source="streams/runtime/log_events.py") + LOGS_HEAD
@@ -162,6 +179,7 @@ def pages() -> dict[Path, str]:
         PAGES / "command-line.md": _generated("streams/cli/main.py", command_page()),
         PAGES / "metrics.md": metrics_page(),
         PAGES / "acls.md": acls_page(),
+        PAGES / "dead-letters.md": dead_letters_page(),
         PAGES / "logs.md": logs_page(),
         PAGES / "graph.md": _generated("streams/console/graph", graph_page()),
         ROOT / "docs" / "formats.md": _generated("engine/state", formats_page()),

@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from engine.domain.model import FIRST_TIMESTAMP_MS, LAST_TIMESTAMP_MS, timestamp
+from streams.contract.rejection import Rejected
 from streams.contract.topics import DEAD_LETTERS
 from streams.ingest.debezium import Mapping, events_of
 from streams.ingest.event_builder import EventBuilder
@@ -107,18 +108,20 @@ class Bridge:
             return builder
 
         try:
-            results = events_of(record.value, self._mapping, builder_for)
+            results: list[Any] = [*events_of(record.value, self._mapping, builder_for)]
         except Exception as error:  # a bug costs one record, and is never silent
             place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             name = type(error).__name__
             log.error(log_events.PROCESSOR_SKIPPED, **place, error=name, exc_info=error)
-            results = [f"processor_failed: {name}: an error of Seatflow"]
+            reason = f"processor_failed: {name}: an error of Seatflow"
+            results = [Rejected(reason, "processor_failed")]
         found: list[tuple[str, bytes | None, bytes | None, Any]] = []
         for each in results:
             if isinstance(each, FeedItem):
                 found.append((*each, []))
                 continue
             self.rejected += 1
-            letter = dead_letter(record, record.topic, record.partition, each)
+            why = each if isinstance(each, Rejected) else Rejected(each, "bad_source_record")
+            letter = dead_letter(record, record.topic, record.partition, record.offset, why)
             found.append((DEAD_LETTERS, letter.key, letter.value, letter.headers))
         return found

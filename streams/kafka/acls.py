@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from streams.contract.topics import (
+    ADDED,
     CHANGELOG,
     CONSUMED,
     DEAD_LETTERS,
@@ -44,6 +45,7 @@ ROLES: dict[str, tuple[Grant, ...]] = {
     "worker": (
         *_topics(INPUT_NAMES, READ, DESCRIBE, DESCRIBE_CONFIGS),
         *_topics(INTERNAL_NAMES, READ, WRITE, DESCRIBE),
+        *_topics(ADDED, CREATE),
         *_topics(OUTPUT_NAMES, WRITE, DESCRIBE),
         *_topics((CHANGELOG.name,), READ, WRITE, DESCRIBE),
         Grant(GROUP, "{app}", (READ, DESCRIBE)),

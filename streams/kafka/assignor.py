@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
+from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberAssignment,
@@ -25,19 +26,31 @@ NOTHING_OWNED: OwnedPartitions = (frozenset(), -1)
 class CopartitionedStickyAssignor(AbstractPartitionAssignor):
     """aiokafka's interface around :func:`assign_balanced`.
 
+    Workers of the earlier release may be members of the group: as its leader they assign every
+    topic that a member names to all members, and one that a member does not read ends that member.
+    So topics that the earlier release does not know are ``unannounced``: each worker adds them to
+    its assignment itself. It needs no leader for that, since it owns partitions of all topics by
+    their number.
+
     ``owned`` returns the last assignment of this member; it is sent along with each join.
+    ``extend`` takes the whole assignment, with the unannounced topics.
     """
 
     name = "seatflow"
 
-    def __init__(self, owned: Callable[[], OwnedPartitions]) -> None:
-        self._owned = owned
+    def __init__(
+        self,
+        owned: Callable[[], OwnedPartitions],
+        unannounced: Iterable[str],
+        extend: Callable[[list[TopicPartition]], None],
+    ) -> None:
+        self._owned, self._unannounced, self._extend = owned, frozenset(unannounced), extend
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """Returns what this member sends with a join: its topics, and what it owns."""
         owned, generation = self._owned()
         user_data = orjson.dumps({"owned": sorted(owned), "generation": generation})
-        return ConsumerProtocolMemberMetadata(1, sorted(topics), user_data)
+        return ConsumerProtocolMemberMetadata(1, sorted({*topics} - self._unannounced), user_data)
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the topic partitions of each member; only the group's leader is asked."""
@@ -53,7 +66,11 @@ class CopartitionedStickyAssignor(AbstractPartitionAssignor):
         }
 
     def on_assignment(self, assignment: Any) -> None:
-        """Does nothing: the worker learns its partitions from the rebalance listener."""
+        """Adds the unannounced topics; the rebalance listener, which is called next, sees them."""
+        assigned = assignment.partitions()
+        numbers = sorted({tp.partition for tp in assigned})
+        more = [TopicPartition(topic, n) for topic in sorted(self._unannounced) for n in numbers]
+        self._extend([*assigned, *more])
 
 
 def assign_balanced(

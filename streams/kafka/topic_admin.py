@@ -12,12 +12,12 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.contract.topics import MENDED, TOPICS, Topic
+from streams.contract.topics import ADDED, MENDED, TOPICS, Topic
 from streams.kafka.closing import close_with_timeout
 from streams.kafka.connect import start_with_retry
 from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, TEMPORARY, WorkerError, log
-from streams.runtime.log_events import BROKER_AWAITED, TOPIC_UNSAFE
+from streams.runtime.log_events import BROKER_AWAITED, TOPIC_UNSAFE, TOPICS_CHECKED
 from streams.runtime.settings import Settings, client_options
 
 START_TIMEOUT_SECONDS = 30.0
@@ -77,11 +77,23 @@ async def list_topics(settings: Settings) -> dict[str, int | None]:
 async def check_topics(settings: Settings, topics: Iterable[Topic] = TOPICS) -> None:
     """Checks that a worker can run on the existing topics; warns of settings to be mended.
 
+    Where only topics are missing that the earlier release did not have, an upgrade is under way:
+    they are created, if this user may.
+
     Raises:
         WorkerError: if a topic is missing or has another number of partitions.
     """
     async with _admin(settings) as admin:
         counts = await _partition_counts(admin, settings)
+        new = [t for t in topics if settings.topic_prefix + t.name not in counts]
+        if new and all(topic.name in ADDED for topic in new):
+            report = TopicsReport()
+            await _create(admin, settings, new, report)
+            await until_led(admin, settings, report.found)  # of another worker that starts
+            if made := len(report.created):
+                of = {"brokers": settings.brokers, "partitions": settings.partitions}
+                log.info(TOPICS_CHECKED, made=made, found=len(counts), **of)
+            counts = await _partition_counts(admin, settings)
         configs = await _configs(admin, counts)
     for name, setting, found, wanted in _unsafe(configs, settings):
         remedy = f"but {wanted} is needed: run `seatflow topics create`"

@@ -18,7 +18,14 @@ from engine.domain.vocabulary import (
     ASSIGNMENT_ERRORS,
     GROUP_PROCESSING_STATES,
 )
-from streams.contract.topics import CONSUMED, INPUT_NAMES, INTERNAL_NAMES, PRODUCED
+from streams.contract.rejection import CODES
+from streams.contract.topics import (
+    CONSUMED,
+    FORWARDED_EVENTS,
+    INPUT_NAMES,
+    INTERNAL_NAMES,
+    PRODUCED,
+)
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 COMMIT_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -57,6 +64,12 @@ def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Metric:
 LAYER = (
     _counter("events", "input events processed", "type"),
     _counter("dead_letters", "records that could not be applied", "topic", "reason"),
+    _counter(
+        "events_forwarded",
+        "events found on another partition than that of their key, and forwarded to it, by the"
+        " topic where they were found",
+        "topic",
+    ),
     _counter("records_in", "records read and applied, inputs and internal ones", "topic"),
     _counter("records_out", "records written and committed", "topic"),
     _counter(
@@ -128,7 +141,7 @@ STATE = (
 )
 REASONS = (
     "bad_member", "invalid_timestamp", "no_value", "not_json", "processor_failed", "too_large",
-    "unknown_type", "wrong_key", "wrong_partition",
+    "unknown_type", "wrong_key",
 )  # fmt: skip
 INTERNAL_REASONS = ("bad_message", "invalid_timestamp", "not_json", "processor_failed")
 EVENT_LABELS: dict[type, str] = {
@@ -154,7 +167,12 @@ EVENT_LABELS: dict[type, str] = {
 # Series that exist from the start, as 0: otherwise Prometheus misses the first increase.
 INITIAL_SERIES: dict[str, tuple[Any, ...]] = {
     "events": tuple(EVENT_LABELS),
-    "dead_letters": (*product(INPUT_NAMES, REASONS), *product(INTERNAL_NAMES, INTERNAL_REASONS)),
+    "dead_letters": (
+        *product(INPUT_NAMES, REASONS),
+        *product(INTERNAL_NAMES, INTERNAL_REASONS),
+        (FORWARDED_EVENTS, "wrong_partition"),
+    ),
+    "events_forwarded": INPUT_NAMES,
     "records_in": CONSUMED,
     "records_out": PRODUCED,
     "expired_records": CONSUMED,
@@ -181,7 +199,7 @@ RECEIVER = (
 LABELS = {
     "type": "the name of an input event: `user_upserted`, `user_licenses_changed` …",
     "topic": "a topic without its prefix",
-    "reason": "one of " + ", ".join(f"`{r}`" for r in REASONS) + "; in full: `dlq.reason`",
+    "reason": "one of " + ", ".join(f"`{code}`" for code in CODES) + ", as in `dlq.code`",
     "kind": "one of " + ", ".join(f"`{kind}`" for kind in ASSIGNMENT_ERRORS),
     "state": "one of " + ", ".join(f"`{state}`" for state in GROUP_PROCESSING_STATES),
     "tenant": "the tenant's id, or `other`",

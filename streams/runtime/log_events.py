@@ -30,6 +30,7 @@ STALLED = "stalled"
 GAP = "gap"
 INPUT_EXPIRED = "input_expired"
 DEAD_LETTER = "dead_letter"
+EVENTS_FORWARDED = "events_forwarded"
 OFFSETS_NOT_NOTED = "offsets_not_noted"
 CONSOLE_COMMAND = "console_command"
 CONSOLE_COMMAND_FAILED = "console_command_failed"
@@ -159,7 +160,7 @@ EVENTS = (
         | {
             "topic": "short name",
             "offset": "of the first such record of the batch",
-            "reason": "kind of the reason, as in the metric's label",
+            "reason": "the code of the reason, as in `dlq.code` and in the metric's label",
             "more": "number of further such records in the batch",
         },
     ),
@@ -169,6 +170,14 @@ EVENTS = (
         "the last worker of this partition ended before it had applied anything; the records of the"
         " backlog are tried in a child process before they are applied",
         WHERE,
+    ),
+    Event(
+        EVENTS_FORWARDED,
+        "info",
+        "events of this input topic were found on another partition than that of their key, and"
+        " forwarded to it: a producer uses another partitioner than murmur2. Nothing has to be done"
+        " (R29). At most one line a minute for each topic",
+        {"topic": "short name of the input topic", "events": "number since the last such line"},
     ),
     Event(
         PROCESSOR_FAILED,
@@ -235,7 +244,8 @@ EVENTS = (
     Event(
         TOPICS_CHECKED,
         "info",
-        "`seatflow topics create` has made the topics that were missing",
+        "the topics that were missing are made, by `seatflow topics create`, or by a worker that"
+        " finds all topics but those that are new in its release",
         {
             "made": "how many",
             "found": "how many were there already",

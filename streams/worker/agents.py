@@ -1,8 +1,9 @@
-"""The shape of Seatflow on one screen: five Faust agents, one for each machine of a partition.
+"""The shape of Seatflow on one screen: Faust agents, one for each machine of a partition.
 
 An agent consumes the topics of its machine and passes each batch to the partition that owns it; the
 machine (``engine/partition_machine.py``) keeps the tables, as rows of the partition's changelog.
 Machines of one partition share one configuration and one transaction, so an agent only carries.
+One more agent carries events that were found on another partition, for any machine (R29).
 A test compares this page with the machine's own handlers and loaders.
 """
 
@@ -49,10 +50,12 @@ CATALOG: Final = MachineAgent(
     "catalog", topics=("catalog", "tenants"), tables=("catalogue", "tenant-settings")
 )
 AGENTS: Final = (USERS, GROUPS, PRODUCTS, ADDRESSES, CATALOG)
+FORWARDED: Final = "internal.forwarded-events"
 
 
 def define_agents(app: App, deliver: Callable[[Batch], None]) -> None:
     """Adds the agents to the app; ``deliver`` queues a batch at its partition and never raises."""
+    _define_forwarding(app, deliver)
 
     @app.agent(app.batches(*USERS.topics), name=USERS.machine)
     async def users(batches: Batches) -> None:
@@ -81,5 +84,13 @@ def define_agents(app: App, deliver: Callable[[Batch], None]) -> None:
     @app.agent(app.batches(*CATALOG.topics), name=CATALOG.machine)
     async def catalog(batches: Batches) -> None:
         """Publishes products and tenant settings to every partition."""
+        async for batch in batches:
+            deliver(batch)
+
+
+def _define_forwarding(app: App, deliver: Callable[[Batch], None]) -> None:
+    @app.agent(app.batches(FORWARDED), name="forwarded")
+    async def forwarded(batches: Batches) -> None:
+        """Takes the events of this partition that a producer put on another one."""
         async for batch in batches:
             deliver(batch)

@@ -12,6 +12,7 @@ from engine.domain.effects import Effects
 from streams.contract.topics import CONSUMED
 from streams.kafka.changelog_rows import ATTEMPTED
 from streams.kafka.dead_letters import DeadLetter
+from streams.kafka.forwarding import Forward
 from streams.metrics.registry import WorkerMetrics
 from streams.runtime.settings import Settings
 from streams.worker.transaction import Transaction
@@ -53,6 +54,7 @@ class CommitLoop:
         self.in_flight: asyncio.Task[None] | None = None
         self._next: Transaction | None = None
         self._dead_letters: list[DeadLetter] = []
+        self._forwarded: list[Forward] = []
         self._input_timestamps_ms: list[int] = []
         self._units = 0  # records handled and users fanned out since the last transaction began
         self._began_at = 0.0
@@ -81,6 +83,10 @@ class CommitLoop:
         """Adds records that could not be read."""
         self._dead_letters += letters
 
+    def add_forwarded(self, events: list[Forward]) -> None:
+        """Adds events that belong to other partitions."""
+        self._forwarded += events
+
     def add_effects(self, effects: Any) -> None:
         """Encodes what the machine just computed.
 
@@ -95,6 +101,7 @@ class CommitLoop:
     def forget(self) -> None:
         """Drops what waits for a transaction: of a trial, which writes nothing."""
         self._next, self._dead_letters, self._input_timestamps_ms = None, [], []
+        self._forwarded = []
 
     @property
     def is_full(self) -> bool:
@@ -129,15 +136,17 @@ class CommitLoop:
         if self.in_flight:
             raise AssertionError(f"partition {self._partition}: a transaction is under way")
         transaction, letters, applied = self._next, self._dead_letters, dict(self.applied)
+        forwarded, self._forwarded = self._forwarded, []
         timestamps, self._input_timestamps_ms = self._input_timestamps_ms, []
         self._next, self._dead_letters, self._units = None, [], 0
         self.uncommitted = Uncommitted.NOTHING
         if transaction is None:
-            if not letters and applied == self.committed:
+            if not letters and not forwarded and applied == self.committed:
                 return
             transaction = self._new_transaction()
         self._began_at = time.monotonic()
         transaction.add_dead_letters(letters)
+        transaction.add_forwarded(forwarded)
         transaction.add_applied(applied)
         self.in_flight = asyncio.create_task(self._commit(transaction, applied, timestamps))
 

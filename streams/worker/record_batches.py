@@ -78,9 +78,16 @@ class TransactionBatches:
                 value = dumps(value)
             self._at(topic, partition).add(now, key.encode(), value)
 
-    def add(self, topic: str, key: Any, value: Any, headers: Headers = NO_HEADERS) -> None:
-        """Adds a record for this partition of a topic."""
-        self._at(topic, None).add(self.now, key, value, headers)
+    def add(
+        self,
+        topic: str,
+        key: Any,
+        value: Any,
+        headers: Headers = NO_HEADERS,
+        partition: int | None = None,
+    ) -> None:
+        """Adds a record for a partition of a topic; None: the transaction's own partition."""
+        self._at(topic, partition).add(self.now, key, value, headers)
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
         """Adds the row of the applied offsets."""

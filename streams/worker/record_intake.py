@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from streams.contract.topics import CONSUMED
@@ -52,8 +52,8 @@ class RecordIntake:
         queues = self._queues
         return queues.count(topic) < QUEUE_RECORDS and queues.batches(topic) < QUEUE_BATCHES
 
-    def take(self, limit: int, without: str = "") -> list[tuple[str, list[Any], int]]:
-        """Removes up to ``limit`` records, none of the topic ``without``.
+    def take(self, limit: int, without: Container[str] = ()) -> list[tuple[str, list[Any], int]]:
+        """Removes up to ``limit`` records, none of the topics ``without``.
 
         Returns topic, records and the offset after them, internal topics first.
         """
@@ -63,7 +63,7 @@ class RecordIntake:
         return slices
 
     def has_backlog(self, records: int) -> bool:
-        """Returns whether at least so many records of one input topic are waiting."""
+        """Returns whether at least so many events of one topic are waiting."""
         return self._queues.has_backlog(records)
 
     def __bool__(self) -> bool:

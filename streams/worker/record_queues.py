@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
-from streams.contract.topics import INPUT_NAMES
+from streams.contract.topics import FORWARDED_EVENTS, INPUT_NAMES
+
+EVENTS = (FORWARDED_EVENTS, *INPUT_NAMES)
 
 
 class RecordQueues:
@@ -30,22 +32,28 @@ class RecordQueues:
         return len(self._queues[topic])
 
     def has_backlog(self, records: int) -> bool:
-        """Returns whether at least so many records of one input topic are waiting."""
-        return any(self._counts[topic] >= records for topic in INPUT_NAMES)
+        """Returns whether at least so many events of one topic are waiting."""
+        return any(self._counts[topic] >= records for topic in EVENTS)
 
     def put(self, topic: str, records: list[Any], end: int) -> None:
         """Appends records; ``end`` is the offset after them."""
         self._queues[topic].append((records, end))
         self._counts[topic] += len(records)
 
-    def take(self, limit: int, without: str = "") -> Iterator[tuple[str, list[Any], int]]:
-        """Removes up to ``limit`` records in all, none of the topic ``without``.
+    def take(
+        self, limit: int, without: Container[str] = ()
+    ) -> Iterator[tuple[str, list[Any], int]]:
+        """Removes up to ``limit`` records in all, none of the topics ``without``.
+
+        Forwarded events leave half of the slice to input that waits: a partition to which others
+        forward without end still reads its own.
 
         Yields topic, records and the offset after them.
         """
         for topic, queue in self._queues.items():
-            if queue and limit > 0 and topic != without:
-                records, end = self._first(queue, limit)
+            if queue and limit > 0 and topic not in without:
+                shared = topic == FORWARDED_EVENTS and any(map(self._counts.get, INPUT_NAMES))
+                records, end = self._first(queue, (limit + 1) // 2 if shared else limit)
                 self._counts[topic] -= len(records)
                 limit -= len(records)
                 yield topic, records, end

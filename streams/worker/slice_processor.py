@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from streams.contract.topics import USER_CHANGES
+from streams.contract.topics import FORWARDED_EVENTS, USER_CHANGES
 from streams.runtime import gc_tuning
 from streams.worker import trial
 from streams.worker.commit_loop import CommitLoop, Uncommitted
@@ -23,6 +23,7 @@ SLICE_UNITS = 500  # records, or users of a fan-out, between two turns of the ev
 FLUSH_INTERVAL_SECONDS = 0.1
 BACKLOG_FLUSH_INTERVAL_SECONDS = 2.0  # in a backlog, reports can be fewer
 THROTTLE_SECONDS = 0.25
+THROTTLED = (USER_CHANGES, FORWARDED_EVENTS)
 
 
 class SliceProcessor:
@@ -86,8 +87,7 @@ class SliceProcessor:
         return self._flushed_at + interval
 
     def _handle_slice(self) -> bool:
-        without = USER_CHANGES if self._is_throttled() else ""
-        slices = self.intake.take(SLICE_UNITS, without)
+        slices = self.intake.take(SLICE_UNITS, THROTTLED if self._is_throttled() else ())
         for each in slices:
             self._handle(*each)
         return bool(slices)
@@ -106,9 +106,8 @@ class SliceProcessor:
 
     def _handle(self, topic: str, records: list[Any], end: int) -> None:
         self._commits.add_work(Uncommitted.INPUT, len(records))
-        batch = self._reader.read(topic, records)
-        if batch and (misrouted := self.machine.handle(topic, batch).misrouted):
-            self._reader.refuse_misplaced(topic, records, batch, set(misrouted))
+        for part in self._reader.read(topic, records):
+            self._reader.handled(part, self.machine.handle(part.topic, part.batch).misrouted)
         self._commits.add_applied(topic, end)
         self._context.metrics.add("records_in", topic, len(records))
 

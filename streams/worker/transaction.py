@@ -9,18 +9,12 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from streams.contract.decoder import Rejected
-from streams.contract.topics import DEAD_LETTERS, SEAT_REQUESTS
+from streams.contract.topics import DEAD_LETTERS, FORWARDED_EVENTS, SEAT_REQUESTS
 from streams.kafka.dead_letters import DeadLetter
 from streams.kafka.faust_adapter import RecordBatch, transaction_failure
+from streams.kafka.forwarding import Forward
 from streams.runtime import fault_injection
 from streams.worker.record_batches import TransactionBatches
-
-MISPLACED = Rejected(
-    "the key belongs to another partition; produce with Kafka's default partitioner (murmur2 of the"
-    " key), or every partition would have its own idea of this object",
-    "wrong_partition",
-)
 
 
 class Transaction:
@@ -50,6 +44,12 @@ class Transaction:
         self._update_time()
         for letter in letters:
             self._batches.add(DEAD_LETTERS, *letter)
+
+    def add_forwarded(self, events: Iterable[Forward]) -> None:
+        """Adds events that belong to other partitions."""
+        self._update_time()
+        for partition, key, value, headers in events:
+            self._batches.add(FORWARDED_EVENTS, key, value, headers, partition)
 
     async def commit(self) -> None:
         """Writes everything atomically.

@@ -32,6 +32,7 @@ from streams.runtime.errors import WorkerError, exit_now, log
 from streams.runtime.settings import Settings
 from streams.worker.agents import define_agents
 from streams.worker.consumer_lag import ConsumerLag
+from streams.worker.forwarding_report import ForwardingReport
 from streams.worker.partition_task import PartitionTask
 from streams.worker.protocols import BatchDecoder, Bounds, Machine
 from streams.worker.watchdog import ProgressProbe, Watchdog
@@ -324,7 +325,7 @@ class Worker:
 
     async def _monitor_loop(self) -> None:
         """Sends the watchdog's heartbeat, watches Faust, and measures the lag."""
-        measured_at = 0.0
+        measured_at, report = 0.0, ForwardingReport()
         loop = asyncio.get_running_loop()
         while True:
             self._watchdog.heartbeat()
@@ -332,6 +333,7 @@ class Worker:
                 self.failed(self._app.crash_reason or WorkerError("Faust crashed"))
             if error := self._app.join_error:
                 self.failed(error)
+            report.update(self.metrics.counts["events_forwarded"], loop.time())
             if loop.time() - measured_at > LAG_INTERVAL_SECONDS and self.partitions:
                 measured_at = loop.time()
                 await self._measure_lag()

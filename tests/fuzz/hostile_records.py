@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from engine.state.message_codecs import MEMBERS
+from streams.contract.topics import FORWARDED_EVENTS, INPUT_NAMES
+from streams.kafka.forwarding import ORIGIN
 from tests.support import contract_samples as samples
 
 SEED = int(os.environ.get("SEATFLOW_FUZZ_SEED", "14"))
@@ -134,6 +136,8 @@ class Hostile:
     def message(self, topic: str, offset: int) -> Any:
         """Returns a hostile message of an internal topic, mostly of members of the right type."""
         r = self.random
+        if topic == FORWARDED_EVENTS:
+            return self._forwarded(offset)
         body: dict[str, Any] = {name: r.randrange(5) for name in MEMBERS[topic]}
         texts = ("skuId", "group", "address", "user", "owner", "causedBy", "kind")
         body |= {name: r.choice(("E3", "g1", "group", "")) for name in texts if name in body}
@@ -146,6 +150,24 @@ class Hostile:
         if r.random() < 0.5:
             body |= {"partition": 0} if "partition" in body else {}
         return self.record(topic, f"{TENANT}/x", body | {"tenant": TENANT}, offset)
+
+    def _forwarded(self, offset: int) -> Any:
+        """Returns a hostile record of an input, as if a worker had forwarded it."""
+        r = self.random
+        topic = r.choice(INPUT_NAMES)
+        made = self.input(topic, offset)
+        origin: list[Any] = [
+            r.choice((1, 1, 1, 0, "1")),
+            topic,
+            r.choice((0, 3, -1)),
+            offset,
+            1_764_000_000_000,
+        ]
+        if r.random() < 0.2:
+            origin[r.randrange(5)] = r.choice((None, "", -1, 1 << 70, []))
+        headers = [*(made.headers or ()), (ORIGIN, json.dumps(origin).encode())]
+        made.headers = headers[: r.choice((1, 9, 9))]
+        return made
 
 
 def _key(body: dict[str, Any]) -> str:

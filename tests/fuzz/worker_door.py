@@ -20,6 +20,7 @@ from streams.kafka.changelog import ChangelogSnapshot
 from streams.kafka.changelog_rows import APPLIED, row_key
 from streams.kafka.dead_letters import DeadLetter
 from streams.kafka.faust_adapter import Batch
+from streams.kafka.forwarding import Forward
 from streams.worker import partition_opening
 from streams.worker.partition_task import PartitionTask
 from tests.streams.worker.test_partition_task import Context, Kafka, until
@@ -109,6 +110,9 @@ class _Transaction:
 
     def add_dead_letters(self, letters: list[DeadLetter]) -> None:
         self._letters += letters
+
+    def add_forwarded(self, events: list[Forward]) -> None:
+        assert not events  # there is one partition
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
         self._rows[APPLIED] = orjson.dumps(applied)

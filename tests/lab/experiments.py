@@ -290,10 +290,16 @@ EXPERIMENTS = {
         ),
         Experiment("disk-full", "the broker's disk is full, then freed", disk_full, disk=96),
         Experiment("cut", "the network between a worker and the broker", network_cut, proxied=True),
+        Experiment(
+            "partitioners",
+            "half of the keys by CRC32; workers are killed",
+            kill_at_random,
+            mixed=True,
+        ),
         Experiment("poison", "1 % bad input, 1 % repeated", nothing, bad=0.01, again=0.01),
         Experiment("replay", "all input once more, with live state", replay),
         Experiment("hot", "90 % of the load on one product", nothing, hot=0.9, pace=400),
         Experiment("seats", "seats raised and lowered ten times a second", seats_storm, hot=0.4),
     )
 }
-SHORT = ("points", "kill", "broker-kill", "cut", "replay", "seats")
+SHORT = ("points", "partitioners", "broker-kill", "cut", "replay", "seats")

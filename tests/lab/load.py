@@ -22,8 +22,16 @@ Place = tuple[str, int, int]
 class Load:
     """A thread with a producer that sends ``pace`` records of ``source`` per second."""
 
-    def __init__(self, bootstrap: str, prefix: str, source: Callable[[], Event]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        source: Callable[[], Event],
+        partition_of: Callable[[bytes], int | None] = lambda _: None,
+    ) -> None:
+        """``partition_of``: the partition of a key; None leaves it to the producer's murmur2."""
         self._bootstrap, self._prefix, self._source = bootstrap, prefix, source
+        self._partition_of = partition_of
         self.pace = 0.0
         self.acknowledged: dict[Place, bytes | None] = {}
         self.sent = self.unknown = 0
@@ -89,8 +97,9 @@ class Load:
     async def _send(self, producer: AIOKafkaProducer, event: Event) -> None:
         topic, key, value = event
         name = None if key is None else key.encode()
+        partition = None if name is None else self._partition_of(name)
         try:
-            future = await producer.send(self._prefix + topic, value, key=name)
+            future = await producer.send(self._prefix + topic, value, key=name, partition=partition)
         except KafkaError:  # no metadata of the partition: nothing was sent
             self._urgent.appendleft(event)
             return

@@ -9,6 +9,7 @@ import logging
 import subprocess
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ class Experiment:
     hot: float = 0.1
     disk: int = 0  # MiB of the broker's disk, if it is to be small
     proxied: bool = False
+    mixed: bool = False  # partitioners of the producers
+
+
+def mixed_partitions(key: bytes) -> int | None:
+    """Returns the partition of half of the keys by librdkafka's default, CRC32; of others None."""
+    found = zlib.crc32(key)
+    return found % PARTITIONS if found & 1 << 16 else None
 
 
 class LabSystem(System):
@@ -165,7 +173,8 @@ def _run(experiment: Experiment, row: Row, folder: Path, stack: contextlib.ExitS
     row.static = dice.random() < 0.5
     workers = Supervisor(system, row.static)
     stack.callback(workers.close, folder / "workers")
-    load = Load(cluster.bootstrap, system.prefix, tenants.next)
+    where = mixed_partitions if experiment.mixed else lambda _: None
+    load = Load(cluster.bootstrap, system.prefix, tenants.next, where)
     lab = Lab(cluster, system, workers, load, tenants, dice, disk, experiment.pace)
     stack.callback(lambda: (folder / "notes.txt").write_text("\n".join(lab.notes) + "\n"))
     _begin(experiment, lab)

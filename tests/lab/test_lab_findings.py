@@ -111,6 +111,7 @@ async def test_no_offsets_are_noted_in_a_rebalance(
     thread: Any = object.__new__(ConsumerThread)
     thread.delivered_up_to, thread._committed = {tp: 7}, {}
     thread._rebalancing, thread._committing = False, asyncio.Lock()
+    thread._commit_all_at = 0.0
     thread._ensure_consumer = lambda: consumer
     base = ConsumerThread.__mro__[1]
 

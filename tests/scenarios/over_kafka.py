@@ -15,6 +15,7 @@ import pathlib
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class System:
     consumer: AIOKafkaConsumer
     app_id: str
     prefix: str
+    crc32: bool = False
     published: Published = field(default_factory=Published)
     high: dict[TopicPartition, int] = field(default_factory=dict)
     last_record_at: float = field(default_factory=time.monotonic)
@@ -64,7 +66,11 @@ class System:
     async def publish(self, records: Iterable[InputRecord]) -> None:
         """Publishes input records, and waits until everything is processed."""
         for topic, key, value in records:
-            await self.producer.send(self.prefix + topic, encoded(value), key=key.encode())
+            name = self.prefix + topic
+            partition = None
+            if self.crc32:  # as clients on librdkafka do by default (R29)
+                partition = zlib.crc32(key.encode()) % len(await self.producer.partitions_for(name))
+            await self.producer.send(name, encoded(value), key=key.encode(), partition=partition)
         await self.producer.flush()
         deadline = time.monotonic() + TIMEOUT_SECONDS
         await asyncio.sleep(0.3)
@@ -145,11 +151,13 @@ async def main() -> int:
     parser.add_argument("--brokers", default="127.0.0.1:9092")
     parser.add_argument("--app-id", default="seatflow")
     parser.add_argument("--prefix", default="licensing.")
+    parser.add_argument("--partitioner", choices=("murmur2", "crc32"), default="murmur2")
     parser.add_argument("files", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
     run = uuid.uuid4().hex[:6]
     scenarios = [Scenario(path, run) for path in sorted(options.files)]
     async with connected(options.brokers, options.app_id, options.prefix) as system:
+        system.crc32 = options.partitioner == "crc32"
         await play(system, scenarios)
     for scenario in scenarios:
         print("FAILED" if scenario.failures else "ok    ", scenario.path.name)

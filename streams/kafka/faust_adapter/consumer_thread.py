@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.contract.topics import UNANNOUNCED
 from streams.kafka import lenient_records
 from streams.kafka.assignor import CopartitionedStickyAssignor
 from streams.kafka.faust_adapter.protocols import Batch
@@ -24,6 +25,9 @@ FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 100
 POLL_WAIT_SECONDS = 0.2
 COMMIT_TIMEOUT_SECONDS = 5.0
+# The broker forgets offsets of topics that no member names (offsets.retention.minutes, 7 days): all
+# are committed again before that, changed or not.
+COMMIT_ALL_SECONDS = 3600.0
 REBALANCE_TIMEOUT_SECONDS = 30.0
 
 
@@ -49,6 +53,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # Next offset after the delivered records; holds only topic partitions that may be read.
         self.delivered_up_to: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._commit_all_at = 0.0
         self._rebalancing = False
         self._committing = asyncio.Lock()
         await super().on_start()
@@ -57,11 +62,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         settings, host = self.app.settings, self.app.host
         fetcher.PartitionRecords = ZeroCopyRecords
         lenient_records.install()
-        return AIOKafkaConsumer(
+        unannounced = [settings.topic_prefix + topic for topic in UNANNOUNCED]
+
+        def extend(assignment: list[TopicPartition]) -> None:
+            consumer._subscription.assign_from_subscribed(assignment)
+            for topic in unannounced:  # the group's leader follows the topics that members name
+                consumer._client.add_topic(topic)
+
+        consumer = AIOKafkaConsumer(
             **client_options(settings),
             group_id=settings.app_id,
             group_instance_id=settings.worker_id,
-            partition_assignment_strategy=[CopartitionedStickyAssignor(host.owned)],
+            partition_assignment_strategy=[
+                CopartitionedStickyAssignor(host.owned, unannounced, extend)
+            ],
             enable_auto_commit=False,
             isolation_level="read_committed",
             # We set every position. One outside of the log is an error, not a reason to reset.
@@ -76,6 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             fetch_max_wait_ms=FETCH_WAIT_MS,
             check_crcs=False,
         )
+        return consumer
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Lets the main loop finish its work, and a commit that is under way, before the join."""
@@ -161,6 +176,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _commit_to_group(self, offsets: Mapping[TopicPartition, int]) -> None:
         consumer = self._ensure_consumer()
+        now = asyncio.get_running_loop().time()
+        if now >= self._commit_all_at:
+            self._commit_all_at = now + COMMIT_ALL_SECONDS
+            self._committed.clear()
         changed = {}
         for tp in consumer.assignment() & offsets.keys() & self.delivered_up_to.keys():
             done = offsets[tp] == self.delivered_up_to[tp]

@@ -52,6 +52,8 @@ ASSIGNED: tuple[tuple[Any, str], ...] = (
     (transaction_manager.TransactionManager, "_transaction_waiter"),
     (sender.Sender, "_sender_task"),  # behind the property sender_task
     (AIOKafkaConsumer, "_coordinator"),
+    (AIOKafkaConsumer, "_subscription"),
+    (AIOKafkaConsumer, "_client"),
     (group_coordinator.GroupCoordinator, "_pending_exception"),
     (fetcher.PartitionRecords, "_records_iterator"),
     (driver.AIOKafkaConsumerThread, "_consumer"),

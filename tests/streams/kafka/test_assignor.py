@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from streams.kafka.assignor import OwnedPartitions, assign_balanced
+from types import SimpleNamespace
+
+from aiokafka import TopicPartition
+
+from streams.kafka.assignor import (
+    CopartitionedStickyAssignor,
+    OwnedPartitions,
+    assign_balanced,
+)
 
 
 def _owned(*partitions: int, generation: int = 1) -> OwnedPartitions:
@@ -37,3 +45,18 @@ def test_the_later_generation_wins() -> None:
 def test_more_workers_than_partitions() -> None:
     assigned = assign_balanced(frozenset(range(2)), {"a": _owned(), "b": _owned(), "c": _owned()})
     assert sorted(len(mine) for mine in assigned.values()) == [0, 1, 1]
+
+
+def test_a_topic_is_read_that_the_group_does_not_know() -> None:
+    """A leader of the earlier release would assign it to members that cannot read it."""
+    taken: list[list[TopicPartition]] = []
+    assignor = CopartitionedStickyAssignor(lambda: _owned(), ["new"], taken.append)
+    metadata = assignor.metadata(["new", "b", "a"])
+    assert metadata.subscription == ["a", "b"]
+    cluster = SimpleNamespace(partitions_for_topic=lambda _: {0, 1, 2, 3})
+    assigned = assignor.assign(cluster, {"x": metadata, "y": metadata})
+    for member, numbers in (("x", (0, 1)), ("y", (2, 3))):
+        assignor.on_assignment(assigned[member])
+        assert set(taken.pop()) == {
+            TopicPartition(t, n) for t in ("a", "b", "new") for n in numbers
+        }

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams.kafka.dead_letters import CUT_VALUE_BYTES, MAX_BYTES, dead_letter
+from streams.contract.rejection import Rejected
+from streams.kafka.dead_letters import CUT_VALUE_BYTES, MAX_BYTES, MAX_HEADER_BYTES, dead_letter
 
 
 def letter(
-    key: bytes | None, value: bytes | None
+    key: bytes | None, value: bytes | None, *headers: tuple[str, bytes | None]
 ) -> tuple[bytes | None, bytes | None, dict[str, bytes]]:
-    record = SimpleNamespace(key=key, value=value, offset=7)
-    found = dead_letter(record, "licensing.user-changes", 3, "a reason\nof two lines")
+    record = SimpleNamespace(key=key, value=value, offset=7, headers=headers)
+    why = Rejected("a reason\nof two lines", "bad_member")
+    found = dead_letter(record, "licensing.user-changes", 3, 7, why)
     return found.key, found.value, dict(found.headers)
 
 
@@ -26,6 +28,7 @@ def test_what_fits_is_unchanged(value: bytes | None) -> None:
         "dlq.topic": b"licensing.user-changes",
         "dlq.partition": b"3",
         "dlq.offset": b"7",
+        "dlq.code": b"bad_member",
         "dlq.reason": b"a reason of two lines",
     }
 
@@ -46,3 +49,17 @@ def test_a_key_that_is_too_large_is_cut_too() -> None:
     assert (len(key or b""), value) == (1024, b"value")
     assert headers["dlq.truncated"] == b"key and value"
     assert headers["dlq.size"] == b"5"
+
+
+def test_the_headers_of_a_cloud_event_are_kept() -> None:
+    of_event = ("ce_type", b"user.deleted"), ("Content-Type", b"application/json")
+    _, _, headers = letter(b"k", b"v", *of_event, ("ce_time", None), ("trace", b"1"))
+    assert dict(of_event).items() < headers.items()
+    assert not {"ce_time", "trace", "dlq.truncated"} & headers.keys()
+
+
+def test_headers_that_are_too_large_are_left_out() -> None:
+    _, value, headers = letter(b"k", b"v", ("ce_x", b"x" * MAX_HEADER_BYTES))
+    assert value == b"v"
+    assert headers["dlq.truncated"] == b"headers"
+    assert "ce_x" not in headers

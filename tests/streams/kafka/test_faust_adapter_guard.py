@@ -107,6 +107,15 @@ def test_no_private_name_hides_in_a_string() -> None:
         (AIOKafkaConsumer.position, "return tp_state.position"),
         (fetcher.Fetcher.seek_to, "del self._records[tp]"),
         (fetcher.Fetcher._get_actions_per_node, "elif tp_state.paused:"),
+        # aiokafka: the assignment may be extended before anybody acts on it.
+        (
+            group_coordinator.GroupCoordinator._on_join_complete,
+            "assign_from_subscribed(assignment.partitions())\n        # The await",
+        ),
+        (
+            group_coordinator.GroupCoordinator._on_join_complete,
+            "assignor.on_assignment(assignment)\n\n        # We need to start this task",
+        ),
         # aiokafka: callbacks' exceptions are swallowed, heartbeats wait for the second one.
         (group_coordinator.GroupCoordinator._on_join_complete, "log.exception("),
         (group_coordinator.GroupCoordinator.ensure_active_group, "self._start_heartbeat_task()"),

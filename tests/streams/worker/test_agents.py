@@ -15,7 +15,7 @@ from streams.contract.topics import CONSUMED
 from streams.kafka.faust_adapter import create_app
 from streams.runtime.settings import load_settings
 from streams.worker import agents
-from streams.worker.agents import AGENTS, MachineAgent, define_agents
+from streams.worker.agents import AGENTS, FORWARDED, MachineAgent, define_agents
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_an_agent_names_the_tables_that_its_machine_keeps(
 
 def test_each_topic_and_each_table_has_one_agent() -> None:
     topics = [topic for agent in AGENTS for topic in agent.topics]
-    assert sorted(topics) == sorted(CONSUMED)
+    assert sorted([*topics, FORWARDED]) == sorted(CONSUMED)
     tables = [table for agent in AGENTS for table in agent.tables]
     assert len(set(tables)) == len(tables)
 
@@ -68,7 +68,8 @@ def test_faust_has_these_agents() -> None:
     host: Any = SimpleNamespace()
     app = create_app(load_settings(_env_file=None), host)
     define_agents(app, lambda batch: None)
-    assert set(app.agents) == {agent.machine for agent in AGENTS}
+    assert set(app.agents) == {"forwarded", *(agent.machine for agent in AGENTS)}
+    assert set(app.agents["forwarded"].channel.topics) == {"licensing." + FORWARDED}
     for agent in AGENTS:
         channel = app.agents[agent.machine].channel
         assert set(channel.topics) == {"licensing." + topic for topic in agent.topics}

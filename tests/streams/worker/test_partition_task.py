@@ -87,7 +87,7 @@ class FakeTransaction:
     def add_effects(self, effects: Any) -> None:
         pass
 
-    add_dead_letters = add_applied = add_effects
+    add_dead_letters = add_forwarded = add_applied = add_effects
 
     def counts(self) -> Counter[str]:
         return Counter()

@@ -19,6 +19,7 @@ from streams.kafka.changelog import ChangelogSnapshot
 from streams.kafka.changelog_rows import APPLIED, row_key
 from streams.kafka.dead_letters import DeadLetter
 from streams.kafka.faust_adapter import Batch
+from streams.kafka.forwarding import Forward
 from streams.worker import partition_opening, slice_processor
 from streams.worker.partition_task import PartitionTask
 from tests.lab.counting_worker import HOP, MESSAGE, Toy
@@ -49,6 +50,9 @@ class KeptTransaction:
 
     def add_dead_letters(self, letters: list[DeadLetter]) -> None:
         self._letters += letters
+
+    def add_forwarded(self, events: list[Forward]) -> None:
+        assert not events
 
     def add_applied(self, applied: Mapping[str, int]) -> None:
         self._rows[APPLIED] = orjson.dumps(applied)
