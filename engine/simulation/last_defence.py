@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from engine.domain.events import Delivered
 from engine.partition_machine import PartitionMachine
-from engine.simulation.in_memory_cluster import INPUTS
+from engine.simulation import forwarding
+from engine.simulation.forwarding import Forwarded, event_id, is_applied
 
 DEAD_LETTERS = "dead-letters"
 
@@ -47,26 +48,25 @@ class Suspects:
         batch: list[Delivered],
         poison: frozenset[str],
         stalls: frozenset[str],
-    ) -> bool:
+    ) -> list[Forwarded] | None:
         """Gives a batch to the machine, or a culprit to the dead letters.
 
-        Returns False if the machine fails.
+        Returns the events to be forwarded; None if the machine fails.
 
         Raises:
             PlantedStall: if it never ends.
         """
-        alone = self.on_trial and len(batch) == 1 and topic in INPUTS
-        if alone and batch[0].event.id in stalls:
+        alone = self.on_trial and len(batch) == 1
+        if alone and is_applied(machine, topic, batch[0]) and event_id(topic, batch[0]) in stalls:
             self.culprits.add((topic, batch[0].offset))
         if (topic, batch[0].offset) in self.culprits:
-            letter = {"id": batch[0].event.id, "offset": batch[0].offset}
+            letter = {"id": event_id(topic, batch[0]), "offset": batch[0].offset}
             machine.effects.records.append((DEAD_LETTERS, None, topic, letter))
-            return True
+            return []
         try:
-            self._handle(machine, topic, batch, poison, stalls)
+            return self._handle(machine, topic, batch, poison, stalls)
         except PlantedBug:
-            return False
-        return True
+            return None
 
     @staticmethod
     def _handle(
@@ -75,12 +75,15 @@ class Suspects:
         batch: list[Delivered],
         poison: frozenset[str],
         stalls: frozenset[str],
-    ) -> None:
+    ) -> list[Forwarded]:
         for count, delivered in enumerate(batch, 1):
-            if topic in INPUTS and delivered.event.id in poison | stalls:
-                machine.handle(topic, batch[:count])
-                raise PlantedStall if delivered.event.id in stalls else PlantedBug
-        machine.handle(topic, batch)
+            if not is_applied(machine, topic, delivered):
+                continue
+            id = event_id(topic, delivered)
+            if id in poison | stalls:
+                forwarding.handle(machine, topic, batch[:count])
+                raise PlantedStall if id in stalls else PlantedBug
+        return forwarding.handle(machine, topic, batch)
 
     def try_all(self, backlog: Mapping[str, int]) -> None:
         """The last worker ended where this one goes on; ``backlog``: the ends of the logs."""

@@ -37,7 +37,10 @@ def config_for(seed: int) -> SimulationConfig:
     partitions, workers = random.randint(1, 4), random.randint(1, 3)
     inputs = Tenants(random, random.randint(15, 60)).inputs
     limits = small_limits(seed) if seed % 4 == 3 else DEFAULT_LIMITS
-    return SimulationConfig(seed, partitions, workers, tuple(inputs), limits=limits)
+    mixed = seed % 4 == 2
+    return SimulationConfig(
+        seed, partitions, workers, tuple(inputs), limits=limits, mixed=mixed
+    )
 
 
 def run(config: SimulationConfig, trace: Trace | None = None) -> Simulation:

@@ -9,6 +9,7 @@ from random import Random
 from engine.domain.events import UserSnapshot
 from engine.machines.user_phase import UserPhase
 from engine.partition_machine import PartitionMachine
+from engine.simulation.forwarding import FORWARDED_EVENTS, Forwarded
 from engine.simulation.in_memory_cluster import INPUTS, INTERNAL
 from engine.simulation.invariants import InvariantMonitor, SeatUsage, Violation, seat_usage
 from engine.simulation.last_defence import PlantedStall, Suspects
@@ -25,7 +26,10 @@ SETTLE_STEPS = 6_000
 
 @dataclass(slots=True)
 class PartitionRun:
-    """A partition that a worker runs. ``sent``: the transaction that is in flight."""
+    """A partition that a worker runs.
+
+    ``sent``: the transaction that is in flight; ``forwarded``: the events for the next one.
+    """
 
     machine: PartitionMachine
     epoch: int
@@ -34,6 +38,7 @@ class PartitionRun:
     phases: dict[User, UserPhase]
     suspects: Suspects = field(default_factory=Suspects)
     sent: Transaction | None = None
+    forwarded: list[Forwarded] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -54,7 +59,8 @@ class Simulation:
         self.config = config
         self.random = Random(f"{config.seed}/{config.schedule}")
         prefetch = self.random.choice((1, 2, PREFETCH_MIN_UNITS))
-        self.broker = Broker(config.partitions, prefetch, config.limits)
+        self.broker = Broker(config.partitions, prefetch, config.limits, config.mixed)
+        self.topics = (*INTERNAL, *((FORWARDED_EVENTS,) if config.mixed else ()), *INPUTS)
         self.monitor = InvariantMonitor(self.broker)
         self.monitor.snapshots = {i.key for i in config.inputs if isinstance(i.event, UserSnapshot)}
         self.workers = [Worker(i) for i in range(config.workers)]
@@ -173,7 +179,7 @@ class Simulation:
         logs = self.broker.logs
         return [
             (topic, behind)
-            for topic in (*INTERNAL, *INPUTS)
+            for topic in self.topics
             if (behind := len(logs[topic, p]) - applied.get(topic, 0)) > 0
             and (topic, p) not in self.delayed_topics
         ]
@@ -187,6 +193,7 @@ class Simulation:
             or machine.effects.records
             or machine.effects.rows
             or run.sent
+            or run.forwarded
             or self._lag(p, run.applied)
         )
 
@@ -220,13 +227,14 @@ class Simulation:
             self.record(f"worker {worker.name}", f"partition {p}", "handles", topic, batch)
             try:
                 bugs = self.config.poison, self.config.stalls
-                handled = run.suspects.handle(machine, topic, batch, *bugs)
+                forwarded = run.suspects.handle(machine, topic, batch, *bugs)
             except PlantedStall:
                 self._end(worker)
                 return
-            if not handled:
+            if forwarded is None:
                 self._open_again(worker, p, run, topic, first + count)
                 return
+            run.forwarded += forwarded
             run.applied[topic] = first + count
         elif choice == "work":
             limit = self.random.choice((1, 2, 3, 100))
@@ -249,7 +257,8 @@ class Simulation:
         effects = run.machine.effects
         changed = effects.rows or effects.records or run.applied != self.broker.applied[p]
         if run.sent is None and changed:
-            run.sent = seal_transaction(run.machine, p, run.epoch, run.applied)
+            run.sent = seal_transaction(run.machine, p, run.epoch, run.applied, run.forwarded)
+            run.forwarded = []
 
     def _commit(self, worker: Worker, p: int, run: PartitionRun) -> None:
         if run.sent is None:
@@ -363,7 +372,7 @@ class Simulation:
 
     def _hold(self) -> None:
         """Delays one topic of a partition for some steps."""
-        topic = self.random.choice((*INTERNAL, *INPUTS))
+        topic = self.random.choice(self.topics)
         p = self.random.randrange(self.config.partitions)
         self.delayed_topics[topic, p] = self.random.randint(10, 100)
         self.record("hold", topic, f"of partition {p}")

@@ -8,8 +8,13 @@ from typing import Any, NamedTuple
 
 from engine.domain.effects import as_json
 from engine.domain.limits import DEFAULT_LIMITS, Limits
-from engine.domain.partitioner import partition_of
 from engine.partition_machine import PartitionMachine
+from engine.simulation.forwarding import (
+    FORWARDED_EVENTS,
+    Forwarded,
+    found_partition,
+    owner_of,
+)
 from engine.simulation.in_memory_cluster import InMemoryCluster, Output
 
 Place = tuple[str, str]
@@ -27,20 +32,27 @@ class Transaction(NamedTuple):
     applied: dict[str, int]
     rows: dict[Place, str | None]
     records: list[tuple[str, int, str, str | None]]
+    forwarded: list[Forwarded]
 
 
 class Broker(InMemoryCluster):
     """Logs outlive every worker. A partition's changelog keeps the last row of each place.
 
     ``prefetch_min_units``: the smallest grant ahead of need, small because tenants are small here;
+    ``mixed``: producers use different partitioners (R29);
     ``journal``: input events and output documents in the order of their becoming visible, as
     (topic, partition, key, value).
     """
 
     def __init__(
-        self, partitions: int, prefetch_min_units: int, limits: Limits = DEFAULT_LIMITS
+        self,
+        partitions: int,
+        prefetch_min_units: int,
+        limits: Limits = DEFAULT_LIMITS,
+        mixed: bool = False,
     ) -> None:
         super().__init__(partitions, limits)
+        self.mixed = mixed
         self.prefetch_min_units = prefetch_min_units
         self.machines = []  # workers have them
         self.epochs = [0] * partitions
@@ -48,9 +60,10 @@ class Broker(InMemoryCluster):
         self.journal: list[tuple[str, int, str, Any]] = []
 
     def publish(self, topic: str, key: str, event: Any, at: int, source: str = "") -> None:
-        """Appends an input event to its partition's log and to the journal."""
-        super().publish(topic, key, event, at, source)
-        self.journal.append((topic, partition_of(key, self.partitions), key, event))
+        """Appends an input event to the log where its producer puts it, and to the journal."""
+        p = found_partition(key, self.partitions, self.mixed)
+        self._append(topic, p, event, at, source)
+        self.journal.append((topic, p, key, event))
 
     def fence(self, p: int) -> int:
         """Starts a new transactional producer for the partition; earlier ones are fenced."""
@@ -80,6 +93,8 @@ class Broker(InMemoryCluster):
             else:
                 changelog[place] = row
         self.applied[t.partition] = t.applied
+        for each in t.forwarded:
+            self._append(FORWARDED_EVENTS, owner_of(each, self.partitions), each, each.found.at)
         first = len(self.outputs)
         for topic, p, key, text in t.records:
             value: Any = None if text is None else json.loads(text)
@@ -97,7 +112,11 @@ class Broker(InMemoryCluster):
 
 
 def seal_transaction(
-    machine: PartitionMachine, p: int, epoch: int, applied: dict[str, int]
+    machine: PartitionMachine,
+    p: int,
+    epoch: int,
+    applied: dict[str, int],
+    forwarded: list[Forwarded],
 ) -> Transaction:
     """Returns the effects of the machine since its last transaction, encoded."""
     effects = machine.drain_effects()
@@ -110,6 +129,7 @@ def seal_transaction(
             (topic, p if to is None else to, key, _text(value))
             for topic, to, key, value in effects.records
         ],
+        forwarded,
     )
 
 

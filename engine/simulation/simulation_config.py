@@ -31,7 +31,8 @@ class SimulationConfig(NamedTuple):
     """The parameters that determine a history.
 
     ``poison``: ids of events at which the machine fails, when they and all before them are applied;
-    ``stalls``: of events at which it never ends, so that the worker is ended.
+    ``stalls``: of events at which it never ends, so that the worker is ended. ``mixed``: producers
+    use different partitioners, so that events are forwarded (R29).
     """
 
     seed: int
@@ -43,6 +44,7 @@ class SimulationConfig(NamedTuple):
     poison: frozenset[str] = frozenset()
     stalls: frozenset[str] = frozenset()
     limits: Limits = DEFAULT_LIMITS
+    mixed: bool = False
 
     @property
     def refused(self) -> frozenset[str]:

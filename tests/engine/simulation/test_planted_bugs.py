@@ -17,6 +17,7 @@ from engine.simulation.in_memory_cluster import Output
 from engine.simulation.invariants import Violation
 from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.configuration import Configuration
 from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
 from engine.state.pending_work import SeatRequest
 from engine.state.seat_budget import PartitionLease, SeatBudget
@@ -196,6 +197,15 @@ def a_grant_is_returned_as_well(patch: Patch) -> None:
     patch.setattr(PartitionLease, "grant_units", grant_units)
 
 
+def forwarded_events_are_lost(patch: Patch) -> None:
+    real = Broker.append
+    patch.setattr(Broker, "append", lambda self, t: real(self, t._replace(forwarded=[])))
+
+
+def events_are_applied_where_they_are_found(patch: Patch) -> None:
+    patch.setattr(Configuration, "owns", lambda self, key: True)
+
+
 PLANTED: tuple[Callable[[Patch], None], ...] = (
     no_fencing,
     applied_offsets_are_dropped,
@@ -216,6 +226,8 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
     a_seat_is_never_freed,
     a_reservation_outlives_its_request,
     a_grant_is_returned_as_well,
+    forwarded_events_are_lost,
+    events_are_applied_where_they_are_found,
 )
 
 
