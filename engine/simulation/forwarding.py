@@ -49,7 +49,7 @@ def event_id(topic: str, delivered: Delivered) -> str:
 
 
 def is_applied(machine: PartitionMachine, topic: str, delivered: Delivered) -> bool:
-    """Returns True for an event that the machine applies, False for one to be forwarded, or none."""
+    """Returns True for an event that the machine applies: it is neither a message nor forwarded."""
     if topic not in INPUTS:
         return topic == FORWARDED_EVENTS
     configuration = machine.configuration

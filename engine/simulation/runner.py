@@ -38,9 +38,7 @@ def config_for(seed: int) -> SimulationConfig:
     inputs = Tenants(random, random.randint(15, 60)).inputs
     limits = small_limits(seed) if seed % 4 == 3 else DEFAULT_LIMITS
     mixed = seed % 4 == 2
-    return SimulationConfig(
-        seed, partitions, workers, tuple(inputs), limits=limits, mixed=mixed
-    )
+    return SimulationConfig(seed, partitions, workers, tuple(inputs), limits=limits, mixed=mixed)
 
 
 def run(config: SimulationConfig, trace: Trace | None = None) -> Simulation:

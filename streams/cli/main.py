@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.dead_letters import dead_letters_app
 from streams.cli.errors import INTERRUPTED, fail
 from streams.cli.feed import feed_app
 from streams.cli.inspect import list_settings, read, status
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 app.add_typer(feed_app, name="feed")
 app.add_typer(plan_app, name="plan")
+app.add_typer(dead_letters_app, name="dead-letters")
 app.command()(simulate)
 app.command()(export)
 app.command()(receive)

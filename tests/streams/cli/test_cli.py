@@ -70,7 +70,16 @@ def test_the_version_says_which_build_runs(seatflow: Run) -> None:
 
 def test_help_names_every_command_and_is_quick(seatflow: Run) -> None:
     shown = seatflow("--help").out
-    for command in ("broker", "topics", "worker", "feed", "status", "read", "settings", "demo"):
+    for command in (
+        "broker",
+        "topics",
+        "worker",
+        "feed",
+        "status",
+        "read",
+        "settings",
+        "dead-letters",
+    ):
         assert command in shown
     slow = "{'aiokafka', 'faust', 'pydantic', 'rich.table'}"
     code = f"import sys, streams.cli.main; sys.exit(repr({slow} & sys.modules.keys()))"
