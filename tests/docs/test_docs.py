@@ -60,7 +60,7 @@ def commands_in(text: str) -> set[tuple[str, ...]]:
     for block in re.findall(r"^```(?:bash|console|sh|)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in re.findall(r"(?:^|\$ |bin/|&& )seatflow ([^\n|&]*)", block, re.MULTILINE):
             words = line.split()
-            nested = words[0] in ("feed", "topics", "plan")
+            nested = words[0] in ("feed", "topics", "plan", "dead-letters")
             found.add((*words[: 2 if nested else 1], *(w for w in words if w.startswith("--"))))
     return found
 

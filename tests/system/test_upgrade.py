@@ -14,16 +14,20 @@ from random import Random
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
+from engine.domain.partitioner import partition_of
 from engine.state.formats import FORMAT_KEY, FORMAT_TABLE, MESSAGE_FORMAT, ROW_FORMAT
+from streams.contract.topics import FORWARDED_EVENTS, USER_CHANGES
 from streams.kafka.changelog_rows import row_key
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION, OK
 from tests.lab.load import Load
 from tests.lab.record import record
 from tests.lab.tenants import Event, Tenants
 from tests.lab.verdict import Row, judge
-from tests.support.kafka import Kafka
-from tests.support.system import ROOT, System, Worker, running
+from tests.support.kafka import Kafka, latest, produce
+from tests.support.system import ROOT, Events, System, Worker, running
 
 EARLIER = "8756617871f299050f7a5614bb01438d1e7cf949"
 """The commit of the earlier release; its workers know the format row, and write format 1."""
@@ -138,6 +142,65 @@ def test_workers_are_replaced_one_by_one(kafka: Kafka, earlier: Path) -> None:
         assert row.inputs > 100
         for worker in workers.values():
             assert worker.stop() == OK, worker.log()
+
+
+def owned(worker: Worker) -> set[int]:
+    """Returns the partitions of the worker, by its last line about them."""
+    line = [line for line in worker.lines if " assigned " in line][-1]
+    return {int(n) for n in re.findall(r"\d+", line.rpartition("partitions=")[2].split("]")[0])}
+
+
+def test_forwarded_events_wait_for_a_worker_that_reads_them(kafka: Kafka, earlier: Path) -> None:
+    """R29 in a rolling upgrade: the first worker of this release makes the topic, and forwards to
+    partitions whose owner does not know it."""
+    with running(kafka.bootstrap) as system:
+        asyncio.run(without_topic(system, FORWARDED_EVENTS))
+        workers = [started(system, earlier, name) for name in WORKERS]
+        make = Events()
+        system.publish([make.product("e3"), make.seats("e3", 100), make.license("sales", "e3")])
+        until_published(system, "group-status")
+        assert workers[0].stop() == OK, workers[0].log()
+        workers[0] = started(system, ROOT, WORKERS[0])
+        assert any("topics_checked" in line and "made=1" in line for line in workers[0].lines)
+        mine, theirs = owned(workers[0]), owned(workers[1])
+        assert mine.isdisjoint(theirs)
+        assert len(mine | theirs) == system.partitions
+        users = [u for n in range(200) if partition_of(f"contoso/{(u := f'u{n}')}", 4) in theirs]
+        events = [each for user in users for each in (make.user(user), make.join(user, "sales"))]
+        assert {topic for topic, _, _ in events} == {USER_CHANGES}
+        records = [(key.encode(), value) for _, key, value in events]
+        name = system.prefix + USER_CHANGES
+        asyncio.run(produce(system.bootstrap, name, records, partition=min(mine)))
+        deadline = Deadline(60)
+        while len(system.records(FORWARDED_EVENTS)) < 2 * len(users):
+            assert not deadline.has_passed, workers[0].log()
+            time.sleep(0.2)
+        assert not system.records("user-licenses")
+        assert workers[1].process.poll() is None, workers[1].log()
+        assert workers[1].stop() == OK, workers[1].log()
+        workers[1] = started(system, ROOT, WORKERS[1])
+        system.settle()
+        held = [json.loads(value) for value in latest(system.records("user-licenses")).values()]
+        assert [len(state["assignedLicenses"]) for state in held] == [1] * len(users)
+        assert not system.records("dead-letters")
+
+
+def until_published(system: System, topic: str) -> None:
+    deadline = Deadline(60)
+    while not system.records(topic):
+        assert not deadline.has_passed, system.workers[0].log()
+        time.sleep(0.2)
+
+
+async def without_topic(system: System, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=system.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([system.prefix + name])
+        while system.prefix + name in await admin.list_topics():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
 
 
 # -- state of a later release

@@ -150,7 +150,8 @@ def test_poison_becomes_a_dead_letter_byte_for_byte(lab: Lab) -> None:
     assert len(dead) == 14
     for letter in dead:
         headers = {name: value.decode() for name, value in letter.headers}
-        assert set(headers) == {"dlq.topic", "dlq.partition", "dlq.offset", "dlq.reason"}
+        names = ("topic", "partition", "offset", "code", "reason")
+        assert set(headers) == {f"dlq.{name}" for name in names}
         assert int(headers["dlq.partition"]) == letter.partition
         assert headers["dlq.reason"].startswith("not the toy's")
         originals = lab.read(headers["dlq.topic"].removeprefix(lab.settings.topic_prefix))
