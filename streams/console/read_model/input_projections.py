@@ -17,6 +17,7 @@ from engine.domain.proxy_address import normalize_proxy_address
 from engine.domain.vocabulary import UNIT_KINDS
 from engine.rules.mail_attributes import given_addresses
 from streams.console.read_model import causes
+from streams.console.read_model.attributes import Attributes, given_attributes
 from streams.console.read_model.output_projections import (
     FORGET,
     Projection,
@@ -120,6 +121,7 @@ class _Facts:
         self.changes: list[tuple[Any, ...]] = []
         self.causes: list[tuple[Any, ...]] = []
         self.claims = Claims()
+        self.attributes = Attributes()
 
     def upsert(
         self, to: ProjectionWriter, event: ev.UserUpserted, name: Any, at: int, offset: int
@@ -147,6 +149,7 @@ class _Facts:
         self.direct.pop(key, None)
         self.gone[key] = None
         self.claims.change(key, (), None, 0, 0)
+        self.attributes.forget(key)
 
     def discard(self, to: ProjectionWriter, key: tuple[str, str]) -> None:
         """Puts a known user into the recycle bin (R22): it keeps its memberships."""
@@ -213,6 +216,7 @@ class _Facts:
         """Writes the rows."""
         to.many(_CHANGE, self.changes)
         to.many(causes.NOTE, self.causes)
+        self.attributes.write(to)
         self.claims.write(to)
         to.many(_UNKNOW, self.gone)
         to.many(FORGET, self.gone)
@@ -240,11 +244,6 @@ def _person(item: tuple[tuple[str, str], list[Any]]) -> tuple[Any, ...]:
     return tenant, user, name, upn, location, mail, listed, find, mask, nickname or None
 
 
-def _display_name(record: Any) -> Any:
-    """Returns the name in a user's event, which nothing in the engine depends on, or ABSENT."""
-    return members_of(record.value, record.headers).get("displayName", ABSENT)
-
-
 def _user_changes(to: ProjectionWriter, records: Records) -> None:
     decode, facts = DECODERS["user-changes"], _Facts()
     bin_in_use = to.db.execute("SELECT 1 FROM recycle_bin LIMIT 1").fetchone() is not None
@@ -259,7 +258,10 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             key = (event.tenant, event.user)
             if bin_in_use:
                 facts.restore(to, key, event.id, record.timestamp, record.offset)
-            facts.upsert(to, event, _display_name(record), record.timestamp, record.offset)
+            body = members_of(record.value, record.headers)
+            name = body.get("displayName", ABSENT)  # nothing in the engine depends on it
+            facts.upsert(to, event, name, record.timestamp, record.offset)
+            facts.attributes.patch(to, key, given_attributes(body))
         elif isinstance(event, ev.MembershipAdded):
             facts.join(event, record.timestamp, record.offset)
         elif isinstance(event, ev.MembershipRemoved):
@@ -272,8 +274,10 @@ def _user_changes(to: ProjectionWriter, records: Records) -> None:
             else:
                 facts.delete(key)
         elif isinstance(event, ev.UserSnapshot):
-            name = _display_name(record)
+            body = members_of(record.value, record.headers)
+            name = body.get("displayName", ABSENT)
             facts.replace(to, event, name, record.timestamp, record.offset)
+            facts.attributes.replace(to, (event.tenant, event.user), given_attributes(body))
         elif isinstance(event, ev.UserLicensesChanged | ev.UserLicensesSet):
             facts.changes.append(_change("User", event, record.timestamp))
     facts.write(to)

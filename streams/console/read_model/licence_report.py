@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from streams.console.read_model.attributes import COST_CENTRE, DEPARTMENT, attribute
 from streams.console.read_model.pagination import GraphObject, every
 from streams.console.read_model.queries import USERS
 
@@ -17,6 +18,8 @@ COLUMNS = (
     "displayName",
     "userPrincipalName",
     "usageLocation",
+    "costCentre",
+    "department",
     "product",
     "skuPartNumber",
     "skuId",
@@ -68,7 +71,10 @@ def report(
     Of users who are found by a product, only the rows of that product are in it.
     """
     names = _Names(reading, tenant)
+    sql = "SELECT body FROM attributes WHERE tenant = ? AND user = ?"
     for user in every(reading, USERS, (tenant,), given):
+        found = reading().execute(sql, (tenant, user["id"])).fetchone()
+        user["attributes"] = found and found[0]
         for sku, states in _by_product(user, given.get("skuId")).items():
             yield _row(names, user, sku, states)
 
@@ -93,6 +99,8 @@ def _row(names: _Names, user: GraphObject, sku: str, states: list[dict[str, Any]
         "displayName": user["displayName"],
         "userPrincipalName": user["userPrincipalName"],
         "usageLocation": user["effectiveUsageLocation"],
+        "costCentre": attribute(user["attributes"], COST_CENTRE),
+        "department": attribute(user["attributes"], DEPARTMENT),
         "product": product,
         "skuPartNumber": part,
         "skuId": sku,

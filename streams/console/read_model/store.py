@@ -34,7 +34,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 8
+FORMAT = 9
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -63,6 +63,8 @@ CREATE INDEX paths_by_group ON paths(tenant, grp);
 -- From user-changes: direct memberships. `since` is milliseconds, `place` the record's offset (R8).
 CREATE TABLE members(tenant TEXT, user TEXT, grp TEXT, since INTEGER, place INTEGER,
   PRIMARY KEY(tenant, user, grp)) WITHOUT ROWID;
+CREATE TABLE attributes(tenant TEXT, user TEXT, body TEXT,
+  PRIMARY KEY(tenant, user)) WITHOUT ROWID;
 -- Users in the recycle bin (R22), until they come back. Their memberships stay in `members`.
 -- `direct`: the licences that were direct, from the last state before the tombstone.
 CREATE TABLE recycle_bin(tenant TEXT, user TEXT, name TEXT, upn TEXT, location TEXT, mail TEXT,

@@ -45,6 +45,27 @@ def test_a_row_for_each_user_and_product(console: Console) -> None:
     assert waits["error"] == "CountViolation"
 
 
+def test_cost_centres_come_from_attributes(console: Console) -> None:
+    """Of snapshots and patches, by names in any case; null clears, and a deletion forgets."""
+    make = Events()
+    console.world.publish([make.product("e3"), make.seats("e3", 9), make.license("g", "e3")])
+    given = {"costCenter": "CC-7", "department": "Sales", "floor": 3}
+    joined = {"memberships": [{"group": "g"}]}
+    console.world.publish([make._of_user("ann", "user.snapshot", attributes=given, **joined)])
+    console.world.publish([make._of_user("bob", "user.snapshot", **joined)])
+    ann, bob = rows(console)
+    assert (ann["costCentre"], ann["department"]) == ("CC-7", "Sales")
+    assert (bob["costCentre"], bob["department"]) == ("", "")
+    console.world.publish([make.user("ann", attributes={"COSTCENTER": 12, "department": None})])
+    console.world.publish([make.user("bob", attributes={"costCentre": "CC-8"})])
+    ann, bob = rows(console)
+    assert (ann["costCentre"], ann["department"], bob["costCentre"]) == ("12", "", "CC-8")
+    console.world.publish([make.user("bob", attributes=None)])
+    console.world.publish([make._of_user("ann", "user.deleted"), make.user("ann")])
+    db = console.service.store.read_connection()
+    assert db.execute("SELECT count(*) FROM attributes").fetchone()[0] == 0
+
+
 def test_the_seats_agree_with_what_is_published(console: Console) -> None:
     """For each product of the demo, the rows that use a seat are the consumed units."""
     demo(console.world)
