@@ -9,7 +9,7 @@ ONCE ?=
 # Options of the simulator and the benchmarks, e.g. make sim ARGS='--seed 7'
 ARGS ?=
 
-.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab attack fmt wheel lock sbom audit docs clean
+.PHONY: help setup check lint unit coverage compile compiled-tests native-tests kafka-tests container-tests test demo bench sim lab attack golden-rows fmt wheel lock sbom audit docs clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -112,6 +112,9 @@ lab: compile ## the fault laboratory on real Kafka (E=name,... SEED=n; all: a qu
 
 attack: compile ## attacks on every door beside another tenant's traffic (SECONDS=60 SEED=n)
 	@$(PY) -m tests.attack $(if $(SECONDS),SECONDS=$(SECONDS)) $(if $(SEED),SEED=$(SEED))
+
+golden-rows: setup ## rows of the present format for the tests (before a release, never after)
+	SEATFLOW_PURE=1 PYTHONPATH=. $(PY) tests/golden/rows/generate.py
 
 fmt: setup ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .

@@ -1,6 +1,7 @@
 """Writes golden rows: changelogs of simulated histories in which every optional field occurs.
 
-Run with the release whose format is to be kept, not with a later one; see the README.
+Run with the release whose format is to be kept, not with a later one; see the README. Without an
+argument, the rows of the present format are replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = 120
+ROWS = Path(__file__).resolve().parent
 USER_FIELDS = (
     "known", "location", "upn", "mail", "addresses", "primary", "groups", "since", "paths",
     "entries", "problems", "state since", "revision", "seen", "pending",
@@ -43,12 +45,16 @@ def features(changelog: Changelog) -> Iterator[str]:
             yield f"{table} {bool(row)}"
             continue
         names = USER_FIELDS if table == "users" else [str(n) for n in range(len(row))]
+        pending = row[len(USER_FIELDS) - 1] if table == "users" else None
+        if row and isinstance(row[-1], dict) and (table != "users" or len(row) > len(names)):
+            yield from (f"{table} fact {name} {bool(v)}" for name, v in row[-1].items())
+            row = row[:-1] if table == "users" else row  # from format 2 on: optional facts
         for name, value in zip(names, row, strict=table == "users"):
             yield f"{table} {name} {type(value).__name__} {bool(value)}"
-        if table == "users" and row[-1] is not None:
-            for name, value in zip(PENDING_FIELDS, row[-1], strict=True):
+        if pending is not None:
+            for name, value in zip(PENDING_FIELDS, pending, strict=True):
                 yield f"{table} pending {name} {bool(value)}"
-            for event in row[-1][3]:
+            for event in pending[3]:
                 yield f"deferred {event[0]}"
         if table == "users" and "/" in row[9]:
             yield f"entry with {row[9].split(',')[0].count('/')} separators"
@@ -77,6 +83,17 @@ def histories() -> Iterator[tuple[int, int, int, Changelog]]:
         yield from found
 
 
+def folder_of_the_present_format() -> Path:
+    """Returns the folder, which exists, without the rows that were in it."""
+    from engine.state.formats import ROW_FORMAT
+
+    folder = ROWS / f"v{ROW_FORMAT}"
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    return folder
+
+
 def main(folder: Path) -> None:
     """Writes to the folder the few changelogs that have all the features together."""
     rare: dict[str, int] = {}
@@ -103,4 +120,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else folder_of_the_present_format())
