@@ -225,6 +225,8 @@ CATALOG = [
     "Service_Plans_Included_Friendly_Names",
 ]  # fmt: skip
 _TENANT = "/v1/tenants/attacker"
+_GRAPH = "/attacker/v1.0"
+_READ_BY_GRAPH = ("users", "users/{user}", "groups/{group}/members", "users/delta")
 Requests = tuple[tuple[str, str, Json], ...]
 REQUESTS: dict[str, Requests] = {
     "console": (
@@ -237,6 +239,11 @@ REQUESTS: dict[str, Requests] = {
         ("PUT", f"{_TENANT}/users/{{user}}", {"displayName": "U", "usageLocation": "US"}),
         ("PUT", f"{_TENANT}/groups/{{group}}/members/{{user}}", None),
         ("POST", f"{_TENANT}/whatif", {"events": [{**_EVENT, "user": "u1"}]}),
+        *(("GET", f"{_GRAPH}/{path}", None) for path in _READ_BY_GRAPH),
+        ("POST", f"{_GRAPH}/users/{{user}}/assignLicense", _LICENCES),
+        ("PATCH", f"{_GRAPH}/users/{{user}}", {"displayName": "U", "usageLocation": "US"}),
+        ("POST", f"{_GRAPH}/groups/{{group}}/members/$ref", {"@odata.id": "directoryObjects/u1"}),
+        ("POST", f"{_GRAPH}/$batch", {"requests": [{"id": "1", "method": "GET", "url": "/users"}]}),
     ),
     "receiver": (
         ("GET", "/scim/v2/Users", None),

@@ -7,9 +7,11 @@ send are accepted with the values that mean nothing here; any other one is refus
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from streams.console.commands import definitions
+from streams.console.commands.definitions import Command
 from streams.console.graph import bodies
 from streams.console.graph.calls import Answer, Call
 from streams.console.graph.changes import pending, run, without_content
@@ -102,15 +104,20 @@ async def create_group(call: Call) -> Answer:
     name = bodies.text(found, "displayName")
     if not name:
         raise bad_request("A new group needs displayName.")
-    added = _bound(call, found)
-    id = str(uuid.uuid4())
-    operation = await run(call, definitions.put_group(id, {"displayName": name}))
-    if operation.status != "applied":
-        return pending(call, operation)
-    for user in added:
-        await run(call, definitions.put_member(id, user))
+    commands = [definitions.put_group(id := str(uuid.uuid4()), {"displayName": name})]
+    commands += [definitions.put_member(id, user) for user in _bound(call, found)]
+    unfinished = await _run_all(call, commands)
+    if unfinished is not None:
+        return unfinished
     answer = entity(call, groups(call.tenant), id)
     return Answer(201, answer.body, {"location": call.link(f"groups/{id}")})
+
+
+async def _run_all(call: Call, commands: Iterable[Command]) -> Answer | None:
+    """Sends every command; returns the answer of the first whose outcome is not known in time."""
+    operations = [await run(call, command) for command in commands]
+    late = [operation for operation in operations if operation.status != "applied"]
+    return pending(call, late[0]) if late else None
 
 
 async def change_group(call: Call, key: str) -> Answer:
@@ -123,15 +130,11 @@ async def change_group(call: Call, key: str) -> Answer:
     added = _bound(call, found)
     for user in added:
         _refuse_member(call, id, user)
-    answer = Answer(204)
+    commands = [definitions.put_member(id, user) for user in added]
     if "displayName" in found:
-        name = bodies.text(found, "displayName")
-        answer = without_content(
-            call, await run(call, definitions.put_group(id, {"displayName": name}))
-        )
-    for user in added:
-        answer = without_content(call, await run(call, definitions.put_member(id, user)))
-    return answer
+        members = {"displayName": bodies.text(found, "displayName")}
+        commands.insert(0, definitions.put_group(id, members))
+    return await _run_all(call, commands) or Answer(204)
 
 
 def _bound(call: Call, found: dict[str, Any]) -> list[str]:

@@ -219,3 +219,27 @@ def test_a_deleted_user_is_restored_or_erased(small: Console) -> None:
     call(small, "DELETE", "users/ann", status=204)
     call(small, "POST", "users", {**NEW, "userPrincipalName": "ANN@x.example"}, 201)
     refused(small, "POST", f"{bin}/ann/restore", None, "already exists")
+
+
+def test_a_group_whose_outcome_is_late_gets_its_members(
+    small: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """202 says that it was sent; then all of it was."""
+
+    async def late(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(small.service.processing, "wait_applied", late, raising=False)
+    bound = {"members@odata.bind": [f"{REFERENCE}ann", f"{REFERENCE}bob"]}
+    answer = small.client.post("/v1.0/groups", json={**GROUP, **bound})
+    assert answer.status_code == 202
+    assert small.client.get(answer.headers["location"]).status_code == 200
+    changed = {"displayName": "G", "members@odata.bind": [f"{REFERENCE}bob"]}
+    assert small.client.patch("/v1.0/groups/g", json=changed).status_code == 202
+    assert activities(small) == [
+        "Request addition to group",
+        "Request group update",
+        "Request addition to group",
+        "Request addition to group",
+        "Request group update",
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streams.console.security.middleware import RateLimiter
 from tests.streams.console.conftest import Console
 from tests.streams.console.guarded import bearer, guarded
 
@@ -228,6 +229,24 @@ def test_a_token_of_one_tenant_says_which(guarded: Console) -> None:
     assert status("/fabrikam/beta/users/fabrikam-u", "zoe-token") == 200
     answer = guarded.client.get("/v1.0/users")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_refusals_before_the_call_have_graphs_form(
+    guarded: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the guard and the limits of rates, with innerError, too."""
+    answers = [
+        guarded.client.post("/v1.0/users", json={}),  # without a token
+        guarded.client.post(
+            "/contoso/beta/users", content=b"x" * (5 << 20), headers=bearer("ann-token")
+        ),
+        guarded.client.get("/v1.0/users", headers={"host": "elsewhere.example"}),
+    ]
+    monkeypatch.setattr(RateLimiter, "allow", lambda *_: False)
+    answers.append(guarded.client.get("/v1.0/users", headers=bearer("ann-token")))
+    assert [answer.status_code for answer in answers] == [401, 413, 400, 429]
+    for answer in answers:
+        assert answer.json()["error"].keys() == {"code", "message", "innerError"}
 
 
 def test_a_reader_changes_nothing(guarded: Console) -> None:
