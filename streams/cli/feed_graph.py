@@ -113,6 +113,7 @@ def feed_graph(
 
 def _publish(items: GraphFeed, settings: Settings, strict: bool) -> FeedResult:
     """Publishes the parts of a feed, each when the workers have applied the one before it."""
+    from streams.cli.feed import report_interruption
     from streams.ingest import FeedResult, publish
     from streams.runtime.settings import client_options
 
@@ -124,16 +125,22 @@ def _publish(items: GraphFeed, settings: Settings, strict: bool) -> FeedResult:
                 "Waiting until the workers (`seatflow worker`) have applied that", file=sys.stderr
             )
             _wait(settings)
-        found = asyncio.run(
-            publish(
-                _Part(part, items),
-                settings.brokers,
-                settings.topic_prefix,
-                kafka=client_options(settings),
-                strict=strict,
-                on_problem=_print_problem,
-            )
+        found = FeedResult()
+        work = publish(
+            _Part(part, items, total.events > 0),
+            settings.brokers,
+            settings.topic_prefix,
+            kafka=client_options(settings),
+            strict=strict,
+            on_problem=_print_problem,
+            result=found,
         )
+        try:
+            asyncio.run(work)
+        except KeyboardInterrupt:
+            _add(total, found)
+            report_interruption(total, False, None)
+            raise
         _add(total, found)
         if total.stopped_at:
             break
@@ -141,10 +148,15 @@ def _publish(items: GraphFeed, settings: Settings, strict: bool) -> FeedResult:
 
 
 class _Part:
-    """A part of a feed with the progress of the whole."""
+    """A part of a feed with the progress of the whole.
 
-    def __init__(self, part: Events, whole: GraphFeed) -> None:
+    ``problems_come_first``: what begins with problems is read to its end nevertheless, since an
+    earlier part had events.
+    """
+
+    def __init__(self, part: Events, whole: GraphFeed, problems_come_first: bool) -> None:
         self._part, self._whole = part, whole
+        self.problems_come_first = problems_come_first
         self.total_bytes = whole.total_bytes
 
     @property
@@ -165,6 +177,8 @@ def _add(total: FeedResult, part: FeedResult) -> None:
     total.topics += part.topics
     total.problems += part.problems
     total.stopped_at = part.stopped_at
+    total.gave_up = part.gave_up
+    total.acknowledged += part.acknowledged
 
 
 def _print_problem(problem: FeedProblem) -> None:

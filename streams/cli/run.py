@@ -90,6 +90,7 @@ def topics_create(
     if in_json:
         log_events.configure(settings.log_level, settings.log_format)
     else:
+        log_events.configure("error", settings.log_format)  # the line below says it for people
         note_if_unreachable(settings)
     report = asyncio.run(create_topics(settings))
     (_log_topics if in_json else _print_topics)(settings, report)

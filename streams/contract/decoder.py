@@ -41,13 +41,16 @@ def _parse(value: bytes | None) -> Body:
     if len(value) > MAX_VALUE_BYTES:
         size = f"{len(value)} bytes; at most {MAX_VALUE_BYTES} are read"
         raise DecodeError(f"the value has {size}", "too_large")
-    if value and value[0] == 0:  # no JSON begins so: a schema registry's prefix, 0 and a schema id
+    has_prefix = bool(value) and value[0] == 0  # no JSON begins so: a registry's 0 and schema id
+    if has_prefix:
         value = value[REGISTRY_PREFIX_BYTES:]
     try:
         body = loads(value)
         return body if type(body) is dict else require_type(dict, body, "the value")
     except orjson.JSONDecodeError as error:
         where = f"{escape_line(error.msg, 200)} at line {error.lineno} column {error.colno}"
+        if has_prefix:
+            where += "; it has a schema registry's prefix, but Avro and Protobuf are not read"
         raise DecodeError(f"the value is not JSON: {where}", "not_json") from None
 
 

@@ -30,12 +30,15 @@ OTHER_VARIABLES = re.compile(
 """Variables with the prefix of settings that are none."""
 
 
+NO_SCHEME = "host:port without a scheme"
+
+
 def _brokers(value: str) -> str:
     addresses = [part.strip() for part in value.split(",")]
     for address in addresses:
         scheme, found, rest = address.partition("://")
         if found:
-            raise ValueError(f"host:port without a scheme: {rest.strip('/') or scheme}")
+            raise ValueError(f"{NO_SCHEME}: {rest.strip('/') or scheme}")
         host, _, port = address.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError
@@ -271,7 +274,8 @@ def _check_names(path: Path | None) -> None:
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     given = dict.fromkeys(os.environ, "the environment")
     if path is not None:
-        named = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", path.read_text(), re.MULTILINE)
+        text = path.read_text(errors="replace")
+        named = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", text, re.MULTILINE)
         given = dict.fromkeys(named, str(path)) | given
     misspelt = []
     for name, where in given.items():
@@ -355,8 +359,9 @@ def _line(problem: Any) -> str:
     name = str(problem["loc"][0])
     value = "***" if "password" in name else repr(str(problem["input"]))
     allowed = _allowed(name) or problem["msg"]
-    if special := str(problem["msg"]).partition("Value error, ")[2]:
-        allowed = special
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    if reason.startswith(NO_SCHEME):
+        allowed = reason
     return f"{PREFIX}{name.upper()} is {value}: must be {allowed}"
 
 

@@ -158,7 +158,7 @@ def test_what_selects_pods_finds_them() -> None:
     assert monitor["endpoints"][0]["port"] == one("base", "Service")["spec"]["ports"][0]["name"]
 
 
-HTTP = {"console": ("/login", "/health"), "receiver": ("/healthz", "/healthz")}
+HTTP = {"console": ("/login", "/login"), "receiver": ("/healthz", "/healthz")}
 
 
 @pytest.mark.parametrize("name", HTTP)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import pytest
 from streams.local.broker import Broker
 from streams.runtime.deadline import Deadline
 from tests.streams.ingest.receiver import SOURCES, TOKEN
+from tests.streams.kafka.test_group_status import seen_on
 from tests.support.scrape import address, get, parse, total
 from tests.support.system import ROOT, Events, System, Worker, running
 from tests.support.timing import limit_seconds
@@ -204,3 +206,28 @@ def test_a_request_at_work_when_the_broker_stops_is_503_in_time(parts: Parts) ->
         resume()
     until(lambda: get(f"{parts.receiver_url}/readyz")[0] == 200, BACK_WITHIN)
     until(lambda: create(parts, "cid2@x.example").status_code == 201, BACK_WITHIN)
+
+
+def test_status_that_is_watched_says_that_it_is_out_of_date(parts: Parts) -> None:
+    master, slave = pty.openpty()
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "streams", "status", "--watch"],
+        cwd=ROOT,
+        env={**os.environ, **parts.system.env, "COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    try:
+        seen_on(master, "Users in error")
+        resume = pause(parts.broker)
+        try:
+            seen_on(master, "Out of date: ", limit_seconds(2 * VISIBLE_WITHIN))
+        finally:
+            resume()
+        seen_on(master, "everything is done", BACK_WITHIN)
+    finally:
+        watching.kill()
+        os.close(master)
+        os.close(slave)
+    until(lambda: all(code == 200 for code, _ in health(parts).values()), BACK_WITHIN)

@@ -80,6 +80,13 @@ def test_a_scheme_of_the_brokers_is_refused(seatflow: Run) -> None:
     assert "must be host:port without a scheme: 127.0.0.1:9092" in line(ended)
 
 
+def test_other_settings_say_what_is_allowed(seatflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEATFLOW_HTTP_TRUSTED_PROXIES", "proxy.example")
+    assert line(seatflow("settings")).endswith(
+        "must be addresses or networks (10.1.0.0/16), separated by commas"
+    )
+
+
 # --- directories ---------------------------------------------------------------------------------
 
 

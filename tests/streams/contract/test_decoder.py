@@ -9,7 +9,7 @@ from engine.domain import events as ev
 from engine.domain.events import ABSENT
 from engine.domain.model import ServicePlan
 from streams.contract import field_checks
-from streams.contract.decoder import DECODERS
+from streams.contract.decoder import DECODERS, Rejected
 from tests.support.contract_samples import (
     ADDED,
     DROP,
@@ -210,3 +210,11 @@ def test_ids_that_recur_are_one_string_and_the_table_is_bounded(
     for i in range(50):
         assert read(ADDED, {"group": f"g{i}"}).group == f"g{i}"
     assert len(field_checks.SHARED_IDS) <= 10
+
+
+def test_another_encoding_behind_a_registrys_prefix_is_named() -> None:
+    """The key is right, so that only the value can be wrong."""
+    refused = DECODERS["user-changes"](b"contoso/u1", b"\0\0\0\0\7\x06ann\x04US", None)
+    assert isinstance(refused, Rejected)
+    assert refused.kind == "not_json"
+    assert "it has a schema registry's prefix, but Avro and Protobuf are not read" in refused.reason
