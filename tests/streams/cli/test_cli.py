@@ -18,6 +18,7 @@ import pytest
 import streams
 from streams.catalog import product
 from streams.cli import main
+from streams.contract.topics import TOPICS
 from streams.runtime.errors import CONFIGURATION, SOFTWARE, TEMPORARY
 from streams.runtime.settings import PREFIX, Settings
 from tests.support.graph_export import write_export
@@ -214,12 +215,12 @@ def worker(
 def test_topics_are_made_once_and_checked(seatflow: Run, where: list[str]) -> None:
     first = seatflow("topics", "create", *where, "--partitions", "2")
     assert first.code == 0
-    assert first.out.startswith("19 topics created, 0 existed already")
+    assert first.out.startswith(f"{len(TOPICS)} topics created, 0 existed already")
     again = seatflow("topics", "create", *where, "--partitions", "2")
-    assert (again.code, again.out[:38]) == (0, "0 topics created, 19 existed already: ")
+    assert (again.code, again.out[:38]) == (0, f"0 topics created, {len(TOPICS)} existed already: ")
     other = seatflow("topics", "create", *where, "--partitions", "3")
     assert other.code == CONFIGURATION
-    assert "19 topics have 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
+    assert f"{len(TOPICS)} topics have 2 partitions, but SEATFLOW_PARTITIONS is 3" in other.err
 
 
 def test_a_container_gets_the_report_on_its_topics_as_json(
@@ -234,7 +235,7 @@ def test_a_container_gets_the_report_on_its_topics_as_json(
         logging.getLogger().handlers[:] = before
     lines = [json.loads(text) for text in ended.err.splitlines()]
     assert (ended.code, ended.out) == (78, "")
-    assert (lines[0]["event"], lines[0]["found"]) == ("topics_checked", 19)
+    assert (lines[0]["event"], lines[0]["found"]) == ("topics_checked", len(TOPICS))
     assert {one["event"] for one in lines[1:]} == {"topic_wrong"}
 
 
