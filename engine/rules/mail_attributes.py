@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from engine.domain.proxy_address import normalize_proxy_address
+from engine.domain.proxy_address import lower_ascii, normalize_proxy_address
 
 PRIMARY: Final = "SMTP:"
 SECONDARY: Final = "smtp:"
@@ -20,7 +20,7 @@ MailAttributes = tuple[str | None, tuple[str, ...]]
 
 def mail_key(address: str) -> str:
     """Returns the key of a mail address without a type."""
-    return f"{SECONDARY}{address.lower()}"
+    return f"{SECONDARY}{lower_ascii(address)}"
 
 
 def given_addresses(addresses: tuple[str, ...], mail: str | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from string import ascii_uppercase
 from typing import Any, Final, TypeVar
 
 from engine.domain.events import ABSENT, Absent
+from engine.domain.proxy_address import lower_ascii
 from streams.contract.rejection import malformed, require_type
 
 MAX_TEXT_CHARACTERS: Final = 1024
@@ -157,7 +158,7 @@ def check_addresses(value: Any) -> tuple[str, ...] | Absent | None:
         return (check_name(value[0], "an item of proxyAddresses"),)
     first: dict[str, str] = {}
     for item in value:
-        first.setdefault(check_name(item, "an item of proxyAddresses").lower(), item)
+        first.setdefault(lower_ascii(check_name(item, "an item of proxyAddresses")), item)
     return tuple(first.values())
 
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from engine.domain.proxy_address import lower_ascii
 from streams.ingest.csv_rows import CsvRows, text_of
-from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, lower_ascii, user_id
+from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, in_utf8
 from streams.runtime.csv_cells import text_cell

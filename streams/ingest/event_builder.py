@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import string
 from typing import Any
 
 import orjson
 
+from engine.domain.proxy_address import lower_ascii
 from streams.contract.decoder import DECODERS, Rejected
 from streams.ingest.items import FeedItem
 
 EventOrReason = FeedItem | str
 """A record, or the reason why none could be built."""
 
-_lower = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _foreign = re.compile(r"[^A-Za-z0-9_.@-]")
 _is_id = re.compile(r"[A-Za-z0-9_.:@-]{1,128}").fullmatch
 _is_guid = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -32,14 +31,6 @@ def normalized_id(value: Any) -> Any:
     compared by their characters, so every feed applies this function (:class:`EventBuilder`).
     """
     return value.lower() if is_object_id(value) else value
-
-
-def lower_ascii(text: str) -> str:
-    """Returns a text with its ASCII letters in lower case, and all others as they are.
-
-    ``str.lower`` makes ASCII letters of others (of the Kelvin sign a ``k``): two names, one id.
-    """
-    return text.translate(_lower)
 
 
 def user_id(principal_name: str) -> str:

@@ -25,9 +25,14 @@ class MailUser(Protocol):
     entries: tuple[Entry, ...]
 
 
+def folded(address: str) -> str:
+    """Returns an address with its ASCII letters small; no other letter has a case here."""
+    return "".join(c.lower() if c.isascii() else c for c in address)
+
+
 def plain_address(address: str) -> str:
     """Addresses are the same without regard to case; SMTP: marks the primary one."""
-    return address.lower().removeprefix("smtp:")
+    return folded(address).removeprefix("smtp:")
 
 
 @dataclass
@@ -93,7 +98,7 @@ def given_addresses(user: MailUser) -> list[str]:
 
 
 def with_primary(primary: str, addresses: list[str]) -> list[str]:
-    others = [a for a in addresses if plain_address(a) != primary.lower()]
+    others = [a for a in addresses if plain_address(a) != folded(primary)]
     return [PRIMARY + primary, *others]
 
 
@@ -114,9 +119,9 @@ def routing_address(user: MailUser, name: str, domain: str | None, book: Address
     plain = f"{alias}@{domain}"
     number = int(hashlib.blake2b(name.encode(), digest_size=8).hexdigest(), 16) % 10_000
     numbered = f"{alias}{number:04}@{domain}"
-    if name in book.claims.get(numbered.lower(), []):
+    if name in book.claims.get(folded(numbered), []):
         return numbered
-    return plain if book.owner(plain.lower()) in (None, name) else numbered
+    return plain if book.owner(folded(plain)) in (None, name) else numbered
 
 
 def made_routing(
@@ -128,7 +133,7 @@ def made_routing(
 ) -> str | None:
     """Returns the routing address that the user has from now on."""
     routing = routing_address(user, name, domain, book)
-    made = mail_enabled(user, products) and routing and book.owner(routing.lower()) == name
+    made = mail_enabled(user, products) and routing and book.owner(folded(routing)) == name
     return routing if made else user.routing
 
 
@@ -139,7 +144,7 @@ def claimed_addresses(
     derived = [user.routing]
     if wanted:
         derived = [user.principal_name, routing_address(user, name, domain, book)]
-    return {plain_address(a) for a in given_addresses(user)} | {a.lower() for a in derived if a}
+    return {plain_address(a) for a in given_addresses(user)} | {folded(a) for a in derived if a}
 
 
 def all_addresses(
@@ -149,13 +154,13 @@ def all_addresses(
     upn = user.principal_name
     with_mail = mail_enabled(user, products)
     derived = [
-        upn if with_mail and upn and book.owner(upn.lower()) == name else None,
+        upn if with_mail and upn and book.owner(folded(upn)) == name else None,
         user.routing,
     ]
     for address in filter(None, derived):
         if not any(a.startswith(PRIMARY) for a in addresses):
             addresses = with_primary(address, addresses)
-        elif address.lower() not in map(plain_address, addresses):
+        elif folded(address) not in map(plain_address, addresses):
             addresses.append(f"smtp:{address}")
     return addresses
 

@@ -27,11 +27,11 @@ from scim2_models import (
 from scim2_server.memory import InMemoryStorage
 from scim2_server.storage import AsyncScimStorage, SearchPage
 
+from engine.domain.proxy_address import lower_ascii
 from streams.http_server import cancellation
 from streams.ingest.event_builder import (
     EventBuilder,
     EventOrReason,
-    lower_ascii,
     normalized_id,
 )
 from streams.ingest.http.transactional_writer import RESOURCES, Record, Writer
