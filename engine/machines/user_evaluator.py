@@ -75,6 +75,7 @@ class UserEvaluator:
         self.configuration = configuration
         self.memo: dict[Facts, Outcome] = {}
         self.memo_weight = 0
+        self.memo_max_weight = MEMO_MAX_WEIGHT
         self.evaluations = 0
         self.hits = 0
         # So many groups cannot exceed the limits, which need not be looked at then.
@@ -188,7 +189,7 @@ class UserEvaluator:
         if outcome is None:
             outcome = evaluate(self.configuration.products, EvaluationInput(*facts))
             weight = len(facts[0]) + len(outcome.states) + outcome.path_count
-            if self.memo_weight + weight > MEMO_MAX_WEIGHT:
+            if self.memo_weight + weight > self.memo_max_weight:
                 self.clear_memo()
             self.memo[facts] = outcome
             self.memo_weight += weight

@@ -164,6 +164,23 @@ def test_licences_of_a_user_who_returns_are_left_out_with_a_report(returns: str)
     assert [user for user, reason in partition.audited if "limit" in reason.lower()] == ["u"]
 
 
+def test_the_memo_of_outcomes_is_limited_by_what_is_in_them() -> None:
+    """Not by their number: one may be a thousand times as large as another."""
+    partition = Partition(Limits())
+    evaluator = partition.machine.users.evaluator
+    evaluator.memo_max_weight = 60
+    groups = [f"g{n}" for n in range(12)]
+    for n, group in enumerate(groups):
+        licences = ((f"s{n % 3}", ()),)
+        partition.take("group-changes", ev.GroupLicensesChanged(group, "t", group, licences, ()))
+    for group in groups:
+        partition.take("user-changes", ev.MembershipAdded(group, "t", "u", group))
+        assert 0 < evaluator.memo_weight <= 60
+        assert evaluator.memo_weight >= len(evaluator.memo)
+    assert partition.user.outcome in evaluator.memo.values()
+    assert len(partition.states) == 12
+
+
 # --- events that wait for what is under way (R23) -------------------------------------------------
 
 WAITING = Limits(waiting_events=3, deferred_bytes=2_000)
