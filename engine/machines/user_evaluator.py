@@ -17,8 +17,8 @@ from engine.state.user_row_codecs import OptionalUserFacts
 
 Facts = tuple[Any, ...]
 """The members of an :class:`EvaluationInput`, which is made only for facts not in the memo."""
-MEMO_MAX_WEIGHT: Final = 250_000
-"""Licences and paths of all outcomes in the memo together: its memory follows from them."""
+MEMO_MAX_WEIGHT: Final = 100_000
+"""Licences and paths of all outcomes in the memo together, each about 1 kB with its documents."""
 NO_PATHS: Final[frozenset[int]] = frozenset()
 UNRESTRICTED: Final = "anywhere that no plan prohibits"
 """Stands for every location that no plan prohibits, so that these users share outcomes."""
