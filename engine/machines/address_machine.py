@@ -123,9 +123,12 @@ class AddressMachine:
         shared.add(claim)
         if len(shared.users) > self.limits.address_claims:
             self._reject(key, shared.remove_last(), message)
+            if not shared.others:
+                self.claims[key] = shared.owner
         if shared.owner is not owner:
             self._owner_changed(key, shared, message)
-            self._write(key, owner)
+            if owner.user in shared.users:
+                self._write(key, owner)
             self._notify(message, owner.user, owner.partition)
 
     def _release(self, key: str, message: AddressClaimMessage) -> None:

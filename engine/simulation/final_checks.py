@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.documents import user_documents
 from engine.domain import events as ev
-from engine.domain.limits import DEFAULT_LIMITS
+from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.partitioner import partition_of
 from engine.domain.vocabulary import (
     ACTIVE,
@@ -29,6 +29,7 @@ from engine.state.user_mail import derived_keys, given_keys
 Json = dict[str, Any]
 CHANGES = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.GroupLicensesChanged, ev.GroupLicensesSet)
 COUNTERS = ("consumedUnits", "availableUnits", "waitingUsers", "capabilityStatus")
+BRINGS_ADDRESSES = (ev.UserUpserted, ev.UserSnapshot)
 COMMANDS = (*CHANGES, ev.UserReprocess, ev.GroupReprocess)
 
 
@@ -56,7 +57,7 @@ def verify(s: Simulation) -> None:
         require(not machine.users.fan_out.jobs, "no fan-out left", p, machine.users.fan_out.jobs)
     _same_configuration(machines)
     _groups(s, machines, users)
-    _addresses(machines, users)
+    _addresses(machines, users, s.config.limits)
     _answers(s)
 
 
@@ -228,8 +229,11 @@ def expected_status(s: Simulation, users: dict[str, User], key: str, licenses: l
     }
 
 
-def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None:
-    """R18: each address has one owner, and every other user with the address knows the owner."""
+def _addresses(machines: list[PartitionMachine], users: dict[str, User], limits: Limits) -> None:
+    """R18: each address has one owner, and every other user with the address knows the owner.
+
+    A claim beyond the limit is given up; its user is a duplicate, of an owner who may have changed.
+    """
     claims: dict[str, list[str]] = {}
     for machine in machines:
         for key, row in machine.addresses.claims.items():
@@ -242,12 +246,19 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User]) -> None
         mine = {*given_keys(user), *needed} if user.known else set()
         for address in mine:
             claimed.setdefault(f"{user.tenant.id}/{address}", set()).add(user.id)
-        owners = {a: claims.get(f"{user.tenant.id}/{a}", ["nobody"])[0] for a in mine}
-        expected = {a: owner for a, owner in owners.items() if owner != user.id}
         actual = user.pending_work.duplicates if user.pending_work else {}
+        lines = {a: claims.get(f"{user.tenant.id}/{a}", []) for a in mine}
+        expected = {
+            a: line[0] if user.id in line else actual.get(a, "somebody")
+            for a, line in lines.items()
+            if not line or line[0] != user.id
+        }
         require(actual == expected, "R18 duplicates", user.id, actual, expected)
-    found_claims = {key: set(row) for key, row in claims.items()}
-    require(found_claims == claimed, "R18 claims", found_claims, claimed)
+    for key in claims.keys() | claimed.keys():
+        line, wanted = claims.get(key, []), claimed.get(key, set())
+        complete = limits != DEFAULT_LIMITS or set(line) == wanted
+        holds = complete and wanted.issuperset(line) and len(line) <= limits.address_claims
+        require(holds, "R18 claims", key, line, wanted)
 
 
 def _answers(s: Simulation) -> None:
@@ -274,11 +285,18 @@ def _answers(s: Simulation) -> None:
     for i in sent:
         if isinstance(i.event, ev.UserUpserted):  # R22: answered if it restored direct licences
             statuses = answers.pop((i.key, i.event.id), [])
+            if s.config.limits != DEFAULT_LIMITS:  # each claim that is given up is answered
+                statuses = [status for status in statuses if status != "rejected"]
             require(statuses in ([], ["applied"], ["rejected"]), "answers", i, statuses)
         elif isinstance(i.event, ev.MembershipAdded | ev.UserSnapshot):  # answered at a limit
             statuses = answers.pop((i.key, i.event.id), [])
-            most = [] if s.config.limits == DEFAULT_LIMITS else ["rejected"]
-            require(statuses in ([], most), "answers", i, statuses)
+            most = {"rejected"} if s.config.limits != DEFAULT_LIMITS else set[str]()
+            require(most.issuperset(statuses), "answers", i, statuses)
+    if s.config.limits != DEFAULT_LIMITS:  # a claim of another user's event may take the place
+        brought = {i.event.id for i in sent if isinstance(i.event, BRINGS_ADDRESSES)}
+        for place in [p for p, statuses in answers.items() if set(statuses) == {"rejected"}]:
+            if place[1] in brought:
+                del answers[place]
     require(not answers, "answers", "nobody asked", answers)
 
 

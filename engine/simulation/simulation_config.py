@@ -14,7 +14,7 @@ FAULTS: Final = frozenset(
 
 
 def small_limits(seed: int) -> Limits:
-    """Returns limits that small tenants reach; those of addresses and of bytes stay."""
+    """Returns limits that small tenants reach; those of bytes stay."""
     random = Random(f"limits/{seed}")
     return Limits(
         memberships=random.randint(1, 4),
@@ -22,6 +22,7 @@ def small_limits(seed: int) -> Limits:
         assignments=random.randint(1, 4),
         products=random.randint(1, 3),
         deferred_changes=random.randint(1, 2),
+        address_claims=random.randint(1, 3),
         waiting_events=random.randint(1, 4),
         group_completions=random.randint(1, 2),
     )

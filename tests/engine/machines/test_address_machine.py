@@ -148,3 +148,21 @@ def test_a_derived_claim_beyond_the_limit_is_given_up_without_a_result() -> None
     assert not [topic for topic, _, _, _ in partition.sent if topic == "results"]
     assert partition.owners() == dict.fromkeys(("u0", "u1", "u2"), "u0")
     assert len(partition.rows) == 2
+
+
+def test_an_owner_who_gives_way_beyond_the_limit_is_given_up_with_its_row() -> None:
+    partition = Partition(address_claims=1)
+    partition.say("late", 1, since=5)
+    partition.say("early", 1, since=3)
+    assert [key for table, key in partition.rows if table == CLAIMS] == ["t/early/smtp:a/b@x"]
+    assert partition.owners() == {"late": "early", "early": "early"}
+
+
+def test_the_only_claim_that_the_limit_left_can_be_released() -> None:
+    partition = Partition(address_claims=1)
+    partition.say("a", 1, since=1)
+    partition.say("b", 1, since=2)
+    partition.say("a", 0, since=3)
+    assert not [key for table, key in partition.rows if table == CLAIMS]
+    partition.say("b", 2, since=4)
+    assert partition.owners()["b"] == "b"
