@@ -27,9 +27,10 @@ from engine.state.tenant_state import User
 from engine.state.user_mail import derived_keys, given_keys
 
 Json = dict[str, Any]
+Answers = dict[tuple[str, str], list[str]]
+"""Key and event -> the statuses of its results."""
 CHANGES = (ev.UserLicensesChanged, ev.UserLicensesSet, ev.GroupLicensesChanged, ev.GroupLicensesSet)
 COUNTERS = ("consumedUnits", "availableUnits", "waitingUsers", "capabilityStatus")
-BRINGS_ADDRESSES = (ev.UserUpserted, ev.UserSnapshot)
 COMMANDS = (*CHANGES, ev.UserReprocess, ev.GroupReprocess)
 
 
@@ -263,7 +264,7 @@ def _addresses(machines: list[PartitionMachine], users: dict[str, User], limits:
 
 def _answers(s: Simulation) -> None:
     """Every command is answered once, or deferred until its products are defined (R21)."""
-    answers: dict[tuple[str, str], list[str]] = {}
+    answers: Answers = {}
     for output in s.broker.outputs:
         if output.topic == "results":
             status = output.value["status"]
@@ -282,22 +283,28 @@ def _answers(s: Simulation) -> None:
             continue
         final = statuses[1:] if statuses[:1] == ["deferred"] else statuses
         require(final in (["applied"], ["rejected"]), "answers", i, statuses)
-    for i in sent:
-        if isinstance(i.event, ev.UserUpserted):  # R22: answered if it restored direct licences
-            statuses = answers.pop((i.key, i.event.id), [])
-            if s.config.limits != DEFAULT_LIMITS:  # each claim that is given up is answered
-                statuses = [status for status in statuses if status != "rejected"]
-            require(statuses in ([], ["applied"], ["rejected"]), "answers", i, statuses)
-        elif isinstance(i.event, ev.MembershipAdded | ev.UserSnapshot):  # answered at a limit
-            statuses = answers.pop((i.key, i.event.id), [])
-            most = {"rejected"} if s.config.limits != DEFAULT_LIMITS else set[str]()
-            require(most.issuperset(statuses), "answers", i, statuses)
-    if s.config.limits != DEFAULT_LIMITS:  # a claim of another user's event may take the place
-        brought = {i.event.id for i in sent if isinstance(i.event, BRINGS_ADDRESSES)}
-        for place in [p for p, statuses in answers.items() if set(statuses) == {"rejected"}]:
-            if place[1] in brought:
-                del answers[place]
+    _answers_of_facts(sent, answers, s.config.limits != DEFAULT_LIMITS)
     require(not answers, "answers", "nobody asked", answers)
+
+
+def _answers_of_facts(sent: list[Input], answers: Answers, limited: bool) -> None:
+    """Takes the answers to events that state facts: those of a restoration (R22), and at limits.
+
+    A claim of an address that takes another user's place is answered at that user.
+    """
+    for i in sent:
+        if isinstance(i.event, ev.UserUpserted | ev.MembershipAdded | ev.UserSnapshot):
+            statuses = answers.pop((i.key, i.event.id), [])
+            if limited:
+                statuses = [status for status in statuses if status != "rejected"]
+            restores = isinstance(i.event, ev.UserUpserted)
+            holds = not statuses or (restores and statuses in (["applied"], ["rejected"]))
+            require(holds, "answers", i, statuses)
+    if limited:
+        causes = {i.event.id for i in sent}  # any may bring a mail plan, and with it addresses
+        for place in [p for p, statuses in answers.items() if set(statuses) == {"rejected"}]:
+            if place[1] in causes:
+                del answers[place]
 
 
 def input_partitions(s: Simulation) -> list[tuple[str, int]]:
