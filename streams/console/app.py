@@ -19,7 +19,7 @@ from streams.console.api import commands, errors, queries
 from streams.console.commands.dispatcher import CommandDispatcher
 from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.graph import router as graph
-from streams.console.pages import about, changes, failures, health, login, routes
+from streams.console.pages import about, changes, dead_letters, failures, health, login, routes
 from streams.console.pages.session import LoginNeededError
 from streams.console.read_model.pagination import BadRequestError
 from streams.console.read_model.projector import ReadModelProjector
@@ -73,6 +73,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(changes.router)
     app.include_router(about.router)
+    app.include_router(dead_letters.router)
     app.include_router(login.router)
     app.include_router(health.router)
     app.include_router(graph.router)  # last: its first segment may be any tenant

@@ -125,3 +125,4 @@ class DeadLetters(ListParameters):
     """Of input that could not be read."""
 
     topic: Text
+    code: Text

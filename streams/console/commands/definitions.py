@@ -37,7 +37,7 @@ WITH_RESULT: Final = frozenset(
 )
 """Facts that the workers answer on the topic ``results``."""
 
-_EVENT_TYPES: Final = {each.fact: each for each in EVENT_TYPES}
+EVENT_TYPE_OF: Final = {each.fact: each for each in EVENT_TYPES}
 
 
 class InvalidCommandError(SenderError):
@@ -73,6 +73,7 @@ class EncodedRecord:
     topic: str
     key: str
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def utc_now() -> str:
@@ -139,7 +140,7 @@ def _of_user(
     fact: type[Any], user: str, activity: str, members: Mapping[str, Any] | None = None
 ) -> Command:
     members = members or {}
-    event_type = _EVENT_TYPES[fact]
+    event_type = EVENT_TYPE_OF[fact]
     return Command(event_type, user, activity, USER_MANAGEMENT, members, _changes_to(members))
 
 
@@ -147,7 +148,7 @@ def _of_group(
     fact: type[Any], group: str, activity: str, members: Mapping[str, Any] | None = None
 ) -> Command:
     members = members or {}
-    event_type = _EVENT_TYPES[fact]
+    event_type = EVENT_TYPE_OF[fact]
     return Command(event_type, group, activity, GROUP_MANAGEMENT, members, _changes_to(members))
 
 
@@ -155,7 +156,7 @@ def _of_member(
     fact: type[Any], group: str, user: str, activity: str, change: dict[str, Any]
 ) -> Command:
     members = {"group": group}
-    return Command(_EVENT_TYPES[fact], user, activity, GROUP_MANAGEMENT, members, (change,))
+    return Command(EVENT_TYPE_OF[fact], user, activity, GROUP_MANAGEMENT, members, (change,))
 
 
 def assign_user(user: str, add: Iterable[Any], remove: Iterable[str]) -> Command:
@@ -218,7 +219,7 @@ def put_subscription(
 ) -> Command:
     """Sets the units bought of a product. ``before``: what they were, for the audit record."""
     return Command(
-        _EVENT_TYPES[events.SubscriptionUpdated],
+        EVENT_TYPE_OF[events.SubscriptionUpdated],
         sku,
         "Request subscription change",
         DIRECTORY_MANAGEMENT,

@@ -21,7 +21,14 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from streams.console.commands.definitions import Command, encode_audit, encode_event, utc_now
+from streams.console.commands.dead_letters import ACTIVITY, LetterReader, Resending
+from streams.console.commands.definitions import (
+    Command,
+    EncodedRecord,
+    encode_audit,
+    encode_event,
+    utc_now,
+)
 from streams.console.commands.processing_status import ProcessingStatus
 from streams.console.commands.producer import CommandProducer, NotAcceptedError, UnconfirmedError
 from streams.console.read_model import tenants
@@ -95,6 +102,7 @@ class CommandDispatcher:
     ) -> None:
         self.store, self.projector, self.processing = store, projector, processing
         self.producer = CommandProducer(settings)
+        self.letters = LetterReader(settings)
         self._operations: dict[str, Operation] = {}
 
     async def run(
@@ -122,36 +130,60 @@ class CommandDispatcher:
         Raises: InvalidCommandError, NotAcceptedError, UnconfirmedError.
         """
         ids, time = batch_ids(f"console-{uuid.uuid4().hex}", len(commands)), utc_now()
-        records = []
+        events, audits, operations = [], [], []
         for id, command in zip(ids, commands, strict=True):
-            records.append(encode_event(command, tenant, id, time))
-            records.append(encode_audit(command, tenant, id, time, principal.name))
-        activity = commands[0].activity
+            events.append(encode_event(command, tenant, id, time))
+            audits.append(encode_audit(command, tenant, id, time, principal.name))
+            operations.append(Operation(id, tenant, has_result=command.has_result))
+        await self._dispatch(operations, events, audits, commands[0].activity, timeout)
+        return operations
+
+    async def resend(
+        self,
+        principal: Principal,
+        letter: Resending,
+        timeout: float = OUTCOME_TIMEOUT_SECONDS,
+    ) -> Operation:
+        """Sends a mended dead letter and waits for its outcome.
+
+        Raises: NotAcceptedError, UnconfirmedError.
+        """
+        operation = Operation(letter.id, letter.tenant, has_result=letter.has_result)
+        audits = letter.audit(principal.name)
+        await self._dispatch([operation], [letter.event()], audits, ACTIVITY, timeout)
+        return operation
+
+    async def _dispatch(
+        self,
+        operations: list[Operation],
+        events: list[EncodedRecord],
+        audits: list[EncodedRecord],
+        activity: str,
+        timeout: float,
+    ) -> None:
+        first = operations[0].id
         with ExitStack() as stack:
             expected = self.projector.results.expected
-            results = [stack.enter_context(expected(id)) for id in ids]
+            results = [stack.enter_context(expected(each.id)) for each in operations]
             try:
-                places = (await self.producer.send(records))[::2]
+                places = await self.producer.send([*events, *audits])
             except (NotAcceptedError, UnconfirmedError) as error:
                 log.warning(
                     log_events.CONSOLE_COMMAND_FAILED,
-                    id=ids[0],
+                    id=first,
                     activity=activity,
                     why=f"{type(error).__name__}: {error}",
                 )
                 raise
-            log.info(log_events.CONSOLE_COMMAND, id=ids[0], activity=activity)
-            operations = [
-                Operation(id, tenant, partition=p, offset=o, has_result=command.has_result)
-                for id, (p, o), command in zip(ids, places, commands, strict=True)
-            ]
+            log.info(log_events.CONSOLE_COMMAND, id=first, activity=activity)
+            for operation, place in zip(operations, places, strict=False):
+                operation.partition, operation.offset = place
             self._retain(operations)
             try:
                 async with asyncio.timeout(timeout):
                     await self._await_outcomes(operations, results)
             except TimeoutError:
                 pass  # the status says how far it came
-        return operations
 
     def _retain(self, operations: list[Operation]) -> None:
         self._operations.update((each.id, each) for each in operations)

@@ -73,7 +73,12 @@ class CommandProducer:
     ) -> list[Place]:
         prefix = self._settings.topic_prefix
         pending = [
-            await producer.send(prefix + record.topic, record.value, record.key.encode())
+            await producer.send(
+                prefix + record.topic,
+                record.value,
+                record.key.encode(),
+                headers=list(record.headers),
+            )
             for record in records
         ]
         written = await asyncio.gather(*pending)

@@ -229,9 +229,15 @@ def _dead_letters(to: ProjectionWriter, records: Records) -> None:
             f"{headers.get('dlq.topic')}/{headers.get('dlq.partition')}/{headers.get('dlq.offset')}"
         )
         key = (record.key or b"").decode(errors="backslashreplace")
-        reason = headers.get("dlq.reason", "")
-        rows.append((record.timestamp, headers.get("dlq.topic", ""), key, reason, place))
-    to.many("INSERT INTO dead_letters(at, topic, key, reason, place) VALUES(?, ?, ?, ?, ?)", rows)
+        topic, reason = headers.get("dlq.topic", ""), headers.get("dlq.reason", "")
+        letter = f"{record.partition}@{record.offset}"
+        code = headers.get("dlq.code")
+        rows.append((record.timestamp, topic, key, reason, place, code, letter))
+    to.many(
+        "INSERT INTO dead_letters(at, topic, key, reason, place, code, letter)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
 
 
 PROJECTIONS: dict[str, Projection] = {

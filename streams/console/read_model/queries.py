@@ -337,14 +337,22 @@ ACTIVITIES = (
     "Request addition to group",
     "Request removal from group",
     "Request subscription change",
+    "Request resending of a dead letter",
 )
 """Of the processor, with Entra's names, and of the console's operators."""
 DEAD_LETTERS = Listing(
-    query="d.id, d.at, d.topic, d.key, d.reason, d.place FROM dead_letters d WHERE 1 = 1",
+    query="d.id, d.at, d.topic, d.key, d.reason, d.place, d.code, d.letter FROM dead_letters d"
+    " WHERE 1 = 1",
     key=("d.id",),
     sorts={"time": "d.at"},
-    filters={"topic": Filter("d.topic = ?")},
+    filters={"topic": Filter("d.topic = ?"), "code": Filter("d.code = ?")},
     show=dict,
-    columns=("at", "topic", "key", "reason", "place"),
+    columns=("at", "topic", "key", "reason", "place", "code", "letter"),
     descending=True,
 )
+
+
+def dead_letter(db: Connection, id: int) -> GraphObject | None:
+    """Returns a dead letter; None if there is none."""
+    row = db.execute(f"SELECT {DEAD_LETTERS.query} AND d.id = ?", (id,)).fetchone()
+    return dict(row) if row else None

@@ -34,7 +34,7 @@ BUSY_WAIT_SECONDS = 30
 TRUNCATE_WAIT_MS = 200
 """The writer's patience with readers of the journal; it is truncated later otherwise."""
 VACUUM_DAYS = 7
-FORMAT = 9
+FORMAT = 10
 """The format of the tables and of the JSON in them; raise it with every change of either.
 
 A file of an older or unknown format is rebuilt from the topics; one of a newer format is refused.
@@ -105,8 +105,9 @@ CREATE INDEX audit_by_request ON audit(tenant, cause) WHERE who <> 'Seatflow';
 -- Input events by their ids (causes.py): `place` is topic/partition@offset.
 CREATE TABLE causes(tenant TEXT, cause TEXT, at INTEGER, type TEXT, topic TEXT, subject TEXT,
   grp TEXT, place TEXT, source TEXT, PRIMARY KEY(tenant, cause, at)) WITHOUT ROWID;
+-- `place` is the record's: topic/partition/offset, `letter` the dead letter's: partition@offset.
 CREATE TABLE dead_letters(id INTEGER PRIMARY KEY, at INTEGER, topic TEXT, key TEXT, reason TEXT,
-  place TEXT);
+  place TEXT, code TEXT, letter TEXT);
 """
 
 

@@ -216,6 +216,30 @@ def test_a_licence_is_assigned_with_the_keyboard(looking: Looking) -> None:
     assert looking.axe() == []
 
 
+def test_a_dead_letter_is_mended_and_sent_again(looking: Looking) -> None:
+    """From its topic, with the event's own id; the preview says what it would do."""
+    make = Events("fabrikam", "letter")
+    topic, key, value = make.join("dolly", "team")
+    looking.running.publish(make.user("dolly", displayName="Dolly"))
+    looking.running.publish((topic, key, value.replace(b'"team"', b"7")))
+    page = looking.open("/dead-letters")
+    assert "group is 7" in page.locator("tbody tr").first.inner_text()
+    assert looking.axe() == []
+    assert misfits(page) == []
+    page.locator("tbody a").first.click()
+    content = page.get_by_role("textbox", name="Value", exact=True)
+    assert '"group": 7' in content.input_value()
+    content.fill(value.decode())
+    page.get_by_role("button", name="Show what would happen").click()
+    assert "Send membership.added of dolly in fabrikam" in page.locator("main").inner_text()
+    assert looking.axe() == []
+    assert misfits(page) == []
+    page.get_by_role("button", name="Confirm").click()
+    assert "Applied." in page.locator("#outcome").inner_text()
+    assert page.locator("h1").inner_text() == "Dolly"
+    assert "team" in page.locator(".facts").inner_text()
+
+
 def test_users_are_selected_for_reprocess(looking: Looking) -> None:
     """By their checkboxes; the outcome names how many were retried."""
     make = Events("fabrikam", "select")

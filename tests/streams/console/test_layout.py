@@ -24,7 +24,7 @@ VISIO = "c5928f49-12ba-48f7-ada3-0d743a3601d5"
 PAGES = [
     *("/", T, f"{T}/products", f"{T}/products/{VISIO}", f"{T}/groups", f"{T}/users"),
     *(f"{T}/groups/diagram-designers", f"{T}/users/u0011", f"{T}/errors", f"{T}/audit"),
-    *(f"{T}/whatif", "/rules", "/docs"),
+    *(f"{T}/whatif", "/rules", "/docs", "/dead-letters"),
 ]
 FORMS = {
     "a group's licences": ("group-licences?group=diagram-designers", "Licences of a group"),
