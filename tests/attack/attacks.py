@@ -196,8 +196,11 @@ def _valid(target: Target) -> tuple[bytes, bytes]:
 
 @attack("forged", "internal topics")
 def forged(target: Target, size: float) -> None:
-    """Internal records that no worker wrote, and output records of somebody else."""
-    values = [b"{}", b"[]", b"", b"null", b"\xff", b'{"type":"x"}', b'{"format":99}', b"{" * 5000]
+    """Internal records that no worker wrote, and output records of somebody else.
+
+    None claims a later format: that ends a worker on purpose, as docs/security.md says.
+    """
+    values = [b"{}", b"[]", b"", b"null", b"\xff", b'{"type":"x"}', b'{"format":"99"}', b"{" * 5000]
     keys = (b"attacker/a-base", b"x", None, b"\xff", b"a/b/c/d/e")
     records = [(topic, key, value) for topic in INTERNAL_NAMES for key in keys for value in values]
     target.produce(records)
