@@ -92,7 +92,13 @@ class Snapshot:
         for seats in self._budgets():
             yield self._units(seats, withheld[seats.sku])
         yield from self._groups()
+        has_waiting = False
         for user in users:
+            if user.outcome.waiting and not has_waiting:
+                has_waiting = True
+                # A record of another topic ends the batch: what users hold is adopted, which may
+                # wait for their addresses (R18), before others ask for a seat.
+                yield from (self._units(s, withheld[s.sku]) for s in [*self._budgets()][:1])
             yield from self._user(user)
         for seats in self._budgets():
             if seats.deleted:

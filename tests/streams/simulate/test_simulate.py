@@ -112,6 +112,30 @@ def test_a_snapshot_has_the_recycle_bin_and_takes_no_seat_from_its_holder(tmp_pa
     assert (findings.users_before, findings.users, findings.gained) == (3, 4, 1)
 
 
+def test_a_snapshot_gives_no_seat_to_who_waits_while_addresses_are_claimed() -> None:
+    """R18: Ann's licence with a mail plan is adopted when her principal name is claimed."""
+    make, cluster = Events(TENANT), InMemoryCluster(2)
+    topic, key, value = make.product("mailbox")
+    plans = [{"servicePlanId": "mail", "mailEnabled": True}]
+    product = topic, key, json.dumps({**json.loads(value), "servicePlans": plans}).encode()
+    joined = [make.user("ann", userPrincipalName="ann@x"), make.join("ann", "g")]
+    for number, (topic, key, value) in enumerate(
+        [
+            product,
+            make.seats("mailbox", 1),
+            make.license("g", "mailbox"),
+            *joined,
+            make.user("bob"),
+            make.join("bob", "g"),
+        ]
+    ):
+        found = event_of(value)
+        assert isinstance(found, Event)
+        cluster.publish(topic, key, found.event, 1_700_000_000_000 + number)
+        cluster.settle()
+    assert differences(Snapshot(cluster.machines, TENANT)) == []
+
+
 def onboarding(tmp_path: Path, users: int, missing: int = 0) -> Path:
     units = {name: n - missing for name, n in bench_demand(users, 20).items()}
     file = tmp_path / "onboarding.jsonl"
