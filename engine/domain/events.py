@@ -23,6 +23,12 @@ class Absent:
 
 ABSENT: Final = Absent()
 
+AttributePatch = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+"""Attributes of a user (R27) by their names in small letters; None clears one.
+
+Numbers, true and false are text, as rules compare them.
+"""
+
 
 class UserUpserted(NamedTuple):
     """A patch of a user's attributes; creates the user if it is not known."""
@@ -35,6 +41,7 @@ class UserUpserted(NamedTuple):
     mail: str | Absent | None = ABSENT
     proxy_addresses: tuple[str, ...] | Absent | None = ABSENT
     mail_nickname: str | Absent | None = ABSENT
+    attributes: AttributePatch | Absent | None = ABSENT
 
 
 class UserDeleted(NamedTuple):
@@ -63,6 +70,7 @@ class UserSnapshot(NamedTuple):
     memberships: tuple[tuple[str, int | None], ...] = ()
     licenses: tuple[tuple[str, str, tuple[str, ...], int | None], ...] = ()
     mail_nickname: str | None = None
+    attributes: AttributePatch = ()
 
 
 class MembershipAdded(NamedTuple):
@@ -147,12 +155,17 @@ class UserReprocess(NamedTuple):
 
 
 class GroupUpserted(NamedTuple):
-    """A patch of a group's attributes; creates the group if it is not known."""
+    """A patch of a group's attributes; creates the group if it is not known.
+
+    ``membership_rule``: the text of its rule (R27). ``processing_state``: On or Paused.
+    """
 
     id: str
     tenant: str
     group: str
     display_name: str | Absent | None = ABSENT
+    membership_rule: str | Absent | None = ABSENT
+    processing_state: str | Absent | None = ABSENT
 
 
 class GroupDeleted(NamedTuple):

@@ -16,6 +16,8 @@ class Limits:
     - ``memberships``: direct memberships of a user.
     - ``licensed_groups``: groups through which a user is licensed, and ``assignments``: the
       licences, as (group, product) pairs, that they ask for together.
+    - ``attributes`` of a user that rules can read (R27), and ``attribute_characters``: of all of
+      their values together.
     - ``products``: products of a group, and those that a user has directly.
     - ``address_claims``: users who claim one address.
     - ``deferred_changes`` and ``deferred_bytes``: changes of one object that wait for a product
@@ -35,6 +37,8 @@ class Limits:
     deferred_bytes: int = 262_144
     waiting_events: int = 1_000
     group_completions: int = 100
+    attributes: int = 250
+    attribute_characters: int = 65_536
 
 
 DEFAULT_LIMITS: Final = Limits()

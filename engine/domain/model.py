@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from engine.membership_rules.rule_set import MembershipRule
 
 DIRECT: Final = ""
 """The path of a direct licence. It sorts before every group id, as null does when published."""
@@ -164,13 +166,16 @@ class Group:
     """One version of a group's licences, as the user machines know it.
 
     ``licenses``: skuId to disabled plans. ``license_set``: the same as plan sets; None if it
-    licenses nothing.
+    licenses nothing. ``rule``: its membership rule (R27), applied to the users here, or being
+    applied. ``pending_rules``: changes of the rule that wait until it is; each as the row has it.
     """
 
     version: int
     licenses: Mapping[str, tuple[str, ...]]
     deleted: bool
     license_set: GroupLicenses | None
+    rule: MembershipRule | None = None
+    pending_rules: tuple[Any, ...] = ()
 
 
 DEFAULT_TENANT: Final = Tenant()

@@ -59,6 +59,13 @@ class GroupProcessingState(StrEnum):
     COMPLETE = "ProcessingComplete"
 
 
+class RuleProcessingState(StrEnum):
+    """``membershipRuleProcessingState`` of a group with a membership rule (R27)."""
+
+    ON = "On"
+    PAUSED = "Paused"
+
+
 class ResultStatus(StrEnum):
     """``status`` of a record of ``results`` (R16, R20, R21)."""
 
@@ -85,4 +92,10 @@ ASSIGNMENT_ERRORS: Final = tuple([e.value for e in AssignmentError if e.value !=
 LICENSE_STATES: Final = tuple([state.value for state in LicenseState])
 CAPABILITY_STATUSES: Final = tuple([status.value for status in CapabilityStatus])
 GROUP_PROCESSING_STATES: Final = tuple([state.value for state in GroupProcessingState])
+RULE_PROCESSING_STATES: Final = tuple([state.value for state in RuleProcessingState])
 RESULT_STATUSES: Final = tuple([status.value for status in ResultStatus])
+
+
+def processing_state(paused: bool) -> str:
+    """Returns the ``membershipRuleProcessingState`` of a rule."""
+    return RuleProcessingState.PAUSED.value if paused else RuleProcessingState.ON.value

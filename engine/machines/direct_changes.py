@@ -185,11 +185,14 @@ class DirectChanges:
         """Answers a snapshot that states more of a user than a user may have."""
         self._answer(user, id, "rejected", rejection)
 
-    def reject_membership(self, user: User, id: str) -> None:
+    def reject_membership(self, user: User, id: str, number: int) -> None:
         """Answers that the user may be a member of no more groups."""
         maximum = self.configuration.limits.memberships
-        why = limit_exceeded("memberships of a user", maximum, len(user.groups) + 1)
-        self._answer(user, id, "rejected", why)
+        self.reject_fact(user, id, limit_exceeded("memberships of a user", maximum, number))
+
+    def reject_fact(self, user: User, id: str, rejection: Rejection) -> None:
+        """Answers that a fact of the user is not taken."""
+        self._answer(user, id, "rejected", rejection)
 
     def _answer(self, user: User, id: str, status: str, rejection: Rejection | None = None) -> None:
         target: dict[str, Any] = {"tenant": user.tenant.id, "user": user.id}

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from engine.domain.effects import Effects
+from engine.machines.rule_walks import begin_next_rule
 from engine.state.configuration import Configuration
 from engine.state.row_codecs import (
     BASE_LOCATION,
     JOBS,
+    WALK,
     JobRow,
     OptionalFacts,
     decode_job,
@@ -36,12 +38,13 @@ class Job:
     ``previous_version``: the one reported until then. ``remaining``: the users still to be scanned,
     None before the scan; ``in_flight``: scanned users who wait for seats or verdicts: the job ends
     when they have them. ``rerun``: [version, timestamp_ms, caused_by] of a change that came during
-    the scan, which is then repeated. ``facts``: the optional facts of its row.
+    the scan, which is then repeated. ``walks``: the rule of the group changed, so that all users of
+    the tenant are visited (R27). ``facts``: the optional facts of its row.
     """
 
     __slots__ = (
         "caused_by", "cursor", "facts", "id", "in_flight", "kind", "previous_version",
-        "remaining", "rerun", "scan_complete", "tenant", "timestamp_ms", "version",
+        "remaining", "rerun", "scan_complete", "tenant", "timestamp_ms", "version", "walks",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +70,7 @@ class Job:
         self.remaining: Iterator[User | None] | None = None
         self.in_flight: dict[User, None] = {}
         self.scan_complete = False
+        self.walks = False
 
     @property
     def key(self) -> str:
@@ -106,6 +110,7 @@ class Job:
         job.cursor = found.cursor
         job.rerun = found.rerun
         job.facts = found.optional_facts
+        job.walks = bool((found.optional_facts or {}).get(WALK))
         return job  # FanOut.start finds the users in flight again
 
 
@@ -128,6 +133,8 @@ class FanOut:
         for job in self.jobs.values():
             if job.facts is not None and BASE_LOCATION in job.facts:
                 self.configuration.tenant(job.tenant).base_location = job.facts[BASE_LOCATION]
+            if job.walks:
+                self.configuration.tenant(job.tenant).ensure_rules().walking.add(job.id)
 
     def start(self) -> None:
         """After a restore: users in flight may belong to a scan that has passed them."""
@@ -152,6 +159,22 @@ class FanOut:
             running.rerun = [version, timestamp_ms, caused_by]
             job = running
         self.jobs[job.key] = job
+        self._write_row(job)
+
+    def begin_walk(self, tenant: str, group: str) -> None:
+        """Has the job of a group, which :meth:`begin` started, visit all users of the tenant."""
+        job = self.job_of(tenant, group)
+        job.walks = True
+        self._restart(job)
+
+    def job_of(self, tenant: str, group: str) -> Job:
+        """Returns the job of a group."""
+        return self.jobs[f"{GROUP}/{tenant}/{group}"]
+
+    def _restart(self, job: Job) -> None:
+        job.scan_complete = False
+        job.remaining = None
+        job.cursor = ""
         self._write_row(job)
 
     def has(self, tenant: str, group: str) -> bool:
@@ -213,7 +236,7 @@ class FanOut:
         they are sorted in chunks, with a None after each, so that other events do not wait.
         """
         for tenant in self._tenants(job):
-            if job.kind == GROUP:
+            if job.kind == GROUP and not job.walks:
                 found = [user.id for user in tenant.membership(job.id).users]
             else:
                 found = list(tenant.users)
@@ -241,7 +264,7 @@ class FanOut:
     @staticmethod
     def _affects(job: Job, user: User) -> bool:
         if job.kind == GROUP:
-            return user.known and user.belongs(job.id)
+            return job.walks or (user.known and user.belongs(job.id))
         if job.kind == TENANT:
             return user.known
         if job.kind == SUBSCRIPTION:
@@ -262,13 +285,17 @@ class FanOut:
         """Ends the job or begins its next scan; returns False while there are users to await."""
         if job.in_flight or not job.scan_complete:
             return False
-        if job.rerun:
-            job.previous_version = job.version
-            job.version, job.timestamp_ms, job.caused_by = job.rerun
-            job.rerun = None
-            job.scan_complete = False
-            job.cursor = ""
-            self._write_row(job)
+        again = job.rerun is not None
+        if job.walks:
+            tenant = self.configuration.tenant(job.tenant)
+            job.walks = begin_next_rule(self.configuration, self.effects, tenant, job.id)
+            again = again or job.walks
+        if again:
+            if job.rerun is not None:
+                job.previous_version = job.version
+                job.version, job.timestamp_ms, job.caused_by = job.rerun
+                job.rerun = None
+            self._restart(job)
         else:
             del self.jobs[job.key]
             if job.kind == TENANT:
@@ -278,6 +305,8 @@ class FanOut:
         return True
 
     def _write_row(self, job: Job) -> None:
+        if job.kind == GROUP:
+            job.facts = {WALK: True} if job.walks else None
         if job.kind == TENANT:
             tenant = self.configuration.tenant(job.tenant)
             moved = tenant.base_location != tenant.settings.location

@@ -26,6 +26,8 @@ from engine.domain.events import (
 from engine.domain.messages import Rejection, limit_exceeded
 from engine.domain.model import timestamp
 from engine.domain.state_counter import StateCounter
+from engine.domain.vocabulary import processing_state
+from engine.machines.group_rules import change_rule, check_rule, names_rule
 from engine.rules.direct_change import (
     NO_CHANGE,
     check_disabled_plans,
@@ -92,17 +94,17 @@ class GroupMachine:
                 self.duplicates += 1
                 continue
             state.seen_fingerprints = seen
-            self._apply(state, event, timestamp_ms)
+            self._apply(state, event, timestamp_ms, offset)
         self._settle()
         return misrouted
 
-    def _apply(self, state: GroupState, event: object, timestamp_ms: int) -> None:
+    def _apply(self, state: GroupState, event: object, timestamp_ms: int, offset: int) -> None:
         if isinstance(event, GroupLicensesChanged):
             self._change_licenses(state, event.id, event.add, event.remove, timestamp_ms)
         elif isinstance(event, GroupLicensesSet):
             self._change_licenses(state, event.id, event.licenses, None, timestamp_ms)
         elif isinstance(event, GroupUpserted):
-            self._upsert(state, event, timestamp_ms)
+            self._upsert(state, event, timestamp_ms, offset)
         elif isinstance(event, GroupDeleted):
             self._delete(state, event, timestamp_ms)
         elif isinstance(event, GroupReprocess):
@@ -121,12 +123,22 @@ class GroupMachine:
         self._audit(state, "Trigger group license recalculation", timestamp_ms, event.id)
         self._send(state, timestamp_ms, event.id)
 
-    def _upsert(self, state: GroupState, event: GroupUpserted, timestamp_ms: int) -> None:
+    def _upsert(
+        self, state: GroupState, event: GroupUpserted, timestamp_ms: int, offset: int
+    ) -> None:
         self._stamp(state, timestamp_ms, event.id)
+        had_rule = state.rule is not None
+        if names_rule(event):
+            rejection = check_rule(event)
+            if rejection is not None:
+                self._result(state, event.id, "rejected", rejection)
+                return
+            change_rule(state, event, timestamp_ms, offset)
+            self._result(state, event.id, "applied")
         if event.display_name is not ABSENT:
             state.name = event.display_name  # type: ignore[assignment]
         state.deleted = False
-        if state.version:
+        if state.version or had_rule or state.rule is not None:
             self._send(state, timestamp_ms, event.id)  # R9: every event about a group
 
     def _delete(self, state: GroupState, event: GroupDeleted, timestamp_ms: int) -> None:
@@ -216,7 +228,9 @@ class GroupMachine:
                 kind="group",
                 tenant=state.tenant,
                 group=state.group,
-                row=encode_group(state.version, state.licenses, state.deleted),
+                row=encode_group(
+                    state.version, state.licenses, state.deleted, state.optional_facts()
+                ),
                 timestamp_ms=state.timestamp_ms,
                 caused_by=caused_by,
             )
@@ -305,7 +319,7 @@ class GroupMachine:
 
     def _status(self, state: GroupState) -> dict[str, Any]:
         members, licensed, with_errors, errors = self._sums(state)
-        return {
+        status = {
             "tenant": state.tenant,
             "group": state.group,
             "displayName": state.name,
@@ -318,6 +332,10 @@ class GroupMachine:
             "membersWithErrors": with_errors,
             "errors": errors,
         }
+        if state.rule is not None:
+            status["membershipRule"] = state.rule[0]
+            status["membershipRuleProcessingState"] = processing_state(state.rule[1])
+        return status
 
     @staticmethod
     def _stamp(state: GroupState, timestamp_ms: int, caused_by: str) -> None:

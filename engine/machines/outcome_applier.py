@@ -206,7 +206,7 @@ class OutcomeApplier:
         self.adopting.pop(user, None)
         if not keep_facts:
             user.location = user.upn = user.mail = user.mail_nickname = None
-            user.addresses = ()
+            user.addresses, user.attributes = (), ()
 
     # -- groups
     def joined(self, user: User, group: str, timestamp_ms: int) -> None:

@@ -16,8 +16,9 @@ from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines import recycle_bin, user_snapshot
 from engine.machines.direct_changes import COMMANDS
 from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
+from engine.machines.rule_members import kept_memberships
+from engine.machines.ruled_users import RuledUsers
 from engine.machines.unit_of_work import Cause
-from engine.machines.user_evaluations import UserEvaluations
 from engine.machines.user_phase import Trigger
 from engine.state.message_codecs import (
     ConfigurationMessage,
@@ -26,10 +27,8 @@ from engine.state.message_codecs import (
     decode_seat_grant,
 )
 from engine.state.row_codecs import (
-    GROUPS,
     PRODUCTS,
     TENANTS,
-    decode_group,
     decode_tenant,
     product_key,
 )
@@ -46,7 +45,7 @@ from engine.state.user_row_codecs import OptionalUserFacts
 RESTORATION: Final = OptionalUserFacts.RESTORATION
 
 
-class UserMachine(UserEvaluations):
+class UserMachine(RuledUsers):
     """User changes, configuration, grants, verdicts in; states, errors, results, requests out."""
 
     # -- batches
@@ -141,6 +140,8 @@ class UserMachine(UserEvaluations):
     def run_background(self, limit: int) -> bool:
         """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
         for user, job in self.fan_out.scan(limit):
+            if job.walks and not self._visit(user, job):
+                continue
             self._fact_changed(user, job.timestamp_ms, job.caused_by, retry=job.kind == GROUP)
         self._finish()
         self._report_ended(self.fan_out.finish_scans())
@@ -153,22 +154,6 @@ class UserMachine(UserEvaluations):
         self.applier.report(self.fan_out)
 
     # -- configuration
-    def _group(
-        self, tenant_id: str, id: str, row: list[Any], timestamp_ms: int, caused_by: str
-    ) -> None:
-        tenant = self.configuration.tenant(tenant_id)
-        version, licenses, deleted, _ = decode_group(row)
-        known = tenant.groups.get(id)
-        if known is not None and known.version >= version:
-            return
-        wanted = {sku: tuple(off) for sku, off in licenses.items()}
-        tenant.groups[id] = self.configuration.group(version, wanted, deleted)
-        self.effects.rows[GROUPS, f"{tenant_id}/{id}"] = row
-        before = known.version if known else 0
-        if tenant.membership(id).user_count or self.fan_out.has(tenant_id, id):
-            self.fan_out.begin(GROUP, tenant_id, id, version, before, timestamp_ms, caused_by)
-        self.work.change_group(tenant, id, timestamp_ms)
-
     def _product(self, row: list[Any], timestamp_ms: int, caused_by: str) -> None:
         sku = product_key(row)
         new = sku not in self.configuration.products
@@ -193,6 +178,7 @@ class UserMachine(UserEvaluations):
         """Applies the event, or returns False if it has to wait for what is under way (R23)."""
         kind = type(event)
         when = order_key(timestamp_ms, offset) if kind is ev.MembershipAdded else b""
+        self._apply_rules_first(user)
         if user in self.pending_evaluations and self._depends(user, kind, when):
             self._evaluate_now(user)
         if user.pending_work is not None and user.waits and self._must_wait(user, kind, when):
@@ -269,7 +255,12 @@ class UserMachine(UserEvaluations):
         if not was_known:
             self.applier.count_members(user, 1, timestamp_ms)
             recycle_bin.begin_restoration(user, event.id)
-        if facts == given_facts(user) and was_known:
+        same = facts == given_facts(user)
+        if same and was_known and event.attributes is ABSENT:
+            moved = False
+        else:
+            moved = self._apply_attributes(user, event, facts, was_known, timestamp_ms, offset)
+        if same and was_known and not moved:
             self._evaluate_later(user, timestamp_ms, event.id)
             return
         if published is not None:
@@ -296,6 +287,8 @@ class UserMachine(UserEvaluations):
         self.pending_evaluations.pop(user, None)
         if user.known:
             self.claims.release_all(user, cause)
+            self.rule_members.leave_all(user, timestamp_ms)
+        kept = kept_memberships(user)
         self.allocator.dequeue(user, cause)
         self.direct_changes.reject_open(user, timestamp_ms)
         if event.restorable:
@@ -303,6 +296,7 @@ class UserMachine(UserEvaluations):
                 direct = recycle_bin.direct_licenses(user, self.configuration.products)
                 self.applier.delete(user, cause, keep_facts=True)
                 user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, direct)
+                user.set_optional_fact(OptionalUserFacts.KEPT_MEMBERSHIPS, kept or None)
         else:
             self.applier.delete(user, cause)
         self._enter(user, Trigger.USER_DELETED)
@@ -327,6 +321,8 @@ class UserMachine(UserEvaluations):
             self.applier.count_members(user, 1, timestamp_ms)
         self._claim(user, keys, timestamp_ms, offset, event.id)
         self._replace_memberships(user, event, timestamp_ms, offset)
+        self.rule_members.replace(user, event.attributes)
+        self.rule_members.update_all(user, timestamp_ms, offset)
         licenses = user_snapshot.licenses(event, timestamp_ms)
         user.set_optional_fact(OptionalUserFacts.RECYCLE_BIN, None)
         user.set_optional_fact(OptionalUserFacts.RESTORATION, None)
@@ -335,25 +331,19 @@ class UserMachine(UserEvaluations):
             keep_published(user, published)
         self._fact_changed(user, timestamp_ms, event.id)
 
-    def _replace_memberships(
-        self, user: User, event: ev.UserSnapshot, timestamp_ms: int, offset: int
-    ) -> None:
-        known = user.memberships()
-        wanted = user_snapshot.memberships(event, known, timestamp_ms, offset)
-        for group in known.keys() - wanted.keys():
-            user.leave(group)
-            self.applier.left(user, group, timestamp_ms)
-        joined = [group for group in wanted if group not in known]
-        user.set_memberships(wanted)
-        for group in joined:
-            self.applier.joined(user, group, timestamp_ms)
-
     def _joined(
         self, user: User, event: ev.MembershipAdded, timestamp_ms: int, when: bytes
     ) -> None:
-        full = len(user.groups) >= self.configuration.limits.memberships
-        if full and event.group not in user.groups:
-            self.direct_changes.reject_membership(user, event.id)
+        kept = kept_memberships(user)
+        count = len(user.groups) - len(user.rule_groups) + len(kept)
+        there = event.group in kept or (
+            event.group in user.groups and event.group not in user.rule_groups
+        )
+        if count >= self.configuration.limits.memberships and not there:
+            self.direct_changes.reject_membership(user, event.id, count + 1)
+            self._evaluate_later(user, timestamp_ms, event.id)
+        elif self.rule_members.is_ruled(user, event.group):
+            self.rule_members.keep(user, event.group, when)
             self._evaluate_later(user, timestamp_ms, event.id)
         elif user.join(event.group, when):
             self.applier.joined(user, event.group, timestamp_ms)
@@ -362,7 +352,10 @@ class UserMachine(UserEvaluations):
             self._evaluate_later(user, timestamp_ms, event.id)
 
     def _left(self, user: User, event: ev.MembershipRemoved, timestamp_ms: int) -> None:
-        if user.leave(event.group):
+        if self.rule_members.is_ruled(user, event.group):
+            self.rule_members.release(user, event.group)
+            self._evaluate_later(user, timestamp_ms, event.id)
+        elif user.leave(event.group):
             self.applier.left(user, event.group, timestamp_ms)
             self._fact_changed(user, timestamp_ms, event.id)
         else:

@@ -89,6 +89,9 @@ class UserRestore:
         implied = location or tenant.base_location
         user.published_location = others.pop(OptionalUserFacts.PUBLISHED_LOCATION, implied)
         restore_mail_facts(user, others)
+        attributes = others.pop(OptionalUserFacts.ATTRIBUTES, None)
+        user.attributes = self.configuration.attributes.of(attributes or {})
+        user.rule_groups = self._ids(others.pop(OptionalUserFacts.RULE_GROUPS, []))
         user.optional_facts = others or None
         user.outcome = self._outcome(user, entries, problems)
         tenant.users[id] = user

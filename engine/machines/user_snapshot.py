@@ -10,6 +10,8 @@ from typing import Any
 from engine.domain.events import UserSnapshot
 from engine.domain.limits import Limits
 from engine.domain.messages import Rejection, limit_exceeded
+from engine.machines import attribute_limits
+from engine.membership_rules.compiler import Value
 from engine.state.tenant_state import order_key
 
 
@@ -24,7 +26,8 @@ def exceeds_limit(limits: Limits, event: UserSnapshot) -> Rejection | None:
     inherited = len(event.licenses) - direct
     if inherited > limits.assignments:
         return limit_exceeded("licences of a user's groups", limits.assignments, inherited)
-    return None
+    values: list[Value] = [value for _, value in event.attributes]
+    return attribute_limits.exceeds_limit(limits, values)
 
 
 def memberships(

@@ -19,8 +19,10 @@ from engine.domain.vocabulary import (
     CapabilityStatus,
     GroupProcessingState,
 )
+from engine.machines.group_rules import names_rule
 from engine.partition_machine import PartitionMachine
 from engine.simulation.invariants import content, lease_fields, require
+from engine.simulation.rule_checks import verify_rules
 from engine.simulation.scheduler import Simulation
 from engine.simulation.workload import Input
 from engine.state.tenant_state import User
@@ -57,6 +59,7 @@ def verify(s: Simulation) -> None:
     for p, machine in enumerate(machines):
         require(not machine.users.fan_out.jobs, "no fan-out left", p, machine.users.fan_out.jobs)
     _same_configuration(machines)
+    verify_rules(machines, users)
     _groups(s, machines, users)
     _addresses(machines, users, s.config.limits)
     _answers(s)
@@ -283,6 +286,11 @@ def _answers(s: Simulation) -> None:
             continue
         final = statuses[1:] if statuses[:1] == ["deferred"] else statuses
         require(final in (["applied"], ["rejected"]), "answers", i, statuses)
+    for i in sent:
+        if isinstance(i.event, ev.GroupUpserted):  # R27: answered if it names a rule
+            statuses = answers.pop((i.key, i.event.id), [])
+            expected = [["applied"], ["rejected"]] if names_rule(i.event) else [[]]
+            require(statuses in expected, "answers", i, statuses)
     _answers_of_facts(sent, answers, s.config.limits != DEFAULT_LIMITS)
     require(not answers, "answers", "nobody asked", answers)
 

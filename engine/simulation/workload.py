@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from engine.domain import events as ev
 from engine.domain.model import ServicePlan
+from engine.simulation.rule_workload import RuleWorkload
 
 START = 1_700_000_000_000
 COMPANY_PLAN_PERCENT = 8
@@ -70,9 +71,13 @@ class Tenants:
         self.products: dict[str, list[str]] = {}
         self.retry = random.choice(("automatic", "automatic", "manual"))
         self.members: list[tuple[str, str, str]] = []
+        self.rules = RuleWorkload(random)
         self._catalogue()
         self._begin()
         while len(self.inputs) < events:
+            rule = self.rules.change(self.names, self.groups)
+            if rule is not None:
+                self._add("group-changes", f"{rule.tenant}/{rule.group}", rule)
             self._event()
 
     def _catalogue(self) -> None:
@@ -170,6 +175,7 @@ class Tenants:
                 r.choice((None, f"{user}@mail", "Shared@x")) if r.random() < 0.1 else ev.ABSENT,
                 addresses,
                 r.choice((None, user, "nick", "nick")) if r.random() < 0.2 else ev.ABSENT,
+                self.rules.attributes(),
             ),
         )
 
@@ -239,6 +245,7 @@ class Tenants:
             tuple((group, self._moment()) for group in groups),
             tuple(held.values()),
             r.choice((None, None, user, "nick")),
+            self.rules.snapshot(),
         )
         self._add("user-changes", f"{tenant}/{user}", event)
 

@@ -12,12 +12,15 @@ from typing import Any
 from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.model import DEFAULT_TENANT, Group, GroupLicenses, PlanSet, Product, Tenant
 from engine.domain.partitioner import partition_of
+from engine.membership_rules.attributes import AttributeTable
+from engine.membership_rules.rule_set import MembershipRule
 from engine.state.row_codecs import (
     PRODUCTS,
     TENANTS,
     decode_group,
     decode_product,
     decode_tenant,
+    membership_rules_of,
 )
 from engine.state.seat_lease import PREFETCH_MIN_UNITS
 from engine.state.tenant_state import TenantState
@@ -42,6 +45,7 @@ class Configuration:
         self._offers: dict[tuple[bool, tuple[PlanSet, ...]], GroupLicenses] = {}
         self.prefetch_min_units = PREFETCH_MIN_UNITS
         self.limits = limits
+        self.attributes = AttributeTable()
 
     def owns(self, key: str) -> bool:
         """Returns True if an object with this key belongs to this partition.
@@ -75,7 +79,7 @@ class Configuration:
         for tenant in self.tenants.values():
             for id, group in tenant.groups.items():
                 if product.id in group.licenses:
-                    tenant.groups[id] = self.group(group.version, group.licenses, group.deleted)
+                    tenant.groups[id] = self._completed(group)
         return True
 
     def _know(self, product: Product) -> None:
@@ -89,12 +93,24 @@ class Configuration:
 
     # -- groups
     def group(
-        self, version: int, licenses: dict[str, tuple[str, ...]] | Any, deleted: bool
+        self,
+        version: int,
+        licenses: dict[str, tuple[str, ...]] | Any,
+        deleted: bool,
+        rule: MembershipRule | None = None,
+        pending_rules: tuple[Any, ...] = (),
     ) -> Group:
         """Returns a group that shares its plan sets with groups of equal licences."""
         known = {sku: off for sku, off in licenses.items() if sku in self.products}
         sets = tuple(self.products[sku].without(known[sku]) for sku in sorted(known))
-        return Group(version, licenses, deleted, self.license_set(sets) if sets else None)
+        license_set = self.license_set(sets) if sets else None
+        return Group(version, licenses, deleted, license_set, rule, pending_rules)
+
+    def _completed(self, group: Group) -> Group:
+        """Returns the group with the plan sets of the present products."""
+        return self.group(
+            group.version, group.licenses, group.deleted, group.rule, group.pending_rules
+        )
 
     def license_set(self, sets: tuple[PlanSet, ...], is_part: bool = False) -> GroupLicenses:
         """Returns the one object that stands for these plan sets, or for this part of a group's."""
@@ -113,10 +129,15 @@ class Configuration:
             tenant, group = key.split("/", 1)
             found = decode_group(row)
             wanted = {sku: tuple(off) for sku, off in found.licenses.items()}
-            self.tenant(tenant).groups[group] = Group(found.version, wanted, found.deleted, None)
+            rule, pending = membership_rules_of(found.optional_facts)
+            self.tenant(tenant).groups[group] = Group(
+                found.version, wanted, found.deleted, None, rule, pending
+            )
 
     def start(self) -> None:
         """Completes the restored groups: all products are known now."""
         for tenant in self.tenants.values():
             for id, group in tenant.groups.items():
-                tenant.groups[id] = self.group(group.version, group.licenses, group.deleted)
+                tenant.groups[id] = self._completed(group)
+                if group.rule is not None:
+                    tenant.ensure_rules().put(id, group.rule)

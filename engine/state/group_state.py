@@ -6,7 +6,13 @@ from typing import Any
 
 from engine.domain.vocabulary import GroupProcessingState
 from engine.state.configuration import Configuration
-from engine.state.row_codecs import GroupStateRow, decode_group_state, encode_group_state
+from engine.state.row_codecs import (
+    MEMBERSHIP_RULE,
+    GroupStateRow,
+    OptionalFacts,
+    decode_group_state,
+    encode_group_state,
+)
 
 
 class GroupState:
@@ -16,12 +22,12 @@ class GroupState:
     ``deferred``: changes that wait for a product, as [event id, add, remove, timestamp_ms];
     ``remove`` is None for a whole list (R28): all that ``add`` does not name.
     ``pending_completions``: events to complete when all partitions have applied a version, as
-    [version, kind, event id].
+    [version, kind, event id]. ``rule``: its membership rule (R27) as the row has it, or None.
     """
 
     __slots__ = (
         "caused_by", "deferred", "deleted", "group", "licenses", "name", "partition_reports",
-        "pending_completions", "published", "seen_fingerprints", "tenant", "timestamp_ms",
+        "pending_completions", "published", "rule", "seen_fingerprints", "tenant", "timestamp_ms",
         "version",
     )  # fmt: skip
 
@@ -36,6 +42,7 @@ class GroupState:
         self.partition_reports: dict[str, list[Any]] = {}
         self.pending_completions: list[list[Any]] = []
         self.published: dict[str, Any] | None = None
+        self.rule: list[Any] | None = None
         self.seen_fingerprints = b""
         self.timestamp_ms = 0
         self.caused_by = ""
@@ -44,6 +51,10 @@ class GroupState:
     def key(self) -> str:
         """The key of its row: tenant/group."""
         return f"{self.tenant}/{self.group}"
+
+    def optional_facts(self) -> OptionalFacts:
+        """Returns what the partitions are sent of the group beside its licences."""
+        return None if self.rule is None else {MEMBERSHIP_RULE: self.rule}
 
     def row(self) -> list[Any]:
         """Returns the row of ``group-state``."""
@@ -61,6 +72,7 @@ class GroupState:
                 self.seen_fingerprints,
                 self.timestamp_ms,
                 self.caused_by,
+                self.optional_facts(),
             )
         )
 
@@ -80,6 +92,7 @@ class GroupState:
         state.seen_fingerprints = found.seen_fingerprints
         state.timestamp_ms = found.timestamp_ms
         state.caused_by = found.caused_by
+        state.rule = (found.optional_facts or {}).get(MEMBERSHIP_RULE)
         return state
 
     def done(self, partitions: int) -> int:

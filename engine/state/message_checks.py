@@ -143,10 +143,21 @@ def _problem_of_row(message: dict[str, Any]) -> str:
         else:
             group = row_codecs.decode_group(whole)
             licenses = group.licenses.items()
-            sound = _number(group.version) and all(map(_texts, [plans for _, plans in licenses]))
+            sound = (
+                _number(group.version)
+                and all(map(_texts, [plans for _, plans in licenses]))
+                and _sound_rule((group.optional_facts or {}).get(row_codecs.MEMBERSHIP_RULE))
+            )
     except Exception:
         return f"row is not that of a {kind}"
     return "" if sound else f"row is not that of a {kind} ({len(row)} fields)"
+
+
+def _sound_rule(rule: Any) -> bool:
+    if rule is None:
+        return True
+    text, paused, since_ms, offset = rule
+    return _text(text) and _flag(paused) and _number(since_ms) and _number(offset)
 
 
 def _texts(value: Any) -> bool:

@@ -18,12 +18,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.domain.model import Product, ServicePlan, Tenant
+from engine.membership_rules.rule_set import MembershipRule
 
 Row = Any
 """A JSON-able value, or bytes that are already JSON."""
 OptionalFacts = Mapping[str, Any] | None
 """Named JSON-able values; None if there are none."""
 BASE_LOCATION: Final = "baseLocation"
+MEMBERSHIP_RULE: Final = "membershipRule"
+PENDING_RULES: Final = "pendingRules"
+WALK: Final = "walk"
 
 # Names of tables are persisted, too: the key of a record is ``table|key``.
 PRODUCTS: Final = "products"
@@ -73,7 +77,12 @@ class TenantRow(NamedTuple):
 
 
 class GroupRow(NamedTuple):
-    """``groups``, key tenant/group: the licences (skuId -> disabled plans) known here."""
+    """``groups``, key tenant/group: the licences (skuId -> disabled plans) known here.
+
+    Optional: ``membershipRule`` (R27), as [text, true if paused, timestamp in milliseconds and
+    offset of the change]; ``pendingRules``: the later ones, or null for none, which wait until that
+    one is applied to all users here.
+    """
 
     version: int
     licenses: dict[str, list[str]]
@@ -104,7 +113,8 @@ class JobRow(NamedTuple):
 
     ``rerun``: [version, timestamp in milliseconds, causedBy] of the change that came meanwhile.
     Optional: ``baseLocation``, of a tenant's settings: the default usage location with which users
-    were published before the scan, if it was another.
+    were published before the scan, if it was another; ``walk``, of a group: true if its rule (R27)
+    is being applied to all users of the tenant.
     """
 
     kind: str
@@ -126,6 +136,7 @@ class GroupStateRow(NamedTuple):
     being null for a whole list (R28);
     ``reports``: partition -> [version, members, licensed, with errors, {error: users}];
     ``pending_completions``: [version, kind, event id]; ``published``: the status last published.
+    Optional: ``membershipRule``, as in :class:`GroupRow`.
     """
 
     display_name: str | None
@@ -256,6 +267,25 @@ def encode_group(
 def decode_group(row: list[Any]) -> GroupRow:
     """Returns the fields of a row of ``groups``."""
     return GroupRow(*row)
+
+
+def encode_membership_rules(rule: MembershipRule | None, pending: tuple[Any, ...]) -> OptionalFacts:
+    """Returns a group's rules as members of its optional facts."""
+    facts: dict[str, Any] = {}
+    if rule is not None:
+        facts[MEMBERSHIP_RULE] = rule.row()
+    if pending:
+        facts[PENDING_RULES] = list(pending)
+    return facts or None
+
+
+def membership_rules_of(facts: OptionalFacts) -> tuple[MembershipRule | None, tuple[Any, ...]]:
+    """Returns the rule in a group's optional facts, and those that wait."""
+    if not facts:
+        return None, ()
+    row = facts.get(MEMBERSHIP_RULE)
+    rule = None if row is None else MembershipRule(*row)
+    return rule, tuple(facts.get(PENDING_RULES, ()))
 
 
 # -- catalog, tenant settings

@@ -7,6 +7,8 @@ from struct import Struct
 from typing import Any, Final
 
 from engine.domain.model import DEFAULT_TENANT, Group, Tenant
+from engine.membership_rules.attributes import Attributes
+from engine.membership_rules.rule_set import RuleSet
 from engine.rules.outcome import EMPTY_OUTCOME, Outcome
 from engine.state.pending_work import PendingWork, SeatRequest
 from engine.state.row_codecs import OptionalFacts, Row
@@ -19,7 +21,7 @@ MAX_TIMESTAMP_MS: Final = (1 << 48) - 1
 _pack: Final = Struct(">QQ").pack
 
 
-Attributes = tuple[str | None, str | None, tuple[str, ...], str | None]
+PublishedAttributes = tuple[str | None, str | None, tuple[str, ...], str | None]
 """Usage location, mail, proxy addresses and mail nickname as they are published (R19)."""
 
 
@@ -38,12 +40,15 @@ class User:
     attributes (R19) ``upn``, ``mail``, ``addresses`` and ``mail_nickname`` are what was given;
     ``published_nickname`` is kept where it no longer follows from them, ``routing`` is the routing
     address once made, and ``derived`` are the claimed addresses that are not given.
+    ``attributes``: those that rules read (:mod:`engine.membership_rules.attributes`);
+    ``rule_groups``: those of ``groups`` that a rule made, or froze (R27).
     ``optional_facts``: JSON-able facts that few users have, by the names of their members in the
     row; None if there are none.
     """
 
     __slots__ = (
         "addresses",
+        "attributes",
         "derived",
         "groups",
         "id",
@@ -60,6 +65,7 @@ class User:
         "published_nickname",
         "revision",
         "routing",
+        "rule_groups",
         "seen_fingerprints",
         "state_since_ms",
         "tenant",
@@ -88,6 +94,8 @@ class User:
         self.seen_fingerprints = b""
         self.pending_work: PendingWork | None = None
         self.optional_facts: dict[str, Any] | None = None
+        self.attributes: Attributes = ()
+        self.rule_groups: tuple[str, ...] = ()
 
     def set_optional_fact(self, name: str, value: Any) -> None:
         """Sets a member of ``optional_facts``; None takes it away."""
@@ -228,6 +236,8 @@ class User:
             seen_fingerprints=self.seen_fingerprints,
             pending=self.pending_work.to_row() if self.pending_work is not None else None,
             optional_facts=self._row_facts(mail_facts),
+            attributes=self.attributes,
+            rule_groups=self.rule_groups,
         )
 
 
@@ -286,12 +296,13 @@ class TenantState:
 
     ``products_off``: the products whose lease says that they are off (R15). ``base_location``: the
     default usage location with which users were published whose rows do not say it: the present
-    one; during a fan-out of the settings, the one before.
+    one; during a fan-out of the settings, the one before. ``rules``: the groups' membership rules
+    (R27); None if no group ever had one.
     """
 
     __slots__ = (
-        "base_location", "groups", "id", "leases", "memberships", "products_off", "settings",
-        "users",
+        "base_location", "groups", "id", "leases", "memberships", "products_off", "rules",
+        "settings", "users",
     )  # fmt: skip
 
     def __init__(self, tenant: str) -> None:
@@ -303,6 +314,13 @@ class TenantState:
         self.memberships: dict[str, GroupMembership] = {}
         self.leases: dict[str, Lease] = {}
         self.products_off = NO_PRODUCTS
+        self.rules: RuleSet | None = None
+
+    def ensure_rules(self) -> RuleSet:
+        """Returns the membership rules, created on first use."""
+        if self.rules is None:
+            self.rules = RuleSet()
+        return self.rules
 
     def membership(self, group: str) -> GroupMembership:
         """Returns the members of a group, created on first use."""

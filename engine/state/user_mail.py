@@ -12,7 +12,7 @@ from engine.domain.proxy_address import normalize_proxy_address
 from engine.rules import mail_attributes
 from engine.rules.mail_attributes import mail_key, routing_address
 from engine.state.row_codecs import OptionalFacts
-from engine.state.tenant_state import Attributes, User
+from engine.state.tenant_state import PublishedAttributes, User
 
 ATTRIBUTES: Final = 4
 ONLY_PRINCIPAL_NAME: Final[dict[str, Any]] = {"derivedClaims": True}
@@ -41,7 +41,7 @@ def nickname(user: User) -> str | None:
     )
 
 
-def published_attributes(user: User) -> Attributes:
+def published_attributes(user: User) -> PublishedAttributes:
     """Returns usage location, mail, proxy addresses and mail nickname as they are published (R19).
 
     A derived address that somebody else owns is left out (R18).
@@ -54,7 +54,7 @@ def published_attributes(user: User) -> Attributes:
     return user.location, mail, addresses, name
 
 
-def keep_published(user: User, attributes: Attributes | None = None) -> None:
+def keep_published(user: User, attributes: PublishedAttributes | None = None) -> None:
     """Keeps the published attributes before they change, to tell later whether they did.
 
     ``attributes``: as they were, if they have changed already.
@@ -65,7 +65,7 @@ def keep_published(user: User, attributes: Attributes | None = None) -> None:
         user.ensure_pending_work().published_attributes = found
 
 
-def keep_nickname(user: User, attributes: Attributes | None) -> None:
+def keep_nickname(user: User, attributes: PublishedAttributes | None) -> None:
     """Keeps the nickname that was published, where it no longer follows from the given facts.
 
     ``attributes``: as they were before the facts changed; None if the user is not published.

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, CODES
+from engine.membership_rules.attributes import Attributes, as_dict, as_json
 from engine.native import load_extension
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.state.row_codecs import OptionalFacts, Row, append_optional, split_optional
@@ -95,6 +96,9 @@ class OptionalUserFacts:
       its product, or for the first licences of its group.
     - ``mailNickname`` (as given), ``publishedNickname``, ``routingAddress``, ``derivedClaims``
       (true for the principal name alone) and ``ungivenClaims``: see :mod:`engine.state.user_mail`.
+    - ``ATTRIBUTES``: those that rules read (R27), by name in small letters; ``RULE_GROUPS``: the
+      groups of which a rule made the user a member. ``KEPT_MEMBERSHIPS``: memberships by events of
+      groups that have a rule, which do not count: their order keys (R8) by group.
     - ``PUBLISHED_LOCATION``: the effective usage location as published, where it is neither the
       user's own nor the tenant's.
     """
@@ -103,6 +107,9 @@ class OptionalUserFacts:
     RESTORATION: Final = "restoration"
     ADOPTION: Final = "adoption"
     PUBLISHED_LOCATION: Final = "effectiveUsageLocation"
+    ATTRIBUTES: Final = "attributes"
+    RULE_GROUPS: Final = "ruleGroups"
+    KEPT_MEMBERSHIPS: Final = "keptMemberships"
 
 
 class EntryRow(NamedTuple):
@@ -133,8 +140,13 @@ def encode_user(
     seen_fingerprints: bytes,
     pending: PendingWorkRow | None,
     optional_facts: OptionalFacts = None,
+    attributes: Attributes = (),
+    rule_groups: tuple[str, ...] = (),
 ) -> Row:
-    """Returns a row of ``users``; the arguments are the fields of :class:`UserRow`."""
+    """Returns a row of ``users``; the arguments are the fields of :class:`UserRow`.
+
+    ``attributes`` and ``rule_groups`` become members of the optional facts.
+    """
     if outcome.cache.row is None:
         outcome.cache.row = _encode_outcome(outcome)
     entries, problems, problems_text = outcome.cache.row
@@ -142,7 +154,7 @@ def encode_user(
     if paths is groups or paths == groups:
         shared_paths = True
     if _writer is not None and pending is None:
-        facts_text = json.dumps(optional_facts, ensure_ascii=False) if optional_facts else ""
+        facts_text = _facts_text(optional_facts, attributes, rule_groups)
         return _writer.user_row(
             known, usage_location, user_principal_name, mail, proxy_addresses, groups,
             member_since, shared_paths, entries, problems_text, state_since_ms, revision,
@@ -153,6 +165,8 @@ def encode_user(
         member_since.hex(), shared_paths, entries, problems, state_since_ms, revision,
         seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
     ]  # fmt: skip
+    if attributes or rule_groups:
+        optional_facts = {**(optional_facts or {}), **_rule_facts(attributes, rule_groups)}
     return append_optional(fields, optional_facts)
 
 
@@ -181,6 +195,33 @@ def decode_user(row: list[Any]) -> UserRow:
         None if pending is None else _decode_pending(pending),
         optional_facts,
     )
+
+
+def _facts_text(
+    optional_facts: OptionalFacts, attributes: Attributes, rule_groups: tuple[str, ...]
+) -> str:
+    """Returns the optional facts as JSON, "" if there are none; attributes without the encoder."""
+    if not attributes and not rule_groups:
+        return json.dumps(optional_facts, ensure_ascii=False) if optional_facts else ""
+    parts: list[str] = []
+    if optional_facts:
+        parts.append(json.dumps(optional_facts, ensure_ascii=False)[1:-1])
+    if attributes:
+        parts.append(f'"{OptionalUserFacts.ATTRIBUTES}": {as_json(attributes)}')
+    if rule_groups:  # ids need no escapes
+        groups = '", "'.join(rule_groups)
+        parts.append(f'"{OptionalUserFacts.RULE_GROUPS}": ["{groups}"]')
+    return f"{{{', '.join(parts)}}}"
+
+
+def _rule_facts(attributes: Attributes, rule_groups: tuple[str, ...]) -> dict[str, Any]:
+    """Returns what a row keeps for membership rules, as members of its optional facts."""
+    facts: dict[str, Any] = {}
+    if attributes:
+        facts[OptionalUserFacts.ATTRIBUTES] = as_dict(attributes)
+    if rule_groups:
+        facts[OptionalUserFacts.RULE_GROUPS] = rule_groups
+    return facts
 
 
 # -- pending work
@@ -266,6 +307,7 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
             "mail",
             "proxy_addresses",
             "mail_nickname",
+            "attributes",
         ),
     ),
     CODES[ev.UserDeleted]: (ev.UserDeleted, (*_USER, "restorable")),
@@ -280,6 +322,7 @@ _DEFERRABLE: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
             "memberships",
             "licenses",
             "mail_nickname",
+            "attributes",
         ),
     ),
     CODES[ev.MembershipAdded]: (ev.MembershipAdded, _MEMBERSHIP),

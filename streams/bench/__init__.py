@@ -26,7 +26,9 @@ NAMES = (
     "workers",
     "console",
     "engine",
+    "rules",
 )
+IN_MEMORY = ("engine", "rules")
 
 
 def run(
@@ -70,12 +72,15 @@ async def _run(
     show = ProgressBar(console)
     results = []
     with show.progress:
-        async with a_broker(brokers, show, [n for n in names if n != "engine"]) as (where, logs):
+        async with a_broker(brokers, show, [n for n in names if n not in IN_MEMORY]) as (
+            where,
+            logs,
+        ):
             for name in names:
                 show.bench(name)
                 bench = importlib.import_module(f"streams.bench.{name}")
                 env = BenchEnvironment(where, name, logs, show, quick)
-                if name == "engine":
+                if name in IN_MEMORY:
                     results.append(await bench.run(env))
                     continue
                 async with env:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from streams.kafka.faust_adapter import RecordBatch
 from streams.runtime import gc_tuning
 from streams.worker.record_batches import TransactionBatches
 
+Stages = dict[str, float]
 USERS, QUICK_USERS = 50_000, 2_000
 BATCH = 500
 BATCHES_A_TRANSACTION = 10
@@ -43,7 +44,7 @@ async def run(env: BenchEnvironment) -> Result:
     users = QUICK_USERS if env.quick else USERS
     env.show.step("onboarding in memory", None)
     gc_tuning.configure()
-    loop = Loop(users)
+    loop = onboarding_loop(users)
     loop.onboard(users)
     events = 3 * users
     stages = sorted(((s / events * 1e6, name) for name, s in loop.seconds.items()), reverse=True)
@@ -94,23 +95,26 @@ class Read(NamedTuple):
 class Loop:
     """One machine, and the way that its records take back to it. ``seconds`` by stage, of CPU."""
 
-    def __init__(self, users: int) -> None:
+    def __init__(self, configuration: Iterable[Record]) -> None:
         self.machine = PartitionMachine(0, 1)
         self.seconds: dict[str, float] = defaultdict(float)
         self.records: Counter[str] = Counter()
         self._offsets: Counter[str] = Counter()
         self._back: dict[str, list[bytes]] = defaultdict(list)
         self._packing: TransactionBatches | None = None  # of the transaction that is being filled
-        units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
-        for record in bench_configuration(units, GROUPS):
+        for record in configuration:
             self._input([record])
             self.commit()
 
     def onboard(self, users: int) -> None:
-        """Handles the users' events in batches, with a commit after every few batches."""
+        """Handles the events of the users' onboarding."""
         records = list(bench_onboarding(users, GROUPS))
         self.seconds.clear()
         self.records.clear()
+        self.publish(records)
+
+    def publish(self, records: list[Record]) -> None:
+        """Handles records of one topic in batches, with a commit after every few batches."""
         gc.collect()
         for number, at in enumerate(range(0, len(records), BATCH), 1):
             self._input(records[at : at + BATCH])
@@ -168,6 +172,12 @@ class Loop:
         for topic, _, _, value in effects.records:
             if topic.startswith("internal."):
                 self._back[topic].append(value if type(value) is bytes else orjson.dumps(value))
+
+
+def onboarding_loop(users: int) -> Loop:
+    """Returns a loop with the configuration of the onboarding of so many users."""
+    units = {name: n * SPARE // 100 for name, n in bench_demand(users, GROUPS).items()}
+    return Loop(bench_configuration(units, GROUPS))
 
 
 def new_batch() -> Any:

@@ -13,18 +13,20 @@ from typing import Any, Final
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, InputEvent
 from engine.domain.model import DIRECT, ServicePlan
-from engine.domain.vocabulary import UNIT_KINDS
+from engine.domain.vocabulary import RULE_PROCESSING_STATES, UNIT_KINDS
 from streams.contract.event_types import EVENT_TYPES
 from streams.contract.field_checks import (
     MAX_UNITS,
     Body,
     any_of_ids,
     check_addresses,
+    check_attributes,
     check_id,
     check_key,
     check_location,
     check_moment,
     check_name,
+    check_rule,
     check_text,
     check_usage_location,
     each_once,
@@ -135,7 +137,10 @@ def _user_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:
     mail = check_text(get("mail", ABSENT), "mail")
     addresses = check_addresses(get("proxyAddresses", ABSENT))
     nickname = check_text(get("mailNickname", ABSENT), "mailNickname")
-    patch = (event, tenant, user, upn, check_usage_location(body), mail, addresses, nickname)
+    attributes = check_attributes(get("attributes", ABSENT))
+    patch = (
+        event, tenant, user, upn, check_usage_location(body), mail, addresses, nickname, attributes,
+    )  # fmt: skip
     return new(ev.UserUpserted, patch)
 
 
@@ -149,7 +154,6 @@ def _user_snapshot(body: Body, event: str, key: bytes | None) -> InputEvent:
     tenant, user = _user(body, key)
     get = body.get
     check_text(get("displayName"), "displayName")
-    require_type(dict, get("attributes", {}), "attributes")
     location = check_usage_location(body)
     memberships: dict[str, tuple[str, int | None]] = {}
     for i, item in enumerate(require_type(list, get("memberships", []), "memberships")):
@@ -173,6 +177,7 @@ def _user_snapshot(body: Body, event: str, key: bytes | None) -> InputEvent:
         tuple(memberships.values()),
         tuple(held.values()),
         check_text(get("mailNickname"), "mailNickname") or None,  # type: ignore[arg-type]
+        check_attributes(get("attributes")) or (),  # type: ignore[arg-type]
     )
 
 
@@ -207,7 +212,11 @@ def _membership_removed(body: Body, event: str, key: bytes | None) -> InputEvent
 def _group_upserted(body: Body, event: str, key: bytes | None) -> InputEvent:
     tenant, group = _group(body, key)
     display_name = check_text(body.get("displayName", ABSENT), "displayName")
-    return ev.GroupUpserted(event, tenant, group, display_name)
+    rule = check_rule(body.get("membershipRule", ABSENT))
+    state = body.get("membershipRuleProcessingState", ABSENT)
+    if state is not None:
+        state = one_of(body, "", "membershipRuleProcessingState", RULE_PROCESSING_STATES, ABSENT)
+    return ev.GroupUpserted(event, tenant, group, display_name, rule, state)
 
 
 def _product_defined(body: Body, event: str, key: bytes | None) -> InputEvent:

@@ -66,7 +66,7 @@ EVENT_TYPES: Final = (
         events.UserUpserted,
         "A user's attributes. Absent members keep their value; null clears it.",
         *("userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses"),
-        "mailNickname",
+        *("mailNickname", "attributes"),
     ),
     _of_user(
         "user.deleted",
@@ -114,7 +114,12 @@ EVENT_TYPES: Final = (
     _of_user(
         "user.reprocess", events.UserReprocess, "Retries the user's licences that are in error."
     ),
-    _of_group("group.upserted", events.GroupUpserted, "A group's name.", "displayName"),
+    _of_group(
+        "group.upserted",
+        events.GroupUpserted,
+        "A group's name, and its membership rule.",
+        *("displayName", "membershipRule", "membershipRuleProcessingState"),
+    ),
     _of_group(
         "group.deleted", events.GroupDeleted, "The group is deleted, and its licences with it."
     ),

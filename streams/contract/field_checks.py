@@ -19,6 +19,7 @@ from streams.contract.rejection import malformed, require_type
 
 MAX_TEXT_CHARACTERS: Final = 1024
 MAX_ADDRESSES: Final = 500
+MAX_ATTRIBUTES: Final = 250
 MAX_UNITS: Final = 100_000_000
 MAX_SHARED_IDS = 1 << 16
 
@@ -31,11 +32,19 @@ TEXT_RULE = (
     " without control characters but tabs"
 )
 
+ATTRIBUTE_NAME_RULE = "1 to 128 characters of A-Z a-z 0-9 . _ : @ -"
+ATTRIBUTE_RULE = (
+    f"text of at most {MAX_TEXT_CHARACTERS} characters, true, false, a number, null,"
+    f" or a list of at most {MAX_ADDRESSES} texts"
+)
+
+AttributeValue = str | tuple[str, ...] | None
 Body = dict[str, Any]
 _T = TypeVar("_T")
 
 # . and .. are reserved: programs that normalise paths would take them for another object.
 find_foreign_character: Final = re.compile(r"[^A-Za-z0-9_.:@-]|\A\.{1,2}\Z").search
+is_attribute_name: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,128}").fullmatch
 # Names of real people and groups contain tabs.
 find_control_character: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]").search
 is_moment: Final = re.compile(
@@ -160,6 +169,57 @@ def check_addresses(value: Any) -> tuple[str, ...] | Absent | None:
     for item in value:
         first.setdefault(lower_ascii(check_name(item, "an item of proxyAddresses")), item)
     return tuple(first.values())
+
+
+def check_attributes(value: Any) -> tuple[tuple[str, AttributeValue], ...] | Absent | None:
+    """Returns attributes by their names in small letters, as text; null and an empty list clear.
+
+    Names that differ in case alone are one attribute; the last one counts.
+    """
+    if value is ABSENT or value is None:
+        return value
+    if type(value) is not dict or len(value) > MAX_ATTRIBUTES:
+        raise malformed(
+            "attributes", value, f"an object of at most {MAX_ATTRIBUTES} attributes, or null"
+        )
+    found: dict[str, AttributeValue] = {}
+    for name, item in value.items():
+        if not is_attribute_name(name):
+            raise malformed("a name in attributes", name, ATTRIBUTE_NAME_RULE)
+        found[name.lower()] = _attribute(item, name)
+    return tuple(found.items())
+
+
+def _attribute(value: Any, name: str) -> AttributeValue:
+    """Returns the text of an attribute: numbers, true and false are compared by it (R27)."""
+    if type(value) is str:
+        if len(value) > MAX_TEXT_CHARACTERS:
+            raise malformed(f"attributes.{name}", value, ATTRIBUTE_RULE)
+        return value
+    if value is None:
+        return None
+    if value is True or value is False:
+        return "true" if value else "false"
+    if type(value) is int:
+        return str(value)
+    if type(value) is float:
+        return str(int(value)) if value.is_integer() else repr(value)
+    if type(value) is list and len(value) <= MAX_ADDRESSES:
+        items: list[str] = []
+        for item in value:
+            text = None if type(item) is list else _attribute(item, name)
+            if not isinstance(text, str):
+                raise malformed(f"an item of attributes.{name}", item, ATTRIBUTE_RULE)
+            items.append(text)
+        return tuple(items) or None
+    raise malformed(f"attributes.{name}", value, ATTRIBUTE_RULE)
+
+
+def check_rule(value: Any) -> str | Absent | None:
+    """Returns the text of a membership rule, null or ABSENT; the engine reads it (R27)."""
+    if value is None or value is ABSENT or type(value) is str:
+        return value
+    raise malformed("membershipRule", value, "null or the text of a rule")
 
 
 def check_key(key: bytes | None, expected: str, form: str) -> None:

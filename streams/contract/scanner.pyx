@@ -277,12 +277,13 @@ cdef class Scanner:
         addresses = self._member(&m[ADDRESSES])
         if m[ADDRESSES].state == TEXT:
             addresses = (addresses,)
-        event = self._event(self._upserted, 8, m)
+        event = self._event(self._upserted, 9, m)
         put(event, 3, self._member(&m[UPN]))
         put(event, 4, location)
         put(event, 5, self._member(&m[MAIL]))
         put(event, 6, addresses)
         put(event, 7, self._member(&m[NICKNAME]))
+        put(event, 8, self._absent)
         return event
 
     cdef object _member(self, Member* m):

@@ -18,12 +18,14 @@ from engine.domain.vocabulary import (
     GROUP_PROCESSING_STATES,
     LICENSE_STATES,
     NONE,
+    RULE_PROCESSING_STATES,
 )
 from engine.domain.vocabulary import ERROR as LICENSE_ERROR
 from streams.contract.event_types import EVENT_TYPES, EventType
 from streams.contract.field_checks import (
     DIRECT_ID,
     MAX_ADDRESSES,
+    MAX_ATTRIBUTES,
     MAX_TEXT_CHARACTERS,
     MAX_UNITS,
     NO_LOCATIONS,
@@ -119,6 +121,19 @@ PROBLEM = _named("ProblemState", {"enum": [LICENSE_ERROR, ACTIVE_WITH_ERROR]})
 DETAILS = _named("Details", {"type": "object"})
 
 
+RULE_STATE = _named("RuleProcessingState", {"enum": list(RULE_PROCESSING_STATES)})
+_ATTRIBUTE = {"type": ["string", "boolean", "number"], "maxLength": MAX_TEXT_CHARACTERS}
+ATTRIBUTES: Schema = {
+    "title": "Attributes",
+    "type": ["object", "null"],
+    "description": "what membership rules read (R27); null clears one, or all",
+    "maxProperties": MAX_ATTRIBUTES,
+    "propertyNames": {"type": "string", "pattern": "^[A-Za-z0-9_.:@-]{1,128}$"},
+    "additionalProperties": {
+        "anyOf": [_or_null(_ATTRIBUTE), _list(_ATTRIBUTE, maxItems=MAX_ADDRESSES)]
+    },
+}
+
 _MEMBERS: dict[str, Schema] = {
     "tenant": ID,
     "user": ID,
@@ -136,12 +151,9 @@ _MEMBERS: dict[str, Schema] = {
     "removeLicenses": _list(ID, default=[]),
     "licenses": _list(LICENSE),
     "restorable": {"type": "boolean", "default": False},
-    "attributes": {
-        "title": "Attributes",
-        "type": "object",
-        "default": {},
-        "description": "read and not used yet",
-    },
+    "attributes": ATTRIBUTES,
+    "membershipRule": {"type": ["string", "null"], "description": "in the language of R27"},
+    "membershipRuleProcessingState": _or_null(RULE_STATE),
     "memberships": _list(
         _named("Membership", _object("group", group=GROUP_ID, since=_or_null(TIME))),
         default=[],
@@ -281,6 +293,8 @@ RECORDS = (
                 "propertyNames": ERROR,
                 "additionalProperties": {"type": "integer", "minimum": 1},
             },
+            membershipRule=_text("of a group that has one"),
+            membershipRuleProcessingState=RULE_STATE,
             updatedAt=TIME,
         ),
     ),
@@ -310,7 +324,7 @@ RECORDS = (
     _output(
         "results",
         "the key of the change",
-        "The outcome of a direct change, a group's licence change or a reprocess.",
+        "The outcome of a direct change, a change of a group's licences or rule, or a reprocess.",
         _object(
             "causedBy tenant status",
             causedBy=_text(),

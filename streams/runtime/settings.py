@@ -199,6 +199,10 @@ class Settings(BaseSettings):
     limit_group_completions: Limit = Field(
         100, description="reprocesses and licence changes of a group that are not complete"
     )
+    limit_attributes: Limit = Field(250, description="attributes of a user that rules can read")
+    limit_attribute_characters: Limit = Field(
+        65_536, description="characters in the attributes of a user together"
+    )
     log_level: Level = Field("info", description="least severe level that is logged")
     log_format: Format = Field(
         "console", description="format of log lines: for people (console) or machines (json)"

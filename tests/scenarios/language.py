@@ -95,6 +95,7 @@ class Scenario:
             "mail": "mail",
             "nickname": "mailNickname",
             "addresses": "proxyAddresses",
+            "attributes": "attributes",
         }
         event: Json
         match verb:
@@ -146,6 +147,10 @@ class Scenario:
         match verb:
             case "group":
                 event = {"type": "group.upserted", "displayName": action.get("name", group)}
+            case "rule":
+                event = {"type": "group.upserted"}
+                event |= {"membershipRule": argument[1]} if len(argument) > 1 else {}
+                event |= _renamed(action, {"state": "membershipRuleProcessingState"})
             case "delete_group":
                 event = {"type": "group.deleted"}
             case "reprocess_group":

@@ -139,6 +139,7 @@ PROFILE: dict[str, Check] = {
     "mail": or_null(text),
     "proxyAddresses": or_null(list_of(text)),
     "mailNickname": or_null(text),
+    "attributes": or_null(object_of_any),
 }
 HELD = record(
     {"state": text, "skuId": identifier},
@@ -159,7 +160,6 @@ def assignment_state(value: object) -> bool:
 
 SNAPSHOT: dict[str, Check] = {
     **PROFILE,
-    "attributes": object_of_any,
     "memberships": list_of(record({"group": group_identifier}, {"since": or_null(moment)})),
     "licenseAssignmentStates": list_of(assignment_state),
 }
@@ -175,7 +175,14 @@ EVENTS: dict[str, dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
         "user.reprocess": (USER, {}),
     },
     "group-changes": {
-        "group.upserted": (GROUP, {"displayName": or_null(text)}),
+        "group.upserted": (
+            GROUP,
+            {
+                "displayName": or_null(text),
+                "membershipRule": or_null(text),
+                "membershipRuleProcessingState": or_null(one_of("On", "Paused")),
+            },
+        ),
         "group.deleted": (GROUP, {}),
         "licenses.changed": (GROUP, LICENSES),
         "licenses.set": (GROUP | WHOLE_LIST, {}),

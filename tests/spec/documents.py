@@ -193,7 +193,17 @@ def group_document(world: Evaluations, tenant: Tenant, name: str) -> Json:
         "membersLicensed": len(licensed),
         "membersWithErrors": sum(1 for some in errors if some),
         "errors": dict(sorted(Counter(e for some in errors for e in some).items())),
+        **rule_of(tenant, name),
     }
+
+
+def rule_of(tenant: Tenant, group: str) -> Json:
+    """Returns the rule of a group that has one (R27)."""
+    if group not in tenant.rules:
+        return {}
+    text, paused = tenant.rules[group]
+    state = "Paused" if paused else "On"
+    return {"membershipRule": text, "membershipRuleProcessingState": state}
 
 
 def active(user: User, group: str) -> set[str]:

@@ -31,13 +31,8 @@ from tests.spec.events import (
 )
 from tests.spec.facts import COUNT, Group, held
 from tests.spec.licensing import evaluate
-from tests.spec.limits import (
-    exceeded,
-    too_many_direct,
-    too_many_of_a_group,
-    too_much_in_snapshot,
-)
-from tests.spec.tenants import NO_UNITS, At, Json, Tenant, User
+from tests.spec.limits import exceeded, too_many_direct, too_many_of_a_group, too_much_in_snapshot
+from tests.spec.tenants import INVALID_RULE, NO_UNITS, RULE_MEMBERS, At, Json, Tenant, User, patched
 
 
 class World(Evaluations):
@@ -104,10 +99,17 @@ class World(Evaluations):
 
     def _group_changes_group_upserted(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["group"]
-        group = tenant.groups.get(name, Group({}))
+        group = tenant.groups.setdefault(name, Group({}))
+        touched = set(tenant.touched_by_group(name))
+        if RULE_MEMBERS & event.keys():
+            if not tenant.change_rule(event, at):
+                self._answer("group", event, "rejected", Rejection(INVALID_RULE))
+                return
+            self._answer("group", event, "applied")
+            touched.update(tenant.touched_by_group(name))
         tenant.groups[name] = Group(group.licenses)
         tenant.group_names[name] = event.get("displayName", tenant.group_names.get(name))
-        self._evaluate_all(tenant, tenant.touched_by_group(name), at)
+        self._evaluate_all(tenant, sorted(touched), at)
 
     def _group_changes_group_deleted(self, event: Json, at: At) -> None:
         """R13: the licences go, the memberships stay as facts."""
@@ -182,6 +184,8 @@ class World(Evaluations):
         user.mail = event.get("mail", user.mail)
         user.nickname = event.get("mailNickname", user.nickname)
         user.addresses = event.get("proxyAddresses", user.addresses) or []
+        user.attributes = patched(user.attributes, event.get("attributes", {}))
+        tenant.follow_rules(name, at)
         restored, user.bin = user.bin, None
         if restored:
             self._restore(tenant, name, restored)
@@ -224,11 +228,13 @@ class World(Evaluations):
         for membership in event.get("memberships", ()):
             group, since = membership["group"], milliseconds(membership.get("since"))
             tenant.groups.setdefault(group, Group({}))
-            begun = user.memberships.get(group, at) if since is None else (min(since, at[0]), 0)
+            begun = user.listed.get(group, at) if since is None else (min(since, at[0]), 0)
             memberships[group] = begun
         for group in user.memberships:
             tenant.groups.setdefault(group, Group({}))
-        user.memberships = memberships
+        user.listed = memberships
+        user.attributes = patched({}, event.get("attributes", {}))
+        tenant.follow_rules(name, at)
         before = held(user.entries)
         licenses = [
             replace(one, since=None if one.since is None else min(one.since, at[0]))
@@ -265,6 +271,7 @@ class World(Evaluations):
             user.known, user.routing, user.published_nickname = False, None, None
             user.entries, user.states, user.since = (), (), {}
             user.to_adopt = []
+            tenant.follow_rules(name, at)
         else:
             del tenant.users[name]
         documents.publish_user(self, tenant, name, at)
@@ -278,20 +285,22 @@ class World(Evaluations):
             return
         tenant, name, group = self.tenant(event), event["user"], event["group"]
         user = tenant.users.setdefault(name, User())
-        number = len(user.memberships.keys() | {group})
+        number = len(user.listed.keys() | {group})
         full = exceeded(self.limits.memberships, number)
-        if full and group not in user.memberships:
+        if full and group not in user.listed:
             self._answer("user", event, "rejected", full)
         else:
             tenant.groups.setdefault(group, Group({}))
-            user.memberships.setdefault(group, at)
+            user.listed.setdefault(group, at)
+            tenant.count_memberships(user)
         self._evaluate_all(tenant, [name], at)
 
     def _user_changes_membership_removed(self, event: Json, at: At) -> None:
         tenant, name = self.tenant(event), event["user"]
         tenant.groups.setdefault(event["group"], Group({}))
         user = tenant.users.setdefault(name, User())
-        user.memberships.pop(event["group"], None)
+        user.listed.pop(event["group"], None)
+        tenant.count_memberships(user)
         self._evaluate_all(tenant, [name], at)
 
     def _user_changes_user_reprocess(self, event: Json, at: At) -> None:

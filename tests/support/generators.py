@@ -79,7 +79,14 @@ def _user(event: ev.UserUpserted) -> tuple[str, Json]:
         "mail": event.mail,
         "proxyAddresses": list(addresses) if isinstance(addresses, tuple) else addresses,
         "mailNickname": event.mail_nickname,
+        "attributes": _attributes(event.attributes),
     }
+
+
+def _attributes(attributes: Any) -> Any:
+    if not isinstance(attributes, tuple):
+        return attributes
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in attributes}
 
 
 def _snapshot(event: ev.UserSnapshot) -> tuple[str, Json]:
@@ -90,6 +97,7 @@ def _snapshot(event: ev.UserSnapshot) -> tuple[str, Json]:
         "mail": event.mail,
         "proxyAddresses": list(event.proxy_addresses),
         "mailNickname": event.mail_nickname,
+        "attributes": _attributes(event.attributes),
         "memberships": [
             {"group": group, "since": _moment(since)} for group, since in event.memberships
         ],
@@ -168,7 +176,12 @@ BODIES: dict[type, Callable[[Any], tuple[str, Json]]] = {
     ev.UserReprocess: _bare("user.reprocess", "user"),
     ev.GroupUpserted: lambda e: (
         "group.upserted",
-        {"group": e.group, "displayName": e.display_name},
+        {
+            "group": e.group,
+            "displayName": e.display_name,
+            "membershipRule": e.membership_rule,
+            "membershipRuleProcessingState": e.processing_state,
+        },
     ),
     ev.GroupDeleted: _bare("group.deleted", "group"),
     ev.GroupLicensesChanged: _licenses("group"),

@@ -69,6 +69,7 @@ RULES = {
     "R23": Rule("Concurrency", "Changes of one user are made one after the other."),
     "R24": Rule("Idempotence", "An event that comes twice changes nothing the second time."),
     "R25": Rule("Adoption", "Licences of a snapshot are taken over as they are."),
+    "R27": Rule("Rules make members", "A group with a rule has the users that the rule matches."),
     "R28": Rule("Whole lists", "A whole list of licences removes what it does not name."),
     "R29": Rule("Any producer", "An event on the wrong partition is forwarded to the right one."),
 }

@@ -127,7 +127,7 @@ class _Facts:
         self, to: ProjectionWriter, event: ev.UserUpserted, name: Any, at: int, offset: int
     ) -> None:
         """Patches a user."""
-        given = (name, *event[3:])
+        given = (name, *event[3:8])  # attributes are not shown
         key = (event.tenant, event.user)
         known = self.people.setdefault(key, [ABSENT] * len(given))
         for i, value in enumerate(given):

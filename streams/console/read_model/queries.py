@@ -71,11 +71,16 @@ def user(db: Connection, tenant: str, id: str) -> GraphObject | None:
 
 
 def memberships(db: Connection, tenant: str, id: str) -> list[GraphObject]:
-    """Returns the groups that the user is a direct member of, in the order of R8."""
+    """Returns the groups that the user is a direct member of, in the order of R8.
+
+    Without groups that have a rule, where memberships by events do not count (R27).
+    """
     sql = (
         "SELECT m.grp, m.since, m.place, g.body, g.name FROM members m"
         " LEFT JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp"
-        " WHERE m.tenant = ? AND m.user = ? ORDER BY m.since, m.place, m.grp"
+        " WHERE m.tenant = ? AND m.user = ? AND (g.body IS NULL"
+        " OR json_extract(g.body, '$.membershipRule') IS NULL)"
+        " ORDER BY m.since, m.place, m.grp"
     )
     return [
         {

@@ -10,6 +10,7 @@ import orjson
 
 from engine.domain.events import SubscriptionDeleted, SubscriptionUpdated
 from engine.domain.proxy_address import normalize_proxy_address
+from engine.membership_rules.rule_set import MembershipRule
 from engine.partition_machine import PartitionMachine
 from engine.rules.mail_attributes import mail_key
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
@@ -92,6 +93,7 @@ class ReplicaRows:
         self._claims: dict[str, list[AddressClaimRow]] = {}
         self._owners: set[tuple[str, str]] = set()  # of derived addresses, with them
         self._held: Counter[str] = Counter()
+        self._ruled: set[str] = set()
         self._deferred_changes = self._deferred()
         self._configure()
         for id in users:
@@ -142,12 +144,20 @@ class ReplicaRows:
         state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
         state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
         state.deferred = self._deferred_changes.get(("Group", state.group), [])
+        rule = None
+        if "membershipRule" in status:
+            # Attributes are not known here, so the members are frozen (R27).
+            rule = MembershipRule(status["membershipRule"], True, 0, 0)
+            state.rule = rule.row()
+            self._ruled.add(state.group)
         self.rows[row_codecs.GROUP_STATES, state.key] = state.row()
-        row = encode_group(1, state.licenses, state.deleted)
+        row = encode_group(1, state.licenses, state.deleted, state.optional_facts())
         self.rows[row_codecs.GROUPS, state.key] = row
         tenant = self._machine.configuration.tenant(self.tenant)
         wanted = {sku: tuple(off) for sku, off in state.licenses.items()}
-        tenant.groups[state.group] = self._machine.configuration.group(1, wanted, state.deleted)
+        tenant.groups[state.group] = self._machine.configuration.group(
+            1, wanted, state.deleted, rule
+        )
 
     def _add(self, found: ReconstructedUser) -> None:
         """Adds a user in its published state."""
@@ -165,6 +175,7 @@ class ReplicaRows:
             user.published_nickname = shown["mailNickname"]  # kept from earlier facts (R19)
         user.groups = tuple(id for id, _ in found.groups)
         user.member_since = b"".join(order_key(*since) for _, since in found.groups)
+        user.rule_groups = tuple(sorted(self._ruled.intersection(user.groups)))
         user.paths, user.revision = tuple(found.paths), shown["revision"]
         offers = [found.licences[g].offer for g in found.licensing_groups]
         rest = [None] * (len(found.paths) - len(offers))

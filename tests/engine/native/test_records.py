@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.documents import user_documents
 from engine.documents.user_documents import ChangeAuditFields, StateTemplate, UserLicensesFields
+from engine.membership_rules.attributes import AttributeTable
 from engine.state.pending_work import PendingWork
 from engine.state.tenant_state import TenantState, User
 
@@ -139,6 +140,7 @@ def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
     st.tuples(st.binary(max_size=30), st.binary(max_size=30)),
     st.integers(0, 1 << 41) | st.lists(st.integers(0, 1 << 41), max_size=3).map(tuple),
     st.integers(-(1 << 40), 1 << 40),
+    st.dictionaries(id, text | st.lists(text, min_size=1, max_size=2), max_size=2),
 )
 def test_a_row(
     known: bool,
@@ -150,8 +152,10 @@ def test_a_row(
     marks: tuple[bytes, bytes],
     sinces: int | tuple[int, ...],
     revision: int,
+    attributes: dict[str, Any],
 ) -> None:
     user = User(TenantState("contoso"), "u1")
+    user.attributes, user.rule_groups = AttributeTable().of(attributes), groups[:1]
     user.known, user.addresses = known, addresses
     user.location, user.upn, user.mail = facts
     user.published_location = user.effective_location

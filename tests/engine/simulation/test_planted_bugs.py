@@ -9,7 +9,9 @@ import pytest
 
 from engine.machines import address_machine, group_machine, product_machine, user_machine
 from engine.machines.address_claims import AddressClaims
+from engine.machines.fan_out import Job
 from engine.machines.outcome_applier import OutcomeApplier
+from engine.machines.rule_members import RuleMembers
 from engine.machines.seat_allocation import SeatAllocator
 from engine.machines.unit_of_work import Cause
 from engine.rules.evaluation import Evaluation
@@ -206,6 +208,25 @@ def events_are_applied_where_they_are_found(patch: Patch) -> None:
     patch.setattr(Configuration, "owns", lambda self, key: True)
 
 
+def attributes_move_nobody(patch: Patch) -> None:
+    patch.setattr(RuleMembers, "update", lambda self, *_: False)
+
+
+def events_count_beside_a_rule(patch: Patch) -> None:
+    patch.setattr(RuleMembers, "is_ruled", lambda self, *_: False)
+
+
+def a_rule_is_not_applied_on_after_a_crash(patch: Patch) -> None:
+    real = Job.load
+
+    def load(row: list[Any]) -> Job:
+        job = real(row)
+        job.walks = False
+        return job
+
+    patch.setattr(Job, "load", load)
+
+
 PLANTED: tuple[Callable[[Patch], None], ...] = (
     no_fencing,
     applied_offsets_are_dropped,
@@ -228,6 +249,9 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
     a_grant_is_returned_as_well,
     forwarded_events_are_lost,
     events_are_applied_where_they_are_found,
+    attributes_move_nobody,
+    events_count_beside_a_rule,
+    a_rule_is_not_applied_on_after_a_crash,
 )
 
 

@@ -187,6 +187,9 @@ def test_a_tenant_is_read_back(
 # -- users
 PRODUCT = Product("sku", "PART", "Name", [ServicePlan("a", "A"), ServicePlan("b", "B")])
 requests = st.builds(SeatRequestRow, whole, whole, text, ids, ids, text, whole)
+attributes = st.lists(
+    st.tuples(id, st.none() | text | st.lists(text, max_size=2).map(tuple)), max_size=2
+).map(tuple)
 events: SearchStrategy[Any] = st.one_of(
     st.builds(
         ev.UserUpserted,
@@ -196,6 +199,7 @@ events: SearchStrategy[Any] = st.one_of(
         *[st.just(ev.ABSENT) | st.none() | text] * 3,
         st.just(ev.ABSENT) | st.none() | st.lists(text, max_size=2).map(tuple),
         st.just(ev.ABSENT) | st.none() | text,
+        st.just(ev.ABSENT) | st.none() | attributes,
     ),
     st.builds(ev.UserDeleted, id, id, id, flag),
     st.builds(
@@ -208,6 +212,7 @@ events: SearchStrategy[Any] = st.one_of(
         st.lists(st.tuples(id, st.none() | whole), max_size=2).map(tuple),
         st.lists(st.tuples(id, id, ids.map(tuple), st.none() | whole), max_size=2).map(tuple),
         st.none() | text,
+        attributes,
     ),
     st.builds(ev.MembershipAdded, id, id, id, id),
     st.builds(ev.MembershipRemoved, id, id, id, id),

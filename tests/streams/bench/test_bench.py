@@ -13,7 +13,7 @@ import pytest
 
 from streams import bench
 from streams.bench.contention import judge
-from streams.bench.engine import Loop
+from streams.bench.engine import onboarding_loop
 from streams.bench.environment import BenchError
 from streams.bench.onboarding import check_licences
 from streams.bench.probe import percentiles
@@ -27,7 +27,7 @@ MOST_CALLS = 190  # a third of them for the claim of the principal name (R18)
 
 def test_an_event_costs_no_more_calls_than_it_did() -> None:
     users = 3_000
-    loop = Loop(users)
+    loop = onboarding_loop(users)
     counts: Counter[str] = Counter()
 
     def count(_frame: FrameType, event: str, _arg: Any) -> None:
@@ -47,7 +47,7 @@ def test_with_seats_at_hand_a_user_is_evaluated_and_written_once_more_for_its_ma
 ) -> None:
     monkeypatch.setattr("streams.bench.engine.SPARE", 400)  # per cent: nobody waits for a lease
     users = 3_000
-    loop = Loop(users)
+    loop = onboarding_loop(users)
     loop.onboard(users)
     once = 1.02 * users  # some have events in two batches
     assert users <= loop.machine.users.evaluator.evaluations < 2 * once
@@ -59,7 +59,7 @@ def test_with_seats_at_hand_a_user_is_evaluated_and_written_once_more_for_its_ma
 
 
 def test_the_loop_of_the_engine_bench_serves_everybody() -> None:
-    loop = Loop(300)
+    loop = onboarding_loop(300)
     loop.onboard(300)
     assert loop.records["user-licenses"] >= 300
     assert not loop.machine.users.allocator.in_flight

@@ -64,6 +64,8 @@ from tests.support.contract_samples import (
                 ("SMTP:ann@contoso.example",),
                 (("g1", 1704067200000), ("g2", None)),
                 (("E3", "g1", ("yammer",), 1704067200500), ("EMS", "", (), None)),
+                None,
+                (("department", "Sales"),),
             ),
         ),
         (ADDED, ev.MembershipAdded("e1", "contoso", "u1", "g1")),
@@ -128,18 +130,40 @@ def test_unknown_members_and_foreign_headers_are_ignored(topic: str, event: Even
 def test_absent_stays_and_null_clears() -> None:
     patch = (
         "userPrincipalName", "displayName", "usageLocation", "mail", "proxyAddresses",
-        "mailNickname",
+        "mailNickname", "attributes",
     )  # fmt: skip
     absent = read(USER, dict.fromkeys(patch, DROP))
-    assert absent[3:] == (ABSENT,) * 5
+    assert absent[3:] == (ABSENT,) * 6
     nulls = read(USER, dict.fromkeys(patch))
-    assert nulls[3:] == (None,) * 5
-    assert read(GROUP, {"displayName": DROP}).display_name is ABSENT
+    assert nulls[3:] == (None,) * 6
+    assert read(GROUP, {"displayName": DROP})[3:] == (ABSENT,) * 3
+    assert read(GROUP, {"membershipRule": None}).membership_rule is None
+    assert read(GROUP, {"membershipRuleProcessingState": None}).processing_state is None
     assert read(GROUP, {"displayName": None}).display_name is None
     assert read(TENANT, {"usageLocation": None}).usage_location is None
     bare = read(TENANT, {"usageLocation": DROP, "policies": {}, "displayName": DROP})
     assert bare[2:] == (ABSENT,) * 4
     assert read(TENANT, {"policies": DROP})[3:] == (ABSENT,) * 3
+
+
+def test_attributes_are_text_by_their_names_in_small_letters() -> None:
+    given = {"jobTitle": "Head", "accountEnabled": True, "level": 7.0, "JOBTITLE": "Boss"}
+    more = {"city": None, "ratio": 0.5, "otherMails": ["a@x", 7], "none": []}
+    assert read(USER, {"attributes": {**given, **more}}).attributes == (
+        ("jobtitle", "Boss"),
+        ("accountenabled", "true"),
+        ("level", "7"),
+        ("city", None),
+        ("ratio", "0.5"),
+        ("othermails", ("a@x", "7")),
+        ("none", None),
+    )
+
+
+def test_the_text_of_a_rule_is_not_judged_here() -> None:
+    rule = {"membershipRule": "no\nrule" * 500, "membershipRuleProcessingState": "Paused"}
+    event = read(GROUP, rule)
+    assert (event.membership_rule, event.processing_state) == tuple(rule.values())
 
 
 def test_addresses_are_given_once_without_regard_to_case() -> None:
