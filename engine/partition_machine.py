@@ -66,7 +66,7 @@ class PartitionMachine:
         self.users = UserMachine(self.configuration, self.effects, self.work, suppress_output)
         self.groups = GroupMachine(self.configuration, self.effects)
         self.products = ProductMachine(self.configuration, self.effects, partitions)
-        self.addresses = AddressMachine(self.effects, limits)
+        self.addresses = AddressMachine(self.effects, limits, self.configuration.batch_readers)
         self.catalog = CatalogMachine(self.configuration, self.effects)
         self._handlers: dict[str, Callable[[Any], Sequence[int] | None]] = {
             "user-changes": self.users.changes,

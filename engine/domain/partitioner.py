@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from engine.native import load_extension
+
 if TYPE_CHECKING:
     from mypy_extensions import i64  # a machine word where this is compiled
 
@@ -12,6 +14,8 @@ MASK: Final = 0xFFFFFFFF
 M: Final = 0x5BD1E995
 SEED: Final = 0x9747B28C
 WORDS: Final = [struct.Struct(f"<{n}I").unpack_from for n in range(64)]
+
+_native: Final = load_extension("engine.native.partitioner")
 
 
 def _times_m(value: i64) -> i64:
@@ -39,4 +43,5 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: str | bytes, partitions: int) -> int:
     """Returns the partition of a key among ``partitions``."""
     data = key if isinstance(key, bytes) else key.encode()
-    return (murmur2(data) & 0x7FFFFFFF) % partitions
+    hashed: int = murmur2(data) if _native is None else _native.murmur2(data)
+    return (hashed & 0x7FFFFFFF) % partitions

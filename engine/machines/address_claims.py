@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from engine.domain.effects import Effects
+from engine.machines.address_messages import UnsentClaims
 from engine.machines.unit_of_work import Cause
+from engine.state.address_message_codecs import AddressVerdict
 from engine.state.configuration import Configuration
-from engine.state.message_codecs import (
-    ADDRESS_CLAIMS,
-    AddressClaimMessage,
-    AddressVerdictMessage,
-    encode_address_claim,
-)
 from engine.state.tenant_state import User
 from engine.state.user_mail import derived_keys, given_keys, keep_published
 
@@ -25,7 +21,7 @@ class AddressClaims:
 
     def __init__(self, configuration: Configuration, effects: Effects) -> None:
         self.configuration = configuration
-        self.effects = effects
+        self.unsent = UnsentClaims(effects, configuration.number, configuration.batch_readers)
 
     # -- given addresses
     def change_given(self, user: User, before: set[str], offset: int, cause: Cause) -> None:
@@ -99,6 +95,7 @@ class AddressClaims:
             if address not in needed:
                 if pending is not None:
                     pending.duplicates.pop(address, None)
+                    pending.pending_claims.pop(address, None)
                 self._release(user, address, cause)
         user.derived = tuple([address for address in user.derived if address in needed])
 
@@ -119,41 +116,34 @@ class AddressClaims:
     def _send(
         self, user: User, address: str, claim: int, cause: Cause, offset: int, derived: bool
     ) -> None:
-        key = f"{user.tenant.id}/{address}"
-        message = AddressClaimMessage(
-            tenant=user.tenant.id,
-            address=address,
-            user=user.id,
-            partition=self.configuration.number,
-            claim=claim,
-            since_ms=cause.timestamp_ms,
-            offset=offset,
-            timestamp_ms=cause.timestamp_ms,
-            caused_by=cause.event_id,
-            derived=derived,
-        )
-        self.effects.emit(
-            ADDRESS_CLAIMS, key, encode_address_claim(message), self.configuration.partition_of(key)
+        tenant = user.tenant.id
+        self.unsent.add(
+            tenant,
+            self.configuration.address_partition(tenant, address),
+            (address, user.id, claim, cause.timestamp_ms, offset, cause.event_id, derived),
         )
 
     @staticmethod
-    def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
+    def verdict(user: User, verdict: AddressVerdict) -> bool:
         """Takes a verdict; True if the user is to be evaluated now."""
-        address, answers = verdict.address, verdict.answers
-        if not user.known or not (address in user.derived or address in given_keys(user)):
-            return False
-        pending = user.ensure_pending_work()
-        if address in pending.pending_claims and answers != pending.pending_claims[address]:
+        address = verdict.address
+        pending = user.pending_work
+        due = pending.pending_claims.get(address) if pending is not None else None
+        if due is None:
+            if not user.known or not (address in user.derived or address in given_keys(user)):
+                return False
+        elif verdict.answers != due:
             return False  # older than the claim under way
+        pending = user.ensure_pending_work()
         pending.pending_claims.pop(address, None)
-        before = dict(pending.duplicates)
-        if verdict.owner == user.id:
-            after = {known: owner for known, owner in before.items() if known != address}
-        else:
-            after = {**before, address: verdict.owner}
-        if before != after:
+        owner = None if verdict.owner == user.id else verdict.owner
+        changed = pending.duplicates.get(address) != owner
+        if changed:
             keep_published(user)
-            pending.duplicates = after
+            if owner is None:
+                del pending.duplicates[address]
+            else:
+                pending.duplicates[address] = owner
         if pending.pending_claims:
             return False
-        return pending.evaluation is not None or before != after
+        return changed or pending.evaluation is not None

@@ -9,14 +9,9 @@ from engine.domain.effects import Effects
 from engine.domain.events import Delivered
 from engine.domain.limits import DEFAULT_LIMITS, Limits
 from engine.domain.messages import limit_exceeded
+from engine.machines.address_messages import UnsentVerdicts
 from engine.state.address_claims import SharedAddress
-from engine.state.message_codecs import (
-    ADDRESS_VERDICTS,
-    AddressClaimMessage,
-    AddressVerdictMessage,
-    decode_address_claim,
-    encode_address_verdict,
-)
+from engine.state.address_message_codecs import AddressClaim, decode_claims, reads_batches
 from engine.state.row_codecs import (
     ADDRESS_CLAIMS,
     CLAIMS,
@@ -41,9 +36,16 @@ class AddressMachine:
     tenant/address; an address of one user, as nearly all are, has no object around its claim.
     """
 
-    def __init__(self, effects: Effects, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        effects: Effects,
+        limits: Limits = DEFAULT_LIMITS,
+        batch_readers: set[int] | None = None,
+    ) -> None:
         self.effects = effects
         self.limits = limits
+        self.batch_readers = batch_readers if batch_readers is not None else set()
+        self.unsent = UnsentVerdicts(effects, self.batch_readers)
         self.claims: dict[str, AddressClaimRow | SharedAddress] = {}
         self._owner_changes: dict[str, tuple[int, str]] = {}  # when and why the owner changed last
         self._in_one_row: set[str] = set()  # by an earlier build
@@ -81,11 +83,15 @@ class AddressMachine:
     def handle(self, batch: list[Delivered]) -> None:
         """Applies a batch of claims and releases."""
         for message, _, _, _ in batch:
-            claim = decode_address_claim(message)
-            key = f"{claim.tenant}/{claim.address}"
-            if key in self._in_one_row:
-                self._split_row(key)
-            self._claim(key, claim) if claim.claim else self._release(key, claim)
+            claims = decode_claims(message)
+            if reads_batches(message):
+                self.batch_readers.add(message["partition"])
+            for claim in claims:
+                key = f"{claim.tenant}/{claim.address}"
+                if key in self._in_one_row:
+                    self._split_row(key)
+                self._claim(key, claim) if claim.claim else self._release(key, claim)
+        self.unsent.send()
 
     def _split_row(self, key: str) -> None:
         self._in_one_row.discard(key)
@@ -94,14 +100,17 @@ class AddressMachine:
         for each in known.users.values() if isinstance(known, SharedAddress) else (known,):
             self._write(key, each)
 
-    def _claim(self, key: str, message: AddressClaimMessage) -> None:
+    def _claim(self, key: str, message: AddressClaim) -> None:
         claim = AddressClaimRow(
             message.since_ms, message.offset, message.user, message.partition, message.derived
         )
         known = self.claims.get(key)
-        if known is None:
+        if known is None:  # as nearly always
             self.claims[key] = claim
-        elif not isinstance(known, SharedAddress) and known.user == claim.user:
+            self._write_row(message.tenant, message.address, claim, True)
+            self._answer(message, claim.user, claim.partition, claim.user, message.claim)
+            return
+        if not isinstance(known, SharedAddress) and known.user == claim.user:
             if claim.derived:
                 self.claims[key] = known._replace(derived=True)
         else:
@@ -112,7 +121,7 @@ class AddressMachine:
         self._notify(message, claim.user, claim.partition, message.claim)
 
     def _share(
-        self, key: str, shared: SharedAddress, claim: AddressClaimRow, message: AddressClaimMessage
+        self, key: str, shared: SharedAddress, claim: AddressClaimRow, message: AddressClaim
     ) -> None:
         owner = shared.owner
         mine = shared.users.get(claim.user)
@@ -131,7 +140,7 @@ class AddressMachine:
                 self._write(key, owner)
             self._notify(message, owner.user, owner.partition)
 
-    def _release(self, key: str, message: AddressClaimMessage) -> None:
+    def _release(self, key: str, message: AddressClaim) -> None:
         known = self.claims.get(key)
         if isinstance(known, SharedAddress):
             owner = known.owner
@@ -150,7 +159,7 @@ class AddressMachine:
             return
         self._write(key, None, message.user)
 
-    def _reject(self, key: str, claim: AddressClaimRow, message: AddressClaimMessage) -> None:
+    def _reject(self, key: str, claim: AddressClaimRow, message: AddressClaim) -> None:
         """Gives up the claim that is last in line: its user stays a duplicate.
 
         A derived claim has no result, since its event may be a command, which has one of its own;
@@ -165,7 +174,7 @@ class AddressMachine:
             self._write(key, None, user)
 
     # -- verdicts
-    def _owner_changed(self, key: str, shared: SharedAddress, message: AddressClaimMessage) -> None:
+    def _owner_changed(self, key: str, shared: SharedAddress, message: AddressClaim) -> None:
         shared.unnotified = len(shared.others)
         if shared.unnotified:
             self._owner_changes[key] = message.timestamp_ms, message.caused_by
@@ -182,36 +191,31 @@ class AddressMachine:
             shared = self.claims.get(key)
             if isinstance(shared, SharedAddress):
                 tenant, address = key.split("/", 1)
-                message = AddressClaimMessage(tenant, address, "", 0, 0, 0, 0, *changed)
+                message = AddressClaim(tenant, address, "", 0, 0, 0, 0, *changed, False)
                 notified = shared.next_unnotified(limit)
                 for claim in notified:
                     self._notify(message, claim.user, claim.partition)
                 limit -= len(notified)
                 if shared.unnotified:
-                    return
+                    break
             self._all_notified(key)
+        self.unsent.send()
 
     def _all_notified(self, key: str) -> None:
         if key in self._owner_changes:
             del self._owner_changes[key]
             self.effects.rows[OWNER_CHANGES, key] = None
 
-    def _notify(
-        self, message: AddressClaimMessage, user: str, partition: int, answers: int = 0
-    ) -> None:
+    def _notify(self, message: AddressClaim, user: str, partition: int, answers: int = 0) -> None:
         known = self.claims[f"{message.tenant}/{message.address}"]
-        verdict = AddressVerdictMessage(
-            tenant=message.tenant,
-            address=message.address,
-            user=user,
-            owner=known.owner.user if isinstance(known, SharedAddress) else known.user,
-            answers=answers,
-            timestamp_ms=message.timestamp_ms,
-            caused_by=message.caused_by,
-        )
-        self.effects.emit(
-            ADDRESS_VERDICTS, f"{message.tenant}/{user}", encode_address_verdict(verdict), partition
-        )
+        owner = known.owner.user if isinstance(known, SharedAddress) else known.user
+        self._answer(message, user, partition, owner, answers)
+
+    def _answer(
+        self, message: AddressClaim, user: str, partition: int, owner: str, answers: int
+    ) -> None:
+        entry = (message.address, user, owner, answers, message.timestamp_ms, message.caused_by)
+        self.unsent.add(message.tenant, partition, entry)
 
     # -- rows
     def _claim_of(self, key: str, user: str) -> AddressClaimRow | None:
@@ -226,5 +230,8 @@ class AddressMachine:
             return
         known = self.claims[key]
         owns = claim is (known.owner if isinstance(known, SharedAddress) else known)
+        self._write_row(tenant, address, claim, owns)
+
+    def _write_row(self, tenant: str, address: str, claim: AddressClaimRow, owns: bool) -> None:
         row = encode_claim(claim, owns)
         self.effects.rows[CLAIMS, f"{tenant}/{claim.user}/{address}"] = row

@@ -341,6 +341,7 @@ class UserEvaluations:
             self._apply_allocations(self.allocator.distribute_idle())
             if not self.pending_evaluations and not self.seat_candidates:
                 self.allocator.report()
+        self.claims.unsent.send()
         if work.dirty_users:
             for user in work.dirty_users:
                 self.applier.write_row(user)

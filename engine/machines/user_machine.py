@@ -15,15 +15,16 @@ from engine.domain.deduplication import check_and_add
 from engine.domain.events import ABSENT, CODES, Delivered
 from engine.machines import recycle_bin, user_snapshot
 from engine.machines.direct_changes import COMMANDS
+from engine.machines.evaluation_need import changes_nothing, depends_on_order
 from engine.machines.fan_out import GROUP, PRODUCT, SUBSCRIPTION, TENANT
 from engine.machines.rule_members import kept_memberships
 from engine.machines.ruled_users import RuledUsers
 from engine.machines.unit_of_work import Cause
 from engine.machines.user_phase import Trigger
+from engine.state.address_message_codecs import AddressVerdict, decode_verdicts, reads_batches
 from engine.state.message_codecs import (
     ConfigurationMessage,
     SeatGrantMessage,
-    decode_address_verdict,
     decode_seat_grant,
 )
 from engine.state.row_codecs import (
@@ -32,7 +33,7 @@ from engine.state.row_codecs import (
     decode_tenant,
     product_key,
 )
-from engine.state.tenant_state import ORDER_KEY_BYTES, User, order_key
+from engine.state.tenant_state import User, order_key
 from engine.state.user_mail import (
     given_facts,
     given_keys,
@@ -116,26 +117,34 @@ class UserMachine(RuledUsers):
 
     def verdicts(self, batch: list[Delivered]) -> None:
         """R18: who owns the addresses that users of this partition claim."""
+        configuration = self.configuration
         for message, _, _, _ in batch:
-            verdict = decode_address_verdict(message)
-            user = self.configuration.tenant(verdict.tenant).users.get(verdict.user)
-            if user is None:
-                continue
-            self.work.dirty_users[user] = None
-            awaiting = user.pending_work is not None and bool(user.pending_work.pending_claims)
-            if not self.claims.verdict(user, verdict):
-                continue
-            assert user.pending_work is not None
-            evaluation = user.pending_work.evaluation or (
-                verdict.timestamp_ms,
-                verdict.caused_by,
-                False,
-            )
-            user.pending_work.evaluation = None
-            if awaiting:
-                self._enter(user, Trigger.ADDRESSES_SETTLED)
-            self._fact_changed(user, *evaluation)
+            verdicts = decode_verdicts(message)
+            first = verdicts[0]
+            if reads_batches(message):
+                owner = configuration.address_partition(first.tenant, first.address)
+                configuration.batch_readers.add(owner)
+            users = configuration.tenant(first.tenant).users
+            for verdict in verdicts:
+                user = users.get(verdict.user)
+                if user is not None:
+                    self._verdict(user, verdict)
         self._finish()
+
+    def _verdict(self, user: User, verdict: AddressVerdict) -> None:
+        pending = user.pending_work
+        if pending is None and verdict.owner == user.id:
+            return  # no news
+        self.work.dirty_users[user] = None
+        awaiting = pending is not None and bool(pending.pending_claims)
+        if not self.claims.verdict(user, verdict):
+            return
+        pending = user.ensure_pending_work()
+        at, cause, retry = pending.evaluation or (verdict.timestamp_ms, verdict.caused_by, False)
+        pending.evaluation = None
+        if awaiting:
+            self._enter(user, Trigger.ADDRESSES_SETTLED)
+        self._fact_changed(user, at, cause, retry)
 
     def run_background(self, limit: int) -> bool:
         """Evaluates up to ``limit`` users of the fan-outs; returns True while there are more."""
@@ -179,9 +188,9 @@ class UserMachine(RuledUsers):
         kind = type(event)
         when = order_key(timestamp_ms, offset) if kind is ev.MembershipAdded else b""
         self._apply_rules_first(user)
-        if user in self.pending_evaluations and self._depends(user, kind, when):
+        if user in self.pending_evaluations and depends_on_order(user, event, when):
             self._evaluate_now(user)
-        if user.pending_work is not None and user.waits and self._must_wait(user, kind, when):
+        if user.pending_work is not None and user.waits and self._must_wait(user, event, when):
             return False
         self._apply_event(user, event, timestamp_ms, offset)
         return True
@@ -209,29 +218,15 @@ class UserMachine(RuledUsers):
         else:
             raise TypeError(f"not a user event: {event!r}")
 
-    def _must_wait(self, user: User, kind: type, when: bytes) -> bool:
+    def _must_wait(self, user: User, event: Any, when: bytes) -> bool:
+        kind = type(event)
         if kind in COMMANDS or kind is ev.UserSnapshot:
             return True
         if user.pending_work is not None and user.pending_work.change is not None:
             return True  # a direct change that asks for a seat keeps its place
         if user.optional_facts is not None and RESTORATION in user.optional_facts:
             return True  # and so does a restoration, which asks for direct licences (R22)
-        return user.seat_request is None and self._depends(user, kind, when)
-
-    def _depends(self, user: User, kind: type, when: bytes) -> bool:
-        """Returns True if evaluating before and after the event of ``when`` may differ.
-
-        The results are equal when a user without licences and errors, licensed by one group at
-        most, joins another group later: R8 attempts the groups in this order anyway.
-        """
-        if kind is not ev.MembershipAdded or user.outcome.states or user.is_returning:
-            return True
-        groups, asked = user.tenant.groups, 0
-        for id in user.groups:
-            group = groups.get(id)
-            if group is not None and group.license_set is not None:
-                asked += 1
-        return asked > 1 or user.member_since[-ORDER_KEY_BYTES:] > when
+        return user.seat_request is None and depends_on_order(user, event, when)
 
     # -- events
     def _upserted(self, user: User, event: ev.UserUpserted, timestamp_ms: int, offset: int) -> None:
@@ -347,7 +342,8 @@ class UserMachine(RuledUsers):
             self._evaluate_later(user, timestamp_ms, event.id)
         elif user.join(event.group, when):
             self.applier.joined(user, event.group, timestamp_ms)
-            self._fact_changed(user, timestamp_ms, event.id)
+            if user in self.pending_evaluations or not changes_nothing(user, event.group):
+                self._fact_changed(user, timestamp_ms, event.id)
         else:
             self._evaluate_later(user, timestamp_ms, event.id)
 

@@ -215,11 +215,49 @@ cdef int write_quoted_list(tuple texts) except -1:
     return write_literal(b"]")
 
 
+cdef int write_value(object value) except -1:
+    """Writes JSON of texts, whole numbers, booleans, null, lists, tuples and dictionaries."""
+    cdef bint first = True
+    if value is None or isinstance(value, str):
+        return write_quoted(value)
+    if isinstance(value, bool):
+        return write_literal(b"true" if value else b"false")
+    if isinstance(value, int):
+        return write_text(str(value))
+    if isinstance(value, dict):
+        write_literal(b"{")
+        for name, member in (<dict>value).items():
+            if not first:
+                write_literal(b",")
+            first = False
+            write_quoted(name)
+            write_literal(b":")
+            write_value(member)
+        return write_literal(b"}")
+    if isinstance(value, list):
+        write_literal(b"[")
+        for member in <list>value:
+            if not first:
+                write_literal(b",")
+            first = False
+            write_value(member)
+        return write_literal(b"]")
+    if isinstance(value, tuple):
+        write_literal(b"[")
+        for member in <tuple>value:
+            if not first:
+                write_literal(b",")
+            first = False
+            write_value(member)
+        return write_literal(b"]")
+    raise TypeError(f"not a value of a row: {value!r}")
+
+
 def user_row(
     bint known, location, upn, mail, tuple addresses, tuple groups, bytes since, paths,
-    str entries, str problems, sinces, revision, bytes seen, str facts,
+    str entries, str problems, sinces, revision, bytes seen, pending, facts,
 ):
-    """The row of a user without pending work, as :func:`engine.state.user_row_codecs.encode_user` has it."""
+    """The row of a user, as :func:`engine.state.user_row_codecs.encode_user` has it."""
     global used
     cdef str since_when
     if isinstance(sinces, tuple):
@@ -240,7 +278,7 @@ def user_row(
     write_literal(b',"')
     write_hex(since)
     write_literal(b'",')
-    write_literal(b"true") if paths is True else write_quoted_list(paths)
+    write_literal(b"true") if paths is None else write_quoted_list(paths)
     write_literal(b",")
     write_quoted(entries)
     write_literal(b",")
@@ -251,10 +289,11 @@ def user_row(
     write_text(str(revision))
     write_literal(b',"')
     write_hex(seen)
-    write_literal(b'",null')
+    write_literal(b'",')
+    write_value(pending)
     if facts:
         write_literal(b",")
-        write_text(facts)
+        write_value(facts)
     write_literal(b"]")
     return PyBytes_FromStringAndSize(buffer, used)
 

@@ -74,7 +74,7 @@ class Evaluation(EligibilityChecks):
         self.unchanged: dict[tuple[str, int], ErrorReason] = {}
         self.refused: dict[int, tuple[PlanSet, ...]] = {}
         self.failed: dict[tuple[PlanSet, ...], list[str]] = {}
-        self.held = facts.held.union([e.plans.sku for e in facts.entries])
+        self.held = {*facts.held, *[e.plans.sku for e in facts.entries]}
         self.seats_needed: set[str] = set()
         self.seats_to_probe: set[str] = set()
         self.next_admission = 1 + max((e.admission_order for e in facts.entries), default=-1)
@@ -273,7 +273,7 @@ class Evaluation(EligibilityChecks):
         self.failed.clear()
         if seats:
             self.seats_needed.update(seats)
-            self.held = self.held.union(seats)
+            self.held.update(seats)
         return None
 
     def _refusals(self) -> Iterator[tuple[int, PlanSet, ErrorReason]]:

@@ -6,6 +6,7 @@ with equal facts share one input, and with it one outcome.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from engine.domain.messages import Details
@@ -80,6 +81,9 @@ class AssignmentState(NamedTuple):
     disabled: tuple[str, ...]
     state: str
     reason: ErrorReason
+
+
+NO_ERRORS: Final[AbstractSet[str]] = frozenset()
 
 
 class OutcomeCache:
@@ -172,25 +176,27 @@ class Outcome:
 
     def _stats(self, group_licenses: tuple[GroupLicenses | None, ...]) -> tuple[GroupStats, ...]:
         """Other counts only where it is the user's only error from the group (contract, 3)."""
-        errors: list[set[str]] = [set() for _ in range(self.path_count)]
-        active: list[set[str]] = [set() for _ in range(self.path_count)]
+        errors: dict[int, set[str]] = {}
+        active: dict[int, set[str]] = {}
         for s in self.states:
             if s.reason.error != NONE:
-                errors[s.path_index].add(s.reason.error)
+                errors.setdefault(s.path_index, set()).add(s.reason.error)
             elif s.state == ACTIVE:
-                active[s.path_index].add(s.sku)
+                active.setdefault(s.path_index, set()).add(s.sku)
         found = []
         for path in range(1, self.path_count):
-            if len(errors[path]) > 1:
-                errors[path].discard(OTHER)
+            kinds: AbstractSet[str] = errors.get(path, NO_ERRORS)
+            if len(kinds) > 1:
+                kinds = kinds - {OTHER}
             wanted = group_licenses[path - 1] if path <= len(group_licenses) else None
             licensed = (
                 wanted is not None
                 and not wanted.is_part
                 and bool(wanted.skus)
+                and path in active
                 and active[path].issuperset(wanted.skus)
             )
-            found.append((licensed, tuple(sorted(errors[path]))))
+            found.append((licensed, tuple(sorted(kinds)) if kinds else ()))
         return tuple(found)
 
 

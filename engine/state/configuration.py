@@ -46,6 +46,7 @@ class Configuration:
         self.prefetch_min_units = PREFETCH_MIN_UNITS
         self.limits = limits
         self.attributes = AttributeTable()
+        self.batch_readers = {number}  # partitions that read address messages of format 2
 
     def owns(self, key: str) -> bool:
         """Returns True if an object with this key belongs to this partition.
@@ -54,6 +55,10 @@ class Configuration:
         give two partitions the same user, and so seats twice.
         """
         return self.partitions == 1 or partition_of(key, self.partitions) == self.number
+
+    def address_partition(self, tenant: str, address: str) -> int:
+        """Returns the partition that owns an address; not remembered, since most come once."""
+        return partition_of(f"{tenant}/{address}", self.partitions)
 
     def tenant(self, tenant: str) -> TenantState:
         """Returns the state of a tenant, created on first use."""

@@ -12,16 +12,20 @@ FIRST_FORMAT: Final = 1
 """The format of a changelog without a format row and of a message without a ``format`` member."""
 
 # Before ROW_FORMAT or MESSAGE_FORMAT is raised:
-#  1. The new layout is in row_codecs.py, user_row_codecs.py or message_codecs.py, and the decoder
-#     there still reads every earlier layout: it tells them apart by the number of fields, since
+#  1. The new layout is in one of the modules *_codecs.py, and the decoder
+#     there still reads every earlier layout: the number of fields says which a row has, since
 #     rows of earlier formats stay in the changelog until they are next written.
 #  2. tests/golden/rows/vN holds rows of the format that is left behind (see the README there), and
 #     tests/engine/state/test_golden_rows.py restores them.
 #  3. docs/formats.md is renewed with `make docs`.
-#  4. The change log says that workers of the earlier release cannot take back a partition or read
+#  4. Messages keep the format of their layout, so that those which have not changed are read by
+#     workers of the earlier release during a rolling upgrade. A new layout is sent to partitions
+#     only that are known to read it, as address_message_codecs.py does, or the change log says
+#     that the earlier workers have to be stopped first.
+#  5. The change log says that workers of the earlier release cannot take back a partition or read
 #     a message that this release has written: the upgrade then goes one way.
 ROW_FORMAT: Final = 2
-MESSAGE_FORMAT: Final = 1
+MESSAGE_FORMAT: Final = 2
 
 FORMAT_TABLE: Final = "format"
 FORMAT_KEY: Final = "rows"

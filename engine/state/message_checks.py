@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from engine.domain.model import FIRST_TIMESTAMP_MS, LAST_TIMESTAMP_MS
+from engine.state import address_message_codecs as batches
 from engine.state import formats, row_codecs
 from engine.state import message_codecs as codecs
 
@@ -71,12 +72,13 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "purchased": _number, "consumed": _number, "version": _number, "members": _number,
     "licensed": _number, "withErrors": _number, "errors": _counts, "address": _text,
     "user": _text, "claim": _number, "since": _number, "offset": _number, "owner": _text,
-    "answers": _number, "derived": _flag, "format": _count,
+    "answers": _number, "derived": _flag, "batches": _flag, "format": _count,
 }  # fmt: skip
 _OPTIONAL: Final[Mapping[str, frozenset[str]]] = {
     codecs.CONFIGURATION: frozenset(("tenant", "group", "facts", "format")),
     codecs.SEAT_REQUESTS: frozenset(("low", "off", "adopted", "format")),
-    codecs.ADDRESS_CLAIMS: frozenset(("derived", "format")),
+    codecs.ADDRESS_CLAIMS: frozenset(("derived", "batches", "format")),
+    codecs.ADDRESS_VERDICTS: frozenset(("batches", "format")),
     codecs.SEAT_GRANTS: frozenset(("off", "format")),
 }
 _FORMAT: Final = frozenset(("format",))
@@ -90,6 +92,15 @@ def _members(topic: str) -> tuple[tuple[str, Check, bool], ...]:
 
 
 MEMBERS: Final = {topic: _members(topic) for topic in codecs.MEMBERS}
+# By topic, of the messages with many entries: where these are, and the checks of one's members.
+_ENTRIES: Final[Mapping[str, tuple[str, tuple[Check, ...]]]] = {
+    codecs.ADDRESS_CLAIMS: (
+        batches.CLAIMS, (_text, _text, _number, _time, _number, _text, _flag),
+    ),
+    codecs.ADDRESS_VERDICTS: (
+        batches.VERDICTS, (_text, _text, _text, _number, _time, _text),
+    ),
+}  # fmt: skip
 
 
 def problem_of(topic: str, message: Any, partitions: int) -> str:
@@ -111,6 +122,8 @@ def problem_of(topic: str, message: Any, partitions: int) -> str:
     found = message.get("format", formats.FIRST_FORMAT)
     if _count(found):
         formats.check_message_format(found, topic)  # its other members may be unknown here
+        if found == batches.BATCH_FORMAT and topic in _ENTRIES:
+            return _problem_of_batch(topic, message, partitions)
     for name, check, may_be_absent in members:
         value = message.get(name, _ABSENT)
         if value is _ABSENT:
@@ -126,6 +139,25 @@ def problem_of(topic: str, message: Any, partitions: int) -> str:
 
 
 _ABSENT: Final = object()
+
+
+def _problem_of_batch(topic: str, message: dict[str, Any], partitions: int) -> str:
+    if not _text(message.get("tenant")):
+        return "tenant is missing or no text"
+    if not _time(message.get("at")):
+        return "at is missing or no time"
+    partition: Any = message.get("partition") if topic == codecs.ADDRESS_CLAIMS else 0
+    if not _count(partition) or partition >= partitions:
+        return f"partition {partition!r:.20} does not exist"
+    name, checks = _ENTRIES[topic]
+    entries = message.get(name)
+    if type(entries) is not list or not entries:
+        return f"{name} is missing or no list"
+    for number, entry in enumerate(entries):
+        sound = type(entry) is list and len(entry) == len(checks)
+        if not (sound and all(check(each) for check, each in zip(checks, entry, strict=True))):
+            return f"entry {number} of {name} has a value that no worker writes"
+    return ""
 
 
 def _problem_of_row(message: dict[str, Any]) -> str:

@@ -107,7 +107,8 @@ class AddressClaimMessage(NamedTuple):
     """``internal.address-claims``: a user's claim of a proxy address (R18).
 
     ``claim``: the user's own number for it; 0 releases the address. ``derived``: the address was
-    computed, not given (R19); the member is left out if false, and earlier workers ignore it.
+    computed, not given (R19); ``batches``: the sender reads format 2. Both are left out if false,
+    and earlier workers ignore them.
     """
 
     tenant: str
@@ -120,10 +121,14 @@ class AddressClaimMessage(NamedTuple):
     timestamp_ms: int
     caused_by: str
     derived: bool = False
+    batches: bool = False
 
 
 class AddressVerdictMessage(NamedTuple):
-    """``internal.address-verdicts``: who owns the address. ``answers``: the number of the claim."""
+    """``internal.address-verdicts``: who owns the address. ``answers``: the number of the claim.
+
+    ``batches``: the sender reads format 2; left out if false, and earlier workers ignore it.
+    """
 
     tenant: str
     address: str
@@ -132,6 +137,7 @@ class AddressVerdictMessage(NamedTuple):
     answers: int
     timestamp_ms: int
     caused_by: str
+    batches: bool = False
 
 
 # The members on the wire, in the order of the fields above.
@@ -151,15 +157,17 @@ MEMBERS: Final[dict[str, tuple[str, ...]]] = {
     ),
     ADDRESS_CLAIMS: (
         "tenant", "address", "user", "partition", "claim", "since", "offset", "at", "causedBy",
-        "derived",
+        "derived", "batches",
     ),
-    ADDRESS_VERDICTS: ("tenant", "address", "user", "owner", "answers", "at", "causedBy"),
+    ADDRESS_VERDICTS: (
+        "tenant", "address", "user", "owner", "answers", "at", "causedBy", "batches",
+    ),
 }  # fmt: skip
 
 
 def _encode(topic: str, message: tuple[Any, ...]) -> Message:
     encoded = dict(zip(MEMBERS[topic], message, strict=True))
-    encoded["format"] = MESSAGE_FORMAT
+    encoded["format"] = FIRST_FORMAT  # that of this layout: earlier releases read it, too
     return encoded
 
 
@@ -174,7 +182,8 @@ def _without_default(encoded: Message, name: str) -> Message:
 # long, and group reports and grants are on the hot path.
 
 
-def _checked(message: Message, topic: str) -> Message:
+def checked(message: Message, topic: str) -> Message:
+    """Returns the message. Raises NewerFormatError if a later release has written it."""
     found = message.get("format", FIRST_FORMAT)
     if found > MESSAGE_FORMAT:
         formats.check_message_format(found, topic)
@@ -195,7 +204,7 @@ def encode_configuration(message: ConfigurationMessage) -> Message:
 
 def decode_configuration(message: Message) -> ConfigurationMessage:
     """Returns the members of ``internal.configuration``. Raises NewerFormatError."""
-    m = _checked(message, CONFIGURATION)
+    m = checked(message, CONFIGURATION)
     return ConfigurationMessage(
         m["kind"],
         m.get("tenant", ""),
@@ -214,7 +223,7 @@ def encode_seat_request(message: SeatRequestMessage) -> Message:
 
 def decode_seat_request(message: Message) -> SeatRequestMessage:
     """Returns the members of ``internal.seat-requests``. Raises NewerFormatError."""
-    m = _checked(message, SEAT_REQUESTS)
+    m = checked(message, SEAT_REQUESTS)
     return SeatRequestMessage(
         m["tenant"],
         m["skuId"],
@@ -243,7 +252,7 @@ def encode_seat_grant(message: SeatGrantMessage) -> Message:
 
 def decode_seat_grant(message: Message) -> SeatGrantMessage:
     """Returns the members of ``internal.seat-grants``. Raises NewerFormatError."""
-    m = _checked(message, SEAT_GRANTS)
+    m = checked(message, SEAT_GRANTS)
     return SeatGrantMessage(
         m["tenant"],
         m["skuId"],
@@ -269,7 +278,7 @@ def encode_group_report(message: GroupReportMessage) -> Message:
 
 def decode_group_report(message: Message) -> GroupReportMessage:
     """Returns the members of ``internal.group-reports``. Raises NewerFormatError."""
-    m = _checked(message, GROUP_REPORTS)
+    m = checked(message, GROUP_REPORTS)
     return GroupReportMessage(
         m["tenant"],
         m["group"],
@@ -285,15 +294,13 @@ def decode_group_report(message: Message) -> GroupReportMessage:
 
 def encode_address_claim(message: AddressClaimMessage) -> Message:
     """Returns a message of ``internal.address-claims``."""
-    encoded = _encode(ADDRESS_CLAIMS, message)
-    if not message.derived:
-        del encoded["derived"]
-    return encoded
+    encoded = _without_default(_encode(ADDRESS_CLAIMS, message), "derived")
+    return _without_default(encoded, "batches")
 
 
 def decode_address_claim(message: Message) -> AddressClaimMessage:
     """Returns the members of ``internal.address-claims``. Raises NewerFormatError."""
-    m = _checked(message, ADDRESS_CLAIMS)
+    m = checked(message, ADDRESS_CLAIMS)
     return AddressClaimMessage(
         m["tenant"],
         m["address"],
@@ -305,17 +312,18 @@ def decode_address_claim(message: Message) -> AddressClaimMessage:
         m["at"],
         m["causedBy"],
         m.get("derived", False),
+        m.get("batches", False),
     )
 
 
 def encode_address_verdict(message: AddressVerdictMessage) -> Message:
     """Returns a message of ``internal.address-verdicts``."""
-    return _encode(ADDRESS_VERDICTS, message)
+    return _without_default(_encode(ADDRESS_VERDICTS, message), "batches")
 
 
 def decode_address_verdict(message: Message) -> AddressVerdictMessage:
     """Returns the members of ``internal.address-verdicts``. Raises NewerFormatError."""
-    m = _checked(message, ADDRESS_VERDICTS)
+    m = checked(message, ADDRESS_VERDICTS)
     return AddressVerdictMessage(
         m["tenant"],
         m["address"],
@@ -324,4 +332,5 @@ def decode_address_verdict(message: Message) -> AddressVerdictMessage:
         m["answers"],
         m["at"],
         m["causedBy"],
+        m.get("batches", False),
     )

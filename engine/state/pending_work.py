@@ -107,18 +107,18 @@ class PendingWork:
             or self.ungiven
         )
 
-    def to_row(self) -> PendingWorkRow:
-        """Returns the persisted form."""
-        return PendingWorkRow(
-            seat_request=self.seat_request.to_row() if self.seat_request else None,
-            change=self.change,
-            deferred_changes=self.deferred_changes,
-            deferred_events=self.deferred_events,
-            last_claim=self.last_claim,
-            pending_claims=self.pending_claims,
-            duplicates=self.duplicates,
-            published_attributes=self.published_attributes,
-            evaluation=self.evaluation,
+    def to_row(self) -> tuple[Any, ...]:
+        """Returns the persisted form: the fields of a PendingWorkRow, which take longer to name."""
+        return (
+            self.seat_request.to_row() if self.seat_request else None,
+            self.change,
+            self.deferred_changes,
+            self.deferred_events,
+            self.last_claim,
+            self.pending_claims,
+            self.duplicates,
+            self.published_attributes,
+            self.evaluation,
         )
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.domain import events as ev
 from engine.domain.events import ABSENT, CODES
-from engine.membership_rules.attributes import Attributes, as_dict, as_json
+from engine.membership_rules.attributes import Attributes, as_dict
 from engine.native import load_extension
 from engine.rules.outcome import AssignmentProblem, ErrorReason, Outcome
 from engine.state.row_codecs import OptionalFacts, Row, append_optional, split_optional
@@ -138,7 +138,7 @@ def encode_user(
     state_since_ms: int | tuple[int, ...],
     revision: int,
     seen_fingerprints: bytes,
-    pending: PendingWorkRow | None,
+    pending: tuple[Any, ...] | None,
     optional_facts: OptionalFacts = None,
     attributes: Attributes = (),
     rule_groups: tuple[str, ...] = (),
@@ -147,27 +147,53 @@ def encode_user(
 
     ``attributes`` and ``rule_groups`` become members of the optional facts.
     """
-    if outcome.cache.row is None:
-        outcome.cache.row = _encode_outcome(outcome)
-    entries, problems, problems_text = outcome.cache.row
-    shared_paths: Any = paths
-    if paths is groups or paths == groups:
-        shared_paths = True
-    if _writer is not None and pending is None:
-        facts_text = _facts_text(optional_facts, attributes, rule_groups)
-        return _writer.user_row(
-            known, usage_location, user_principal_name, mail, proxy_addresses, groups,
-            member_since, shared_paths, entries, problems_text, state_since_ms, revision,
-            seen_fingerprints, facts_text,
-        )  # fmt: skip
-    fields = [
-        known, usage_location, user_principal_name, mail, proxy_addresses, None, groups,
-        member_since.hex(), shared_paths, entries, problems, state_since_ms, revision,
-        seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
-    ]  # fmt: skip
     if attributes or rule_groups:
         optional_facts = {**(optional_facts or {}), **_rule_facts(attributes, rule_groups)}
+    if _writer is None:
+        return encode_plain_user(
+            known, usage_location, user_principal_name, mail, proxy_addresses, groups,
+            member_since, paths, outcome, state_since_ms, revision, seen_fingerprints, pending,
+            optional_facts,
+        )  # fmt: skip
+    entries, _, problems = _outcome_parts(outcome)
+    same_paths = paths is groups or paths == groups
+    return _writer.user_row(
+        known, usage_location, user_principal_name, mail, proxy_addresses, groups, member_since,
+        None if same_paths else paths, entries, problems, state_since_ms, revision,
+        seen_fingerprints, pending, optional_facts,
+    )  # fmt: skip
+
+
+def encode_plain_user(
+    known: bool,
+    usage_location: str | None,
+    user_principal_name: str | None,
+    mail: str | None,
+    proxy_addresses: tuple[str, ...],
+    groups: tuple[str, ...],
+    member_since: bytes,
+    paths: tuple[str, ...],
+    outcome: Outcome,
+    state_since_ms: int | tuple[int, ...],
+    revision: int,
+    seen_fingerprints: bytes,
+    pending: tuple[Any, ...] | None,
+    optional_facts: OptionalFacts,
+) -> Row:
+    """Returns the row without the native extension."""
+    entries, problems, _ = _outcome_parts(outcome)
+    fields = [
+        known, usage_location, user_principal_name, mail, proxy_addresses, None, groups,
+        member_since.hex(), True if paths == groups else paths, entries, problems, state_since_ms,
+        revision, seen_fingerprints.hex(), None if pending is None else _encode_pending(pending),
+    ]  # fmt: skip
     return append_optional(fields, optional_facts)
+
+
+def _outcome_parts(outcome: Outcome) -> tuple[str, list[Any], str]:
+    if outcome.cache.row is None:
+        outcome.cache.row = _encode_outcome(outcome)
+    return outcome.cache.row
 
 
 def decode_user(row: list[Any]) -> UserRow:
@@ -197,23 +223,6 @@ def decode_user(row: list[Any]) -> UserRow:
     )
 
 
-def _facts_text(
-    optional_facts: OptionalFacts, attributes: Attributes, rule_groups: tuple[str, ...]
-) -> str:
-    """Returns the optional facts as JSON, "" if there are none; attributes without the encoder."""
-    if not attributes and not rule_groups:
-        return json.dumps(optional_facts, ensure_ascii=False) if optional_facts else ""
-    parts: list[str] = []
-    if optional_facts:
-        parts.append(json.dumps(optional_facts, ensure_ascii=False)[1:-1])
-    if attributes:
-        parts.append(f'"{OptionalUserFacts.ATTRIBUTES}": {as_json(attributes)}')
-    if rule_groups:  # ids need no escapes
-        groups = '", "'.join(rule_groups)
-        parts.append(f'"{OptionalUserFacts.RULE_GROUPS}": ["{groups}"]')
-    return f"{{{', '.join(parts)}}}"
-
-
 def _rule_facts(attributes: Attributes, rule_groups: tuple[str, ...]) -> dict[str, Any]:
     """Returns what a row keeps for membership rules, as members of its optional facts."""
     facts: dict[str, Any] = {}
@@ -225,7 +234,7 @@ def _rule_facts(attributes: Attributes, rule_groups: tuple[str, ...]) -> dict[st
 
 
 # -- pending work
-def _encode_pending(pending: PendingWorkRow) -> list[Any]:
+def _encode_pending(pending: tuple[Any, ...]) -> list[Any]:
     request, *others = pending
     return [None if request is None else list(request), *others]
 

@@ -17,6 +17,7 @@ from streams.bench.report import Result, print_table, write_json, write_plot
 
 NAMES = (
     "onboarding",
+    "directory",
     "contention",
     "fanout",
     "restore",

@@ -33,6 +33,10 @@ _USER = (
     '"user":"u%(n)07d","userPrincipalName":"u%(n)07d@bench.example","displayName":"User %(n)d",'
     '"usageLocation":"%(at)s"}'
 )
+_USER_WITH_ADDRESSES = _USER.replace(
+    '"displayName"',
+    '"proxyAddresses":["SMTP:u%(n)07d@bench.example","smtp:alias%(n)07d@bench.example"],"displayName"',
+)
 _MEMBER = (
     '{"type":"membership.added","id":"b%(n)d-%(i)d","time":"' + TIME + '",'
     '"tenant":"' + TENANT + '","user":"u%(n)07d","group":"g%(group)03d"}'
@@ -91,12 +95,17 @@ def bench_configuration(units: Mapping[str, int], groups: int = 500) -> Iterator
         yield _record("group-changes", f"{TENANT}/{group}", change, f"license-{group}")
 
 
-def bench_onboarding(users: int, groups: int = 500, seed: int = 1) -> Iterator[Record]:
-    """Yields each user's attributes and two memberships, one user after the other."""
-    topic = "user-changes"
+def bench_onboarding(
+    users: int, groups: int = 500, seed: int = 1, addresses: bool = False
+) -> Iterator[Record]:
+    """Yields each user's attributes and two memberships, one user after the other.
+
+    ``addresses``: two of each user's are given, the principal name among them.
+    """
+    topic, upserted = "user-changes", _USER_WITH_ADDRESSES if addresses else _USER
     for n, (one, other, at) in enumerate(_people(users, groups, seed)):
         key = b"%s/u%07d" % (TENANT.encode(), n)
-        yield topic, key, (_USER % {"n": n, "at": at}).encode()
+        yield topic, key, (upserted % {"n": n, "at": at}).encode()
         yield topic, key, (_MEMBER % {"n": n, "i": 1, "group": one}).encode()
         yield topic, key, (_MEMBER % {"n": n, "i": 2, "group": other}).encode()
 

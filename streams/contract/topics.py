@@ -64,8 +64,8 @@ INTERNAL: Final = (
     Topic("internal.seat-requests", "tenant/skuId", _DELETE, _MESSAGE, _INTERNAL),
     Topic("internal.seat-grants", "tenant/skuId", _DELETE, _MESSAGE, _INTERNAL),
     Topic("internal.group-reports", "tenant/group", _DELETE, _MESSAGE, _INTERNAL),
-    Topic("internal.address-claims", "tenant/address", _DELETE, _MESSAGE, _INTERNAL),
-    Topic("internal.address-verdicts", "tenant/user", _DELETE, _MESSAGE, _INTERNAL),
+    Topic("internal.address-claims", "tenant or tenant/address", _DELETE, _MESSAGE, _INTERNAL),
+    Topic("internal.address-verdicts", "tenant or tenant/user", _DELETE, _MESSAGE, _INTERNAL),
     Topic(
         "internal.forwarded-events",
         "the original key",

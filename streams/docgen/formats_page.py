@@ -6,7 +6,14 @@ import inspect
 from typing import Any
 
 from engine.domain.events import CODES
-from engine.state import formats, message_codecs, row_codecs, seat_row_codecs, user_row_codecs
+from engine.state import (
+    address_message_codecs,
+    formats,
+    message_codecs,
+    row_codecs,
+    seat_row_codecs,
+    user_row_codecs,
+)
 
 HEAD = """# Formats of state and messages
 
@@ -23,7 +30,10 @@ written ([guarantee 7](spec/contract.md)).
   changelog without that row has format 1, and a worker writes the row in the first transaction of a
   partition whose format is lower than its own. Release 0.1 does not know the row and ends with an
   error where it meets it.
-- The format of a message is its member `format`; 1 if it is missing.
+- The format of a message is its member `format`, that of its own layout; 1 if it is missing. Only
+  the messages about addresses have a layout of format 2, with many entries. It is written to
+  partitions that are known to read it, as their own messages say; so a rolling upgrade from a
+  release that does not read it goes on without it, and needs no step of its own.
 - A worker that finds a higher format ends with exit code 78 and one line that says what it found,
   what it reads, and that a later release has to run. Nothing is written.
 
@@ -72,23 +82,36 @@ MESSAGES: dict[str, type[Any]] = {
 }
 
 
+ENTRIES: dict[str, type[Any]] = {
+    message_codecs.ADDRESS_CLAIMS: address_message_codecs.ClaimEntryFields,
+    message_codecs.ADDRESS_VERDICTS: address_message_codecs.VerdictEntryFields,
+}
+"""Of messages of format 2: the arrays in them."""
+
+
 def formats_page() -> str:
     """Returns the page: formats, tables with their fields in order, messages, event codes."""
     text = HEAD.format(rows=formats.ROW_FORMAT, messages=formats.MESSAGE_FORMAT)
     for name, kind in ROWS.items():
         title = name if " " in name else f"`{name}`"
-        text += f"### {title}\n\n{_meaning(kind)}\n\n| field | name |\n|---|---|\n"
-        text += "".join(f"| {n} | `{field}` |\n" for n, field in enumerate(kind._fields)) + "\n"
+        text += f"### {title}\n\n{_fields(kind)}"
     text += f"### `{row_codecs.CATALOG_EVENTS}`\n\n"
     text += "Key skuId: the fingerprints of the product's applied events, as one text.\n\n"
-    text += "## Messages\n\nEach has the member `format`, too.\n\n"
+    text += "## Messages\n\nEach has the member `format`, too: that of its layout.\n\n"
     for topic, kind in MESSAGES.items():
         text += f"### `{topic}`\n\n{_meaning(kind)}\n\n| member | field |\n|---|---|\n"
         pairs = zip(message_codecs.MEMBERS[topic], kind._fields, strict=True)
         text += "".join(f"| `{member}` | `{field}` |\n" for member, field in pairs) + "\n"
+        if entry := ENTRIES.get(topic):
+            text += f"In format 2 it has many entries, each an array. {_fields(entry)}"
     text += "## Codes of events\n\nThey are part of fingerprints and of deferred events.\n\n"
     text += "| event | code |\n|---|---|\n"
     return text + "".join(f"| {kind.__name__} | `{code}` |\n" for kind, code in CODES.items())
+
+
+def _fields(kind: type[Any]) -> str:
+    rows = "".join(f"| {n} | `{field}` |\n" for n, field in enumerate(kind._fields))
+    return f"{_meaning(kind)}\n\n| field | name |\n|---|---|\n{rows}\n"
 
 
 def _meaning(kind: type[Any]) -> str:

@@ -31,8 +31,10 @@ HOT = {
         "documents/audit", "documents/results", "documents/user_documents", "domain/deduplication",
         "domain/effects", "domain/events", "domain/limits", "domain/messages", "domain/model",
         "domain/partitioner", "domain/proxy_address", "domain/vocabulary",
-        "machines/address_claims", "machines/address_machine", "machines/adoption",
-        "machines/direct_changes", "machines/evaluation_limits", "machines/fan_out",
+        "machines/address_claims", "machines/address_machine", "machines/address_messages",
+        "machines/adoption",
+        "machines/direct_changes", "machines/evaluation_limits", "machines/evaluation_need",
+        "machines/fan_out",
         "machines/group_machine", "machines/outcome_applier", "machines/product_machine",
         "machines/attribute_limits", "machines/rule_members", "machines/rule_walks",
         "machines/ruled_users",
@@ -41,7 +43,7 @@ HOT = {
         "membership_rules/attributes", "membership_rules/compiler", "membership_rules/rule_set",
         "rules/checks", "rules/direct_change", "rules/enabled_plans", "rules/evaluation",
         "rules/mail_attributes", "rules/outcome", "rules/trace",
-        "state/address_claims", "state/configuration",
+        "state/address_claims", "state/address_message_codecs", "state/configuration",
         "state/deferred_changes", "state/group_state", "state/message_codecs",
         "state/pending_work", "state/row_codecs", "state/seat_budget", "state/seat_lease",
         "state/seat_row_codecs",
@@ -55,6 +57,7 @@ HOT = {
 }  # fmt: skip
 SHORT_CUTS = [
     "engine/native/deduplication.pyx",
+    "engine/native/partitioner.pyx",
     "engine/native/records.pyx",
     "streams/contract/scanner.pyx",
 ]

@@ -9,7 +9,13 @@ from engine.domain.effects import Effects
 from engine.domain.events import Delivered
 from engine.domain.limits import Limits
 from engine.machines.address_machine import AddressMachine
-from engine.state.message_codecs import AddressClaimMessage, encode_address_claim
+from engine.state.address_message_codecs import decode_verdicts, encode_claims
+from engine.state.message_codecs import (
+    AddressClaimMessage,
+    AddressVerdictMessage,
+    decode_address_verdict,
+    encode_address_claim,
+)
 from engine.state.row_codecs import ADDRESS_CLAIMS, CLAIMS, OWNER_CHANGES
 
 USERS = 1000
@@ -51,9 +57,10 @@ class Partition:
     def owners(self) -> dict[str, str]:
         """The owner of the address, as each user was last told."""
         return {
-            value["user"]: value["owner"]
+            verdict.user: verdict.owner
             for topic, _, _, value in self.sent
             if topic.endswith("verdicts")
+            for verdict in decode_verdicts(value)
         }
 
 
@@ -166,3 +173,52 @@ def test_the_only_claim_that_the_limit_left_can_be_released() -> None:
     assert not [key for table, key in partition.rows if table == CLAIMS]
     partition.say("b", 2, since=4)
     assert partition.owners()["b"] == "b"
+
+
+# -- one message for all that a slice has for a partition
+def claims_of(users: range, partition: int = 3) -> Any:
+    """A message with a claim of each of these users, every one of another address."""
+    return encode_claims(
+        "t", partition, [(f"smtp:{n}@x", f"u{n}", 1, n + 1, n, f"e{n}", False) for n in users]
+    )
+
+
+def verdicts_after(*messages: Any) -> list[tuple[str, Any]]:
+    """The key and the value of each message that one machine answers, all handled in one slice."""
+    effects = Effects()
+    batch = [Delivered(json.loads(json.dumps(m)), 1, n) for n, m in enumerate(messages)]
+    AddressMachine(effects).handle(batch)
+    assert {partition for _, partition, _, _ in effects.records} == {3}
+    return [(key, value) for _, _, key, value in effects.records]
+
+
+def test_the_claims_of_a_slice_are_answered_in_one_message() -> None:
+    ((key, value),) = verdicts_after(claims_of(range(50)), claims_of(range(50, 100)))
+    assert key == "t"
+    found = [(v.address, v.user, v.owner, v.answers, v.caused_by) for v in decode_verdicts(value)]
+    assert found == [(f"smtp:{n}@x", f"u{n}", f"u{n}", 1, f"e{n}") for n in range(100)]
+    assert len(json.dumps(value)) < 100 * 70
+
+
+def test_a_message_has_a_bounded_number_of_entries() -> None:
+    assert len(verdicts_after(*[claims_of(range(n, n + 100)) for n in range(0, 600, 100)])) == 3
+
+
+def test_a_worker_of_an_earlier_release_gets_messages_that_it_reads() -> None:
+    """Its claims do not say that it reads more than one entry at a time."""
+    claim = AddressClaimMessage("t", "smtp:a@x", "ann", 3, 7, 5, 0, 5, "e")
+    (key, value), (_, other) = verdicts_after(
+        encode_address_claim(claim), encode_address_claim(claim._replace(user="bob"))
+    )
+    assert key == "t/ann"
+    assert decode_address_verdict(value) == AddressVerdictMessage(
+        "t", "smtp:a@x", "ann", "ann", 7, 5, "e", batches=True
+    )
+    assert (other["format"], other["owner"]) == (1, "ann")
+
+
+def test_a_partition_that_says_so_gets_many_entries_in_a_message() -> None:
+    claim = AddressClaimMessage("t", "smtp:a@x", "ann", 3, 7, 5, 0, 5, "e", batches=True)
+    more = claim._replace(user="bob", batches=False)
+    ((_, value),) = verdicts_after(encode_address_claim(claim), encode_address_claim(more))
+    assert [(v.user, v.owner) for v in decode_verdicts(value)] == [("ann", "ann"), ("bob", "ann")]

@@ -15,6 +15,7 @@ from engine.machines.user_phase import UserPhase, check_at_rest, check_transitio
 from engine.partition_machine import PartitionMachine
 from engine.state.pending_work import PendingWork
 from engine.state.tenant_state import User
+from engine.state.user_row_codecs import PendingWorkRow
 
 LIMITS = Limits(memberships=2, products=2, deferred_changes=3, deferred_bytes=500)
 ONE_LICENCE = replace(LIMITS, assignments=1)
@@ -315,7 +316,7 @@ def test_the_bytes_that_wait_are_the_same_after_a_restart() -> None:
         partition.join(f"g{n}")
     pending = partition.user.pending_work
     assert pending is not None
-    restored = PendingWork.of_row(pending.to_row())
+    restored = PendingWork.of_row(PendingWorkRow._make(pending.to_row()))
     assert restored.deferred_event_bytes == pending.deferred_event_bytes > 5 * 40
     partition.settle()
     assert partition.user.pending_work is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-import orjson
 import pytest
 
+from engine.domain.effects import as_json
 from engine.domain.events import Delivered, MembershipAdded, MembershipRemoved, UserUpserted
 from engine.domain.model import ServicePlan
 from engine.partition_machine import PartitionMachine
@@ -166,7 +167,7 @@ def test_requests_and_reservations_are_rebuilt_from_the_rows() -> None:
     restored = Partition()
     restored.machine = PartitionMachine(0, 1)
     for (table, key), row in partition.rows.items():
-        restored.machine.load(table, key, orjson.loads(orjson.dumps(row)))
+        restored.machine.load(table, key, json.loads(as_json(row)))
     restored.machine.start()
     assert restored.seats("base") == (0, 1, 0, 0)
     restored.grant(1, "extra", granted=1)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from engine.documents import user_documents
 from engine.documents.user_documents import ChangeAuditFields, StateTemplate, UserLicensesFields
-from engine.membership_rules.attributes import AttributeTable
-from engine.state.pending_work import PendingWork
-from engine.state.tenant_state import TenantState, User
+from engine.rules.outcome import EMPTY_OUTCOME
+from engine.state.user_row_codecs import encode_plain_user, encode_user
 
 pytestmark = pytest.mark.skipif(
     user_documents._native is None, reason="the short cut is there compiled only: make compile"
@@ -24,6 +23,15 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
 )
 id = st.text("abXY09._:@-", min_size=1, max_size=2) | st.text(
     "abXY09._:@-", min_size=3, max_size=12
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | text,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(text, inner, max_size=3)
+    ),
+    max_leaves=8,
 )
 moment = st.sampled_from(["2026-11-24T08:00:00.000Z", "1970-01-01T00:00:00.001Z"])
 ASSIGNED = '[{"skuId":"E3","disabledPlans":["Yammer ü"]}]'
@@ -134,40 +142,37 @@ def test_more_states_than_fit_are_left_to_the_plain_function() -> None:
     st.booleans(),
     st.tuples(st.none() | text, st.none() | text, st.none() | text),
     st.lists(text, max_size=3).map(tuple),
-    st.none() | st.just({"derivedClaims": True}) | st.dictionaries(text, text, max_size=2),
+    st.none() | st.just({"derivedClaims": True}) | st.dictionaries(text, json_values, max_size=2),
     st.lists(id, max_size=3, unique=True).map(tuple),
     st.lists(id, max_size=3, unique=True).map(tuple),
     st.tuples(st.binary(max_size=30), st.binary(max_size=30)),
     st.integers(0, 1 << 41) | st.lists(st.integers(0, 1 << 41), max_size=3).map(tuple),
     st.integers(-(1 << 40), 1 << 40),
-    st.dictionaries(id, text | st.lists(text, min_size=1, max_size=2), max_size=2),
+    st.none() | st.tuples(st.none() | st.lists(text, max_size=2), json_values),
 )
 def test_a_row(
     known: bool,
     facts: tuple[str | None, str | None, str | None],
     addresses: tuple[str, ...],
-    mail_facts: dict[str, Any] | None,
+    optional_facts: dict[str, Any] | None,
     groups: tuple[str, ...],
     paths: tuple[str, ...],
     marks: tuple[bytes, bytes],
     sinces: int | tuple[int, ...],
     revision: int,
-    attributes: dict[str, Any],
+    pending: tuple[Any, ...] | None,
 ) -> None:
-    user = User(TenantState("contoso"), "u1")
-    user.attributes, user.rule_groups = AttributeTable().of(attributes), groups[:1]
-    user.known, user.addresses = known, addresses
-    user.location, user.upn, user.mail = facts
-    user.published_location = user.effective_location
-    user.groups, user.paths = groups, paths
-    (user.member_since, user.seen_fingerprints), user.state_since_ms, user.revision = (
-        marks,
-        sinces,
-        revision,
-    )
-    written = user.row(mail_facts)
+    since, seen = marks
+    fields: tuple[Any, ...] = (
+        known, *facts, addresses, groups, since, paths, EMPTY_OUTCOME, sinces, revision, seen,
+        pending, optional_facts,
+    )  # fmt: skip
+    written = encode_user(*fields)
     assert type(written) is bytes
-    user.pending_work = PendingWork()  # so that it is the plain row
-    plain = orjson.loads(orjson.dumps(user.row(mail_facts)))
-    plain[14] = None
-    assert orjson.loads(written) == plain
+    assert written == orjson.dumps(encode_plain_user(*fields))
+
+
+def test_what_is_no_json_is_refused() -> None:
+    fields = (True, None, None, None, (), (), b"", (), EMPTY_OUTCOME, 0, 0, b"", ({1},), None)
+    with pytest.raises(TypeError, match="not a value of a row"):
+        encode_user(*fields)

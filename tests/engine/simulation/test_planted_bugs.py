@@ -19,8 +19,9 @@ from engine.simulation.in_memory_cluster import Output
 from engine.simulation.invariants import Violation
 from engine.simulation.runner import config_for, failure
 from engine.simulation.simulated_broker import Broker, Transaction
+from engine.state.address_message_codecs import AddressVerdict
 from engine.state.configuration import Configuration
-from engine.state.message_codecs import AddressVerdictMessage, SeatRequestMessage
+from engine.state.message_codecs import SeatRequestMessage
 from engine.state.pending_work import SeatRequest
 from engine.state.seat_budget import PartitionLease, SeatBudget
 from engine.state.seat_lease import Lease
@@ -153,7 +154,7 @@ def a_part_of_a_group_is_admitted(patch: Patch) -> None:
 def verdicts_are_not_kept(patch: Patch) -> None:
     real = AddressClaims.verdict
 
-    def verdict(user: User, verdict: AddressVerdictMessage) -> bool:
+    def verdict(user: User, verdict: AddressVerdict) -> bool:
         done = real(user, verdict)
         if not done and user.pending_work is not None:
             user.pending_work.pending_claims[verdict.address] = verdict.answers

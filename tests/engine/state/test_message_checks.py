@@ -8,9 +8,11 @@ import pytest
 
 from engine.simulation.runner import config_for, run
 from engine.simulation.simulated_broker import Broker
-from engine.state import message_codecs
+from engine.state import address_message_codecs, message_codecs
+from engine.state.address_message_codecs import BATCH_FORMAT
 from engine.state.formats import MESSAGE_FORMAT, NewerFormatError
 from engine.state.message_checks import MEMBERS, problem_of
+from engine.state.message_codecs import AddressVerdictMessage
 
 Json = dict[str, Any]
 
@@ -47,7 +49,11 @@ def test_what_machines_write_passes(written: dict[str, list[Json]], topic: str) 
 def test_a_member_that_is_missing_or_of_another_type_is_refused(
     written: dict[str, list[Json]], topic: str
 ) -> None:
-    message = max(written[topic], key=len)
+    single = [message for message in written[topic] if message["format"] != BATCH_FORMAT]
+    if topic == message_codecs.ADDRESS_VERDICTS:  # to workers of an earlier release only
+        verdict = AddressVerdictMessage("t", "smtp:a", "ann", "bob", 3, 5, "e", batches=True)
+        single = [message_codecs.encode_address_verdict(verdict)]
+    message = max(single, key=len)
     for name, _, may_be_absent in MEMBERS[topic]:
         rest = {other: value for other, value in message.items() if other != name}
         kind = message.get("kind")
@@ -56,6 +62,26 @@ def test_a_member_that_is_missing_or_of_another_type_is_refused(
         assert problem_of(topic, message | {name: object()}, 4), name
         for wrong in (None, 1.5, -(1 << 64), 1 << 64):
             assert problem_of(topic, message | {name: wrong}, 4), (name, wrong)
+
+
+@pytest.mark.parametrize("topic", [message_codecs.ADDRESS_CLAIMS, message_codecs.ADDRESS_VERDICTS])
+def test_entries_of_another_form_are_refused(written: dict[str, list[Json]], topic: str) -> None:
+    message = next(m for m in written[topic] if m["format"] == BATCH_FORMAT)
+    assert problem_of(topic, message, 4) == ""
+    for name in message.keys() - {"format"}:
+        rest = {other: value for other, value in message.items() if other != name}
+        assert problem_of(topic, rest, 4), name
+        for wrong in (None, 1.5, -(1 << 64), 1 << 64, object()):
+            assert problem_of(topic, message | {name: wrong}, 4), (name, wrong)
+    (name,) = {address_message_codecs.CLAIMS, address_message_codecs.VERDICTS} & message.keys()
+    entry = message[name][0]
+    for n in range(len(entry)):
+        for wrong in (None, 1.5, 1 << 64, [], {}):
+            forged = [*entry[:n], wrong, *entry[n + 1 :]]
+            found = problem_of(topic, message | {name: [entry, forged]}, 4)
+            assert found == f"entry 1 of {name} has a value that no worker writes"
+    for entries in ([], [entry[:-1]], [[*entry, 1]], [None], {"0": entry}):
+        assert problem_of(topic, message | {name: entries}, 4), entries
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 1, True, {}])
@@ -92,8 +118,9 @@ def test_a_message_of_a_later_release_is_for_the_operator(written: dict[str, lis
             message_codecs.SEAT_REQUESTS: message_codecs.decode_seat_request,
             message_codecs.SEAT_GRANTS: message_codecs.decode_seat_grant,
             message_codecs.GROUP_REPORTS: message_codecs.decode_group_report,
-            message_codecs.ADDRESS_CLAIMS: message_codecs.decode_address_claim,
-            message_codecs.ADDRESS_VERDICTS: message_codecs.decode_address_verdict,
+            message_codecs.ADDRESS_CLAIMS: address_message_codecs.decode_claims,
+            message_codecs.ADDRESS_VERDICTS: address_message_codecs.decode_verdicts,
         }[topic]
-        with pytest.raises(NewerFormatError):
-            decode(messages[0] | {"format": newer})
+        for form in {message["format"]: message for message in messages}.values():
+            with pytest.raises(NewerFormatError):
+                decode(form | {"format": newer})
