@@ -200,12 +200,12 @@ def test_a_read_that_takes_too_long_is_503_and_ends(
         finally:
             ended.set()
 
-    monkeypatch.setattr(policy, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(policy, "READ_SECONDS", limit_seconds(0.3))
     monkeypatch.setattr(queries, "user", slow)
     answer = console.client.get("/v1/tenants/t/users/u")
     assert answer.status_code == 503
     assert "takes too long" in answer.json()["error"]["message"]
-    assert ended.wait(5)
+    assert ended.wait(limit_seconds(5))
 
 
 # --- streams and questions -----------------------------------------------------------------------
