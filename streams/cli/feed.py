@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -223,13 +226,28 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
             work = publish(
                 items, brokers, prefix, kafka=kafka, dry_run=dry_run, result=result, **options
             )
-            asyncio.run(work)
+            with interruptible_reads():
+                asyncio.run(work)
     except KeyboardInterrupt:
         report_interruption(result, dry_run, out)
         raise
     report(result, "would be published" if dry_run else f"written to {out}" if out else None)
     report_notes(items)
     return SOME_ROWS_BAD if result.bad_rows else 0
+
+
+@contextmanager
+def interruptible_reads() -> Iterator[None]:
+    """Lets Ctrl-C end a read of standard input: asyncio's own handler waits until it has ended."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def report_interruption(result: FeedResult, dry_run: bool, out: Path | None) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from streams.contract.topics import TOPICS
+from streams.runtime.deadline import Deadline
 from streams.runtime.errors import CONFIGURATION
 from tests.streams.cli.test_cli import Run, in_a_thread, line, seatflow, user, where
-from tests.support.kafka import Kafka, produce
+from tests.support.kafka import Kafka, end_offsets, produce
 from tests.support.system import ROOT, running
 
 __all__ = ["seatflow", "where"]
@@ -181,7 +182,7 @@ async def test_reading_names_topics_and_keys_that_are_none(
 
 
 def test_ctrl_c_says_how_much_went_and_that_repeating_is_safe(
-    seatflow: Run, where: list[str], tmp_path: Path
+    seatflow: Run, where: list[str], topic_prefix: str, kafka: Kafka, tmp_path: Path
 ) -> None:
     seatflow("topics", "create", *where, "--partitions", "2")
     (tmp_path / "first").write_text("\n".join(json.dumps(user(f"u{n}")) for n in range(20_000)))
@@ -197,9 +198,14 @@ def test_ctrl_c_says_how_much_went_and_that_repeating_is_safe(
     with os.fdopen(write, "wb") as pipe:
         pipe.write((tmp_path / "first").read_bytes() + b"\n")
         pipe.flush()
-        time.sleep(3)  # standard input stays open: the feed waits for more
+        # Standard input stays open: the feed waits for more.
+        deadline = Deadline(60)
+        while not any(
+            asyncio.run(end_offsets(kafka.bootstrap, f"{topic_prefix}user-changes")).values()
+        ):
+            assert not deadline.has_passed
         feeding.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        feeding.wait(60)
     _, told = feeding.communicate(timeout=60)
     assert feeding.returncode == 130
     assert "Interrupted: " in told
