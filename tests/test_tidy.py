@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -257,3 +258,13 @@ def test_every_event_that_is_logged_is_in_the_table() -> None:
 @pytest.mark.parametrize("reason", [*OPENINGS.values(), *WORDS.values()])
 def test_every_banned_word_has_its_reason(reason: str) -> None:
     assert reason
+
+
+def test_git_has_no_symbolic_links() -> None:
+    """One that leads out of the checkout is broken in every other one."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line for line in listed.stdout.splitlines() if line.startswith("120000")] == []

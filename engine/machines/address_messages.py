@@ -20,7 +20,7 @@ from engine.state.address_message_codecs import (
 )
 from engine.state.message_codecs import ADDRESS_CLAIMS, ADDRESS_VERDICTS
 
-MAX_ENTRIES: Final = 250
+MAX_ENTRIES: Final = 200
 """Entries of one message: a record stays below 1 MiB whatever the length of its texts."""
 
 Receiver = tuple[str, int]

@@ -144,7 +144,12 @@ class Grammar:
             value = self.value()
         topic = dice.choice((known.topic, known.topic, dice.choice(INTERNAL_NAMES)))
         key = dice.choice((known.key, known.key, b"\xff", b"attacker", b"attacker/x"))
-        return Sent(topic, key, self.encoded(self.bent(value)))
+        bent = self.bent(value)
+        if isinstance(bent, dict) and isinstance(value, dict):
+            # A later format ends a worker on purpose, as docs/security.md says.
+            bent.pop("format", None)
+            bent |= {"format": value["format"]} if "format" in value else {}
+        return Sent(topic, key, self.encoded(bent))
 
     # ---- HTTP
 

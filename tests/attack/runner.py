@@ -44,6 +44,8 @@ class AttackRun:
     tell: Tell = print
     limit: float = LIMIT_SECONDS
     rows: list[Row] = field(default_factory=list)
+    forged: list[Sent] = field(default_factory=list)
+    """Records that the grammar sent to internal topics: the system did not write them."""
     not_run: list[str] = field(default_factory=list)
     targets: int = 0
     busy: float = field(
@@ -133,7 +135,7 @@ class AttackRun:
             place.digest()
             grammar.learned = _learn(place)
         rounds: list[tuple[str, str, Callable[[], None]]] = [
-            ("records", "topics", lambda: _send(place, grammar.records(RECORDS))),
+            ("records", "topics", lambda: self._send(place, grammar.records(RECORDS))),
             ("requests", "console, receiver", lambda: _ask(place, grammar)),
             ("file", "files", lambda: _feed(place, grammar)),
         ]
@@ -141,16 +143,29 @@ class AttackRun:
             self._judged(place, Row(f"{name} {turn}", door), run).held for name, door, run in rounds
         )
 
+    def _send(self, place: Target, records: list[Sent]) -> None:
+        self.forged += [one for one in records if one.topic in INTERNAL_NAMES]
+        groups: dict[tuple[object, ...], list[Sent]] = {}
+        for record in records:
+            groups.setdefault((record.headers, record.timestamp_ms), []).append(record)
+        for same in groups.values():
+            place.produce(
+                [(one.topic, one.key, one.value) for one in same],
+                headers=same[0].headers,
+                timestamp_ms=same[0].timestamp_ms,
+            )
+
     def _records(self, place: Target, still: str) -> Row:
         """Judges the sizes of everything that the system wrote."""
         row = Row("sizes", "all", still=still)
         greatest = (0, "")
+        forged = {one.value for one in self.forged}
         for topic in TOPICS:
             if topic.name in INPUT_NAMES or topic.name == "dead-letters":
                 continue
             name = place.system.prefix + topic.name
             records = asyncio.run(read_topic(place.system.bootstrap, name, timeout=60))
-            sizes = [len(record.value or b"") for record in records]
+            sizes = [len(record.value or b"") for record in records if record.value not in forged]
             greatest = max(greatest, (max(sizes, default=0), topic.name))
         self.tell(f"  the greatest record has {greatest[0]:,} bytes ({greatest[1]})")
         if greatest[0] > RECORD_BYTES:
@@ -164,18 +179,6 @@ def _learn(place: Target) -> list[Sent]:
         records = place.system.records(name)[-50:]
         found += [Sent(name, record.key, record.value) for record in records]
     return found
-
-
-def _send(place: Target, records: list[Sent]) -> None:
-    groups: dict[tuple[object, ...], list[Sent]] = {}
-    for record in records:
-        groups.setdefault((record.headers, record.timestamp_ms), []).append(record)
-    for same in groups.values():
-        place.produce(
-            [(one.topic, one.key, one.value) for one in same],
-            headers=same[0].headers,
-            timestamp_ms=same[0].timestamp_ms,
-        )
 
 
 def _ask(place: Target, grammar: Grammar) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 from engine.domain.effects import Effects
 from engine.domain.events import Delivered
 from engine.domain.limits import Limits
 from engine.machines.address_machine import AddressMachine
+from engine.machines.address_messages import MAX_ENTRIES
 from engine.state.address_message_codecs import decode_verdicts, encode_claims
 from engine.state.message_codecs import (
     AddressClaimMessage,
@@ -222,3 +225,10 @@ def test_a_partition_that_says_so_gets_many_entries_in_a_message() -> None:
     more = claim._replace(user="bob", batches=False)
     ((_, value),) = verdicts_after(encode_address_claim(claim), encode_address_claim(more))
     assert [(v.user, v.owner) for v in decode_verdicts(value)] == [("ann", "ann"), ("bob", "ann")]
+
+
+def test_a_message_of_the_longest_claims_is_below_a_mebibyte() -> None:
+    """A text has at most 1,024 characters, an id 128, the id of an event 256."""
+    entry = ("smtp:" + "\U0001f600" * 1024, "u" * 128, 2**53, 2**53, 2**53, "e" * 256, True)
+    message = encode_claims("t" * 128, 9999, [entry] * MAX_ENTRIES)
+    assert len(orjson.dumps(message)) < 1 << 20
