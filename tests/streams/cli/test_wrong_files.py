@@ -79,6 +79,8 @@ BULK = b'{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Opera
         (CSV, b"\xef\xbb\xbf\r\n", "is empty"),
         (CATALOG, b"\n", "is empty"),
     ],
+    # Without the bytes of the file: those of an archive hold the time of day.
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_of_another_format_is_recognized(
     seatflow: Run, command: list[str], content: bytes, words: str
