@@ -215,6 +215,8 @@ class Lease:
 
         While units are plentiful nobody needs to know who waits longest, and few are named.
         """
+        # Asserted by the product machine, too (SeatBudget.apply_request): a unit used by two.
+        assert self.idle >= 0, f"{self.idle} idle units of {self.sku}"
         self.request_seq += 1
         self.report_due = False
         limit = max(LONGEST_WAITING_MIN, self.free_units if self.contended else 0)

@@ -154,3 +154,10 @@ def test_more_is_asked_for_before_it_is_needed_once_for_each_grant(
     if expected:
         lease.next_request(automatic=True, prefetch=True)
         assert not lease.needs_prefetch(min_units=8)
+
+
+def test_a_lease_that_is_used_beyond_its_units_is_not_reported() -> None:
+    lease = leased()
+    lease.used = 11
+    with pytest.raises(AssertionError, match="-1 idle units of E3"):
+        lease.next_request(automatic=True)
