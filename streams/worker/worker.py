@@ -196,7 +196,8 @@ class Worker:
             async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 await self.hold()
                 await self._commit_offsets()
-                await asyncio.gather(*[p.revoke() for p in self.partitions.values()])
+                while self.partitions:
+                    self._close(self.partitions.popitem()[1].revoke())
                 await asyncio.gather(*self._closing)
                 for task in tasks:
                     task.cancel()
@@ -238,7 +239,10 @@ class Worker:
 
         A partition stays only if nobody could own it in between. If the group went through a
         generation without this worker, every partition is lost, and opened again if it is assigned.
+        A worker that is leaving the group takes nothing more.
         """
+        if self._stop.is_set():
+            return
         self.rebalancing = False
         missed_a_generation = generation - self._owned[1] > 1
         for number in set(self.partitions):
