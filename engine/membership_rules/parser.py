@@ -11,7 +11,12 @@ from typing import Final
 from engine.membership_rules.errors import MembershipRuleError
 from engine.membership_rules.lexer import END, PUNCTUATION, TEXT, WORD, Token, tokenize
 from engine.membership_rules.pattern import PatternError, compile_pattern
-from engine.membership_rules.properties import UNSUPPORTED, PropertyType, property_type
+from engine.membership_rules.properties import (
+    UNSUPPORTED,
+    PropertyType,
+    property_key,
+    property_type,
+)
 from engine.membership_rules.syntax import (
     EQUALITY_OPERATORS,
     ITEM,
@@ -157,6 +162,7 @@ class _Parser:
             raise self.mistake("a property like user.department, -not or (", name)
         if key in UNSUPPORTED:
             raise self.mistake(f"another property: {UNSUPPORTED[key]}", name)
+        key = property_key(key)
         kind = property_type(key)
         if kind is None:
             raise self.mistake(

@@ -1,7 +1,8 @@
 """The properties of users that rules may name: those of Entra's rules.
 
-The key of a property is its name in small letters. Names are compared without regard to case:
-sources spell them differently, and a rule that silently matches nobody takes licences away.
+The key of a property is its name in small letters; where Graph and rules name it differently, that
+of rules. Sources spell names differently, and a rule that silently matches nobody takes licences
+away.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class PropertyType(Enum):
 
 TEXT_PROPERTIES: Final = (
     "ageGroup", "city", "companyName", "country", "creationType", "department", "displayName",
-    "employeeId", "employeeType", "externalUserState", "facsimileTelephoneNumber", "faxNumber",
-    "givenName", "jobTitle", "mail", "mailNickName", "mobile", "mobilePhone", "objectId",
-    "officeLocation", "onPremisesDistinguishedName", "onPremisesDomainName",
+    "employeeId", "employeeType", "externalUserState", "facsimileTelephoneNumber",
+    "givenName", "jobTitle", "mail", "mailNickName", "mobile", "objectId",
+    "onPremisesDistinguishedName", "onPremisesDomainName",
     "onPremisesImmutableId", "onPremisesSamAccountName", "onPremisesSecurityIdentifier",
     "onPremisesUserPrincipalName", "passwordPolicies", "physicalDeliveryOfficeName", "postalCode",
     "preferredDataLocation", "preferredLanguage", "sipProxyAddress", "state", "streetAddress",
@@ -39,6 +40,14 @@ PROPERTIES: Final[dict[str, PropertyType]] = {
     "othermails": PropertyType.TEXTS,
     "proxyaddresses": PropertyType.TEXTS,
 }
+SAME_PROPERTY: Final = {
+    "faxnumber": "facsimiletelephonenumber",
+    "mobilephone": "mobile",
+    "officelocation": "physicaldeliveryofficename",
+    "onpremisessyncenabled": "dirsyncenabled",
+}
+"""Graph's key of a property -> the key under which Entra's rules name it. Both name one property:
+the attributes of a directory come by the first, and its rules by the second."""
 UNSUPPORTED: Final = {
     "assignedplans": "licences follow from rules, so no rule may depend on licences",
     "memberof": "no rule may depend on the members of a group",
@@ -58,6 +67,12 @@ GIVEN: Final = (USER_PRINCIPAL_NAME, USAGE_LOCATION, MAIL, MAIL_NICKNAME, PROXY_
 _is_extension: Final = re.compile(
     r"extensionattribute(?:[1-9]|1[0-5])|extension_[0-9a-z]+_\w+", re.ASCII
 ).fullmatch
+
+
+def property_key(name: str) -> str:
+    """Returns the key of the property with this name, or of any other attribute."""
+    key = name.lower()
+    return SAME_PROPERTY.get(key, key)
 
 
 def property_type(key: str) -> PropertyType | None:

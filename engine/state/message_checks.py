@@ -135,6 +135,8 @@ def problem_of(topic: str, message: Any, partitions: int) -> str:
         return f"partition {message['partition']} does not exist"
     if topic == codecs.CONFIGURATION:
         return _problem_of_row(message)
+    if topic == codecs.SEAT_REQUESTS:
+        return _problem_of_units(message)
     return ""
 
 
@@ -158,6 +160,16 @@ def _problem_of_batch(topic: str, message: dict[str, Any], partitions: int) -> s
         if not (sound and all(check(each) for check, each in zip(checks, entry, strict=True))):
             return f"entry {number} of {name} has a value that no worker writes"
     return ""
+
+
+def _problem_of_units(message: dict[str, Any]) -> str:
+    """A partition that uses more than it has: others would get units that are in use (R8).
+
+    ``granted`` cannot be compared with what the product's owner has granted: a worker that has lost
+    the partition, and does not know yet, reads messages that are later than its state.
+    """
+    units = message["granted"] + message.get("adopted", 0) - message["returned"]
+    return "" if message["used"] <= units else "used has more units than the partition has"
 
 
 def _problem_of_row(message: dict[str, Any]) -> str:

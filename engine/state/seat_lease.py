@@ -215,7 +215,7 @@ class Lease:
 
         While units are plentiful nobody needs to know who waits longest, and few are named.
         """
-        # Asserted by the product machine, too (SeatBudget.apply_request): a unit used by two.
+        # A unit used by two. The reader refuses such a request, too (engine.state.message_checks).
         assert self.idle >= 0, f"{self.idle} idle units of {self.sku}"
         self.request_seq += 1
         self.report_due = False

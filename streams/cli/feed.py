@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,7 +239,13 @@ def _feed(items: Feed, settings: Settings, dry_run: bool, strict: bool, out: Pat
 
 @contextmanager
 def interruptible_reads() -> Iterator[None]:
-    """Lets Ctrl-C end a read of standard input: asyncio's own handler waits until it has ended."""
+    """Lets Ctrl-C end a read of standard input: asyncio's own handler waits until it has ended.
+
+    Python has signals in its main thread alone: elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from engine.domain.events import ABSENT, Absent
 from engine.domain.proxy_address import lower_ascii
+from engine.membership_rules.properties import property_key
 from streams.contract.rejection import malformed, require_type
 
 MAX_TEXT_CHARACTERS: Final = 1024
@@ -172,9 +173,9 @@ def check_addresses(value: Any) -> tuple[str, ...] | Absent | None:
 
 
 def check_attributes(value: Any) -> tuple[tuple[str, AttributeValue], ...] | Absent | None:
-    """Returns attributes by their names in small letters, as text; null and an empty list clear.
+    """Returns attributes by the keys of their properties, as text; null and an empty list clear.
 
-    Names that differ in case alone are one attribute; the last one counts.
+    Names of one property are one attribute, e.g. those that differ in case; the last one counts.
     """
     if value is ABSENT or value is None:
         return value
@@ -186,7 +187,7 @@ def check_attributes(value: Any) -> tuple[tuple[str, AttributeValue], ...] | Abs
     for name, item in value.items():
         if not is_attribute_name(name):
             raise malformed("a name in attributes", name, ATTRIBUTE_NAME_RULE)
-        found[name.lower()] = _attribute(item, name)
+        found[property_key(name)] = _attribute(item, name)
     return tuple(found.items())
 
 

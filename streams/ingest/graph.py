@@ -9,11 +9,13 @@ what they hold: subscriptions, the organization, groups, members, users, and amo
 Users with ``licenseAssignmentStates`` beside groups with members are a *first load*: each user
 becomes a ``user.snapshot`` (R25), after everything that it refers to. Whatever is held is adopted
 before anything is asked for: otherwise a user who waits would get a seat that another one has.
+For the same reason membership rules (R27) come last: until then a group has the members listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 from streams.catalog import DEFAULT_EDITION
@@ -34,11 +36,25 @@ from streams.ingest.graph_pages import (
     pages,
     wrong_type,
 )
+from streams.ingest.graph_rules import RULE
 from streams.ingest.graph_survey import Survey
 from streams.ingest.items import FeedItem, FeedProblem
 from streams.ingest.source_files import FeedFile, FileFeed, Paths
 
 Events = Iterator[FeedItem | FeedProblem]
+
+
+class Part(Enum):
+    """The parts of a first load; any other feed has one."""
+
+    CONFIGURATION = "configuration"
+    HELD = "held"
+    WISHES = "wishes"
+    RULES = "rules"
+
+
+REPEATED = (Part.WISHES, Part.RULES)
+"""The parts that read again what an earlier part has read and reported."""
 
 
 def events_from_graph(
@@ -88,7 +104,7 @@ class GraphFeed(FileFeed):
         self._compare, self._facts = compare, facts
         self._sources: dict[int, FeedFile] = {}
         self._survey: Survey | None = None
-        self._wishing = False  # in the last part of a first load
+        self._part = Part.CONFIGURATION
         self.expected: dict[str, ExpectedUser] = {}
         self._readers: dict[str, Callable[[Object, EventBuilder], list[EventOrReason]]] = {
             SUBSCRIPTIONS: self._subscription,
@@ -120,12 +136,15 @@ class GraphFeed(FileFeed):
         """Returns the events in parts: each must be applied before the next is published."""
         order = sorted(range(len(self._paths)), key=lambda index: (self.survey.rank(index), index))
         if not self.survey.is_first_load:
-            return [self._pass(order, frozenset(KINDS), report=True)]
-        return [
-            self._pass(order, frozenset(KINDS) - {USERS}, report=True),
-            self._pass(order, frozenset({USERS}), report=False),
+            return [self._pass(order, frozenset(KINDS))]
+        found = [
+            self._pass(order, frozenset(KINDS) - {USERS}),
+            self._pass(order, frozenset({USERS}), Part.HELD),
             self._wishes(order),
         ]
+        if any(self.survey.carries_rule(group) for group in self.survey.groups):
+            found.append(self._pass(order, frozenset({GROUPS}), Part.RULES))
+        return found
 
     def _read(self) -> Events:
         for part in self.parts():
@@ -145,8 +164,11 @@ class GraphFeed(FileFeed):
         if self._paths[index] is not None:
             self._sources.pop(index).file.close()
 
-    def _pass(self, order: list[int], kinds: frozenset[str], report: bool) -> Events:
-        """Yields the events of the objects of some kinds. ``report``: and all problems."""
+    def _pass(
+        self, order: list[int], kinds: frozenset[str], part: Part = Part.CONFIGURATION
+    ) -> Events:
+        """Yields the events of the objects of some kinds; in the first part, all problems too."""
+        self._part, report = part, part is Part.CONFIGURATION
         for index in order:
             found = self.survey.kinds[index]
             if not kinds & found and not (report and index in self.survey.others):
@@ -157,8 +179,7 @@ class GraphFeed(FileFeed):
 
     def _wishes(self, order: list[int]) -> Events:
         """Yields what users ask for and do not have, after everything held was adopted."""
-        self._wishing = True
-        yield from self._pass(order, frozenset({USERS}), report=False)
+        yield from self._pass(order, frozenset({USERS}), Part.WISHES)
         # Members whose user the pages do not have: the membership waits for the user (R22).
         source = self._opened(order[0])
         builder = EventBuilder(self._tenant, source.fingerprint, source.time)
@@ -177,7 +198,7 @@ class GraphFeed(FileFeed):
                 if report:
                     yield FeedProblem(source.name, *page)
                 continue
-            if not self._wishing and (page.kind or USERS) in kinds:
+            if self._part not in REPEATED and (page.kind or USERS) in kinds:
                 self.done_bytes = min(self.done_bytes + page.size, self.total_bytes or page.size)
             if reason := self._refusal(page):
                 if report:
@@ -185,11 +206,11 @@ class GraphFeed(FileFeed):
                 continue
             for number, entity in enumerate(page.objects):
                 row = f"{page.line}.{number + 1}"
-                builder.begin(f"{row}.wishes" if self._wishing else row)
+                builder.begin(f"{row}.{self._part.value}" if self._part in REPEATED else row)
                 for result in self._entity(entity, page, kinds, report, builder):
                     if isinstance(result, FeedItem):
                         yield result
-                    elif not self._wishing:  # reported with what the user has
+                    elif self._part not in REPEATED:
                         place = f"value[{number}]: " if page.is_list else ""
                         yield FeedProblem(source.name, page.line, place + result)
 
@@ -208,7 +229,7 @@ class GraphFeed(FileFeed):
                 self.skipped[kind] += 1
         except UnreadableError as error:
             # Reported once: what cannot be identified by the first pass, a user by the second.
-            is_due = report or (not self._wishing and _is_user(entity, page))
+            is_due = report or (self._part is Part.HELD and _is_user(entity, page))
             return [str(error)] if is_due else []
         return []
 
@@ -249,8 +270,14 @@ class GraphFeed(FileFeed):
             return [builder.group("group.deleted", id)]
         licenses = objects.licenses_of(entity)
         members = objects.group_members(entity, self.skipped)
-        names = {"displayName": entity["displayName"]} if "displayName" in entity else {}
-        found = [builder.group("group.upserted", id, **names)]
+        rule = self.survey.rule_members(str(normalized_id(id)), entity)
+        facts = {"displayName": entity["displayName"]} if "displayName" in entity else {}
+        carries = bool(rule.get(RULE))
+        if self._part is Part.RULES:
+            return [builder.group("group.upserted", id, **rule)] if carries else []
+        if not (carries and self.survey.is_first_load):
+            facts |= rule
+        found = [builder.group("group.upserted", id, **facts)]
         if licenses is not None:
             licenses = [each for each in licenses if not self._is_unknown(each["skuId"])]
             found.append(objects.set_licenses(builder, "group", id, licenses))
@@ -283,14 +310,14 @@ class GraphFeed(FileFeed):
         id = normalized_id(entity.get("id"))
         if (reason := objects.removal(entity)) is not None:
             return [objects.user_deleted(builder, id, reason)]
-        attributes = objects.user_attributes(entity)
+        members = objects.user_members(entity)
         states = objects.assignment_states(entity)
         held = objects.licenses_of(entity)
         groups = self._groups_of(str(id), states or [])
         if self.survey.is_first_load:
-            return self._first(builder, id, attributes, states, held, groups)
-        self._expect(id, states, held, groups)
-        found = [builder.user("user.upserted", id, **attributes)]
+            return self._first(builder, id, members, states, held, groups)
+        self._expect(id, members, states, held, groups)
+        found = [builder.user("user.upserted", id, **members)]
         if states is not None:
             direct = [
                 objects.license_of(each) for each in states if each["assignedByGroup"] is None
@@ -304,22 +331,26 @@ class GraphFeed(FileFeed):
         self,
         builder: EventBuilder,
         id: Any,
-        attributes: dict[str, Any],
+        members: dict[str, Any],
         states: list[dict[str, Any]] | None,
         held: list[dict[str, Any]] | None,
         groups: dict[str, str | None],
     ) -> list[EventOrReason]:
         """Returns the events of a user in a first load: first what is held, then what is wished."""
         wished = {group for group in groups if not self._is_held(group, states or [])}
-        if self._wishing:
+        if self._part is Part.WISHES:
             if not wished:
                 return []
         else:
-            self._expect(id, states, held, groups)
+            self._expect(id, members, states, held, groups)
             groups = {group: since for group, since in groups.items() if group not in wished}
         if states is not None:
-            return [builder.user("user.snapshot", id, **attributes, **_facts(groups, states))]
-        found = [] if self._wishing else [builder.user("user.upserted", id, **attributes)]
+            return [
+                builder.user(
+                    "user.snapshot", id, **members, **objects.snapshot_facts(groups, states)
+                )
+            ]
+        found = [] if self._part is Part.WISHES else [builder.user("user.upserted", id, **members)]
         found += [builder.membership(True, id, group) for group in groups]
         return found
 
@@ -333,12 +364,14 @@ class GraphFeed(FileFeed):
     def _expect(
         self,
         id: Any,
+        members: dict[str, Any],
         states: list[dict[str, Any]] | None,
         held: list[dict[str, Any]] | None,
         groups: dict[str, str | None],
     ) -> None:
         if self._compare and isinstance(id, str):
-            self.expected[id] = expected_user(states, held, tuple(groups))
+            unmatched = self.survey.unmatched(id, members, groups)
+            self.expected[id] = expected_user(states, held, tuple(groups), unmatched)
 
     def _groups_of(self, user: str, states: list[dict[str, Any]]) -> dict[str, str | None]:
         """Returns the groups of a user, with since when it is known.
@@ -356,21 +389,6 @@ class GraphFeed(FileFeed):
             if group in groups and since and since < (groups[group] or "~"):
                 groups[group] = since
         return groups
-
-
-def _facts(groups: dict[str, str | None], states: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns a snapshot's memberships and the licences that the user has."""
-    return {
-        "memberships": [
-            {"group": group, "since": since} if since else {"group": group}
-            for group, since in groups.items()
-        ],
-        "licenseAssignmentStates": [
-            {name: value for name, value in each.items() if name != "error"}
-            for each in states
-            if each["state"] in objects.HELD
-        ],
-    }
 
 
 def _is_user(entity: Any, page: Page) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from streams.ingest.graph_survey import Survey
 
+UNMATCHED = "the group's rule does not match the user, whom its members name"
 HELD = frozenset({"Active", "ActiveWithError", "Disabled"})
 
 
@@ -37,12 +38,14 @@ class State(NamedTuple):
 class ExpectedUser(NamedTuple):
     """The licences of a user according to Graph.
 
-    ``states`` is None if only ``assigned`` products are known.
+    ``states`` is None if only ``assigned`` products are known. ``unmatched``: those of the groups
+    whose rule does not match the user.
     """
 
     states: tuple[State, ...] | None
     assigned: frozenset[str] | None
     groups: tuple[str, ...]
+    unmatched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,14 @@ def expected_user(
     states: list[dict[str, Any]] | None,
     assigned: list[dict[str, Any]] | None,
     groups: tuple[str, ...],
+    unmatched: frozenset[str] = frozenset(),
 ) -> ExpectedUser:
     """Returns what to compare a user with; the lists are as in ``graph_objects``."""
     return ExpectedUser(
         None if states is None else tuple(states_of(states)),
         None if assigned is None else frozenset(each["skuId"] for each in assigned),
         groups,
+        unmatched,
     )
 
 
@@ -193,7 +198,7 @@ def _why(
     if graph is not None and graph.held and (found is None or not found.held):
         return _lost(sku, group, wanted, survey)
     if graph is None:
-        return _gained(found, group, survey)
+        return _gained(found, group, wanted, survey)
     if found is None:
         return _not_asked_for(sku, group, wanted, survey)
     if not graph.held and found.held:
@@ -224,16 +229,22 @@ def _lost(sku: str, group: str | None, wanted: ExpectedUser, survey: Survey) -> 
         return ("assignedLicenses of the group do not name the product", True)
     if group not in wanted.groups:
         return ("the group's members do not name the user", True)
+    if group in wanted.unmatched:
+        return (UNMATCHED, True)
     return ("a licence by a group was not taken over", False)
 
 
-def _gained(found: State | None, group: str | None, survey: Survey) -> tuple[str, bool]:
+def _gained(
+    found: State | None, group: str | None, wanted: ExpectedUser, survey: Survey
+) -> tuple[str, bool]:
     """Explains a licence that Graph does not list for the user."""
     facts = survey.groups.get(group or "")
     if group is None or facts is None:
         return ("Graph does not list it", False)
     if facts.processing not in ("", "ProcessingComplete"):
         return ("Entra was still processing the group when it was exported", True)
+    if group not in wanted.groups and facts.rule is not None:
+        return ("the group's rule matches the user, whom its members do not name", True)
     outcome = "has given" if found is not None and found.held else "has tried"
     return (f"the user is a member, and Entra had not decided yet: Seatflow {outcome} it", True)
 
@@ -249,6 +260,8 @@ def _not_asked_for(
         return ("the group of the export does not have the product", True)
     if group not in wanted.groups:
         return ("the group's members do not name the user", True)
+    if group in wanted.unmatched:
+        return (UNMATCHED, True)
     if sku not in survey.plans:
         return ("subscribedSkus of the export does not have the product", True)
     return ("the wish of the group is missing", False)

@@ -16,6 +16,7 @@ from streams.ingest.event_builder import (
     checked_item,
     normalized_id,
 )
+from streams.ingest.graph_attributes import attributes
 from streams.ingest.graph_pages import (
     Object,
     UnreadableError,
@@ -51,11 +52,16 @@ def removal(entity: Object) -> str | None:
     return "changed" if entity.get("deletedDateTime") else None
 
 
-def user_attributes(entity: Object) -> dict[str, Any]:
-    """Returns the attributes of a user that events carry. Raises: UnreadableError."""
+def user_members(entity: Object) -> dict[str, Any]:
+    """Returns what events say of a user's person: names, addresses, location and attributes.
+
+    Raises: UnreadableError.
+    """
     members = {name: entity[name] for name in _USER_MEMBERS if name in entity}
     if "proxyAddresses" in entity:
         members["proxyAddresses"] = list_of_texts(entity, "proxyAddresses")
+    if found := attributes(entity):
+        members["attributes"] = found
     return members
 
 
@@ -105,6 +111,21 @@ def user_deleted(builder: EventBuilder, id: Any, reason: str) -> EventOrReason:
     """Returns the deletion: "changed" is the recycle bin, where facts are kept (R22)."""
     members = {"restorable": True} if reason == "changed" else {}
     return builder.user("user.deleted", id, **members)
+
+
+def snapshot_facts(groups: dict[str, str | None], states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a snapshot's memberships and the licences that the user has."""
+    return {
+        "memberships": [
+            {"group": group, "since": since} if since else {"group": group}
+            for group, since in groups.items()
+        ],
+        "licenseAssignmentStates": [
+            {name: value for name, value in each.items() if name != "error"}
+            for each in states
+            if each["state"] in HELD
+        ],
+    }
 
 
 def group_members(entity: Object, skipped: Counter[str]) -> list[tuple[str, bool]]:

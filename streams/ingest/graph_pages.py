@@ -6,6 +6,7 @@ of objects without a page around it. Nothing here knows events.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -171,7 +172,7 @@ def wrong_type(name: str, value: object, wanted: str = "a list of objects") -> s
             f"{name} is one object, not {wanted}: PowerShell writes a list of one so. Export"
             " Graph's own answers, with Invoke-MgGraphRequest -OutputType Json"
         )
-    shown = {None: "null", True: "true", False: "false"}.get(value, value)  # type: ignore[call-overload]
+    shown = "a list" if isinstance(value, list) else json.dumps(value)
     return f"{name} is {shown}, not {wanted}"
 
 

@@ -7,11 +7,13 @@ load, and which groups each user is in.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.membership_rules.properties import OBJECT_ID
 from streams.ingest.event_builder import normalized_id
+from streams.ingest.graph_attributes import selected
 from streams.ingest.graph_objects import (
     assignment_states,
     group_members,
@@ -30,13 +32,18 @@ from streams.ingest.graph_pages import (
     UnreadableError,
     list_of_objects,
 )
+from streams.ingest.graph_rules import RULE, STATE, CompiledRule, compiled, rule_of
 
 
 @dataclass(slots=True)
 class GroupFacts:
-    """The facts of a group in the export; ``licenses`` is None if it says nothing of them."""
+    """The facts of a group in the export; ``licenses`` is None if it says nothing of them.
+
+    ``rule``: None if it has none that can be read.
+    """
 
     licenses: set[str] | None = None
+    rule: CompiledRule | None = None
     members_listed: bool = False
     processing: str = ""
 
@@ -48,7 +55,8 @@ class Survey:
     ``memberships``: groups by user, in the order in which the pages name them. ``users``: those
     that the pages list. ``kinds``: of the objects in each file, by its index.
     ``others``: the files with objects that are not read, or cannot be read. ``plans``: the user
-    plans of each product. ``units``: those that can be assigned, by product.
+    plans of each product. ``units``: those that can be assigned, by product. ``unread_rules``: the
+    reasons by group. ``selected``: the properties that users have, as the keys that rules use.
     """
 
     kinds: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -59,7 +67,9 @@ class Survey:
     units: dict[str, int] = field(default_factory=dict)
     users: set[str] = field(default_factory=set)
     has_states: bool = False
-    has_rules: int = 0
+    unread_rules: dict[str, str] = field(default_factory=dict)
+    selected: set[str] = field(default_factory=set)
+    _seen_names: set[tuple[str, ...]] = field(default_factory=set)
     pages: Counter[str] = field(default_factory=Counter)
     pages_with_more: Counter[str] = field(default_factory=Counter)
     more_members: list[str] = field(default_factory=list)
@@ -109,6 +119,9 @@ class Survey:
             self.users.add(id)
             self.delta_users = self.delta_users or page.delta or "@removed" in entity
             self.has_states = self.has_states or assignment_states(entity) is not None
+            if (names := tuple(entity)) not in self._seen_names:
+                self._seen_names.add(names)
+                self.selected |= selected(entity)
         elif kind == GROUPS:
             self._group(id, entity)
         elif kind == MEMBERS and (of := page.group or group) is not None:
@@ -130,8 +143,12 @@ class Survey:
         licenses = licenses_of(entity)
         if licenses is not None:
             facts.licenses = {each["skuId"] for each in licenses}
-        if entity.get("membershipRule"):
-            self.has_rules += 1
+        if (rule := rule_of(entity)) is not None:
+            found = compiled(rule) if rule.text else None
+            facts.rule = found if isinstance(found, CompiledRule) else None
+            self.unread_rules.pop(id, None)
+            if isinstance(found, str):
+                self.unread_rules[id] = found
         if "members@odata.nextLink" in entity:
             self.more_members.append(id)
         processing = entity.get("licenseProcessingState")
@@ -166,9 +183,57 @@ class Survey:
                 f"{len(self.more_members):,} groups have more members than $expand lists"
                 f" (members@odata.nextLink, e.g. {named}): export /groups/{{id}}/members too"
             )
-        if self.has_rules:
+        if unused := self._unused_rules():
+            first = next(iter(unused))
             found.append(
-                f"{self.has_rules:,} groups have a membership rule: rules are not carried, the"
-                " groups keep the members that the pages list"
+                f"{len(unused):,} groups keep the members that the pages list, and not their"
+                f" membership rule, e.g. {first}: {unused[first]}"
             )
         return found
+
+    def _unused_rules(self) -> dict[str, str]:
+        ruled = [id for id, facts in self.groups.items() if facts.rule is not None]
+        reasons = {id: reason for id in ruled if (reason := self.rule_refusal(id))}
+        return self.unread_rules | reasons
+
+    def rule_refusal(self, group: str) -> str | None:
+        """Returns why a group's rule is not carried; None if it is, or if there is none."""
+        facts = self.groups.get(group)
+        if facts is None or facts.rule is None or self.delta_users or not self.users:
+            return self.unread_rules.get(group)
+        missing = [key for key in facts.rule.keys if key not in self.selected and key != OBJECT_ID]
+        if not missing:
+            return None
+        return (
+            f"the rule names {', '.join(missing)}, which no user of the export has: add it to"
+            " $select of the users"
+        )
+
+    def carries_rule(self, group: str) -> bool:
+        """Returns whether the feed gives the group a rule."""
+        facts = self.groups.get(group)
+        return facts is not None and facts.rule is not None and not self.rule_refusal(group)
+
+    def rule_members(self, group: str, entity: Object) -> dict[str, Any]:
+        """Returns what an event says of a group's rule: null for one that is not carried.
+
+        Raises: UnreadableError.
+        """
+        rule = rule_of(entity)
+        if rule is None:
+            return {}
+        if rule.text is None or not self.carries_rule(group):
+            return {RULE: None}
+        return {RULE: rule.text} | ({STATE: rule.state} if rule.state else {})
+
+    def unmatched(
+        self, user: str, members: dict[str, Any], groups: Iterable[str]
+    ) -> frozenset[str]:
+        """Returns those of a user's groups whose rule does not match the user."""
+        return frozenset(
+            group
+            for group in groups
+            if self.carries_rule(group)
+            and (rule := self.groups[group].rule) is not None
+            and not rule.matches(user, members)
+        )

@@ -32,6 +32,12 @@ GROUPS = {
     "reports": ["PBI"],
     "new": ["EMS"],
     "empty": [],
+    "sales": ["EMS"],
+}
+# The rule of one names a property that the users of the export do not have.
+RULES = {
+    "full": 'user.city -eq "Kiel"',
+    "sales": 'user.department -eq "Sales" -and user.extensionAttribute7 -match "^floor [0-9]$"',
 }
 # Groups whose members are in lists of their own.
 LISTED = ("full", "reports")
@@ -86,6 +92,12 @@ class Person:
             "usageLocation": "US",
             "mail": name,
             "proxyAddresses": [f"SMTP:{name}", f"x500:/o=Contoso/cn={number}"],
+            "department": "Research",
+            "jobTitle": f"Engineer {number % 7}",
+            "accountEnabled": True,
+            "businessPhones": ["+49 431 1"],
+            "employeeOrgData": {"costCenter": f"CC{number % 30}", "division": None},
+            "onPremisesExtensionAttributes": {"extensionAttribute7": f"floor {number % 9}"},
         }
 
     def member(self, group: str, *states: str) -> None:
@@ -177,8 +189,16 @@ def _unknown_to_the_export(person: Person) -> None:
     person.states += [unknown, _state("EMS") | {"skuId": DELETED_PRODUCT}]
 
 
+def _by_rule(person: Person) -> None:
+    person.member("sales")
+    person.attributes["department"] = "SALES"
+    if person.number % 400 == 4:  # Entra has not seen yet that the rule ended it
+        person.attributes["department"] = "Purchasing"
+
+
 KINDS: list[Callable[[Person], None]] = [
-    *[_plain] * 5,
+    *[_plain] * 4,
+    _by_rule,
     _two_groups,
     _direct_and_group,
     _direct_without_location,
@@ -278,7 +298,9 @@ def _groups(everybody: list[Person]) -> Iterator[Json]:
             **listed,
             "id": group_id(name),
             "displayName": name,
-            "membershipRule": 'user.city -eq "Kiel"' if name == "full" else None,
+            "groupTypes": ["DynamicMembership"] if name in RULES else [],
+            "membershipRule": RULES.get(name),
+            "membershipRuleProcessingState": "On" if name in RULES else None,
             "assignedLicenses": licenses,
             "licenseProcessingState": {"state": state},
         }

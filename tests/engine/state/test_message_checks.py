@@ -97,6 +97,16 @@ def test_a_partition_that_is_not_there_is_refused(written: dict[str, list[Json]]
     assert problem_of(topic, message | {"partition": -1}, 4)
 
 
+def test_a_partition_that_uses_more_than_it_has_is_refused(written: dict[str, list[Json]]) -> None:
+    topic = message_codecs.SEAT_REQUESTS
+    units = {"granted": 5, "returned": 1, "used": 4}
+    message = {name: value for name, value in written[topic][0].items() if name != "adopted"}
+    assert problem_of(topic, message | units, 4) == ""
+    assert problem_of(topic, message | units | {"used": 6, "adopted": 2}, 4) == ""
+    refused = problem_of(topic, message | units | {"used": 5}, 4)
+    assert refused == "used has more units than the partition has"
+
+
 def test_rows_of_configuration_are_read_before_they_are_applied(
     written: dict[str, list[Json]],
 ) -> None:

@@ -133,13 +133,3 @@ def test_a_row_restores_the_budget() -> None:
     budget.settle(2)
     row = budget.row()
     assert SeatBudget.load("t/E3", row).row() == row
-
-
-def test_a_partition_that_uses_more_than_it_has_is_not_believed() -> None:
-    budget = budget_of(9)
-    request(budget, 0, 1, demand=5)
-    budget.settle(1)
-    before = budget.row()
-    with pytest.raises(AssertionError, match="partition 0 uses 5 of 4 units"):
-        request(budget, 0, 2, used=5, granted=5, returned=1)
-    assert budget.row() == before

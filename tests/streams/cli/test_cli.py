@@ -331,6 +331,6 @@ def test_an_export_of_graph_comes_out_as_it_was(
     write_export(tmp_path / "export", 200)
     ended = seatflow("feed", "graph", "export", "--tenant", "t", "--compare", *worker)
     assert ended.code == 0, ended.out + ended.err
-    assert ended.err.count("Waiting until the workers") == 2
+    assert ended.err.count("Waiting until the workers") == 3
     assert "190 users compared" in ended.out
     assert " 0 unexplained" in ended.out

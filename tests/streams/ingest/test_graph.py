@@ -59,7 +59,13 @@ def test_users_with_partial_members_and_both_reasons_of_removal(tmp_path: Path) 
         {"id": "u3", "@removed": {"reason": "deleted"}},
     )
     assert events(events_from_graph(file, "t")) == [
-        {"type": "user.upserted", "user": "u1", "displayName": "Ann", "usageLocation": None},
+        {
+            "type": "user.upserted",
+            "user": "u1",
+            "displayName": "Ann",
+            "usageLocation": None,
+            "attributes": {"displayName": "Ann", "surname": "A"},
+        },
         {"type": "user.deleted", "user": "u2", "restorable": True},
         {"type": "user.deleted", "user": "u3"},
     ]

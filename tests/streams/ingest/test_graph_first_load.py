@@ -15,7 +15,7 @@ from streams.ingest.graph import events_from_graph
 from streams.ingest.graph_comparison import Difference, compare, states_of
 from streams.whatif import Simulation
 from tests.streams.ingest.played import told
-from tests.support.graph_export import people, sku, user_id, write_export
+from tests.support.graph_export import RULES, group_id, people, sku, user_id, write_export
 
 USERS = 3_000
 
@@ -39,17 +39,23 @@ def test_a_whole_directory_comes_out_as_graph_says(tmp_path: Path) -> None:
     assert reasons["nothing stands against it any more: Entra tries again only when asked"] == (
         each_kind
     )
+    assert reasons["the group's rule does not match the user, whom its members name"] == (
+        USERS // 400 + 1
+    )
     assert len(feed.expected) == sum(not person.deleted for person in people(USERS))
 
 
 def test_the_order_is_that_of_the_content(tmp_path: Path) -> None:
     write_export(tmp_path, 60)
     feed = events_from_graph(tmp_path, "contoso")
-    before, held, wished = feed.parts()
+    before, held, wished, rules = feed.parts()
     topics = [item.topic for item in before if isinstance(item, FeedItem)]
     assert [*dict.fromkeys(topics)] == ["catalog", "subscriptions", "tenants", "group-changes"]
     for users in (held, wished):
         assert {item.topic for item in users if isinstance(item, FeedItem)} == {"user-changes"}
+    (rule,) = [json.loads(item.value) for item in rules if isinstance(item, FeedItem)]
+    assert rule["group"] == group_id("sales")
+    assert rule["membershipRule"] == RULES["sales"]
     # Whatever the files are called, and whether they are named one by one.
     paths = sorted(tmp_path.iterdir(), reverse=True)
     again = [json.loads(item.value)["type"] for item in events_from_graph(paths, "contoso")]  # type: ignore[union-attr]
