@@ -24,7 +24,7 @@ DYNAMIC: Final = "DynamicMembership"
 
 
 class GroupRule(NamedTuple):
-    """What a group's page says of its rule. ``text``: None if it has no rule (any more)."""
+    """The rule of a group on a page. ``text``: None if it has no rule, or none any more."""
 
     text: str | None
     state: str | None
