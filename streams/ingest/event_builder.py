@@ -49,6 +49,11 @@ def group_id(name: str) -> str:
     return name if _is_id(name) else user_id(name)
 
 
+def reasons_or_events(found: list[EventOrReason]) -> list[EventOrReason]:
+    """Returns the events of an object, or only the reasons why some of them cannot be made."""
+    return [each for each in found if isinstance(each, str)] or found
+
+
 class EventBuilder:
     """Builds events of one tenant, with ids of the form ``fingerprint:row[.number]``.
 

@@ -20,7 +20,12 @@ from typing import Any
 
 from streams.catalog import DEFAULT_EDITION
 from streams.ingest import graph_objects as objects
-from streams.ingest.event_builder import EventBuilder, EventOrReason, normalized_id
+from streams.ingest.event_builder import (
+    EventBuilder,
+    EventOrReason,
+    normalized_id,
+    reasons_or_events,
+)
 from streams.ingest.graph_comparison import ExpectedUser, expected_user
 from streams.ingest.graph_pages import (
     GROUPS,
@@ -32,6 +37,7 @@ from streams.ingest.graph_pages import (
     Object,
     Page,
     UnreadableError,
+    is_user,
     kind_of,
     pages,
     wrong_type,
@@ -224,12 +230,14 @@ class GraphFeed(FileFeed):
             if kind == MEMBERS and kind in kinds:
                 return self._member(entity, page.group or self._group, builder)
             if kind in kinds:
-                return self._readers[kind](entity, builder)
+                found = self._readers[kind](entity, builder)
+                # Nothing is half done; but a group's members are read one by one.
+                return found if kind == GROUPS else reasons_or_events(found)
             if kind not in KINDS and report:
                 self.skipped[kind] += 1
         except UnreadableError as error:
             # Reported once: what cannot be identified by the first pass, a user by the second.
-            is_due = report or (self._part is Part.HELD and _is_user(entity, page))
+            is_due = report or (self._part is Part.HELD and is_user(entity, page))
             return [str(error)] if is_due else []
         return []
 
@@ -389,10 +397,3 @@ class GraphFeed(FileFeed):
             if group in groups and since and since < (groups[group] or "~"):
                 groups[group] = since
         return groups
-
-
-def _is_user(entity: Any, page: Page) -> bool:
-    try:
-        return isinstance(entity, dict) and kind_of(entity, page) == USERS
-    except UnreadableError:
-        return False

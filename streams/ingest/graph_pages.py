@@ -135,6 +135,14 @@ def kind_of(entity: Object, page: Page) -> str:
     return page.kind
 
 
+def is_user(entity: Any, page: Page) -> bool:
+    """Returns whether an object is a user, as far as it can be read."""
+    try:
+        return isinstance(entity, dict) and kind_of(entity, page) == USERS
+    except UnreadableError:
+        return False
+
+
 def _kind_by_members(entity: Object) -> str | None:
     for kind, members in _IDENTIFYING.items():
         if not members.isdisjoint(entity):

@@ -151,3 +151,10 @@ def test_a_changed_department_moves_a_member_whom_graph_has_not_moved_yet(tmp_pa
     assert groups_after(feed_of(tmp_path / "first", *pages)) == ["g"]
     moved = listed("users", {"id": "u", "department": "Research"}, delta=True)
     assert groups_after(feed_of(tmp_path / "next", moved)) == []
+
+
+def test_a_user_with_an_invalid_attribute_is_refused_as_a_whole(tmp_path: Path) -> None:
+    states = [{"skuId": "e3", "state": "Active", "assignedByGroup": None}]
+    user = {"id": "u", "department": {"name": "Sales"}, "licenseAssignmentStates": states}
+    (problem,) = list(feed_of(tmp_path, listed("users", user, delta=True)))
+    assert "attributes.department" in str(problem)
