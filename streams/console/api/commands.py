@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import JSONResponse
 
 from streams.console.api.dependencies import (
+    KNOWN_PARAMETERS,
     NO_GROUP,
     NO_USER,
     RESPONSES,
@@ -30,7 +31,7 @@ RESULT = "@seatflow.operation"
 LATER: dict[int | str, dict[str, Any]] = {
     202: {"description": "Sent, but still pending or deferred; `Location` leads to its progress."}
 }
-router = APIRouter(prefix="/v1", responses={**RESPONSES, **LATER})
+router = APIRouter(prefix="/v1", responses={**RESPONSES, **LATER}, dependencies=[KNOWN_PARAMETERS])
 
 
 async def execute(

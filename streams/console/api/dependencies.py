@@ -18,6 +18,7 @@ from streams.console.read_model import queries, tenants
 from streams.console.security.auth import SESSION_COOKIE as SESSION_COOKIE
 from streams.console.security.auth import Principal
 from streams.console.service import Service
+from streams.runtime.nearest import did_you_mean
 
 REASONS = {
     400: "Rejected: a malformed request, or a rule does not allow the change.",
@@ -36,6 +37,26 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 NO_USER = "There is no user {0!r} in {1!r}."
 NO_GROUP = "There is no group {0!r} in {1!r}."
 NO_PRODUCT = "There is no product {0!r} in {1!r}."
+
+
+def known_parameters(request: Request) -> None:
+    """Lets only query parameters through that the published description of the call has.
+
+    A filter that is ignored would answer another question. Raises: HTTPException 400.
+    """
+    if not request.query_params:
+        return
+    calls = request.app.openapi()["paths"][request.scope["route"].path_format]
+    described = calls[request.method.lower()].get("parameters", ())
+    known = [each["name"] for each in described if each["in"] == "query"]
+    for name in request.query_params:
+        if name not in known:
+            allowed = f". Allowed are: {', '.join(known) or 'none'}."
+            hint = did_you_mean(name, known) or allowed
+            raise HTTPException(400, f"There is no parameter {name!r} here{hint}")
+
+
+KNOWN_PARAMETERS = Depends(known_parameters)
 
 
 def current_service(request: Request) -> Service:

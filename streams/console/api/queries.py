@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from streams.console.api import parameters
 from streams.console.api.dependencies import (
+    KNOWN_PARAMETERS,
     NO_GROUP,
     NO_PRODUCT,
     NO_USER,
@@ -30,7 +31,7 @@ from streams.console.read_model.pagination import Listing, csv_parts, every, pag
 from streams.console.whatif import explanation
 from streams.console.whatif.process import WhatIfError, what_if
 
-router = APIRouter(prefix="/v1", responses=RESPONSES)
+router = APIRouter(prefix="/v1", responses=RESPONSES, dependencies=[KNOWN_PARAMETERS])
 
 
 # --- lists ---------------------------------------------------------------------------------------
