@@ -128,6 +128,7 @@ def load(system: System) -> None:
         people = [f"late{n}-{i}" for i in range(100)]
         system.publish([e for p in people for e in (make.user(p), make.join(p, "all-staff"))])
         system.publish([make.assign(people[0], "nothing")])
+        system.publish([make.user(p) for p in people[:8]], partition=0)
         time.sleep(1.5)
     system.settle()
 

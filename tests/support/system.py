@@ -125,15 +125,18 @@ class System:
             worker.wait_for("partition_restored")
         return worker
 
-    def publish(self, events: Iterable[Event]) -> None:
-        asyncio.run(self._publish(events))
+    def publish(self, events: Iterable[Event], partition: int | None = None) -> None:
+        """Publishes events; to one partition, as another partitioner might (R29)."""
+        asyncio.run(self._publish(events, partition))
 
-    async def _publish(self, events: Iterable[Event]) -> None:
+    async def _publish(self, events: Iterable[Event], partition: int | None) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5)
         await producer.start()
         try:
             sent = [
-                await producer.send(self.prefix + topic, value, key=key.encode())
+                await producer.send(
+                    self.prefix + topic, value, key=key.encode(), partition=partition
+                )
                 for topic, key, value in events
             ]
             await asyncio.gather(*sent)
