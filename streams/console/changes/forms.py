@@ -73,5 +73,13 @@ FORMS = {
             groups.no_facts,
             groups.propose_reprocess,
         ),
+        Form(
+            "reprocess-group",
+            "Reprocess a group",
+            "Retry what is in error for the members of a group.",
+            "group",
+            groups.group_facts,
+            groups.propose_group_reprocess,
+        ),
     )
 }

@@ -122,3 +122,11 @@ def propose_reprocess(db: Connection, tenant: str, given: Given) -> Proposal:
     lines = [f"Retry what is in error for {_count(len(users))}: {_named(list(users.values()))}."]
     back = f"/users/{quote(next(iter(users)))}" if len(users) == 1 else "/users"
     return proposal(commands, lines, back)
+
+
+def propose_group_reprocess(db: Connection, tenant: str, given: Given) -> Proposal:
+    """Returns the reprocessing of a group. Raises: ChangeError."""
+    group = find_group(db, tenant, given.one("group"))
+    lines = [f"Retry what is in error for the members of {name_of(group)}."]
+    commands: list[Command] = [definitions.reprocess_group(group["id"])]
+    return proposal(commands, lines, f"/groups/{quote(group['id'])}")

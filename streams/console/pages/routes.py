@@ -12,18 +12,14 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from markupsafe import escape
 from starlette.datastructures import UploadFile
 
-from streams.console.api.dependencies import send
 from streams.console.api.models import PathId
 from streams.console.changes.forms import FORMS
-from streams.console.commands import definitions
-from streams.console.commands.definitions import Command
 from streams.console.commands.dispatcher import batch_ids
 from streams.console.pages import formatting
 from streams.console.pages.server_sent_events import EventStreamLimiter, fragments
 from streams.console.pages.session import (
     ROWS,
     BrowserSession,
-    Csrf,
     CurrentSession,
     Tenant,
     table,
@@ -297,35 +293,3 @@ async def answer_what_if(tenant: Tenant, current: CurrentSession) -> Response:
     # As markup, which stays as it is: the text may be sent again.
     shown = {"text": escape(text), "answer": answer, "problem": problem, "forms": FORMS.values()}
     return current.page("whatif.html", tenant, status, **shown)
-
-
-# --- commands ------------------------------------------------------------------------------------
-
-
-async def _execute(
-    current: BrowserSession, tenant: str, csrf: str, command: Command, back: str
-) -> Response:
-    current.check_csrf(csrf)
-    if not current.principal.can_operate(tenant):
-        message = f"{current.principal.name} is a reader: this needs the role operator."
-        raise HTTPException(403, message)
-    operation = await send(current.service, current.principal, tenant, command)
-    return current.keep(RedirectResponse(f"{back}?op={operation.id}", 303))
-
-
-@router.post("/t/{tenant}/groups/{group}/reprocess")
-async def reprocess_group(
-    tenant: Tenant, group: PathId, current: CurrentSession, csrf: Csrf
-) -> Response:
-    """Reprocesses a group, and leads back to it."""
-    back = f"/t/{tenant}/groups/{group}"
-    return await _execute(current, tenant, csrf, definitions.reprocess_group(group), back)
-
-
-@router.post("/t/{tenant}/users/{user}/reprocess")
-async def reprocess_user(
-    tenant: Tenant, user: PathId, current: CurrentSession, csrf: Csrf
-) -> Response:
-    """Reprocesses a user, and leads back to it."""
-    back = f"/t/{tenant}/users/{user}"
-    return await _execute(current, tenant, csrf, definitions.reprocess_user(user), back)

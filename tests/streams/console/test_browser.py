@@ -164,6 +164,9 @@ def test_reprocess_shows_what_came_of_it(running: Running, chromium: Any, script
     assert before > 0
     running.publish(make.seats("e3", 9))
     page.get_by_role("button", name="Reprocess").click()
+    assert "Retry what is in error for the members of" in page.locator("main").inner_text()
+    assert "errors would be resolved" in page.locator("#answer").inner_text()
+    page.get_by_role("button", name="Confirm").click()
     assert "Applied." in page.locator("#outcome").inner_text()
     assert "No member is in error" in page.locator("main").inner_text()
     page.get_by_role("link", name="Audit", exact=True).click()

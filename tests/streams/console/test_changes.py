@@ -207,6 +207,30 @@ def test_a_selection_of_users_is_reprocessed(admin: Administrator) -> None:
     assert [each["target"]["id"] for each in audit(admin)] == ["ann", "cid"]
 
 
+@pytest.mark.parametrize(
+    ("page", "form", "fields"),
+    [
+        ("users/cid", "reprocess", {"user": "cid"}),
+        ("groups/sales", "reprocess-group", {"group": "sales"}),
+    ],
+)
+def test_the_button_of_a_page_shows_first_what_would_happen(
+    admin: Administrator, page: str, form: str, fields: Fields
+) -> None:
+    make = Events(run="manual")
+    settings = make.tenant_settings(policies={"seatRetry": "manual"})
+    admin.console.world.publish([settings, make.seats("e3", 3)])
+    text = admin.console.client.get(f"/t/contoso/{page}").text
+    assert f'action="/t/contoso/change/{form}/preview"' in text
+    assert admin.preview(form, **fields) == 200
+    assert "1 errors would be resolved" in admin.text
+    assert held(admin, "cid") == set()
+    assert admin.confirm() == 200
+    assert "Applied." in admin.text
+    assert held(admin, "cid") == {"e3"}
+    assert [each["target"]["id"] for each in audit(admin)] == [*fields.values()]
+
+
 def test_what_is_done_is_what_was_shown(admin: Administrator) -> None:
     """If the change is another one by now, its outcome is shown first."""
     admin.preview("seats", sku="e3", number="1", direction="buy")
@@ -246,6 +270,7 @@ MISTAKES: list[tuple[str, Fields, str]] = [
     ("seats", {"sku": "e3", "number": "3", "direction": "give back"}, "cannot be given back: 2"),
     ("seats", {"number": "3"}, "Choose a product."),
     ("reprocess", {}, "Select users"),
+    ("reprocess-group", {"group": "nowhere"}, "There is no group “nowhere”"),
 ]
 
 

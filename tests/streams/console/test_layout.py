@@ -36,6 +36,7 @@ FORMS = {
     "seats": ("seats?sku=c5928f49-12ba-48f7-ada3-0d743a3601d5", "Buy or give back seats"),
     "a product": ("seats", "Buy or give back seats"),
     "reprocess": ("reprocess", "Reprocess users"),
+    "a group's reprocess": ("reprocess-group?group=sales-europe", "Reprocess a group"),
 }
 
 

@@ -36,12 +36,17 @@ def test_a_form_needs_the_token_of_its_page(guarded: Console) -> None:
     guarded.client.cookies.clear()
     log_in(guarded, "ann-token")
     before = guarded.world.said
+    form, group = "/t/contoso/change/reprocess-group", {"group": "contoso-g"}
     for given in ({}, {"csrf": ""}, {"csrf": "x"}, {"csrf": foreign}):
-        answer = guarded.client.post(f"{path}/reprocess", data=given, follow_redirects=False)
-        assert answer.status_code in (400, 403)
+        for each in (form, f"{form}/preview"):
+            answer = guarded.client.post(each, data=group | given, follow_redirects=False)
+            assert answer.status_code in (400, 403)
     assert before == guarded.world.said
-    own = {"csrf": csrf_of(guarded, path)}
-    answer = guarded.client.post(f"{path}/reprocess", data=own, follow_redirects=False)
+    own = group | {"csrf": csrf_of(guarded, path)}
+    shown = guarded.client.post(f"{form}/preview", data=own).text
+    (expect,) = re.findall(r'name="expect" value="(\w+)"', shown)
+    own["expect"] = expect
+    answer = guarded.client.post(form, data=own, follow_redirects=False)
     assert answer.status_code == 303
     assert "Applied." in guarded.client.get(answer.headers["location"], headers=HTML).text
 
@@ -60,7 +65,8 @@ def test_a_reader_has_no_buttons(guarded: Console) -> None:
     page = guarded.client.get("/t/contoso/groups/contoso-g", headers=HTML).text
     assert "/reprocess" not in page
     own = {"csrf": csrf_of(guarded, "/t/contoso/whatif")}
-    answer = guarded.client.post("/t/contoso/groups/contoso-g/reprocess", data=own)
+    own["group"] = "contoso-g"
+    answer = guarded.client.post("/t/contoso/change/reprocess-group", data=own)
     assert answer.status_code == 403
 
 
