@@ -33,7 +33,7 @@ def test_no_call_ignores_a_parameter_that_it_does_not_have(demo_console: Console
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("searchs=garcia", "did you mean search?"),
+        ("Search=garcia", "did you mean search?"),
         ("$Top=5", "did you mean $top?"),
         ("haslicenseerrors=true", "did you mean hasLicenseErrors?"),
         ("search=garcia&$filter=x", "Allowed are: $top, $skiptoken,"),
