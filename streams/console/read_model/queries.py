@@ -70,6 +70,24 @@ def user(db: Connection, tenant: str, id: str) -> GraphObject | None:
     return user_to_graph(row) if row else None
 
 
+def group_status(db: Connection, tenant: str, group: str) -> GraphObject | None:
+    """Returns the status of a group as it is published; None if there is no such group."""
+    sql = "SELECT body FROM groups WHERE tenant = ? AND grp = ?"
+    row = db.execute(sql, (tenant, group)).fetchone()
+    return orjson.loads(row[0]) if row else None
+
+
+def kept_memberships(db: Connection, tenant: str, id: str) -> list[tuple[str, int, int]]:
+    """Returns the memberships by events that do not count: (group, since, place) (R27)."""
+    sql = (
+        "SELECT m.grp, m.since, m.place FROM members m"
+        " JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp"
+        " WHERE m.tenant = ? AND m.user = ?"
+        " AND json_extract(g.body, '$.membershipRule') IS NOT NULL"
+    )
+    return [tuple(row) for row in db.execute(sql, (tenant, id))]
+
+
 def memberships(db: Connection, tenant: str, id: str) -> list[GraphObject]:
     """Returns the groups that the user is a direct member of, in the order of R8.
 

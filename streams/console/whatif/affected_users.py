@@ -9,8 +9,10 @@ import orjson
 
 from engine.domain import events
 from engine.domain.vocabulary import COUNT
-from engine.machines.group_rules import names_rule
+from engine.membership_rules.rule_set import MembershipRule
+from streams.console.read_model import queries
 from streams.console.whatif.reconstruction import Connection
+from streams.console.whatif.rule_matches import rule_after, rule_of, users_matching
 from streams.console.whatif.shared_addresses import sharing
 from streams.contract.event_reader import Event, event_of
 from streams.contract.event_types import EventType, resolve
@@ -55,8 +57,6 @@ def decoded(tenant: str, given: list[Any]) -> list[Event]:
         read = event_of(orjson.dumps(event))
         if isinstance(read, str):
             raise EventNotReadableError(f"event {number}: {read}.")
-        if isinstance(read.event, events.GroupUpserted) and names_rule(read.event):
-            raise EventNotReadableError(f"event {number}: {NO_RULES}.")
         found.append(read)
     return found
 
@@ -66,13 +66,6 @@ def _event_type(body: dict[str, Any], number: int) -> EventType:
         return resolve(body.get("type"), body)
     except DecodeError as error:
         raise EventNotReadableError(f"event {number}: {error.args[0]}.") from None
-
-
-NO_RULES = "membership rules are not foretold yet"
-_RULED = (
-    "SELECT 1 FROM groups WHERE tenant = ?"
-    " AND json_extract(body, '$.membershipRule') IS NOT NULL LIMIT 1"
-)
 
 
 # --- who is reached ------------------------------------------------------------------------------
@@ -87,20 +80,32 @@ def reached(db: Connection, tenant: str, given: list[Event], most: int) -> list[
         ScopeTooLargeError: these are more than ``most`` users.
     """
     found: dict[str, None] = {}
-    attributes = any(_changes_attributes(each.event) for each in given)
-    if attributes and db.execute(_RULED, (tenant,)).fetchone() is not None:
-        raise EventNotReadableError(
-            f"{NO_RULES}: leave out the attributes, which may change the members of groups."
-        )
     in_line = "SELECT DISTINCT user FROM errors WHERE tenant = ? AND error = ?"
     selections: list[tuple[str, tuple[Any, ...]]] = [(in_line, (tenant, COUNT))]
     for each in given:
         selections += list(_affected_queries(tenant, each.event))
     for sql, arguments in dict.fromkeys(selections):
         _add(found, (user for (user, *_) in db.execute(sql, arguments)), most)
+    _add(found, users_matching(db, tenant, _rules(db, tenant, given)), most)
     if not any(isinstance(each.event, events.TenantUpdated) for each in given):
         _add(found, list(sharing(db, tenant, found, given)), most)
     return list(found)
+
+
+def _rules(db: Connection, tenant: str, given: list[Event]) -> list[MembershipRule]:
+    """Returns the rules whose members the events of groups reach: present ones, and new ones."""
+    present: dict[str, MembershipRule | None] = {}
+    found: list[MembershipRule | None] = []
+    for each in given:
+        event = each.event
+        if isinstance(event, OF_GROUPS):
+            if event.group not in present:
+                present[event.group] = rule_of(queries.group_status(db, tenant, event.group))
+                found.append(present[event.group])
+            if isinstance(event, events.GroupUpserted):
+                present[event.group] = rule_after(present[event.group], event)
+                found.append(present[event.group])
+    return [rule for rule in found if rule is not None]
 
 
 def _add(found: dict[str, None], users: Iterable[str], most: int) -> None:
@@ -110,13 +115,6 @@ def _add(found: dict[str, None], users: Iterable[str], most: int) -> None:
             raise ScopeTooLargeError(
                 f"The events reach more than {most:,} users: try fewer groups at a time."
             )
-
-
-def _changes_attributes(event: Any) -> bool:
-    """Returns True for an event after which a membership rule may match other users (R27)."""
-    if isinstance(event, events.UserUpserted):
-        return event.attributes is not events.ABSENT
-    return isinstance(event, events.UserSnapshot)
 
 
 _BY_SHAPE = "SELECT u.user FROM paths p JOIN users u ON u.shape = p.shape WHERE p.tenant = ? AND "

@@ -144,7 +144,7 @@ def reconstruct_user(
     for state in sorted(states, key=lambda s: (s["since"], s["assignedByGroup"] or "")):
         group = state["assignedByGroup"]
         if group is not None and group not in bodies:
-            bodies[group] = _status(db, tenant, group)
+            bodies[group] = queries.group_status(db, tenant, group)
             if state["state"] != "ActiveWithError":
                 groups.append((group, (milliseconds(state["since"]), 0)))
     offered = {group: licences(body, known) for group, body in bodies.items()}
@@ -190,12 +190,6 @@ def reconstruct_absent_user(db: Connection, tenant: str, id: str) -> AbsentUser 
     name, upn, location, mail, addresses, nickname, direct = row
     listed, had = tuple(orjson.loads(addresses or "[]")), orjson.loads(direct or "[]")
     return AbsentUser(id, name, upn, location, mail, listed, nickname, had, groups)
-
-
-def _status(db: Connection, tenant: str, group: str) -> dict[str, Any] | None:
-    sql = "SELECT body FROM groups WHERE tenant = ? AND grp = ?"
-    row = db.execute(sql, (tenant, group)).fetchone()
-    return orjson.loads(row[0]) if row else None
 
 
 def _entries(

@@ -40,6 +40,7 @@ from streams.console.whatif.reconstruction import (
     ReconstructedUser,
     milliseconds,
 )
+from streams.console.whatif.rule_matches import attributes_of, matches, rule_of, values_of
 from streams.contract.event_reader import Event
 from streams.whatif import SeatFigures, Simulation
 from streams.whatif.comparison import seat_figures
@@ -93,7 +94,7 @@ class ReplicaRows:
         self._claims: dict[str, list[AddressClaimRow]] = {}
         self._owners: set[tuple[str, str]] = set()  # of derived addresses, with them
         self._held: Counter[str] = Counter()
-        self._ruled: set[str] = set()
+        self._rules: dict[str, tuple[MembershipRule, int]] = {}  # with the time of the status
         self._deferred_changes = self._deferred()
         self._configure()
         for id in users:
@@ -144,12 +145,9 @@ class ReplicaRows:
         state.name, state.deleted, state.version = status["displayName"], status["deleted"], 1
         state.licenses = {x["skuId"]: x["disabledPlans"] for x in status["assignedLicenses"]}
         state.deferred = self._deferred_changes.get(("Group", state.group), [])
-        rule = None
-        if "membershipRule" in status:
-            # Attributes are not known here, so the members are frozen (R27).
-            rule = MembershipRule(status["membershipRule"], True, 0, 0)
+        if (rule := rule_of(status)) is not None:
             state.rule = rule.row()
-            self._ruled.add(state.group)
+            self._rules[state.group] = rule, milliseconds(status["updatedAt"])
         self.rows[row_codecs.GROUP_STATES, state.key] = state.row()
         row = encode_group(1, state.licenses, state.deleted, state.optional_facts())
         self.rows[row_codecs.GROUPS, state.key] = row
@@ -173,9 +171,7 @@ class ReplicaRows:
         user.mail_nickname = found.given_nickname
         if shown["mailNickname"] != user_mail.nickname(user):
             user.published_nickname = shown["mailNickname"]  # kept from earlier facts (R19)
-        user.groups = tuple(id for id, _ in found.groups)
-        user.member_since = b"".join(order_key(*since) for _, since in found.groups)
-        user.rule_groups = tuple(sorted(self._ruled.intersection(user.groups)))
+        self._add_memberships(user, found)
         user.paths, user.revision = tuple(found.paths), shown["revision"]
         offers = [found.licences[g].offer for g in found.licensing_groups]
         rest = [None] * (len(found.paths) - len(offers))
@@ -195,6 +191,28 @@ class ReplicaRows:
         for sku in {entry.plans.sku for entry in found.entries}:
             self._held[sku] += 1
         self._machine.users.applier.write_row(user)
+
+    def _add_memberships(self, user: User, found: ReconstructedUser) -> None:
+        """Adds the memberships of a user, by events and by rules, and the attributes (R27).
+
+        A membership by a rule is not published while the group licenses nothing. Since when it is
+        one is not known then: not later than the last change of the group's status.
+        """
+        attributes = attributes_of(self.db, self.tenant, user.id)
+        user.attributes = self._machine.configuration.attributes.of(attributes)
+        groups = dict(found.groups)
+        if self._rules:
+            values = values_of(self.db, self.tenant, user.id)
+            for group, (rule, changed_ms) in self._rules.items():
+                if group not in groups and matches(rule, values):
+                    groups[group] = changed_ms, 0
+            user.rule_groups = tuple(sorted(self._rules.keys() & groups.keys()))
+            kept = queries.kept_memberships(self.db, self.tenant, user.id)
+            facts = {group: order_key(since, place).hex() for group, since, place in kept}
+            user.set_optional_fact(OptionalUserFacts.KEPT_MEMBERSHIPS, facts or None)
+        ordered = sorted(groups.items(), key=lambda each: (each[1], each[0]))
+        user.groups = tuple(group for group, _ in ordered)
+        user.member_since = b"".join(order_key(*since) for _, since in ordered)
 
     def _add_absent(self, found: AbsentUser) -> None:
         """Adds a user who is not known, as the recycle bin and the memberships have it (R22)."""

@@ -1,0 +1,98 @@
+"""Members that membership rules make (R27), found in the read model.
+
+Which users a rule matches is not published: it follows from their facts and attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from engine.domain.events import ABSENT, GroupUpserted
+from engine.domain.vocabulary import RuleProcessingState
+from engine.membership_rules import properties
+from engine.membership_rules.compiler import Value
+from engine.membership_rules.rule_set import MembershipRule
+from streams.console.whatif.reconstruction import Connection
+from streams.contract.field_checks import check_attributes
+
+Values = dict[str, Value]
+"""The values of a user's properties, by their keys."""
+
+_COLUMNS: Final = (
+    (properties.OBJECT_ID, "u.user"),
+    (properties.USER_PRINCIPAL_NAME, "u.upn"),
+    (properties.USAGE_LOCATION, "u.location"),
+    (properties.MAIL, "u.mail"),
+    (properties.MAIL_NICKNAME, "u.nickname"),
+)
+_FACTS: Final = (
+    f"SELECT {', '.join(column for _, column in _COLUMNS)}, u.addresses, a.body FROM users u"
+    " LEFT JOIN attributes a ON a.tenant = u.tenant AND a.user = u.user"
+    " WHERE u.tenant = ? AND u.known"
+)
+
+
+def rule_of(status: Mapping[str, Any] | None) -> MembershipRule | None:
+    """Returns the rule in a group's published status; None if it has none."""
+    if status is None or "membershipRule" not in status:
+        return None
+    state = status["membershipRuleProcessingState"]
+    return MembershipRule(status["membershipRule"], state == RuleProcessingState.PAUSED, 0, 0)
+
+
+def rule_after(rule: MembershipRule | None, event: GroupUpserted) -> MembershipRule | None:
+    """Returns the rule that a group has after the event; one that cannot be read has no matches."""
+    text: Any = event.membership_rule
+    if text is ABSENT:
+        text = rule.text if rule is not None else None
+    paused = rule is not None and rule.paused
+    if event.processing_state is not ABSENT:
+        paused = event.processing_state == RuleProcessingState.PAUSED
+    return None if text is None else MembershipRule(text, paused, 0, 0)
+
+
+def attributes_of(db: Connection, tenant: str, user: str) -> dict[str, Any]:
+    """Returns a user's attributes, by the keys of their properties."""
+    sql = "SELECT body FROM attributes WHERE tenant = ? AND user = ?"
+    row = db.execute(sql, (tenant, user)).fetchone()
+    return _attributes(row[0] if row else None)
+
+
+def _attributes(body: str | None) -> dict[str, Any]:
+    checked = check_attributes(orjson.loads(body)) if body else ()
+    return {name: value for name, value in checked if value is not None}  # type: ignore[union-attr]
+
+
+def matches(rule: MembershipRule, values: Values) -> bool:
+    """Returns whether a rule holds; False for one that is paused or cannot be read."""
+    return rule.holds is not None and rule.holds([values.get(key) for key in rule.keys])
+
+
+def users_matching(db: Connection, tenant: str, rules: Sequence[MembershipRule]) -> Iterator[str]:
+    """Yields the known users of a tenant whom at least one of the rules matches."""
+    live = [rule for rule in rules if rule.holds is not None]
+    if live:
+        for row in db.execute(_FACTS, (tenant,)):
+            values = _values(row)
+            if any(matches(rule, values) for rule in live):
+                yield row[0]
+
+
+def values_of(db: Connection, tenant: str, user: str) -> Values:
+    """Returns the values of the properties of one known user; empty if there is no such user."""
+    row = db.execute(f"{_FACTS} AND u.user = ?", (tenant, user)).fetchone()
+    return {} if row is None else _values(row)
+
+
+def _values(row: Any) -> Values:
+    *facts, addresses, body = row
+    values: Values = _attributes(body)
+    for (key, _), value in zip(_COLUMNS, facts, strict=True):
+        if value:
+            values[key] = value
+    if listed := orjson.loads(addresses or "[]"):
+        values[properties.PROXY_ADDRESSES] = tuple(listed)
+    return values
