@@ -111,9 +111,11 @@ def list_members(
     tenant: ReadableTenant,
     group: ExistingGroup,
     query: Annotated[parameters.Members, Query()],
+    service: CurrentService,
 ) -> Response:
     """Direct members of a group."""
-    return _list_response(request, queries.MEMBERS, (tenant, group), query)
+    listing = queries.members_of(service.store.read_connection(), tenant, group)
+    return _list_response(request, listing, (tenant, group), query)
 
 
 @router.get("/tenants/{tenant}/errors", **_list(queries.ERRORS, "Open errors"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.console.changes import groups, licences, seats
+from streams.console.changes import groups, licences, membership_rules, seats
 from streams.console.changes.proposal import Form
 
 FORMS = {
@@ -51,11 +51,20 @@ FORMS = {
         Form(
             "new-group",
             "New group",
-            "A group without members and licences. Its members are added one by one or by a feed;"
-            " rules that select members are not supported.",
+            "A group without members and licences. Its members are then added one by one, by a"
+            " feed, or by a membership rule.",
             "",
             groups.new_group_facts,
             groups.propose_new_group,
+        ),
+        Form(
+            "membership-rule",
+            "Membership rule of a group",
+            "A group with a rule has exactly the users whom the rule matches, in the language of"
+            " Entra's dynamic groups. Without a text, the rule is taken away.",
+            "group",
+            membership_rules.facts,
+            membership_rules.propose,
         ),
         Form(
             "seats",

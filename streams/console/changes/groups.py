@@ -7,21 +7,21 @@ from typing import Any
 from urllib.parse import quote
 
 from streams.console.changes.proposal import (
+    NAMED,
     ChangeError,
     Given,
     Proposal,
+    counted,
     find_group,
     find_users,
     name_of,
+    named,
     proposal,
 )
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
 from streams.console.read_model import queries
 from streams.console.read_model.queries import Connection
-
-NAMED = 10
-"""Users of a change that are named; the others are counted."""
 
 
 def no_facts(_db: Connection, _tenant: str, _given: Given) -> dict[str, Any]:
@@ -78,24 +78,17 @@ def _is_member(db: Connection, tenant: str, user: str, group: str) -> bool:
     return db.execute(sql, (tenant, user, group)).fetchone() is not None
 
 
-def _named(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return f"{shown} and {len(names) - NAMED:,} more" if len(names) > NAMED else shown
-
-
-def _count(number: int) -> str:
-    return f"{number:,} user{'' if number == 1 else 's'}"
-
-
 def propose_members(db: Connection, tenant: str, given: Given) -> Proposal:
     """Returns the addition of members to a group. Raises: ChangeError."""
     group = find_group(db, tenant, given.one("group"))
     users = _users(db, tenant, given)
     there = {user for user in users if _is_member(db, tenant, user, group["id"])}
     new = [user for user in users if user not in there]
-    notes = [f"Members already: {_named([users[user] for user in there])}."] if there else []
+    notes = [f"Members already: {named([users[user] for user in there])}."] if there else []
+    if group["membershipRule"] is not None:
+        notes.append("They do not count while the group has a membership rule (R27).")
     commands: list[Command] = [definitions.put_member(group["id"], user) for user in new]
-    lines = [f"Add {_count(len(new))} to {name_of(group)}: {_named([users[u] for u in new])}."]
+    lines = [f"Add {counted(len(new))} to {name_of(group)}: {named([users[u] for u in new])}."]
     return proposal(commands, lines, f"/groups/{quote(group['id'])}", notes)
 
 
@@ -105,10 +98,10 @@ def propose_removal(db: Connection, tenant: str, given: Given) -> Proposal:
     users = _users(db, tenant, given)
     gone = [user for user in users if _is_member(db, tenant, user, group["id"])]
     absent = [users[user] for user in users if user not in gone]
-    notes = [f"Not direct members: {_named(absent)}."] if absent else []
+    notes = [f"Not direct members: {named(absent)}."] if absent else []
     commands: list[Command] = [definitions.delete_member(group["id"], user) for user in gone]
-    names = _named([users[user] for user in gone])
-    lines = [f"Remove {_count(len(gone))} from {name_of(group)}: {names}."]
+    names = named([users[user] for user in gone])
+    lines = [f"Remove {counted(len(gone))} from {name_of(group)}: {names}."]
     return proposal(commands, lines, f"/groups/{quote(group['id'])}", notes)
 
 
@@ -119,7 +112,7 @@ def propose_reprocess(db: Connection, tenant: str, given: Given) -> Proposal:
     """Returns the reprocessing of users. Raises: ChangeError."""
     users = _users(db, tenant, given)
     commands: list[Command] = [definitions.reprocess_user(user) for user in users]
-    lines = [f"Retry what is in error for {_count(len(users))}: {_named(list(users.values()))}."]
+    lines = [f"Retry what is in error for {counted(len(users))}: {named(list(users.values()))}."]
     back = f"/users/{quote(next(iter(users)))}" if len(users) == 1 else "/users"
     return proposal(commands, lines, back)
 

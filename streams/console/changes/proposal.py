@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from streams.runtime.errors import SenderError
 
 MOST_COMMANDS = 500
 """Of one change: they are one transaction, and their outcomes are awaited together."""
+
+NAMED = 10
+"""Users of a change that are named; the others are counted."""
 
 
 class ChangeError(SenderError):
@@ -148,3 +151,14 @@ def find_user(db: Connection, tenant: str, given: str) -> dict[str, Any]:
 def name_of(found: Mapping[str, Any]) -> str:
     """Returns a group's or user's name, or its id if it has none."""
     return str(found["displayName"] or found["id"])
+
+
+def named(names: Sequence[str]) -> str:
+    """Returns the first of the names, and the number of the others."""
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {len(names) - NAMED:,} more" if len(names) > NAMED else shown
+
+
+def counted(users: int) -> str:
+    """Returns a number of users in words."""
+    return f"{users:,} user{'' if users == 1 else 's'}"

@@ -42,13 +42,13 @@ def read(body: Any, allowed: Iterable[str], what: str) -> dict[str, Any]:
     return found
 
 
-def text(found: dict[str, Any], name: str) -> str | None:
+def text(found: dict[str, Any], name: str, most: int = MOST_TEXT) -> str | None:
     """Returns a text or null. Raises: GraphError."""
     value = found.get(name)
     if value is not None and not isinstance(value, str):
         raise bad_request(f"{name} must be text or null.")
-    if value is not None and len(value) > MOST_TEXT:
-        raise bad_request(f"{name} may have at most {MOST_TEXT:,} characters.")
+    if value is not None and len(value) > most:
+        raise bad_request(f"{name} may have at most {most:,} characters.")
     return value
 
 

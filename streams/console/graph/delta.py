@@ -22,6 +22,7 @@ from streams.console.graph.views import selected, view
 from streams.console.read_model import object_changes
 from streams.console.read_model.object_changes import GROUP, MEMBER, USER, Change
 from streams.console.read_model.pagination import MOST, GraphObject
+from streams.console.read_model.rule_matches import HAS_RULE
 
 FIRST = ("$select", "$top", "$deltatoken", "$expand")
 AGAIN = ("$skiptoken", "$deltatoken")
@@ -175,9 +176,12 @@ def _objects(call: Call, source: Source, place: Place) -> Answer:
     return _answer(call, place, value, replace(place, phase="changes", after=()), True)
 
 
-_MEMBERS = """
+# Without those of groups with a rule: who is a member by a rule is not kept (R27).
+_MEMBERS = f"""
 SELECT m.grp, m.user FROM members m JOIN users u ON u.tenant = m.tenant AND u.user = m.user
-WHERE m.tenant = ? AND (m.grp, m.user) > (?, ?) ORDER BY m.grp, m.user LIMIT ?
+LEFT JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp
+WHERE m.tenant = ? AND (m.grp, m.user) > (?, ?) AND NOT coalesce({HAS_RULE}, 0)
+ORDER BY m.grp, m.user LIMIT ?
 """
 
 

@@ -12,20 +12,20 @@ from typing import Any
 
 from streams.console.commands import definitions
 from streams.console.commands.definitions import Command
-from streams.console.graph import bodies
+from streams.console.graph import bodies, dynamic_groups
 from streams.console.graph.calls import Answer, Call
 from streams.console.graph.changes import pending, run, without_content
 from streams.console.graph.errors import GraphError, bad_request, not_found
 from streams.console.graph.listings import groups, users
 from streams.console.graph.objects import entity, group_id, shown_group, user_id, users_named
 from streams.console.graph.options import check_allowed
+from streams.console.read_model import queries
 
 KEPT_OF_USERS = ("displayName", "userPrincipalName", "usageLocation", "mail", "mailNickname")
 USER = (*KEPT_OF_USERS, "proxyAddresses")
 NEW_USER = (*USER, "accountEnabled", "passwordProfile")
-NEW_GROUP = ("displayName", "mailNickname", "mailEnabled", "securityEnabled", "groupTypes",
-             "members@odata.bind")  # fmt: skip
-GROUP = ("displayName", "members@odata.bind")
+GROUP = ("displayName", *dynamic_groups.MEMBERS, "members@odata.bind")
+NEW_GROUP = (*GROUP, "mailNickname", "mailEnabled", "securityEnabled")
 SECURITY_ONLY = "the groups of Seatflow are security groups"
 
 
@@ -98,14 +98,19 @@ async def create_group(call: Call) -> Answer:
     found = bodies.read(call.body, NEW_GROUP, "a new group")
     bodies.must_be(found, "securityEnabled", True, SECURITY_ONLY)
     bodies.must_be(found, "mailEnabled", False, SECURITY_ONLY)
-    bodies.must_be(found, "groupTypes", [], SECURITY_ONLY)
     # Graph requires mailNickname of every group; nothing depends on a security group's.
     bodies.text(found, "mailNickname")
     name = bodies.text(found, "displayName")
     if not name:
         raise bad_request("A new group needs displayName.")
-    commands = [definitions.put_group(id := str(uuid.uuid4()), {"displayName": name})]
-    commands += [definitions.put_member(id, user) for user in _bound(call, found)]
+    rule = dynamic_groups.rule_members(found, is_dynamic=False)
+    if found.get(dynamic_groups.TYPES) and not rule.get(dynamic_groups.RULE):
+        raise bad_request("A new group of the type DynamicMembership needs membershipRule.")
+    members = _bound(call, found)
+    if members and rule.get(dynamic_groups.RULE):
+        raise bad_request("The members of a group with a rule follow from it: leave them out.")
+    commands = [definitions.put_group(id := str(uuid.uuid4()), {"displayName": name, **rule})]
+    commands += [definitions.put_member(id, user) for user in members]
     unfinished = await _run_all(call, commands)
     if unfinished is not None:
         return unfinished
@@ -121,7 +126,7 @@ async def _run_all(call: Call, commands: Iterable[Command]) -> Answer | None:
 
 
 async def change_group(call: Call, key: str) -> Answer:
-    """Changes a group's name, and adds members."""
+    """Changes a group's name and membership rule, and adds members."""
     check_allowed(call.parameters, ())
     found = bodies.read(call.body, GROUP, "a group")
     id = group_id(call, key)
@@ -131,8 +136,10 @@ async def change_group(call: Call, key: str) -> Answer:
     for user in added:
         _refuse_member(call, id, user)
     commands = [definitions.put_member(id, user) for user in added]
+    members = dynamic_groups.rule_members(found, _has_rule(call, id))
     if "displayName" in found:
-        members = {"displayName": bodies.text(found, "displayName")}
+        members["displayName"] = bodies.text(found, "displayName")
+    if members:
         commands.insert(0, definitions.put_group(id, members))
     return await _run_all(call, commands) or Answer(204)
 
@@ -164,7 +171,20 @@ def _is_member(call: Call, group: str, user: str) -> bool:
     return call.db.execute(sql, (call.tenant, group, user)).fetchone() is not None
 
 
+def _has_rule(call: Call, group: str) -> bool:
+    return (queries.group_status(call.db, call.tenant, group) or {}).get(
+        "membershipRule"
+    ) is not None
+
+
+def _refuse_members_of_rule(call: Call, group: str) -> None:
+    """Refuses a change that would not count (R27). Raises: GraphError."""
+    if _has_rule(call, group):
+        raise bad_request(f"The members of {group!r} follow from its membership rule.")
+
+
 def _refuse_member(call: Call, group: str, user: str) -> None:
+    _refuse_members_of_rule(call, group)
     if _is_member(call, group, user):
         raise bad_request(
             "One or more added object references already exist for the following modified"
@@ -202,6 +222,7 @@ async def remove_member(call: Call, key: str, user: str) -> Answer:
     """Ends a user's membership of a group."""
     check_allowed(call.parameters, ())
     id, member = group_id(call, key), user_id(call, user)
+    _refuse_members_of_rule(call, id)
     if not _is_member(call, id, member):
         raise not_found(f"The user {member!r} is no member of the group {id!r}.")
     return without_content(call, await run(call, definitions.delete_member(id, member)))

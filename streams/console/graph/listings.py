@@ -31,6 +31,7 @@ from streams.console.graph.properties import GROUPS, SKUS, USERS, Kind
 from streams.console.graph.views import license_details, selected, view
 from streams.console.read_model import queries
 from streams.console.read_model.pagination import GraphObject
+from streams.console.read_model.rule_matches import HAS_RULE, IS_RULE_MEMBER, WITH_ATTRIBUTES
 
 BOUND_TO = ("$filter", "$search", "$orderby")
 Row = sqlite3.Row
@@ -63,10 +64,12 @@ def skus(tenant: str) -> Source:
     return Source(SKUS, "subscribedSkus", queries.SKUS.query, (tenant,))
 
 
-def members(tenant: str, group: str, name: str = "members", mixed: bool = True) -> Source:
+def members(
+    db: sqlite3.Connection, tenant: str, group: str, name: str = "members", mixed: bool = True
+) -> Source:
     """Returns the direct members of a group."""
-    path = f"groups/{group}/{name}"
-    return Source(USERS, path, queries.MEMBERS.query, (tenant, group), mixed)
+    path, listing = f"groups/{group}/{name}", queries.members_of(db, tenant, group)
+    return Source(USERS, path, listing.query, (tenant, group), mixed)
 
 
 def members_in_error(tenant: str, group: str) -> Source:
@@ -76,8 +79,11 @@ def members_in_error(tenant: str, group: str) -> Source:
 
 
 _MEMBER_OF = (
-    "g.grp, g.body FROM groups g JOIN members m ON m.tenant = g.tenant AND m.grp = g.grp"
-    " WHERE m.tenant = ? AND m.user = ? AND NOT g.deleted"
+    "g.grp, g.body FROM groups g WHERE g.tenant = ?1 AND NOT g.deleted AND g.grp IN ("
+    "SELECT m.grp FROM members m JOIN groups g ON g.tenant = m.tenant AND g.grp = m.grp"
+    f" WHERE m.tenant = ?1 AND m.user = ?2 AND NOT {HAS_RULE} UNION ALL"
+    f" SELECT g.grp FROM groups g JOIN users u ON u.tenant = g.tenant {WITH_ATTRIBUTES}"
+    f" WHERE g.tenant = ?1 AND u.user = ?2 AND {HAS_RULE} AND {IS_RULE_MEMBER})"
 )
 
 
@@ -197,8 +203,10 @@ def expand(call: Call, shown: GraphObject, expansion: Expansion) -> GraphObject:
     if name == "licenseDetails":
         found = license_details(call.db, shown)[: expansion.top]
         return {name: [selected(each, expansion.select) for each in found]}
-    of_user = name in ("memberOf", "transitiveMemberOf")
-    source = (member_of if of_user else members)(call.tenant, shown["id"], name)
+    if name in ("memberOf", "transitiveMemberOf"):
+        source = member_of(call.tenant, shown["id"], name)
+    else:
+        source = members(call.db, call.tenant, shown["id"], name)
     options = Options({}, expansion.select, top=expansion.top)
     rows, following = page(call.db, source, options)
     found = [present(call, source, row, options) for row in rows]

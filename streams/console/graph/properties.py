@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streams.console.graph.errors import GraphError, bad_request, unsupported
+from streams.console.read_model.rule_matches import HAS_RULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,9 @@ USERS = Kind(
     expanded=("memberOf", "transitiveMemberOf", "licenseDetails"),
 )
 
+DYNAMIC_MEMBERSHIP = "DynamicMembership"
+"""The type of a group with a membership rule (R27)."""
+
 GROUPS = Kind(
     name="groups",
     type="#microsoft.graph.group",
@@ -146,7 +150,12 @@ GROUPS = Kind(
         "licenseProcessingState/state": Property("g.state", "text"),
         "securityEnabled": Property("1", "flag"),
         "mailEnabled": Property("0", "flag"),
-        "groupTypes": Collection("json_each('[]')", "0"),
+        "groupTypes": Collection(
+            f"json_each(iif({HAS_RULE}, '[\"{DYNAMIC_MEMBERSHIP}\"]', '[]'))", HAS_RULE
+        ),
+        "membershipRuleProcessingState": Property(
+            "json_extract(g.body, '$.membershipRuleProcessingState')", "text"
+        ),
         "assignedLicenses": Collection(
             "json_each(g.body, '$.assignedLicenses')",
             "json_array_length(g.body, '$.assignedLicenses')",
@@ -159,6 +168,8 @@ GROUPS = Kind(
         "securityEnabled",
         "mailEnabled",
         "groupTypes",
+        "membershipRule",
+        "membershipRuleProcessingState",
         "assignedLicenses",
         "licenseProcessingState",
         "hasMembersWithLicenseErrors",

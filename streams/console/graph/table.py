@@ -54,7 +54,7 @@ def _of_group(
     def handler(call: Call, key: str) -> Answer:
         """Answers for the members of a group."""
         group = objects.group_id(call, key)
-        return answer(call, listings.members(call.tenant, group, name, mixed))
+        return answer(call, listings.members(call.db, call.tenant, group, name, mixed))
 
     return handler
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import orjson
 
-from streams.console.graph.properties import DELETED_USERS, GROUPS, SKUS, USERS, Kind
+from streams.console.graph.properties import (
+    DELETED_USERS,
+    DYNAMIC_MEMBERSHIP,
+    GROUPS,
+    SKUS,
+    USERS,
+    Kind,
+)
 from streams.console.read_model import tenants
 from streams.console.read_model.graph_mapping import group_to_graph, sku_to_graph, user_to_graph
 from streams.console.read_model.pagination import GraphObject
@@ -24,8 +31,10 @@ def _user(row: sqlite3.Row) -> GraphObject:
 
 def _group(row: sqlite3.Row) -> GraphObject:
     # Seatflow's groups are what Graph calls security groups.
-    fixed = {"securityEnabled": True, "mailEnabled": False, "groupTypes": []}
-    return _chosen(GROUPS, {**group_to_graph(row), **fixed})
+    shown = group_to_graph(row)
+    types = [] if shown["membershipRule"] is None else [DYNAMIC_MEMBERSHIP]
+    fixed = {"securityEnabled": True, "mailEnabled": False, "groupTypes": types}
+    return _chosen(GROUPS, {**shown, **fixed})
 
 
 def _sku(row: sqlite3.Row) -> GraphObject:

@@ -53,6 +53,8 @@ def group_to_graph(row: Row) -> GraphObject:
     return {
         "id": body["group"],
         "displayName": body["displayName"],
+        "membershipRule": body.get("membershipRule"),
+        "membershipRuleProcessingState": body.get("membershipRuleProcessingState"),
         "assignedLicenses": body["assignedLicenses"],
         "licenseProcessingState": {"state": body["licenseProcessingState"]},
         "hasMembersWithLicenseErrors": body["membersWithErrors"] > 0,

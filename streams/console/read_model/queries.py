@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import orjson
 
@@ -14,6 +15,7 @@ from streams.console.read_model.graph_mapping import (
     user_to_graph,
 )
 from streams.console.read_model.pagination import Filter, GraphObject, Listing, contains, yes_or_no
+from streams.console.read_model.rule_matches import IS_RULE_MEMBER, WITH_ATTRIBUTES
 
 Connection = sqlite3.Connection
 
@@ -161,6 +163,18 @@ MEMBERS = Listing(
     show=user_to_graph,
     columns=USERS.columns,
 )
+
+RULE_MEMBERS = replace(
+    MEMBERS,
+    query=f"{_USER} JOIN groups g ON g.tenant = u.tenant {WITH_ATTRIBUTES}"
+    f" WHERE u.tenant = ? AND g.grp = ? AND {IS_RULE_MEMBER}",
+)
+
+
+def members_of(db: Connection, tenant: str, group: str) -> Listing:
+    """Returns the listing of a group's members: by events, or by its rule (R27)."""
+    return RULE_MEMBERS if "membershipRule" in (group_status(db, tenant, group) or ()) else MEMBERS
+
 
 MEMBERS_IN_ERROR = Listing(
     query=f"{_USER} JOIN (SELECT DISTINCT tenant, user FROM errors WHERE tenant = ? AND grp = ?) e"

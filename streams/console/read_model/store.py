@@ -20,7 +20,7 @@ from pathlib import Path
 
 import orjson
 
-from streams.console.read_model import object_changes
+from streams.console.read_model import object_changes, rule_matches
 from streams.http_server import cancellation
 from streams.runtime.errors import CONFIGURATION, WorkerError
 
@@ -191,6 +191,7 @@ class Store:
             connection.execute(f"PRAGMA mmap_size={MAPPED_BYTES}")
             connection.set_progress_handler(cancellation.is_cancelled, CANCEL_AFTER_STEPS)
             connection.row_factory = sqlite3.Row
+            rule_matches.add_functions(connection)
         return connection
 
     def offsets(self) -> dict[tuple[str, int], int]:

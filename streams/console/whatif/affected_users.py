@@ -11,8 +11,8 @@ from engine.domain import events
 from engine.domain.vocabulary import COUNT
 from engine.membership_rules.rule_set import MembershipRule
 from streams.console.read_model import queries
+from streams.console.read_model.rule_matches import rule_after, rule_of, users_matching
 from streams.console.whatif.reconstruction import Connection
-from streams.console.whatif.rule_matches import rule_after, rule_of, users_matching
 from streams.console.whatif.shared_addresses import sharing
 from streams.contract.event_reader import Event, event_of
 from streams.contract.event_types import EventType, resolve

@@ -32,6 +32,7 @@ from engine.state.tenant_state import User, order_key
 from engine.state.user_row_codecs import OptionalUserFacts
 from streams.console.read_model import queries
 from streams.console.read_model.graph_mapping import sku_to_graph
+from streams.console.read_model.rule_matches import attributes_of, matches, rule_of, values_of
 from streams.console.whatif import reconstruction
 from streams.console.whatif.affected_users import DEFERRED
 from streams.console.whatif.reconstruction import (
@@ -40,7 +41,6 @@ from streams.console.whatif.reconstruction import (
     ReconstructedUser,
     milliseconds,
 )
-from streams.console.whatif.rule_matches import attributes_of, matches, rule_of, values_of
 from streams.contract.event_reader import Event
 from streams.whatif import SeatFigures, Simulation
 from streams.whatif.comparison import seat_figures

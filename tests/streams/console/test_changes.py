@@ -231,6 +231,41 @@ def test_the_button_of_a_page_shows_first_what_would_happen(
     assert [each["target"]["id"] for each in audit(admin)] == [*fields.values()]
 
 
+def test_a_rule_is_shown_with_its_members_before_it_is_given(admin: Administrator) -> None:
+    make = Events(run="rule")
+    admin.console.world.publish(
+        [make.seats("e3", 1), make.user("ann", attributes={"city": "Kiel"})]
+    )
+    admin.console.world.publish([make.user("dan", displayName="Dan", attributes={"city": "Kiel"})])
+    fields = {"group": "sales", "rule": 'user.city -eq "Kiel"', "state": "On"}
+    assert admin.preview("membership-rule", **fields) == 200
+    for words in (
+        'Give sales the membership rule: user.city -eq "Kiel"',
+        "Members would be 2 users: Ann, Dan.",
+        "1 user would join: Dan.",
+        "2 users would leave: Bob, Cid.",
+    ):
+        assert words in admin.text
+    assert admin.confirm() == 200
+    assert "Applied." in admin.text
+    assert held(admin, "bob") == set()
+    assert held(admin, "ann") == {"e3"}
+    (record,) = audit(admin)
+    assert record["activity"] == "Request group update"
+    assert admin.preview("membership-rule", **fields) == 400
+    assert "Nothing would change." in admin.text
+    page = admin.console.client.get("/t/contoso/change/membership-rule?group=sales").text
+    assert "user.city -eq" in page
+    assert admin.preview("membership-rule", **fields | {"state": "Paused"}) == 200
+    assert "The members stay as they are while the rule is paused." in admin.text
+    assert admin.preview("membership-rule", group="sales", rule="") == 200
+    assert "Take the membership rule away from sales." in admin.text
+    assert "Members would be 3 users: Ann, Bob, Cid." in admin.text
+    admin.confirm()
+    assert "Applied." in admin.text
+    assert "Membership rule</h2>" not in admin.page
+
+
 def test_what_is_done_is_what_was_shown(admin: Administrator) -> None:
     """If the change is another one by now, its outcome is shown first."""
     admin.preview("seats", sku="e3", number="1", direction="buy")
@@ -270,6 +305,14 @@ MISTAKES: list[tuple[str, Fields, str]] = [
     ("seats", {"sku": "e3", "number": "3", "direction": "give back"}, "cannot be given back: 2"),
     ("seats", {"number": "3"}, "Choose a product."),
     ("reprocess", {}, "Select users"),
+    ("membership-rule", {"group": "nowhere", "rule": "x"}, "There is no group “nowhere”"),
+    (
+        "membership-rule",
+        {"group": "sales", "rule": "user.city -eq"},
+        "The rule cannot be read. At character 14",
+    ),
+    ("membership-rule", {"group": "sales", "rule": "x", "state": "Off"}, "is On or Paused"),
+    ("membership-rule", {"group": "sales"}, "Nothing would change."),
     ("reprocess-group", {"group": "nowhere"}, "There is no group “nowhere”"),
 ]
 

@@ -33,6 +33,7 @@ FORMS = {
     "new members": ("add-members?group=choir", "Add members to a group"),
     "which group": ("remove-members", "Remove members from a group"),
     "a new group": ("new-group", "New group"),
+    "a rule": ("membership-rule?group=sales-europe", "Membership rule of a group"),
     "seats": ("seats?sku=c5928f49-12ba-48f7-ada3-0d743a3601d5", "Buy or give back seats"),
     "a product": ("seats", "Buy or give back seats"),
     "reprocess": ("reprocess", "Reprocess users"),

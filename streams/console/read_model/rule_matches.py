@@ -5,7 +5,9 @@ Which users a rule matches is not published: it follows from their facts and att
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -15,9 +17,9 @@ from engine.domain.vocabulary import RuleProcessingState
 from engine.membership_rules import properties
 from engine.membership_rules.compiler import Value
 from engine.membership_rules.rule_set import MembershipRule
-from streams.console.whatif.reconstruction import Connection
 from streams.contract.field_checks import check_attributes
 
+Connection = sqlite3.Connection
 Values = dict[str, Value]
 """The values of a user's properties, by their keys."""
 
@@ -28,11 +30,33 @@ _COLUMNS: Final = (
     (properties.MAIL, "u.mail"),
     (properties.MAIL_NICKNAME, "u.nickname"),
 )
+_FACT_COLUMNS: Final = f"{', '.join(column for _, column in _COLUMNS)}, u.addresses, a.body"
+WITH_ATTRIBUTES: Final = "LEFT JOIN attributes a ON a.tenant = u.tenant AND a.user = u.user"
 _FACTS: Final = (
-    f"SELECT {', '.join(column for _, column in _COLUMNS)}, u.addresses, a.body FROM users u"
-    " LEFT JOIN attributes a ON a.tenant = u.tenant AND a.user = u.user"
-    " WHERE u.tenant = ? AND u.known"
+    f"SELECT {_FACT_COLUMNS} FROM users u {WITH_ATTRIBUTES} WHERE u.tenant = ? AND u.known"
 )
+HAS_RULE: Final = "json_extract(g.body, '$.membershipRule') IS NOT NULL"
+# While a rule is paused the members are not published, but those who have a licence by the group.
+IS_RULE_MEMBER: Final = (
+    "CASE json_extract(g.body, '$.membershipRuleProcessingState') WHEN 'Paused'"
+    " THEN u.shape IN (SELECT p.shape FROM paths p WHERE p.tenant = g.tenant AND p.grp = g.grp)"
+    f" ELSE u.known AND rule_matches(json_extract(g.body, '$.membershipRule'), {_FACT_COLUMNS}) END"
+)
+"""SQL: the user ``u`` with the attributes ``a`` is a member of ``g``, which has a rule."""
+
+
+def add_functions(connection: Connection) -> None:
+    """Gives a connection the SQL function of ``IS_RULE_MEMBER``."""
+    connection.create_function("rule_matches", -1, _rule_matches, deterministic=True)
+
+
+def _rule_matches(text: str, *facts: Any) -> bool:
+    return matches(_rule(text), _values(facts))
+
+
+@lru_cache(maxsize=256)
+def _rule(text: str) -> MembershipRule:
+    return MembershipRule(text, False, 0, 0)
 
 
 def rule_of(status: Mapping[str, Any] | None) -> MembershipRule | None:
@@ -72,10 +96,10 @@ def matches(rule: MembershipRule, values: Values) -> bool:
 
 
 def users_matching(db: Connection, tenant: str, rules: Sequence[MembershipRule]) -> Iterator[str]:
-    """Yields the known users of a tenant whom at least one of the rules matches."""
+    """Yields the known users whom at least one of the rules matches, in the order of their ids."""
     live = [rule for rule in rules if rule.holds is not None]
     if live:
-        for row in db.execute(_FACTS, (tenant,)):
+        for row in db.execute(f"{_FACTS} ORDER BY u.user", (tenant,)):
             values = _values(row)
             if any(matches(rule, values) for rule in live):
                 yield row[0]
