@@ -151,7 +151,8 @@ GROUPS = Kind(
         "securityEnabled": Property("1", "flag"),
         "mailEnabled": Property("0", "flag"),
         "groupTypes": Collection(
-            f"json_each(iif({HAS_RULE}, '[\"{DYNAMIC_MEMBERSHIP}\"]', '[]'))", HAS_RULE
+            f"json_each(CASE WHEN {HAS_RULE} THEN '[\"{DYNAMIC_MEMBERSHIP}\"]' ELSE '[]' END)",
+            HAS_RULE,
         ),
         "membershipRuleProcessingState": Property(
             "json_extract(g.body, '$.membershipRuleProcessingState')", "text"
