@@ -32,6 +32,7 @@ TEXT_PROPERTIES: Final = (
     "preferredDataLocation", "preferredLanguage", "sipProxyAddress", "state", "streetAddress",
     "surname", "telephoneNumber", "usageLocation", "userPrincipalName", "userType",
 )  # fmt: skip
+EXTENSION_ATTRIBUTES: Final = tuple([f"extensionAttribute{n}" for n in range(1, 16)])
 PROPERTIES: Final[dict[str, PropertyType]] = {
     **{name.lower(): PropertyType.TEXT for name in TEXT_PROPERTIES},
     "accountenabled": PropertyType.FLAG,

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.domain.proxy_address import lower_ascii
+from engine.membership_rules.properties import (
+    EXTENSION_ATTRIBUTES,
+    OBJECT_ID,
+    SAME_PROPERTY,
+    TEXT_PROPERTIES,
+)
 from streams.ingest.csv_rows import CsvRows, text_of
 from streams.ingest.event_builder import EventBuilder, EventOrReason, group_id, user_id
 from streams.ingest.items import FeedError, FeedItem, FeedProblem
@@ -45,7 +51,17 @@ _COLUMNS = {
     "objecttype": "type",
     "membertype": "type",
 }
-_ATTRIBUTES = ("userPrincipalName", "displayName", "usageLocation", "mail", "mailNickname")
+_FACTS = ("userPrincipalName", "displayName", "usageLocation", "mail", "mailNickname")
+_ATTRIBUTE = "attributes."
+_REPORTED = ("costCenter", "costCentre", "division")
+# Templates have "Block sign in" for accountEnabled, so it is not read.
+_NO_TEXT = (OBJECT_ID, "onpremisessyncenabled")
+# The same for attributes of text (R27), with digits. Their property: with the prefix.
+_ATTRIBUTES = {
+    name.lower(): _ATTRIBUTE + name
+    for name in (*TEXT_PROPERTIES, *SAME_PROPERTY, *EXTENSION_ATTRIBUTES, *_REPORTED)
+    if name.lower() not in _COLUMNS and name.lower() not in _NO_TEXT
+}
 _NAMES_A_USER = ("id", "userPrincipalName", "member")
 _is_name = re.compile(r"[^\s,;@]+@[^\s,;@]+|[A-Za-z0-9_.:-]*\d[A-Za-z0-9_.:-]*").fullmatch
 
@@ -150,6 +166,9 @@ class CsvFeed(FileFeed):
         cells = {}
         for name, at in columns.items():
             if at < len(row) and (cell := row[at]):
+                if name.startswith(_ATTRIBUTE):
+                    cells[name] = cell.strip()
+                    continue
                 if cell[0].isspace() or cell[-1].isspace():
                     reason = f"{name} is '{cell[:60]}': remove leading and trailing spaces"
                     yield self._bad(source, line, cell.strip(), reason)
@@ -194,9 +213,16 @@ class CsvFeed(FileFeed):
         memberships = [builder.membership(not self._remove, user, group) for group in groups]
         if self._remove or self._group:
             return memberships
-        members: dict[str, object] = {name: cells[name] for name in _ATTRIBUTES if name in cells}
+        members: dict[str, object] = {name: cells[name] for name in _FACTS if name in cells}
         if addresses := cells.get("proxyAddresses"):
             members["proxyAddresses"] = _listed(addresses)
+        attributes = {
+            name.removeprefix(_ATTRIBUTE): cell
+            for name, cell in cells.items()
+            if name.startswith(_ATTRIBUTE) and cell
+        }
+        if attributes:
+            members["attributes"] = attributes
         return [builder.user("user.upserted", user, **members), *memberships]
 
     def _bad(self, source: FeedFile, line: int, named: str, reason: str) -> FeedProblem:
@@ -245,7 +271,7 @@ def _table(text: TextIO) -> tuple[CsvRows, dict[str, int]]:
     rows = CsvRows(text)
     columns: dict[str, int] = {}
     for at, cell in enumerate(rows.header):
-        if known := _COLUMNS.get(_column(cell)):
+        if known := _COLUMNS.get(_column(cell)) or _ATTRIBUTES.get(_property(cell)):
             columns.setdefault(known, at)
     identifying = [columns[name] for name in _NAMES_A_USER if name in columns]
 
@@ -257,9 +283,13 @@ def _table(text: TextIO) -> tuple[CsvRows, dict[str, int]]:
     return rows, columns
 
 
-def _column(cell: str) -> str:
+def _property(cell: str) -> str:
     found = re.search(r"\[(\w+)\]", cell)
-    return re.sub(r"[^a-z]", "", (found[1] if found else cell).lower())
+    return re.sub(r"[^a-z0-9]", "", (found[1] if found else cell).lower())
+
+
+def _column(cell: str) -> str:
+    return re.sub(r"[0-9]", "", _property(cell))
 
 
 def _listed(cell: str) -> list[str]:

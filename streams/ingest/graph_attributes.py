@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.membership_rules.properties import GIVEN, OBJECT_ID, property_key, property_type
+from engine.membership_rules.properties import (
+    EXTENSION_ATTRIBUTES,
+    GIVEN,
+    OBJECT_ID,
+    property_key,
+    property_type,
+)
 from streams.ingest.graph_pages import Object, UnreadableError, list_of_texts, wrong_type
 
 PHONES: Final = "businessPhones"
 _PARTS: Final = {
-    "onPremisesExtensionAttributes": tuple(f"extensionAttribute{n}" for n in range(1, 16)),
+    "onPremisesExtensionAttributes": EXTENSION_ATTRIBUTES,
     "employeeOrgData": ("costCenter", "division"),
 }
 """Properties that are objects, and the attributes in them."""

@@ -42,6 +42,7 @@ def test_the_template_for_new_users(tmp_path: Path) -> None:
                 "userPrincipalName": "Ann@Contoso.example",
                 "displayName": "Ann Ä",
                 "usageLocation": "US",
+                "attributes": {"givenName": "Ann"},
             },
             {
                 "type": "user.upserted",
@@ -51,6 +52,24 @@ def test_the_template_for_new_users(tmp_path: Path) -> None:
             },
         ]
         assert b"secret" not in b"".join(item.value for item in found if type(item) is FeedItem)
+
+
+def test_attributes_of_text_are_read_for_rules_and_reports(tmp_path: Path) -> None:
+    file = written(
+        tmp_path / "users.csv",
+        "upn,Department,Job title,Office location [physicalDeliveryOfficeName],cost center,"
+        "extensionAttribute7,extensionAttribute1,accountEnabled,division\n"
+        "ann@x.example,Sales, Engineer ,2/07,CC-7,floor 1,x,No,\n",
+    )
+    (user,) = events(events_from_csv(file, "t"))
+    assert user["attributes"] == {
+        "department": "Sales",
+        "jobTitle": "Engineer",
+        "physicalDeliveryOfficeName": "2/07",
+        "costCenter": "CC-7",
+        "extensionAttribute7": "floor 1",
+        "extensionAttribute1": "x",
+    }
 
 
 def test_the_templates_for_members_and_for_deletion(tmp_path: Path) -> None:
@@ -87,6 +106,7 @@ def test_an_export_and_a_plain_table(tmp_path: Path) -> None:
             "displayName": "Ann",
             "usageLocation": "DE",
             "mail": "ann@x.example",
+            "attributes": {"surname": "A", "userType": "Member"},
         }
     ]
     plain = written(
