@@ -86,8 +86,16 @@ def attributes_of(db: Connection, tenant: str, user: str) -> dict[str, Any]:
 
 
 def _attributes(body: str | None) -> dict[str, Any]:
-    checked = check_attributes(orjson.loads(body)) if body else ()
-    return {name: value for name, value in checked if value is not None}  # type: ignore[union-attr]
+    # One by one: patches may have given a user more of them than one event can have.
+    given = orjson.loads(body) if body else {}
+    checked = [check_attributes({name: value}) for name, value in given.items()]
+    return {
+        name: value
+        for attribute in checked
+        if isinstance(attribute, tuple)
+        for name, value in attribute
+        if value is not None
+    }
 
 
 def matches(rule: MembershipRule, values: Values) -> bool:

@@ -110,3 +110,12 @@ def test_the_answer_names_who_would_join_and_which_seats_run_short(console: Cons
     wrong = {"type": "group.upserted", "group": "g", "membershipRule": "user.department -eq"}
     (result,) = whatif(console, wrong).json()["results"]
     assert (result["status"], result["error"]) == ("rejected", "InvalidMembershipRule")
+
+
+def test_a_user_may_have_more_attributes_than_one_event(console: Console) -> None:
+    make = ruled(console)
+    for part in range(2):
+        many = {f"x{part}-{number}": "y" for number in range(200)}
+        console.world.publish([make.user("ann", attributes=many)])
+    listed = console.client.get("/v1/tenants/contoso/groups/g/members")
+    assert [each["id"] for each in listed.json()["value"]] == ["ann"]
