@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.backup import backup, restore
 from streams.cli.dead_letters import dead_letters_app
 from streams.cli.errors import INTERRUPTED, fail
 from streams.cli.feed import feed_app
@@ -37,6 +38,8 @@ app.command()(simulate)
 app.command()(export)
 app.command()(receive)
 app.command()(broker)
+app.command()(backup)
+app.command()(restore)
 app.command()(worker)
 app.command()(status)
 app.command()(read)
