@@ -2,7 +2,8 @@
 
 The rows of the changelog are loaded into the engine, like in a worker, and written as events in an
 order that gives the same state: users as ``user.snapshot`` (R25), those who wait for a seat last. A
-user in the recycle bin (R22) is taken over and deleted. A direct entry that could not take its new
+user in the recycle bin (R22) is taken over and deleted. Rules (R27) come before the users; a paused
+one comes last, after the members that it freezes. A direct entry that could not take its new
 plans (R12) cannot be expressed; the command reports the users whose state would differ.
 """
 
@@ -16,7 +17,9 @@ import orjson
 
 from engine.documents.user_documents import PublishedState, published_states
 from engine.domain.model import Product, timestamp
-from engine.domain.vocabulary import UNIT_KINDS
+from engine.domain.vocabulary import UNIT_KINDS, RuleProcessingState
+from engine.machines.rule_members import kept_memberships
+from engine.membership_rules.attributes import as_dict
 from engine.partition_machine import PartitionMachine
 from engine.state.row_codecs import encode_product
 from engine.state.seat_budget import SeatBudget
@@ -57,6 +60,12 @@ class Snapshot:
         self.tenants = [
             m.configuration.tenants[tenant] for m in machines if tenant in m.configuration.tenants
         ]
+        self._paused: dict[str, str] = {
+            state.group: state.rule[0]
+            for machine in machines
+            for state in machine.groups.groups.values()
+            if state.tenant == tenant and state.rule is not None and is_paused(state.rule)
+        }
         if not self.tenants:
             raise WorkerError(f"the tenant {tenant} is unknown", CONFIGURATION)
 
@@ -100,6 +109,7 @@ class Snapshot:
                 # wait for their addresses (R18), before others ask for a seat.
                 yield from (self._units(s, withheld[s.sku]) for s in [*self._budgets()][:1])
             yield from self._user(user)
+        yield from self._paused_rules(users)
         for seats in self._budgets():
             if seats.deleted:
                 yield self._event("subscription.deleted", skuId=seats.sku)
@@ -161,13 +171,37 @@ class Snapshot:
             for state in machine.groups.groups.values():
                 if state.tenant != self.tenant:
                     continue
-                yield self._event("group.upserted", group=state.group, displayName=state.name)
+                rule = {}
+                if state.rule is not None and not is_paused(state.rule):
+                    rule = {"membershipRule": state.rule[0]}
+                yield self._event(
+                    "group.upserted", group=state.group, displayName=state.name, **rule
+                )
                 for _, listed, removed, _ in [["", state.licenses.items(), (), 0], *state.deferred]:
                     added = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in listed]
                     if added or removed or removed is None:
                         yield self._licenses(added, removed, group=state.group)
                 if state.deleted:
                     yield self._event("group.deleted", group=state.group)
+
+    def _paused_rules(self, users: list[User]) -> Iterator[Event]:
+        """Yields the paused rules, and the memberships that they keep from counting.
+
+        Those that stood for what the rule had made are taken away.
+        """
+        paused = sorted(self._paused)
+        for group in paused:
+            yield self._event(
+                "group.upserted",
+                group=group,
+                membershipRule=self._paused[group],
+                membershipRuleProcessingState=RuleProcessingState.PAUSED.value,
+            )
+        for user in users:
+            made, kept = set(user.rule_groups), kept_memberships(user).keys()
+            for kind, groups in (("added", kept - made), ("removed", made - kept)):
+                for group in sorted(groups & self._paused.keys()):
+                    yield self._event(f"membership.{kind}", user=user.id, group=group)
 
     def _licenses(self, added: list[Event], removed: Iterable[str] | None, **target: str) -> Event:
         """Returns a change of licences; a whole list (R28) if ``removed`` is None."""
@@ -187,11 +221,12 @@ class Snapshot:
                 mail=user.mail,
                 mailNickname=user.mail_nickname or user.published_nickname,
                 proxyAddresses=list(user.addresses),
-                memberships=_memberships(user),
+                attributes=as_dict(user.attributes),
+                memberships=self._memberships(user),
                 licenseAssignmentStates=_held(user) if direct is None else _in_bin(direct),
             )
         else:
-            for group in user.groups:
+            for group in (*user.groups, *kept_memberships(user)):
                 yield self._event("membership.added", user=user.id, group=group)
         if direct is not None:
             yield self._event("user.deleted", user=user.id, restorable=True)
@@ -199,14 +234,29 @@ class Snapshot:
             listed = [{"skuId": sku, "disabledPlans": list(off)} for sku, off in added]
             yield self._licenses(listed, removed, user=user.id)
 
+    def _memberships(self, user: User) -> list[Event]:
+        """Returns the memberships in their order (R8), with times that give the same order.
 
-def _memberships(user: User) -> list[Event]:
-    """Returns the memberships in their order (R8), with times that give the same order."""
-    found, last = [], -1
-    for group, key in user.memberships().items():
-        last = max(last + 1, int.from_bytes(key[:6], "big"))  # equal times: by offset until now
-        found.append({"group": group, "since": timestamp(last)})
-    return found
+        Those that a rule makes follow from it, and those that it keeps from counting are kept
+        again. Of a paused rule, those that it made stand here, and the others come after it.
+        """
+        made = set(user.rule_groups) - self._paused.keys()
+        keys = {group: key for group, key in user.memberships().items() if group not in made}
+        kept = {
+            group: bytes.fromhex(key)
+            for group, key in kept_memberships(user).items()
+            if group not in self._paused
+        }
+        found, last = [], -1
+        for group, key in sorted((kept | keys).items(), key=lambda each: each[1]):
+            last = max(last + 1, int.from_bytes(key[:6], "big"))  # equal times: by offset until now
+            found.append({"group": group, "since": timestamp(last)})
+        return found
+
+
+def is_paused(rule: list[Any]) -> bool:
+    """Returns True for the row of a rule that is paused."""
+    return bool(rule[1])
 
 
 def _held(user: User) -> list[Event]:

@@ -136,6 +136,53 @@ def test_a_snapshot_gives_no_seat_to_who_waits_while_addresses_are_claimed() -> 
     assert differences(Snapshot(cluster.machines, TENANT)) == []
 
 
+def test_a_snapshot_has_rules_and_what_they_do_afterwards() -> None:
+    """R27: a rule and a paused one, members that they keep from counting, and attributes."""
+    make, cluster = Events(TENANT), InMemoryCluster(2)
+    times = iter(range(1_700_000_000_000, 1_800_000_000_000))
+
+    def rule(group: str, **members: Any) -> tuple[str, str, bytes]:
+        members |= {"tenant": TENANT, "group": group}
+        return make._event("group-changes", f"{TENANT}/{group}", "group.upserted", **members)
+
+    def publish(*events: tuple[str, str, bytes]) -> None:
+        for topic, key, value in events:
+            found = event_of(value)
+            assert isinstance(found, Event)
+            cluster.publish(topic, key, found.event, next(times))
+        cluster.settle()
+
+    sales, leeds = 'user.department -eq "Sales"', 'user.city -eq "Leeds"'
+    both = {"department": "Sales", "city": "Leeds"}
+    publish(
+        *(make.product(sku) for sku in ("e3", "ems")), make.seats("e3", 9), make.seats("ems", 9)
+    )
+    publish(make.license("g", "e3"), make.license("p", "ems"))
+    publish(rule("g", membershipRule=sales), rule("p", membershipRule=leeds))
+    publish(make.user("ann", attributes=both), make.user("bob"), make.join("bob", "g"))
+    publish(make.join("cid", "g"), make.join("bob", "p"))
+    publish(rule("p", membershipRuleProcessingState="Paused"))
+    publish(make.user("ann", attributes={"city": "Kiel"}), make.user("dan", attributes=both))
+    snapshot = Snapshot(cluster.machines, TENANT)
+    assert differences(snapshot) == []
+    simulation = Simulation()
+    simulation.run(events_of(snapshot.lines()))
+    for later in (
+        [make.user("dan", attributes={"department": "HR"}), make.user("cid", attributes=both)],
+        [rule("p", membershipRuleProcessingState="On")],
+        [rule("g", membershipRule=None), rule("p", membershipRule=None)],
+    ):
+        publish(*later)
+        simulation.run(events_of(value for _, _, value in later))
+        held = {
+            user.id: user.outcome.held
+            for user in simulation.machine.configuration.tenant(TENANT).users.values()
+        }
+        assert held == {
+            user.id: user.outcome.held for user in Snapshot(cluster.machines, TENANT).users()
+        }
+
+
 def onboarding(tmp_path: Path, users: int, missing: int = 0) -> Path:
     units = {name: n - missing for name, n in bench_demand(users, 20).items()}
     file = tmp_path / "onboarding.jsonl"
